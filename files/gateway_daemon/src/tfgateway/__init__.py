@@ -1,0 +1,8 @@
+"""The TFGateway daemon: one package, one room a directory (see docs/architecture.md)."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("tfgateway")
+except PackageNotFoundError:  # run from a source tree that was never installed
+    __version__ = "0+unknown"

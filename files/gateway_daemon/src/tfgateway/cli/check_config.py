@@ -1,0 +1,15 @@
+"""``tfgateway check-config``: is the settings file usable?"""
+
+from __future__ import annotations
+
+import click
+
+from tfgateway.cli.context import load_settings
+
+
+@click.command("check-config")
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Check the settings file; exit code 2 and a line that names the key when it is wrong."""
+    load_settings(ctx)
+    click.echo("configuration is usable")

@@ -1,0 +1,36 @@
+"""``tfgateway``: the entry point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tfgateway import __version__
+from tfgateway.cli.context import LazyGroup
+
+_COMMANDS = {
+    "check-config": "tfgateway.cli.check_config",
+    "dns": "tfgateway.cli.dns",
+    "explorer": "tfgateway.cli.explorer",
+    "identity": "tfgateway.cli.identity",
+    "proxy": "tfgateway.cli.proxy",
+    "reconcile": "tfgateway.cli.reconcile",
+    "reserve": "tfgateway.cli.reserve",
+    "state": "tfgateway.cli.state",
+}
+
+
+@click.group(cls=LazyGroup, modules=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="TFGATEWAY_CONFIG",
+    help="Settings file [default: /etc/tfgateway/gateway.toml].",
+)
+@click.version_option(__version__, prog_name="tfgateway")
+def main(config: Path | None) -> None:
+    """TFGateway: makes services inside a private grid reachable from the Internet.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+    """

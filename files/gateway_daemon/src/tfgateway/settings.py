@@ -1,0 +1,193 @@
+"""Typed settings, read from one ``gateway.toml``. Unknown keys are errors: a typo must not be silence."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from tfgateway.errors import ConfigError
+
+DEFAULT_PATH = Path("/etc/tfgateway/gateway.toml")
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Base of every table of the file."""
+
+
+class IdentitySettings(_Section, frozen=True):
+    """[identity]"""
+
+    seed: str = "/etc/identity.seed"
+    """Path of the seed file (versions 1.0.0, 1.1.0 or raw)."""
+
+
+class RedisSettings(_Section, frozen=True):
+    """[redis]"""
+
+    url: str = "redis://127.0.0.1:6379/0"
+    """``redis://``, ``rediss://`` or ``unix://``; the old daemon's ``tcp://host:port`` is understood too."""
+    sentinels: tuple[str, ...] = ()
+    """``host:port`` of Sentinels; ``sentinel_service`` names the master, ``url`` gives database and login."""
+    sentinel_service: str = "tfgateway"
+    timeout: Seconds = 5.0
+    """Seconds for connecting and for each reply."""
+
+
+class ExplorerSettings(_Section, frozen=True):
+    """[explorer]"""
+
+    url: str = "https://explorer.grid.tf/api/v1"
+    timeout: Seconds = 15.0
+    """Seconds for one request, long polling excluded."""
+    poll_interval: Seconds = 10.0
+    """Seconds from the start of one poll to the start of the next."""
+    max_answer: Annotated[int, msgspec.Meta(ge=1024)] = 16 * 1024 * 1024
+    """Bytes of one answer that are read at most."""
+
+
+class Location(_Section, frozen=True):
+    """[gateway.location]: what is published in the explorer's directory."""
+
+    city: str = "Unknown"
+    country: str = "Unknown"
+    continent: str = "Unknown"
+    latitude: float = 0.0
+    longitude: float = 0.0
+
+
+class GatewaySettings(_Section, frozen=True):
+    """[gateway]: what this node is."""
+
+    farm_id: Annotated[int, msgspec.Meta(ge=0)] = 0
+    name_servers: tuple[str, ...] = ()
+    """Names published as ``dns_nameserver``; the first is the MNAME of zones without a SOA."""
+    managed_domains: tuple[str, ...] = ()
+    free_to_use: bool = False
+    tcp_client_port: Port = 18000
+    location: Location = Location()
+
+
+class ReconcilerSettings(_Section, frozen=True):
+    """[reconciler]"""
+
+    max_removal_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.3
+    """A plan that removes more than this share of the recorded reservations refuses itself ..."""
+    max_removal_count: Annotated[int, msgspec.Meta(ge=0)] = 10
+    """... unless it removes no more than this many."""
+    resync_interval: Seconds = 3600.0
+    """Seconds between two complete listings of the explorer."""
+    metrics: str = "127.0.0.1:9153"
+
+
+class DnsSettings(_Section, frozen=True):
+    """[dns]"""
+
+    listen: tuple[str, ...] = ("0.0.0.0:53", "[::]:53")
+    ttl: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 300
+    """Ceiling and default of served TTLs, seconds (spec redis-layout §4)."""
+    udp_size: Annotated[int, msgspec.Meta(ge=512, le=4096)] = 1232
+    tcp_idle: Seconds = 10.0
+    tcp_connections: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    tcp_connections_per_client: Annotated[int, msgspec.Meta(ge=1)] = 20
+    key_prefix: str = ""
+    key_suffix: str = ""
+    metrics: str = "127.0.0.1:9154"
+
+
+class ProxySettings(_Section, frozen=True):
+    """[proxy]"""
+
+    listen_http: tuple[str, ...] = ("0.0.0.0:80", "[::]:80")
+    listen_tls: tuple[str, ...] = ("0.0.0.0:443", "[::]:443")
+    router_toml: str = ""
+    """An old ``router.toml`` whose static services are honoured; empty: none."""
+    head_timeout: Seconds = 10.0
+    dial_timeout: Seconds = 10.0
+    idle_timeout: Seconds = 3600.0
+    drain_timeout: Seconds = 30.0
+    max_connections: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    max_connections_per_source: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    allowed_targets: tuple[str, ...] = ()
+    """Networks (CIDR) that tenants may name although they are denied by default (T-15)."""
+    metrics: str = "127.0.0.1:9155"
+
+
+class LogSettings(_Section, frozen=True):
+    """[log]"""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class Settings(_Section, frozen=True):
+    """The whole file."""
+
+    identity: IdentitySettings = IdentitySettings()
+    redis: RedisSettings = RedisSettings()
+    explorer: ExplorerSettings = ExplorerSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    reconciler: ReconcilerSettings = ReconcilerSettings()
+    dns: DnsSettings = DnsSettings()
+    proxy: ProxySettings = ProxySettings()
+    log: LogSettings = LogSettings()
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read settings. Errors: ``ConfigError`` that names the file and the key."""
+    where = path or Path(os.environ.get("TFGATEWAY_CONFIG", str(DEFAULT_PATH)))
+    try:
+        raw = where.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{where}: cannot be read: {error.strerror}") from error
+    return parse(raw, str(where))
+
+
+def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
+    """Settings from TOML bytes, every value checked. Errors: ``ConfigError``."""
+    try:
+        settings = msgspec.toml.decode(raw, type=Settings)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ConfigError(f"{name}: {error}") from error
+    lists = [
+        ("dns.listen", settings.dns.listen),
+        ("proxy.listen_http", settings.proxy.listen_http),
+        ("proxy.listen_tls", settings.proxy.listen_tls),
+        ("reconciler.metrics", (settings.reconciler.metrics,)),
+        ("dns.metrics", (settings.dns.metrics,)),
+        ("proxy.metrics", (settings.proxy.metrics,)),
+    ]
+    for key, values in lists:
+        for value in values:
+            try:
+                host_port(value)
+            except ValueError as error:
+                raise ConfigError(f"{name}: {key}: {error}") from error
+    for value in settings.proxy.allowed_targets:
+        try:
+            ipaddress.ip_network(value)
+        except ValueError as error:
+            raise ConfigError(f"{name}: proxy.allowed_targets: {error}") from error
+    return settings
+
+
+def host_port(text: str) -> tuple[str, int]:
+    """``"0.0.0.0:53"`` or ``"[::]:53"`` to (IP literal, port). Errors: ``ValueError`` that says the wanted form."""
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    wrong = ValueError(f"'{text}' is not ADDRESS:PORT (IPv6 in brackets)")
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        raise wrong from None
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise wrong
+    if (address.version == 6) != host.startswith("["):
+        raise wrong
+    return bare, int(port)

@@ -1,0 +1,1 @@
+"""Structured logs and metrics. Imports nothing of ours but errors and settings."""

@@ -1,0 +1,24 @@
+"""The ``/metrics`` page of a plane, on loopback."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from tfgateway.settings import host_port
+
+
+async def serve(registry: CollectorRegistry, listen: str) -> web.AppRunner:
+    """Serve ``registry`` at ``http://listen/metrics``; the caller cleans the runner up. Errors: ``OSError``."""
+
+    async def page(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.router.add_get("/metrics", page)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    host, port = host_port(listen)
+    await web.TCPSite(runner, host, port, reuse_port=True).start()
+    return runner
