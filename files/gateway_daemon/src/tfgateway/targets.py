@@ -1,0 +1,102 @@
+"""Where a tenant's proxy may point: never at the gateway itself, nor into networks that only it can see (T-15).
+
+Used twice: the reconciler answers a denied target with an error result, the proxy refuses to dial one that is already
+in redis. Pure, but for ``own_addresses``, which reads the kernel's tables.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_PRIVATE = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "10.0.0.0/8",  # RFC 1918
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",  # RFC 6598, carrier-grade NAT
+        "192.0.0.0/24",  # RFC 6890, protocol assignments
+        "198.18.0.0/15",  # RFC 2544, benchmarking
+        "168.63.129.16/32",  # a cloud's metadata service on a public address
+        "fc00::/7",  # RFC 4193
+        "fec0::/10",  # RFC 3879, deprecated site-local
+    )
+)
+_NEVER = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8",  # RFC 1122, "this network": Linux dials the local host
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
+        "::/128",
+        "ff00::/8",  # multicast
+    )
+)
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+_FIB_LOCAL = re.compile(r"\|-- ([0-9.]+)\n\s+/32 host LOCAL")
+
+
+def networks(values: Iterable[str]) -> tuple[IPNetwork, ...]:
+    """Networks of ``settings.proxy.allowed_targets``, which the settings have checked already."""
+    return tuple(ipaddress.ip_network(value) for value in values)
+
+
+def denied_reason(address: str, allowed: Collection[IPNetwork], own: Collection[IPAddress]) -> str | None:
+    """Why a tenant must not name ``address`` as a target; ``None`` when he may.
+
+    ``allowed`` opens what is denied: a network of any size opens private ones, but loopback, link-local and the
+    gateway's ``own`` addresses open only one by one (/32, /128), so that a wide entry never exposes the gateway.
+    """
+    try:
+        target = ipaddress.ip_address(address)
+    except ValueError:
+        return "not an IP address"
+    if isinstance(target, ipaddress.IPv6Address) and target.scope_id is not None:
+        return "an address with a zone"
+    target = _reached(target)
+    if _within(target, _NEVER):
+        return "an unspecified, multicast or reserved address"
+    if target in own or target.is_loopback or target.is_link_local:
+        if any(target in network and network.num_addresses == 1 for network in allowed):
+            return None
+        if target.is_loopback:
+            return "a loopback address"
+        return "an address of the gateway itself" if target in own else "a link-local address"
+    if _within(target, _PRIVATE) and not _within(target, allowed):
+        return "a private address"
+    return None
+
+
+def _reached(target: IPAddress) -> IPAddress:
+    """The IPv4 address that an IPv6 form of it leads to (RFC 4291 §2.5.5, RFC 3056, RFC 6052), else ``target``."""
+    if isinstance(target, ipaddress.IPv4Address):
+        return target
+    if target in _NAT64 or (1 < int(target) < 2**32):
+        return ipaddress.IPv4Address(int(target) & 0xFFFFFFFF)
+    return target.ipv4_mapped or target.sixtofour or target
+
+
+def _within(target: IPAddress, among: Iterable[IPNetwork]) -> bool:
+    return any(target in network for network in among)
+
+
+def own_addresses(proc: Path = Path("/proc/net")) -> frozenset[IPAddress]:
+    """Addresses of this host's interfaces in this network namespace; a table that cannot be read counts as empty."""
+    found: set[IPAddress] = set()
+    found.update(ipaddress.IPv4Address(text) for text in _FIB_LOCAL.findall(_read(proc / "fib_trie")))
+    for line in _read(proc / "if_inet6").splitlines():
+        found.add(ipaddress.IPv6Address(int(line.split()[0], 16)))
+    return frozenset(found)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("ascii")
+    except OSError:
+        return ""
