@@ -1,0 +1,83 @@
+"""The node image: Debian's own packages, no image registry needed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from demo import podman
+from demo.errors import DemoError
+from demo.paths import CACHE, ROOT
+
+IMAGE = os.environ.get("TFGATEWAY_NODE_IMAGE", "localhost/tfgrid-gateway-node:debian12")
+BASE = "localhost/tfgrid-gateway-base:debian12"
+_SUITE = "bookworm"
+_MIRROR = os.environ.get("TFGATEWAY_DEBIAN_MIRROR", "http://deb.debian.org/debian")
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_CONTEXT = ROOT / "demo" / "node"
+_DIGEST_LABEL = "tfgrid.gateway.digest"
+
+
+def ensure(log: Path) -> bool:
+    """Build the node image unless it is there and up to date; True when something was built. Errors: ``DemoError``."""
+    wanted = _digest()
+    there = podman.inspect("image", IMAGE)
+    if there and (there.get("Labels") or {}).get(_DIGEST_LABEL) == wanted:
+        return False
+    if not podman.succeeds("image", "exists", BASE):
+        _import_base(log)
+    podman.run(
+        "build",
+        f"--tag={IMAGE}",
+        f"--build-arg=BASE={BASE}",
+        f"--label={_DIGEST_LABEL}={wanted}",
+        "--network=host",
+        "--layers=false",
+        "--force-rm",
+        str(_CONTEXT),
+        log=log,
+    )
+    return True
+
+
+def remove() -> None:
+    """Remove the images that ``ensure`` made, unless a container still uses them; the unpacked base stays cached."""
+    for name in (IMAGE, BASE):
+        if podman.succeeds("image", "exists", name):
+            podman.succeeds("image", "rm", name)
+
+
+def _import_base(log: Path) -> None:
+    archive = CACHE / "image" / f"{_SUITE}.tar"
+    if not archive.exists():
+        _bootstrap(archive, log)
+    podman.run("import", str(archive), BASE, log=log)
+
+
+def _bootstrap(archive: Path, log: Path) -> None:
+    """A minimal Debian as a tar archive."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    tree = archive.with_suffix(".tree")
+    partial = archive.with_suffix(".partial")
+    shutil.rmtree(tree, ignore_errors=True)
+    _run(["debootstrap", "--variant=minbase", f"--keyring={_KEYRING}", _SUITE, str(tree), _MIRROR], log)
+    _run(["tar", "--create", "--one-file-system", f"--file={partial}", f"--directory={tree}", "."], log)
+    partial.rename(archive)
+    shutil.rmtree(tree)
+
+
+def _run(command: list[str], log: Path) -> None:
+    with log.open("a") as sink:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        raise DemoError(f"{command[0]} failed; is the Debian mirror {_MIRROR} reachable?", log=log)
+
+
+def _digest() -> str:
+    digest = hashlib.sha256(_SUITE.encode())
+    for path in sorted(_CONTEXT.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
