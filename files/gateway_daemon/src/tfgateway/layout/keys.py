@@ -1,0 +1,56 @@
+"""Names of redis keys and fields (redis-layout §§1-2, 5-7). Keys are compared byte for byte."""
+
+from __future__ import annotations
+
+ZONE_OWNERS = "zone"
+"""Hash: zone name without final dot -> owner (``layout.owners``)."""
+MANAGED_DOMAINS = "managed_domains"
+"""Hash: full subdomain name without final dot -> decimal tid, of managed and of delegated zones."""
+RESERVATIONS = "tfgateway_reservations"
+"""Hash: gwid -> recorded reservation (``layout.reservations``)."""
+OUTBOX = "tfgateway:outbox"
+"""Ours: what the explorer has not acknowledged yet. No name ends with a dot, so that none can look like a zone."""
+STATUS = "tfgateway:status"
+"""Ours: what ``tfgateway state`` shows of the reconciler."""
+
+OWNER_FIELD = "__owner__"
+"""Field of a zone hash: the gateway's TXT record about ownership. A zone hash without it was made by an operator."""
+APEX_FIELD = "@"
+"""Field of a zone hash: records of the zone name itself."""
+
+SERVICE_PREFIX = "/tcprouter/service/"
+"""Strings: one slash in front (R-6), then the domain as the user gave it."""
+
+_LONGEST_NAME = 255  # RFC 1035 §2.3.4, and room for nothing else
+
+
+def zone_key(zone: str) -> str:
+    """``"gw1.example"`` -> ``"gw1.example."``: the key of the zone's hash."""
+    return zone + "."
+
+
+def zone_of_key(key: bytes) -> str | None:
+    """``b"gw1.example."`` -> ``"gw1.example"``; ``None``: not the key of a zone."""
+    if not key.endswith(b".") or len(key) > _LONGEST_NAME:
+        return None
+    try:
+        zone = key[:-1].decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return zone if zone and not zone.endswith(".") else None
+
+
+def service_key(domain: str) -> str:
+    """``"web.example"`` -> ``"/tcprouter/service/web.example"``."""
+    return SERVICE_PREFIX + domain
+
+
+def domain_of_service_key(key: bytes) -> str | None:
+    """``b"/tcprouter/service/web.example"`` -> ``"web.example"``; ``None``: not a service, or no domain in it (T-8)."""
+    prefix = SERVICE_PREFIX.encode("ascii")
+    if not key.startswith(prefix) or len(key) > len(prefix) + _LONGEST_NAME:
+        return None
+    try:
+        return key[len(prefix) :].decode("utf-8") or None
+    except UnicodeDecodeError:
+        return None
