@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Build a release of the daemon on the controller: its source and hash-locked wheels for a node's interpreter.
+
+Prints one JSON object: ``{"version": s, "archive": path, "sha256": s, "changed": bool}``. The version is a
+digest of what goes in, so the same input gives the same archive, byte for byte, and a second call builds nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from pathlib import Path
+
+LAUNCHER = """#!/bin/sh
+# -I and -S: neither the caller's environment nor the distribution's packages can change what runs.
+here=$(dirname "$(readlink -f "$0")")
+exec "$here/python" -IS -c '
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from tfgateway.cli.main import main
+main(prog_name="tfgateway")
+' "$here/../lib" "$@"
+"""
+
+
+def sources(project: Path) -> list[Path]:
+    """The files that make the daemon, in a stable order."""
+    return sorted(path for path in (project / "src").rglob("*") if path.is_file() and path.suffix in {".py", ".typed"})
+
+
+def digest(project: Path, lock: Path) -> str:
+    """Twelve hex digits over everything that decides what a release does."""
+    total = hashlib.sha256()
+    for path in [*sources(project), project / "pyproject.toml", lock, Path(__file__)]:
+        name = path.name if path in (lock, Path(__file__)) else str(path.relative_to(project))
+        total.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()[:12]
+
+
+def install_wheels(lock: Path, target: Path, python: str, platform: str, cache: Path) -> None:
+    """Put the locked wheels for (python, platform) into ``target``. Errors: ``SystemExit`` with the tool's words."""
+    uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    if uv is None:
+        sys.exit("uv is not on this controller: run `make setup`, or install uv beside ansible")
+    command = [uv, "pip", "install", "--quiet", "--no-config", "--python", sys.executable, "--target", str(target),
+               "--python-version", python, "--python-platform", platform, "--only-binary", ":all:",
+               "--require-hashes", "--requirement", str(lock)]  # fmt: skip
+    done = subprocess.run(  # noqa: S603 - every argument is ours
+        command, env={**os.environ, "UV_CACHE_DIR": str(cache)}, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        sys.exit(f"the wheels for Python {python} on {platform} could not be fetched:\n{done.stderr.strip()}")
+
+
+def fill(tree: Path, project: Path, version: str) -> None:
+    """Add the daemon itself, its launcher and its metadata to ``tree``."""
+    lib = tree / "lib"
+    for path in sources(project):
+        target = lib / path.relative_to(project / "src")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    info = lib / f"tfgateway-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tfgateway\nVersion: {version}\n")
+    shutil.rmtree(lib / "bin", ignore_errors=True)
+    (tree / "bin").mkdir()
+    launcher = tree / "bin" / "tfgateway"
+    launcher.write_text(LAUNCHER)
+    launcher.chmod(0o755)
+
+
+def pack(tree: Path, archive: Path) -> None:
+    """A tar.gz of ``tree`` without anything of this machine in it: owners, times and order are fixed."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for path in sorted(tree.rglob("*")):
+            member = tar.gettarinfo(str(path), str(path.relative_to(tree)))
+            member.uid = member.gid = member.mtime = 0
+            member.uname = member.gname = "root"
+            executable = member.isdir() or member.mode & 0o100
+            member.mode = 0o755 if executable else 0o644
+            with path.open("rb") if path.is_file() else io.BytesIO() as content:
+                tar.addfile(member, content if member.isfile() else None)
+    part = archive.with_name(archive.name + ".part")
+    with part.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as out:
+        out.write(data.getbuffer())
+    part.replace(archive)
+
+
+def main() -> None:
+    """Build what the arguments ask for and print where it is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--project", type=Path, required=True, help="directory of the daemon (with pyproject.toml)")
+    parser.add_argument("--python", required=True, help="version of the node's interpreter, for example 3.11.2")
+    parser.add_argument("--platform", required=True, help="for example x86_64-manylinux_2_17")
+    parser.add_argument("--output", type=Path, required=True, help="directory for archives and downloads")
+    options = parser.parse_args()
+
+    project: Path = options.project.resolve()
+    lock = project / "requirements.lock"
+    base = tomllib.loads((project / "pyproject.toml").read_text())["project"]["version"]
+    version = f"{base}+{digest(project, lock)}"
+    output: Path = options.output
+    output.mkdir(parents=True, exist_ok=True)
+    archive = output / f"tfgateway-{version}-py{options.python}-{options.platform}.tar.gz"
+    changed = not archive.exists()
+    if changed:
+        with tempfile.TemporaryDirectory(dir=output) as scratch:
+            tree = Path(scratch) / "tree"
+            install_wheels(lock, tree / "lib", options.python, options.platform, output / "wheels")
+            fill(tree, project, version)
+            pack(tree, archive)
+    checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
+    print(json.dumps({"version": version, "archive": str(archive), "sha256": checksum, "changed": changed}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

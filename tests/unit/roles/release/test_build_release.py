@@ -1,0 +1,64 @@
+"""A release is a function of what goes in: same input, same bytes; other input, other version."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[4]
+BUILDER = ROOT / "roles" / "release" / "files" / "build_release.py"
+
+
+def build(project: Path, output: Path) -> dict[str, str]:
+    done = subprocess.run(
+        [sys.executable, BUILDER, f"--project={project}", "--python=3.11.2",
+         "--platform=x86_64-manylinux_2_17", f"--output={output}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A daemon without dependencies: nothing has to be fetched."""
+    tree = tmp_path / "project"
+    shutil.copytree(ROOT / "files" / "gateway_daemon" / "src" / "tfgateway" / "telemetry", tree / "src" / "tfgateway")
+    shutil.copy(ROOT / "files" / "gateway_daemon" / "pyproject.toml", tree)
+    (tree / "requirements.lock").write_text("")
+    return tree
+
+
+def test_the_same_input_gives_the_same_archive(project, tmp_path):
+    first = build(project, tmp_path / "one")
+    second = build(project, tmp_path / "two")
+    assert first["version"] == second["version"]
+    assert first["sha256"] == second["sha256"]
+    assert first["changed"]
+    assert not build(project, tmp_path / "one")["changed"]
+
+
+def test_a_changed_source_is_another_version(project, tmp_path):
+    first = build(project, tmp_path / "out")
+    with (project / "src" / "tfgateway" / "text.py").open("a") as source:
+        source.write("# changed\n")
+    assert build(project, tmp_path / "out")["version"] != first["version"]
+
+
+def test_the_archive_holds_launcher_source_and_version_and_nothing_of_this_machine(project, tmp_path):
+    built = build(project, tmp_path / "out")
+    with tarfile.open(built["archive"]) as tar:
+        members = {member.name: member for member in tar.getmembers()}
+        launcher = tar.extractfile("bin/tfgateway")
+        assert launcher is not None
+        assert b"-IS" in launcher.read()
+    assert members["bin/tfgateway"].mode == 0o755
+    assert "lib/tfgateway/text.py" in members
+    assert f"lib/tfgateway-{built['version']}.dist-info/METADATA" in members
+    assert {member.uid for member in members.values()} == {0}
+    assert {member.mtime for member in members.values()} == {0}
