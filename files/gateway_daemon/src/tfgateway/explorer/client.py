@@ -1,0 +1,311 @@
+"""An explorer's client, for gateways and for users (spec explorer-api).
+
+Every call either returns or raises one of two errors: ``ExplorerUnavailable`` (network, time-out, 5xx, 408, 429, an
+answer that is not the explorer's: worth trying again) or ``ExplorerRefused`` (the explorer's own 4xx: it is not). No
+call retries by itself. Calls may run at the same time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import aiohttp
+import msgspec
+
+from tfgateway import __version__
+from tfgateway.errors import ExplorerRefused, ExplorerUnavailable, IdentityError, ParseError
+from tfgateway.explorer import gojson, signing
+from tfgateway.explorer.models import (
+    Approval,
+    Counts,
+    Farm,
+    Gateway,
+    Pool,
+    PoolOrder,
+    Result,
+    Undecodable,
+    User,
+    Workload,
+    decode_workload,
+    parse_workload,
+)
+from tfgateway.identity.keys import Identity
+from tfgateway.telemetry.text import printable
+
+_API = "/api/v1"
+_PAGE_SIZE = 1000
+_PASSING = frozenset({408, 425, 429})
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One poll: workloads of the node (each decoded on its own, P-2) and the id after which to go on."""
+
+    items: tuple[Workload | Undecodable, ...]
+    last_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ExplorerClient:
+    """Async context manager around one HTTP session.
+
+    url: the explorer's; a path that does not end in ``/api/v1`` is replaced by it. identity and key_id (node id, or a
+    user's decimal tid): who signs; without identity only unsigned calls work. timeout: seconds for one whole request,
+    waiting of a long poll excluded. max_answer: bytes of one answer. clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        identity: Identity | None = None,
+        key_id: str = "",
+        timeout: float = 15.0,
+        max_answer: int = 16 * 1024 * 1024,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        parts = urlsplit(url)
+        path = parts.path.rstrip("/")
+        self._base = urlunsplit((parts.scheme, parts.netloc, path if path.endswith(_API) else _API, "", ""))
+        self._identity = identity
+        self._key_id = key_id
+        self._timeout = timeout
+        self._max_answer = max_answer
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            # Encodings would let a small answer grow; a bound on what is read is a bound on what was sent.
+            headers={"User-Agent": f"tfgateway/{__version__}", "Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    # Gateways
+
+    async def register_gateway(self, gateway: Gateway) -> None:
+        """Create or replace the gateway's entry; uptime and counters drop to what is given here."""
+        await self._call("POST", "/gateways", expect=201, body=gateway, sign=True)
+
+    async def gateways(self) -> list[Gateway]:
+        """All gateways, by id; entries that cannot be decoded are left out."""
+        return _structs(await self._all("/gateways"), Gateway)
+
+    async def send_uptime(self, node_id: str, seconds: int) -> None:
+        """The heartbeat; refused with 404 when the explorer does not know the gateway (any more)."""
+        await self._call("POST", f"/gateways/{_part(node_id)}/uptime", body={"uptime": seconds}, sign=True)
+
+    async def send_counters(self, node_id: str, counts: Counts) -> None:
+        """Workloads by kind; a gateway uses no compute or storage."""
+        body = {"cru": 0, "mru": 0, "hru": 0, "sru": 0} | msgspec.structs.asdict(counts)
+        await self._call("POST", f"/gateways/{_part(node_id)}/reserved_resources", body=body, sign=True)
+
+    async def poll(self, node_id: str, from_id: int, wait: float = 0) -> Page:
+        """Workloads with ids from ``from_id`` on and queued ones, at most 200; go on with ``last_id + 1``.
+
+        Queued items come again with every poll until they are answered, and may carry ``next_action`` 0 (spec §9).
+        wait: seconds that the explorer may hold the answer back until there is news; old ones ignore it.
+        """
+        query = {"from": str(from_id)} | ({"wait": f"{wait:g}"} if wait else {})
+        path = f"/reservations/nodes/{_part(node_id)}/workloads"
+        answer = await self._call("GET", path, query=query, patience=wait)
+        last = answer.headers.get("x-last-id", "")
+        if not (last.isascii() and last.isdigit() and len(last) < 19):
+            raise ExplorerUnavailable("the answer to a poll has no usable x-last-id header")
+        return Page(tuple(decode_workload(item) for item in _list(answer)), int(last))
+
+    async def node_workload(self, gwid: str) -> Workload:
+        """One workload by its global id."""
+        return _workload(await self._call("GET", f"/reservations/nodes/workloads/{_part(gwid)}"))
+
+    async def put_result(self, node_id: str, gwid: str, result: Result) -> None:
+        """Answer for a workload; the result is signed already."""
+        path = f"/reservations/nodes/{_part(node_id)}/workloads/{_part(gwid)}"
+        await self._call("PUT", path, expect=201, body=result, sign=True)
+
+    async def delete_reservation(self, node_id: str, gwid: str) -> None:
+        """Report that a workload is gone from the gateway."""
+        await self._call("DELETE", f"/reservations/nodes/{_part(node_id)}/workloads/{_part(gwid)}", sign=True)
+
+    # Users
+
+    async def user(self, tid: int) -> User:
+        """One user; the e-mail is blank unless the call is signed by a user."""
+        return _struct(await self._call("GET", f"/users/{tid}"), User)
+
+    async def register_user(self, user: User) -> User:
+        """Create a user from name, email and pubkey; the answer has the tid."""
+        return _struct(await self._call("POST", "/users", expect=201, body=user), User)
+
+    async def create_farm(self, farm: Farm) -> int:
+        """The new farm's id."""
+        return await self._created("/farms", farm, "id")
+
+    async def create_pool(self, order: PoolOrder, tid: int) -> int:
+        """Reserve a pool; the id of the reservation, which for a new pool is the pool's."""
+        text, signature = signing.sign_pool_order(order, self._signer())
+        body = {"json": text, "data_reservation": order, "customer_tid": tid, "customer_signature": signature}
+        return await self._created("/reservations/pools", body, "reservation_id")
+
+    async def pools(self, tid: int) -> list[Pool]:
+        """A user's pools."""
+        return _structs(_list(await self._call("GET", f"/reservations/pools/owner/{tid}")), Pool)
+
+    async def create_workload(self, workload: Workload) -> int:
+        """Post a signed workload; its id."""
+        return await self._created("/reservations/workloads", workload, "reservation_id", sign=True)
+
+    async def workload(self, workload_id: int) -> Workload:
+        """One workload by the explorer's id, as delete signatures cover it."""
+        return _workload(await self._call("GET", f"/reservations/workloads/{workload_id}"))
+
+    async def list_workloads(
+        self, *, customer_tid: int | None = None, next_action: int | None = None, workload_type: int | None = None
+    ) -> list[Workload | Undecodable]:
+        """All workloads that match, by id."""
+        wanted = {"customer_tid": customer_tid, "next_action": next_action, "workload_type": workload_type}
+        query = {name: str(value) for name, value in wanted.items() if value is not None}
+        return [decode_workload(item) for item in await self._all("/reservations/workloads", query)]
+
+    async def sign_delete(self, workload_id: int, approval: Approval) -> None:
+        """Post a delete signature."""
+        body = {"tid": approval.tid, "signature": approval.signature}
+        await self._call("POST", f"/reservations/workloads/{workload_id}/sign/delete", expect=201, body=body)
+
+    # Plumbing
+
+    def _signer(self) -> Identity:
+        if self._identity is None:
+            raise IdentityError("this call has to be signed, and no identity was given")
+        return self._identity
+
+    async def _created(self, path: str, body: object, member: str, *, sign: bool = False) -> int:
+        answer = await self._call("POST", path, expect=201, body=body, sign=sign)
+        try:
+            return int(msgspec.json.decode(gojson.members(answer.body)[member], type=int))
+        except (ParseError, KeyError, msgspec.MsgspecError) as error:
+            raise ExplorerUnavailable(f"the answer to POST {path} has no usable '{member}'") from error
+
+    async def _all(self, path: str, query: Mapping[str, str] | None = None) -> list[msgspec.Raw]:
+        """All pages of a list: as many as the first answer says."""
+        items: list[msgspec.Raw] = []
+        page = pages = 1
+        while page <= pages:
+            answer = await self._call("GET", path, query={**(query or {}), "page": str(page), "size": str(_PAGE_SIZE)})
+            told = answer.headers.get("Pages", "")
+            pages = int(told) if told.isascii() and told.isdigit() and len(told) < 10 else page
+            found = _list(answer)
+            items += found
+            # An explorer that tells of more pages than it has must not keep us busy.
+            page = page + 1 if found else pages + 1
+        return items
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        expect: int = 200,
+        body: object = None,
+        query: Mapping[str, str] | None = None,
+        sign: bool = False,
+        patience: float = 0,
+    ) -> _Answer:
+        if self._session is None:
+            raise RuntimeError("the client is used outside of its context")
+        headers = {"Content-Type": "application/json"}
+        if sign:
+            headers |= signing.request_headers(self._signer(), self._key_id, int(self._clock()))
+        try:
+            async with self._session.request(
+                method,
+                self._base + path,
+                params=query,
+                data=None if body is None else gojson.encode(body) + b"\n",
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=self._timeout + patience),
+                # A signature must not be carried to wherever an answer points.
+                allow_redirects=False,
+            ) as response:
+                answer = _Answer(response.status, response.headers, await self._read(response))
+        except TimeoutError as error:
+            raise ExplorerUnavailable(f"{method} {path}: no answer in {self._timeout + patience:g} s") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise ExplorerUnavailable(f"{method} {path}: {printable(error) or type(error).__name__}") from error
+        if answer.status != expect:
+            raise _failure(method, path, answer)
+        return answer
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(65536):
+            body += chunk
+            if len(body) > self._max_answer:
+                raise ExplorerUnavailable(f"an answer is larger than {self._max_answer} bytes")
+        return bytes(body)
+
+
+def _failure(method: str, path: str, answer: _Answer) -> ExplorerRefused | ExplorerUnavailable:
+    """Only the explorer's own error form is a refusal: a proxy's 404 page says nothing about a workload."""
+    try:
+        text = msgspec.json.decode(gojson.members(gojson.repair_text(answer.body))["error"], type=str)
+    except (ParseError, KeyError, msgspec.MsgspecError):
+        return ExplorerUnavailable(f"{method} {path}: unexpected answer with status {answer.status}")
+    if 400 <= answer.status < 500 and answer.status not in _PASSING:
+        return ExplorerRefused(answer.status, printable(text, 1000))
+    return ExplorerUnavailable(f"{method} {path}: status {answer.status}: {printable(text)}")
+
+
+def _part(text: str) -> str:
+    """One path segment."""
+    return quote(text, safe="")
+
+
+def _list(answer: _Answer) -> list[msgspec.Raw]:
+    try:
+        return gojson.elements(gojson.repair_text(answer.body))
+    except ParseError as error:
+        raise ExplorerUnavailable(f"the answer is not a list: {printable(error)}") from error
+
+
+def _struct(answer: _Answer, kind: type[_Struct]) -> _Struct:
+    try:
+        return gojson.decode(gojson.repair_text(answer.body), kind)
+    except ParseError as error:
+        raise ExplorerUnavailable(f"the answer is not a {kind.__name__}: {printable(error)}") from error
+
+
+def _structs(items: list[msgspec.Raw], kind: type[_Struct]) -> list[_Struct]:
+    found = []
+    for item in items:
+        try:
+            found.append(gojson.decode(item, kind))
+        except ParseError:  # one bad entry must not hide the others
+            continue
+    return found
+
+
+def _workload(answer: _Answer) -> Workload:
+    try:
+        return parse_workload(gojson.repair_text(answer.body))
+    except ParseError as error:
+        raise ExplorerUnavailable(f"the answer is not a workload: {printable(error)}") from error

@@ -1,0 +1,194 @@
+"""All that is signed towards an explorer (spec explorer-api §§3, 7, 8; identity §§5, 7). Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+
+import msgspec
+
+from tfgateway.errors import CryptoError, ParseError
+from tfgateway.explorer.models import Approval, PoolOrder, ResultState, User, Workload
+from tfgateway.identity.keys import Identity, verify
+
+REQUIRED_ITEMS = ("(created)", "date", "threebot-id")
+_ALGORITHM = "ed25519"
+_SCHEME = "Signature "
+_LIFETIME = 60
+_UNKNOWN_TIME = -62135596800  # what Go prints for a missing or bad time
+_PARAMETER = re.compile(r'([A-Za-z]+)="([^"]*)"')
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSignature:
+    """A parsed ``Authorization`` value. ``items``: what is signed, in order, lower case; times in Unix seconds."""
+
+    key_id: str
+    signature: bytes
+    items: tuple[str, ...]
+    created: int
+    expires: int
+
+
+def request_headers(identity: Identity, key_id: str, now: int) -> dict[str, str]:
+    """The headers that authenticate a request of ``key_id`` (node id or decimal tid) made at ``now``."""
+    headers = {"Threebot-Id": key_id, "Date": formatdate(now, usegmt=True)}
+    lines = [f"(created): {now}", f"date: {headers['Date']}", f"threebot-id: {key_id}"]
+    signature = base64.b64encode(identity.sign("\n".join(lines).encode())).decode()
+    headers["Authorization"] = (
+        f'{_SCHEME}keyId="{key_id}",algorithm="{_ALGORITHM}",created="{now}",expires="{now + _LIFETIME}",'
+        f'headers="{" ".join(REQUIRED_ITEMS)}",signature="{signature}"'
+    )
+    return headers
+
+
+def parse_authorization(values: Sequence[str]) -> HttpSignature:
+    """The signature in a request's ``Authorization`` values, the last usable one. Errors: ``ParseError``."""
+    for value in reversed(values):
+        parameters = _PARAMETER.findall(value[len(_SCHEME) :]) if value.startswith(_SCHEME) else []
+        if parameters:
+            return _signature(dict(parameters))
+    raise ParseError("no signature in the Authorization header")
+
+
+def _signature(parameters: Mapping[str, str]) -> HttpSignature:
+    key_id, algorithm = parameters.get("keyId", ""), parameters.get("algorithm", "")
+    try:
+        signature = base64.b64decode(parameters.get("signature", ""), validate=True)
+    except (binascii.Error, ValueError):
+        signature = b""
+    if not key_id or algorithm != _ALGORITHM or not signature:
+        raise ParseError("keyId, algorithm (ed25519) and signature (base64) are required")
+    items = tuple(parameters.get("headers", "date").lower().split())
+    if missing := [item for item in REQUIRED_ITEMS if item not in items]:
+        raise ParseError(f"not signed: {' '.join(missing)}")
+    return HttpSignature(
+        key_id=key_id,
+        signature=signature,
+        items=items,
+        created=_number(parameters.get("created", "")),
+        # Go clients send a broken text here (spec §3); a broken one is as good as none.
+        expires=_number(parameters.get("expires", "")),
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if _NUMBER.fullmatch(text) else _UNKNOWN_TIME
+
+
+def verify_request(
+    signature: HttpSignature,
+    public_key: bytes,
+    *,
+    method: str,
+    target: str,
+    headers: Iterable[tuple[str, str]],
+) -> None:
+    """Check a request: ``target`` is path and query as sent, ``headers`` all of them in order.
+
+    Errors: ``CryptoError`` when an item is absent or the signature is not of this key.
+    """
+    special = {
+        "(request-target)": f"{method.lower()} {target}",
+        "(created)": str(signature.created),
+        "(expires)": str(signature.expires),
+    }
+    received: dict[str, list[str]] = {}
+    for name, value in headers:
+        received.setdefault(name.lower(), []).append(value.strip())
+    lines: list[str] = []
+    for item in signature.items:
+        values = [special[item]] if item in special else received.get(item, [])
+        if not values:
+            raise CryptoError(f"signed header '{item}' is missing")
+        lines += [f"{item}: {value}" for value in values]
+    if not verify(public_key, "\n".join(lines).encode("utf-8", "surrogateescape"), signature.signature):
+        raise CryptoError("signature does not match")
+
+
+def challenge(workload: Workload) -> str:
+    """The text C of spec §8 that a user's signatures cover.
+
+    A type that gateways do not serve has no members of its own here: only the common ones are covered.
+    """
+    parts: list[object] = [
+        workload.workload_id,
+        workload.node_id,
+        workload.pool_id,
+        workload.reference,
+        workload.customer_tid,
+        workload.type_name.upper(),
+        int(workload.epoch),
+        workload.description,
+        workload.metadata,
+    ]
+    for name in workload.signed:
+        value = getattr(workload, name)
+        parts += value if isinstance(value, tuple) else [value]
+    return "".join(map(str, parts))
+
+
+def workload_message(workload: Workload) -> bytes:
+    """What ``customer_signature`` signs."""
+    return _digest(challenge(workload))
+
+
+def approval_message(workload: Workload, word: str, tid: int) -> bytes:
+    """What an approval signs; ``word`` is ``provision`` or ``delete``, the workload as the explorer returns it."""
+    return _digest(f"{challenge(workload)}{word}{tid}")
+
+
+def result_message(state: int, message: str, data_json: bytes) -> bytes:
+    """What a node's result signs: ``data_json`` byte for byte as sent (spec identity §5)."""
+    return bytes([state]) + message.encode() + data_json
+
+
+def user_update_message(user: User) -> bytes:
+    """What ``sender_signature_hex`` of a changed user signs, members as posted."""
+    return f"{user.id}{user.name}{user.email}{user.host}{user.description}{user.pubkey}".encode()
+
+
+def sign_workload(workload: Workload, identity: Identity) -> Workload:
+    """The workload with its ``customer_signature``."""
+    return msgspec.structs.replace(workload, customer_signature=identity.sign(workload_message(workload)).hex())
+
+
+def sign_approval(workload: Workload, word: str, tid: int, identity: Identity) -> Approval:
+    """``tid``'s approval of ``word`` (``provision`` or ``delete``) for a workload as the explorer returns it."""
+    return Approval(tid=tid, signature=identity.sign(approval_message(workload, word, tid)).hex())
+
+
+def sign_result(state: ResultState, message: str, data_json: bytes, identity: Identity) -> str:
+    """Hex signature of a result."""
+    return identity.sign(result_message(state, message, data_json)).hex()
+
+
+def sign_pool_order(order: PoolOrder, identity: Identity) -> tuple[str, str]:
+    """The order as JSON text, and the hex signature over exactly that text (spec §7)."""
+    text = msgspec.json.encode(order)
+    return text.decode(), identity.sign(text).hex()
+
+
+def sign_user_update(user: User, identity: Identity) -> str:
+    """Hex signature of a changed user."""
+    return identity.sign(user_update_message(user)).hex()
+
+
+def verify_hex(public_key: bytes, message: bytes, signature: str) -> None:
+    """Check a hex signature. Errors: ``CryptoError`` that says whether the hex or the signature is wrong."""
+    try:
+        raw = bytes.fromhex(signature)
+    except ValueError:
+        raise CryptoError("signature is not hex") from None
+    if not verify(public_key, message, raw):
+        raise CryptoError("signature does not match")
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
