@@ -1,0 +1,75 @@
+"""From start to stop of one process: signals become an event, systemd hears how it fares."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable
+
+from tfgateway.telemetry.logs import logger
+from tfgateway.workers.notify import Notifier, watchdog_interval
+
+_log = logger("workers")
+
+
+class Lifecycle:
+    """Handed to a plane's main coroutine."""
+
+    def __init__(self, notifier: Notifier) -> None:
+        self.stopping = asyncio.Event()
+        """Set by SIGTERM or SIGINT: stop accepting, drain, return."""
+        self._notifier = notifier
+
+    def ready(self) -> None:
+        """Serving now: ``READY=1``."""
+        self._notifier.send("READY=1")
+
+    def status(self, text: str) -> None:
+        """One line for ``systemctl status``."""
+        self._notifier.send(f"STATUS={text}")
+
+    def stop(self) -> None:
+        """Ask for an orderly end, as SIGTERM does; again is harmless."""
+        if not self.stopping.is_set():
+            self._notifier.send("STOPPING=1")
+            self.stopping.set()
+
+
+def run(main: Callable[[Lifecycle], Awaitable[None]]) -> int:
+    """Run ``main`` in an event loop of its own until it returns; exit code 0. What ``main`` raises is passed on."""
+    asyncio.run(_supervise(main))
+    return 0
+
+
+async def _supervise(main: Callable[[Lifecycle], Awaitable[None]]) -> None:
+    notifier = Notifier()
+    lifecycle = Lifecycle(notifier)
+    loop = asyncio.get_running_loop()
+
+    def asked_to_stop(name: str) -> None:
+        _log.info("stopping", signal=name)
+        lifecycle.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop, number.name)
+    # A terminal that closes is no reason to stop serving.
+    loop.add_signal_handler(signal.SIGHUP, _log.info, "SIGHUP ignored")
+
+    interval = watchdog_interval()
+    watchdog = asyncio.create_task(_ping(notifier, interval)) if interval is not None else None
+    try:
+        await main(lifecycle)
+    finally:
+        lifecycle.stop()
+        if watchdog is not None:
+            watchdog.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watchdog
+
+
+async def _ping(notifier: Notifier, interval: float) -> None:
+    """Ping from the event loop itself: when it hangs, the pings end and systemd restarts the unit."""
+    while True:
+        notifier.send("WATCHDOG=1")
+        await asyncio.sleep(interval)

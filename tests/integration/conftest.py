@@ -1,0 +1,293 @@
+"""Real neighbours for the integration tests: a redis-server, the command line as a process, an explorer.
+
+Everything listens on 127.0.0.1, keeps its files under ``tmp_path`` and ends with the test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+START_LIMIT = 30.0
+"""Seconds after which something that does not start is a failure: far more than a slow machine needs."""
+
+_PROCESSES = pytest.StashKey[list["Process"]]()
+_given_ports: set[int] = set()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failed test shows what its processes wrote."""
+    report = yield
+    if report.failed:
+        for process in item.stash.get(_PROCESSES, []):
+            report.sections.append((f"log of {process.name}", process.log))
+    return report
+
+
+class Process:
+    """A child process with its log; readiness by ``READY=1`` on a real NOTIFY_SOCKET, as under systemd."""
+
+    def __init__(self, name: str, command: list[str], log: Path, environ: dict[str, str] | None = None) -> None:
+        self.name = name
+        self._log = log
+        self._notifications: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(f"\0tfgateway-test-{uuid.uuid4()}")
+        address = "@" + self._socket.getsockname()[1:].decode()
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("TFGATEWAY_")}
+        with log.open("ab") as out:
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**inherited, **(environ or {}), "NOTIFY_SOCKET": address},
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def log(self) -> str:
+        """Everything it wrote so far."""
+        return self._log.read_text(errors="backslashreplace")
+
+    @property
+    def running(self) -> bool:
+        return self._child.poll() is None
+
+    @property
+    def notifications(self) -> list[str]:
+        """What it told the service manager so far: ``["STATUS=...", "READY=1", ...]``."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._notifications.append(self._socket.recv(65536, socket.MSG_DONTWAIT).decode())
+        return self._notifications
+
+    def wait_ready(self) -> Process:
+        self.wait_for(lambda: "READY=1" in self.notifications, "READY=1")
+        return self
+
+    def wait_log(self, text: str) -> None:
+        self.wait_for(lambda: text in self.log, f"{text!r} in its log")
+
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
+        """Until ``condition`` holds; fails when the process ends before, or after START_LIMIT."""
+        deadline = time.monotonic() + START_LIMIT
+        while not condition():
+            assert self.running, f"{self.name} ended with {self._child.returncode} before {what}:\n{self.log}"
+            assert time.monotonic() < deadline, f"{self.name}: no {what} in {START_LIMIT:.0f} s:\n{self.log}"
+            time.sleep(0.01)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self._child.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit code."""
+        return self._child.wait(START_LIMIT)
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        self._child.terminate()
+        return self.wait()
+
+    def kill(self) -> None:
+        """SIGKILL; harmless on a dead one."""
+        self._child.kill()
+        self._child.wait()
+
+    def close(self) -> None:
+        self.kill()
+        self._socket.close()
+
+
+@pytest.fixture
+def processes(request: pytest.FixtureRequest) -> Iterator[list[Process]]:
+    """Append a Process: it is killed after the test and its log shown when the test failed."""
+    started: list[Process] = request.node.stash.setdefault(_PROCESSES, [])
+    yield started
+    for process in started:
+        process.close()
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Call it for a port of 127.0.0.1 that is free for TCP and for UDP.
+
+    Below the kernel's ephemeral range, so that no outgoing connection takes it before the test listens.
+    """
+
+    def find() -> int:
+        for _ in range(1000):
+            port = random.randrange(20_000, 32_000)
+            if port in _given_ports:
+                continue
+            with (
+                socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+            ):
+                try:
+                    tcp.bind(("127.0.0.1", port))
+                    udp.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+            _given_ports.add(port)
+            return port
+        raise AssertionError("no free port")
+
+    return find
+
+
+class RedisServer:
+    """A redis-server with an append-only file; port and data directory outlive ``stop`` and ``start``."""
+
+    def __init__(self, port: int, directory: Path) -> None:
+        self.port = port
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self.directory = directory
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def client(self) -> redis.Redis:
+        """A synchronous client (bytes in, bytes out); close it, or use ``with``."""
+        return redis.Redis(host="127.0.0.1", port=self.port, protocol=2)
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "log").read_text(errors="backslashreplace")
+
+    def start(self, *options: str) -> None:
+        """Start and wait until it answers; ``options`` as on its command line. Harmless when it runs."""
+        if self._child is not None:
+            return
+        self.directory.mkdir(exist_ok=True)
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
+        command += ["--appendonly", "yes", "--save", "", *options]
+        with (self.directory / "log").open("ab") as out:
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + START_LIMIT
+        with self.client() as client:
+            while True:
+                try:
+                    client.ping()
+                except redis.AuthenticationError:
+                    return  # it answers: the test asked for a password
+                except redis.ConnectionError:
+                    assert self._child.poll() is None, f"redis-server ended:\n{self.log}"
+                    assert time.monotonic() < deadline, f"redis-server does not answer:\n{self.log}"
+                    time.sleep(0.01)
+                else:
+                    return
+
+    def stop(self) -> None:
+        """SIGTERM: what was written is on disk afterwards. Harmless when it does not run."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL: all connections break at once."""
+        self._end(signal.SIGKILL)
+
+    def forget(self) -> None:
+        """Remove the data of a stopped server: the next ``start`` is an empty one."""
+        assert self._child is None
+        shutil.rmtree(self.directory)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._child is not None:
+            self._child.send_signal(number)
+            self._child.wait(START_LIMIT)
+            self._child = None
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[RedisServer]:
+    """A running, empty redis-server of the test's own."""
+    server = RedisServer(free_port(), tmp_path / "redis")
+    server.start()
+    yield server
+    server.kill()
+
+
+class CommandLine:
+    """The installed ``tfgateway`` command."""
+
+    def __init__(self, directory: Path, processes: list[Process]) -> None:
+        self._directory = directory
+        self._processes = processes
+        self._numbers = itertools.count(1)
+
+    def __call__(self, *arguments: str, config: str, ready: bool = True) -> Process:
+        """Start ``tfgateway ARGUMENTS`` with this gateway.toml text; by default wait until it says READY."""
+        number = next(self._numbers)
+        command = self._command(arguments, config, number)
+        name = f"tfgateway {' '.join(arguments)} ({number})"
+        process = Process(name, command, self._directory / f"tfgateway-{number}.log")
+        self._processes.append(process)
+        return process.wait_ready() if ready else process
+
+    def run(self, *arguments: str, config: str, timeout: float = START_LIMIT) -> subprocess.CompletedProcess[str]:
+        """Run ``tfgateway ARGUMENTS`` to its end: ``.returncode``, ``.stdout``, ``.stderr``."""
+        command = self._command(arguments, config, next(self._numbers))
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+    def _command(self, arguments: tuple[str, ...], config: str, number: int) -> list[str]:
+        path = self._directory / f"gateway-{number}.toml"
+        path.write_text(config)
+        return [str(Path(sys.executable).with_name("tfgateway")), "--config", str(path), *arguments]
+
+
+@pytest.fixture
+def tfgateway(tmp_path: Path, processes: list[Process]) -> CommandLine:
+    """``tfgateway("dns", config=TOML)`` starts a plane; ``tfgateway.run("state", "--json", config=TOML)`` runs one."""
+    return CommandLine(tmp_path, processes)
+
+
+class Explorer:
+    """A self-hosted explorer in its own process; database and port outlive ``stop`` and ``start``."""
+
+    def __init__(self, port: int, database: Path, tfgateway: CommandLine) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}/api/v1"
+        self.database = database
+        self._tfgateway = tfgateway
+        self.process: Process | None = None
+
+    def start(self) -> None:
+        """Start and wait until it accepts connections."""
+        arguments = ["explorer", "--listen", f"127.0.0.1:{self.port}", "--database", str(self.database)]
+        self.process = self._tfgateway(*arguments, config="", ready=False)
+        self.process.wait_for(self._accepts, "an accepted connection")
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.stop()
+
+    def _accepts(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+
+@pytest.fixture
+def explorer(tmp_path: Path, free_port: Callable[[], int], tfgateway: CommandLine) -> Explorer:
+    """A running ``tfgateway explorer`` with an empty database."""
+    started = Explorer(free_port(), tmp_path / "explorer.db", tfgateway)
+    started.start()
+    return started
