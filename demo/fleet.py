@@ -197,8 +197,8 @@ def _ensure_key(fleet: Fleet) -> str:
     """The operator's ssh key pair of this fleet; its public half."""
     fleet.directory.mkdir(parents=True, exist_ok=True)
     if not fleet.key.exists():
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"operator of {fleet.prefix}", "-f", fleet.key]
-        done = subprocess.run(command, capture_output=True, text=True)
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"operator of {fleet.prefix}", "-f"]
+        done = subprocess.run([*command, str(fleet.key)], capture_output=True, text=True)
         if done.returncode != 0:
             raise DemoError(f"ssh-keygen failed: {done.stderr.strip()}")
     return fleet.key.with_suffix(".pub").read_text()

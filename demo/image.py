@@ -71,7 +71,8 @@ def _bootstrap(archive: Path, log: Path) -> None:
 
 def _run(command: list[str], log: Path) -> None:
     with log.open("a") as sink:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
+        environment = podman.environment()
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
     if done.returncode != 0:
         raise DemoError(f"{command[0]} failed; is the Debian mirror {_MIRROR} reachable?", log=log)
 

@@ -80,7 +80,8 @@ def environment() -> dict[str, str]:
     text = Machine.inspect().engine_settings()
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
-    return {**os.environ, "CONTAINERS_CONF": str(path)}
+    search = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"  # `su` leaves these out
+    return {**os.environ, "CONTAINERS_CONF": str(path), "PATH": search}
 
 
 def run(*arguments: str, log: Path | None = None, stdin: bytes = b"") -> str:

@@ -1,0 +1,38 @@
+# Everything that a person or CI does here. `make` alone lists it.
+PYTHON3 ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-down test test-fast lock clean
+
+help: ## list these commands
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: ## .venv with the controller's tools and the daemon; the collection on Ansible's path
+	@$(PYTHON3) tools/setup.py
+
+demo: ## explorer, two nodes, site.yml, reservations and the proof that they are served, in local containers
+	@$(PYTHON3) tools/setup.py demo
+	@$(BIN)/python -m demo up
+
+demo-down: ## remove all that `make demo` made
+	@$(PYTHON3) tools/setup.py demo
+	@$(BIN)/python -m demo down
+
+test: ## everything: linters, types, unit, integration, sanity, molecule, the demo itself
+	@$(PYTHON3) tools/setup.py demo test
+	@$(BIN)/python -m tools.check all
+
+test-fast: ## what needs no container
+	@$(PYTHON3) tools/setup.py test
+	@$(BIN)/python -m tools.check fast
+
+LOCKED := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	--cache-dir .cache/uv
+
+lock: setup ## newest allowed versions of every Python package, with hashes
+	$(LOCKED) --upgrade --no-emit-package tfgateway requirements/dev.in -o requirements/dev.lock
+	$(LOCKED) --upgrade files/gateway_daemon/pyproject.toml -o files/gateway_daemon/requirements.lock
+
+clean: ## remove caches and .venv (not a running demo: see demo-down)
+	rm -rf .venv .cache .ansible .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
