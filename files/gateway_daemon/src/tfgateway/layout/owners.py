@@ -1,0 +1,26 @@
+"""Who owns a zone: the values of the hash ``zone`` (redis-layout §5)."""
+
+from __future__ import annotations
+
+from tfgateway import gojson
+from tfgateway.errors import LayoutError
+
+_MAX_VALUE = 4096
+
+
+def encode_zone_owner(owner: str) -> bytes:
+    """owner: the gateway's node id for a managed domain, the decimal tid for a delegated one."""
+    return gojson.encode({"Owner": owner})
+
+
+def decode_zone_owner(raw: bytes) -> str:
+    """The owner; empty: nobody. Errors: ``LayoutError``: a damaged value is somebody's, not nobody's."""
+    if len(raw) > _MAX_VALUE:
+        raise LayoutError(f"zone owner: larger than {_MAX_VALUE} bytes")
+    try:
+        owner = gojson.decode_object(raw).get("owner", "")
+    except ValueError as error:
+        raise LayoutError(f"zone owner: {error}") from error
+    if not isinstance(owner, str):
+        raise LayoutError("zone owner: not text")
+    return owner
