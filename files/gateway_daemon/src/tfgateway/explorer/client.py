@@ -17,9 +17,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import aiohttp
 import msgspec
 
-from tfgateway import __version__
+from tfgateway import __version__, gojson
 from tfgateway.errors import ExplorerRefused, ExplorerUnavailable, IdentityError, ParseError
-from tfgateway.explorer import gojson, signing
+from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import (
     Approval,
     Counts,
@@ -201,13 +201,13 @@ class ExplorerClient:
     async def _created(self, path: str, body: object, member: str, *, sign: bool = False) -> int:
         answer = await self._call("POST", path, expect=201, body=body, sign=sign)
         try:
-            return int(msgspec.json.decode(gojson.members(answer.body)[member], type=int))
-        except (ParseError, KeyError, msgspec.MsgspecError) as error:
+            return msgspec.convert(gojson.decode_object(answer.body)[member], type=int)
+        except (ValueError, KeyError) as error:
             raise ExplorerUnavailable(f"the answer to POST {path} has no usable '{member}'") from error
 
-    async def _all(self, path: str, query: Mapping[str, str] | None = None) -> list[msgspec.Raw]:
+    async def _all(self, path: str, query: Mapping[str, str] | None = None) -> list[object]:
         """All pages of a list: as many as the first answer says."""
-        items: list[msgspec.Raw] = []
+        items: list[object] = []
         page = pages = 1
         while page <= pages:
             answer = await self._call("GET", path, query={**(query or {}), "page": str(page), "size": str(_PAGE_SIZE)})
@@ -240,7 +240,7 @@ class ExplorerClient:
                 method,
                 self._base + path,
                 params=query,
-                data=None if body is None else gojson.encode(body) + b"\n",
+                data=None if body is None else wire.encode(body) + b"\n",
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=self._timeout + patience),
                 # A signature must not be carried to wherever an answer points.
@@ -267,8 +267,8 @@ class ExplorerClient:
 def _failure(method: str, path: str, answer: _Answer) -> ExplorerRefused | ExplorerUnavailable:
     """Only the explorer's own error form is a refusal: a proxy's 404 page says nothing about a workload."""
     try:
-        text = msgspec.json.decode(gojson.members(gojson.repair_text(answer.body))["error"], type=str)
-    except (ParseError, KeyError, msgspec.MsgspecError):
+        text = str(gojson.decode_object(answer.body)["error"])
+    except (ValueError, KeyError):
         return ExplorerUnavailable(f"{method} {path}: unexpected answer with status {answer.status}")
     if 400 <= answer.status < 500 and answer.status not in _PASSING:
         return ExplorerRefused(answer.status, printable(text, 1000))
@@ -280,25 +280,34 @@ def _part(text: str) -> str:
     return quote(text, safe="")
 
 
-def _list(answer: _Answer) -> list[msgspec.Raw]:
+def _value(answer: _Answer) -> object:
     try:
-        return gojson.elements(gojson.repair_text(answer.body))
-    except ParseError as error:
-        raise ExplorerUnavailable(f"the answer is not a list: {printable(error)}") from error
+        return gojson.decode(answer.body)
+    except ValueError as error:
+        raise ExplorerUnavailable(f"the answer is no JSON: {printable(error)}") from error
+
+
+def _list(answer: _Answer) -> list[object]:
+    value = _value(answer)
+    if value is None:  # Go's empty list
+        return []
+    if not isinstance(value, list):
+        raise ExplorerUnavailable("the answer is not a list")
+    return value
 
 
 def _struct(answer: _Answer, kind: type[_Struct]) -> _Struct:
     try:
-        return gojson.decode(gojson.repair_text(answer.body), kind)
+        return wire.decode(_value(answer), kind)
     except ParseError as error:
         raise ExplorerUnavailable(f"the answer is not a {kind.__name__}: {printable(error)}") from error
 
 
-def _structs(items: list[msgspec.Raw], kind: type[_Struct]) -> list[_Struct]:
+def _structs(items: list[object], kind: type[_Struct]) -> list[_Struct]:
     found = []
     for item in items:
         try:
-            found.append(gojson.decode(item, kind))
+            found.append(wire.decode(item, kind))
         except ParseError:  # one bad entry must not hide the others
             continue
     return found
@@ -306,6 +315,6 @@ def _structs(items: list[msgspec.Raw], kind: type[_Struct]) -> list[_Struct]:
 
 def _workload(answer: _Answer) -> Workload:
     try:
-        return parse_workload(gojson.repair_text(answer.body))
+        return parse_workload(_value(answer))
     except ParseError as error:
         raise ExplorerUnavailable(f"the answer is not a workload: {printable(error)}") from error

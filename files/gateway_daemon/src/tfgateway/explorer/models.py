@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
+from tfgateway import gojson
 from tfgateway.errors import ParseError
-from tfgateway.explorer import gojson
-from tfgateway.explorer.gojson import ZERO_TIME, Date, Int64, RawJson, UInt16, UInt32
+from tfgateway.explorer import wire
+from tfgateway.explorer.wire import ZERO_TIME, Date, Int64, RawJson, UInt16, UInt32
 
 PROXY, REVERSE_PROXY, SUBDOMAIN, DOMAIN_DELEGATE, GATEWAY4TO6 = range(5, 10)
 
@@ -79,16 +80,23 @@ class Approval(_Object, frozen=True):
 
 
 class Result(_Object, frozen=True):
-    """A node's answer for one workload. ``category``: type number; ``workload_id``: gwid; ``signature``: hex."""
+    """A node's answer for one workload.
+
+    ``category``: type number; ``workload_id``: gwid; ``data_json``: JSON text, sent as it is; ``signature``: hex.
+    """
 
     category: Int64 = 0
     workload_id: str = ""
-    data_json: RawJson = RawJson(b"null")
+    data_json: bytes = RawJson(b"null")
     signature: str = ""
     state: Int64 = ResultState.ERROR
     message: str = ""
     epoch: Date = ZERO_TIME
     node_id: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.data_json, RawJson):
+            msgspec.structs.force_setattr(self, "data_json", RawJson(self.data_json))
 
     @property
     def empty(self) -> bool:
@@ -209,47 +217,30 @@ def gwid(workload: Workload) -> str:
     return f"{workload.id}-{workload.workload_id}"
 
 
-class _Head(_Object, frozen=True):
-    """What is needed to answer for a workload that cannot be decoded."""
-
-    id: Int64 = 0
-    workload_id: Int64 = 0
-    workload_type: Int64 = 0
+def parse_workload(value: object) -> Workload:
+    """A workload from a plain JSON object. Errors: ``ParseError``."""
+    number = _number(value, "workload_type") or 0
+    return wire.decode(value, MODELS.get(number, UnknownWorkload))
 
 
-def parse_workload(raw: bytes | msgspec.Raw) -> Workload:
-    """A workload from its JSON object. Errors: ``ParseError``."""
-    values = gojson.members(raw)
-    kind = MODELS.get(gojson.from_members(values, _Head).workload_type, UnknownWorkload)
-    return gojson.from_members(values, kind)
-
-
-def decode_workload(raw: bytes | msgspec.Raw) -> Workload | Undecodable:
+def decode_workload(value: object) -> Workload | Undecodable:
     """As ``parse_workload``, but never raises: one bad item must not stop the others (P-2)."""
     try:
-        return parse_workload(raw)
+        return parse_workload(value)
     except ParseError as error:
-        return _undecodable(raw, str(error))
+        own, users = _number(value, "id"), _number(value, "workload_id")
+        return Undecodable(
+            id=own or 0,
+            gwid=None if own is None or users is None else f"{own}-{users}",
+            type=_number(value, "workload_type") or 0,
+            reason=str(error),
+        )
 
 
-def _undecodable(raw: bytes | msgspec.Raw, reason: str) -> Undecodable:
-    try:
-        values = gojson.members(raw)
-    except ParseError:
-        return Undecodable(id=0, gwid=None, type=0, reason=reason)
-    numbers: dict[str, int] = {}
-    for name in ("id", "workload_id", "workload_type"):
-        try:
-            numbers[name] = getattr(gojson.from_members({name: values[name]}, _Head), name)
-        except (ParseError, KeyError):
-            continue
-    known = "id" in numbers and "workload_id" in numbers
-    return Undecodable(
-        id=numbers.get("id", 0),
-        gwid=f"{numbers['id']}-{numbers['workload_id']}" if known else None,
-        type=numbers.get("workload_type", 0),
-        reason=reason,
-    )
+def _number(value: object, name: str) -> int | None:
+    """A member that is needed even when the rest cannot be decoded; None when it is absent or no number."""
+    member: Any = gojson.fold(value).get(name) if isinstance(value, dict) else None
+    return member if type(member) is int else None
 
 
 class Location(_Object, frozen=True):
