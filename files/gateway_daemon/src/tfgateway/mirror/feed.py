@@ -1,0 +1,70 @@
+"""Names of changed keys, pushed by redis: tracking in broadcast mode, delivered over RESP2."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+
+from tfgateway.errors import StoreError
+
+_CHANNEL = b"__redis__:invalidate"
+
+
+class Feed:
+    """One connection that redirects its tracking to itself.
+
+    With another connection as target, the death of the target alone would end the news without a sign (RESP2 can not
+    say ``tracking-redir-broken``). Here tracking and delivery live and die together, and one PING proves both.
+    """
+
+    def __init__(self, connection: AbstractConnection, heartbeat: float) -> None:
+        self._connection = connection
+        self._heartbeat = heartbeat
+
+    async def subscribe(self, prefix: bytes) -> None:
+        """After this every change of a key that begins with ``prefix`` is announced; what is read now is current."""
+        own_id = await self._ask("CLIENT", "ID")
+        narrowed = ("PREFIX", prefix) if prefix else ()
+        await self._ask("CLIENT", "TRACKING", "ON", "REDIRECT", own_id, "BCAST", *narrowed)
+        await self._ask("SUBSCRIBE", _CHANNEL)
+
+    async def next(self) -> Sequence[bytes] | None:
+        """Changed keys; none after a quiet heartbeat; None when redis can not say which (FLUSHALL).
+
+        Errors: ``redis.RedisError``, ``OSError``, ``StoreError``; a silent redis is a ``redis.TimeoutError``. After an
+        error news may be lost: open another feed, then take a snapshot.
+        """
+        # A quiet redis is no error: the connection's own time-out must not apply to waiting for news.
+        message = await self._connection.read_response(timeout=self._heartbeat)
+        if message is None:
+            message = await self._ask("PING")
+        match message:
+            case [b"message", _, list(keys)]:
+                return keys
+            case [b"message", _, None]:
+                return None
+            case [b"pong", _]:
+                return ()
+        raise StoreError("redis sent something else than news on the connection for news")
+
+    async def _ask(self, *command: str | bytes | int) -> Any:
+        await self._connection.send_command(*command)
+        return await self._connection.read_response()
+
+
+@asynccontextmanager
+async def open_feed(client: Redis, prefix: bytes, heartbeat: float) -> AsyncIterator[Feed]:
+    """A subscribed feed on a connection of its own. Errors: ``redis.RedisError``, ``OSError``."""
+    connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+    try:
+        feed = Feed(connection, heartbeat)
+        await feed.subscribe(prefix)
+        yield feed
+    finally:
+        # Given back as it is, it would go on receiving news as somebody else's replies.
+        await connection.disconnect(nowait=True)
+        await client.connection_pool.release(connection)

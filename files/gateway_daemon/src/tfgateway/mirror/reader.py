@@ -1,0 +1,95 @@
+"""Values of many keys, read without trusting their type or size."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError, WatchError
+from structlog.typing import FilteringBoundLogger
+
+from tfgateway.mirror.selection import Kind
+from tfgateway.mirror.state import Value
+
+_STRINGS_AT_ONCE = 500
+_HASHES_AT_ONCE = 100
+_FIELDS_AT_ONCE = 2000
+"""Fields of one reply: neither redis nor our event loop is held up by a big hash."""
+
+
+async def read(
+    client: Redis, kind: Kind, keys: Sequence[bytes], log: FilteringBoundLogger
+) -> AsyncIterator[tuple[bytes, Value | None]]:
+    """Each key with its value as it was at one moment; None: absent, or of another type (logged).
+
+    Errors: ``redis.RedisError``, ``OSError``.
+    """
+    size = _HASHES_AT_ONCE if kind == "hash" else _STRINGS_AT_ONCE
+    for start in range(0, len(keys), size):
+        some = keys[start : start + size]
+        values = _hashes(client, some, log) if kind == "hash" else _strings(client, some, log)
+        async for item in values:
+            yield item
+
+
+async def _strings(
+    client: Redis, keys: Sequence[bytes], log: FilteringBoundLogger
+) -> AsyncIterator[tuple[bytes, Value | None]]:
+    # One reply for all, and a key of another type is nil in it instead of an error.
+    values: list[Any] = await client.mget(keys)
+    nil = [key for key, value in zip(keys, values, strict=True) if value is None]
+    async with client.pipeline(transaction=False) as pipe:
+        for key in nil:
+            pipe.type(key)
+        types = await pipe.execute()
+    for key, found in zip(nil, types, strict=True):
+        if found not in (b"none", b"string"):
+            _log_other_type(log, key, "string")
+    for item in zip(keys, values, strict=True):
+        yield item
+
+
+async def _hashes(
+    client: Redis, keys: Sequence[bytes], log: FilteringBoundLogger
+) -> AsyncIterator[tuple[bytes, Value | None]]:
+    # HSCAN rather than HGETALL: whole when it is small, a bounded beginning when it is not, in one round trip.
+    async with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.hscan(key, count=_FIELDS_AT_ONCE)
+        replies = await pipe.execute(raise_on_error=False)
+    for key, reply in zip(keys, replies, strict=True):
+        try:
+            if isinstance(reply, ResponseError):
+                raise reply
+            cursor, fields = reply
+            yield key, (await _big_hash(client, key) if cursor else fields) or None
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            _log_other_type(log, key, "hash")
+            yield key, None
+
+
+async def _big_hash(client: Redis, key: bytes) -> dict[bytes, bytes]:
+    """In pieces while nobody writes it (WATCH tells), else all at once: never half old and half new."""
+    fields: dict[bytes, bytes] = {}
+    async with client.pipeline(transaction=True) as pipe:
+        await pipe.watch(key)
+        cursor = None
+        while cursor != 0:
+            reply: Any = await pipe.hscan(key, cursor or 0, count=_FIELDS_AT_ONCE)
+            cursor, piece = reply
+            fields.update(piece)
+        pipe.multi()  # type: ignore[no-untyped-call]
+        pipe.ping()
+        try:
+            await pipe.execute()
+        except WatchError:
+            whole: Any = await client.hgetall(key)
+            fields = whole
+    return fields
+
+
+def _log_other_type(log: FilteringBoundLogger, key: bytes, expected: Kind) -> None:
+    log.warning("key of another type skipped", key=key, expected=expected)
