@@ -216,10 +216,10 @@ def _members(raw: bytes | None) -> dict[str, msgspec.Raw]:
     try:
         value, _ = gojson.decode_first(raw or b"")
     except ValueError:
+        value = None
+    if not isinstance(value, dict):
         return {}
-    return (
-        {name: msgspec.Raw(gojson.encode(member)) for name, member in value.items()} if isinstance(value, dict) else {}
-    )
+    return {name: msgspec.Raw(gojson.encode(member)) for name, member in value.items()}
 
 
 def _elements(raw: msgspec.Raw) -> list[msgspec.Raw]:
