@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import click
+from rich.console import Console
 
-from demo import fleet, image, inventory
+from demo import assembly, fleet, inventory
 from demo.errors import DemoError
-from demo.paths import CACHE
+from demo.progress import Progress
+
+_FILE = click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 
 
 @click.group()
@@ -23,30 +26,35 @@ def fleet_group() -> None:
 
 
 @fleet_group.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def nodes(file: Path) -> None:
-    """Build the node image if it is missing, boot the nodes, write the inventory."""
+@_FILE
+@click.option("--nodes-only", is_flag=True, help="Neither explorer nor web server: only fresh hosts, for trying roles.")
+def create(file: Path, nodes_only: bool) -> None:
+    """Start what does not run yet and write the inventory; repeatable."""
     wanted = fleet.load(file)
-    log = CACHE / "image.log"
-    image.ensure(log)
-    fleet.create_network(wanted)
-    fleet.start_nodes(wanted)
-    inventory.write(wanted)
-    click.echo(f"{len(wanted.nodes)} nodes are up; inventory: {wanted.directory / 'inventory.yml'}")
+    progress = Progress(Console(), wanted.directory / "logs")
+    assembly.nodes(wanted, progress)
+    if nodes_only:
+        inventory.write(wanted, None)
+    else:
+        assembly.services(wanted, progress)
 
 
 @fleet_group.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def remove(file: Path) -> None:
-    """Remove containers, network and state."""
+@_FILE
+def destroy(file: Path) -> None:
+    """Remove containers, network and state; repeatable."""
     fleet.remove(fleet.load(file))
+
+
+def _fail(error: DemoError) -> None:
+    click.echo(f"demo: {error}", err=True)
+    if error.log:
+        click.echo(f"demo: all of it is in {error.log}", err=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":
     try:
         main()
-    except DemoError as error:
-        click.echo(f"demo: {error}", err=True)
-        if error.log:
-            click.echo(f"demo: log: {error.log}", err=True)
-        sys.exit(1)
+    except DemoError as failure:
+        _fail(failure)

@@ -174,7 +174,9 @@ def _ensure_container(
     )
     digest = hashlib.sha256("\0".join(arguments).encode() + files).hexdigest()[:16]
     there = podman.inspect("container", name)
-    if there is not None and there["Config"]["Labels"].get(_ARGUMENTS_LABEL) != digest:
+    stale = there is not None and there["Config"]["Labels"].get(_ARGUMENTS_LABEL) != digest
+    # Created and never started: an interrupted run may not have put the files in.
+    if there is not None and (stale or there["State"]["Status"] in ("created", "configured")):
         podman.run("rm", "--force", "--time=0", "--volumes", name)
         there = None
     if there is None:

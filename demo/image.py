@@ -14,8 +14,8 @@ from demo.paths import CACHE, ROOT
 
 IMAGE = os.environ.get("TFGATEWAY_NODE_IMAGE", "localhost/tfgrid-gateway-node:debian12")
 BASE = "localhost/tfgrid-gateway-base:debian12"
-_SUITE = "bookworm"
-_MIRROR = os.environ.get("TFGATEWAY_DEBIAN_MIRROR", "http://deb.debian.org/debian")
+SUITE = "bookworm"
+MIRROR = os.environ.get("TFGATEWAY_DEBIAN_MIRROR", "http://deb.debian.org/debian")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _CONTEXT = ROOT / "demo" / "node"
 _DIGEST_LABEL = "tfgrid.gateway.digest"
@@ -51,7 +51,7 @@ def remove() -> None:
 
 
 def _import_base(log: Path) -> None:
-    archive = CACHE / "image" / f"{_SUITE}.tar"
+    archive = CACHE / "image" / f"{SUITE}.tar"
     if not archive.exists():
         _bootstrap(archive, log)
     podman.run("import", str(archive), BASE, log=log)
@@ -63,7 +63,7 @@ def _bootstrap(archive: Path, log: Path) -> None:
     tree = archive.with_suffix(".tree")
     partial = archive.with_suffix(".partial")
     shutil.rmtree(tree, ignore_errors=True)
-    _run(["debootstrap", "--variant=minbase", f"--keyring={_KEYRING}", _SUITE, str(tree), _MIRROR], log)
+    _run(["debootstrap", "--variant=minbase", f"--keyring={_KEYRING}", SUITE, str(tree), MIRROR], log)
     _run(["tar", "--create", "--one-file-system", f"--file={partial}", f"--directory={tree}", "."], log)
     partial.rename(archive)
     shutil.rmtree(tree)
@@ -74,11 +74,11 @@ def _run(command: list[str], log: Path) -> None:
         environment = podman.environment()
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
     if done.returncode != 0:
-        raise DemoError(f"{command[0]} failed; is the Debian mirror {_MIRROR} reachable?", log=log)
+        raise DemoError(f"{command[0]} failed; is the Debian mirror {MIRROR} reachable?", log=log)
 
 
 def _digest() -> str:
-    digest = hashlib.sha256(_SUITE.encode())
+    digest = hashlib.sha256(SUITE.encode())
     for path in sorted(_CONTEXT.iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -6,28 +6,39 @@ from typing import Any
 
 import yaml
 
+from demo.farm import Farm
 from demo.fleet import Fleet
 
+SUFFIXES = ("gateway.example", "3x0.example")
 
-def render(fleet: Fleet) -> str:
-    """Inventory as YAML."""
-    hosts = {node.name: {"ansible_host": fleet.address(node.host)} for node in fleet.nodes}
-    ssh_options = {
-        "UserKnownHostsFile": str(fleet.known_hosts),
-        "StrictHostKeyChecking": "accept-new",
-        "IdentitiesOnly": "yes",
-    }
+
+def write(fleet: Fleet, farm: Farm | None) -> None:
+    """Write ``inventory.yml`` into the fleet's state directory; without a farm only the way in is known."""
+    path = fleet.directory / "inventory.yml"
+    path.touch(mode=0o600)
+    path.write_text(render(fleet, farm))
+
+
+def render(fleet: Fleet, farm: Farm | None) -> str:
+    """The inventory as YAML."""
+    ssh_options = f"-o UserKnownHostsFile={fleet.known_hosts} -o IdentitiesOnly=yes"
     variables: dict[str, Any] = {
         "ansible_user": "root",
-        "ansible_python_interpreter": "/usr/bin/python3",
-        "ansible_port": 22,
+        "ansible_port": 34022,
         "ansible_ssh_private_key_file": str(fleet.key),
-        "ansible_ssh_common_args": " ".join(f"-o {name}={value}" for name, value in ssh_options.items()),
+        "ansible_ssh_common_args": ssh_options,
     }
-    text: str = yaml.safe_dump({"gateways": {"hosts": hosts, "vars": variables}}, sort_keys=False, width=120)
+    hosts: dict[str, dict[str, Any]] = {node.name: {"ansible_host": fleet.address(node.host)} for node in fleet.nodes}
+    if farm is not None:
+        variables |= {
+            "gateway_explorer_url": fleet.explorer_url,
+            "gateway_farm_id": farm.farm_id,
+            "gateway_domain_suffixes": list(SUFFIXES),
+            "gateway_proxy_allowed_targets": [f"{fleet.web_address}/32"],
+            "gateway_poll_interval": 2,
+        }
+        # One identity from words, as a node that is installed again has; the other nodes make theirs.
+        first = fleet.nodes[0].name
+        hosts[first] |= {"identity_words": farm.node_words, "identity_threebot_id": farm.threebot_id}
+    text: str = yaml.safe_dump({"gateways": {"vars": variables, "hosts": hosts}}, sort_keys=False, width=200)
     return text
-
-
-def write(fleet: Fleet) -> None:
-    """Write ``inventory.yml`` into the fleet's state directory."""
-    (fleet.directory / "inventory.yml").write_text(render(fleet))

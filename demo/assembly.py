@@ -1,0 +1,37 @@
+"""Puts a whole fleet together: what the demo and molecule have in common."""
+
+from __future__ import annotations
+
+from demo import certificate, farm, fleet, image, inventory, release
+from demo.fleet import Fleet
+from demo.progress import Progress
+
+WEB_NAMES = ["web.alice.example"]
+
+
+def nodes(wanted: Fleet, progress: Progress) -> None:
+    """Image, network and freshly installed nodes. Errors: ``DemoError``."""
+    with progress.step("node image", log="image") as step:
+        step.note("built from Debian packages" if image.ensure(step.log) else "is there")
+    with progress.step("network and nodes") as step:
+        fleet.create_network(wanted)
+        fleet.start_nodes(wanted)
+        step.note(", ".join(f"{node.name} {wanted.address(node.host)}" for node in wanted.nodes))
+
+
+def services(wanted: Fleet, progress: Progress) -> None:
+    """Explorer, farm, web server, and the inventory of it all. Errors: ``DemoError``."""
+    with progress.step("release of the daemon", log="release") as step:
+        archive = release.build(step.log)
+        unpacked = release.unpack(archive, wanted.directory / "release")
+        step.note(archive.name)
+    with progress.step("explorer and farm") as step:
+        fleet.start_explorer(wanted, unpacked)
+        owner = farm.ensure(wanted)
+        step.note(f"{wanted.explorer_url}, farm {owner.farm_id}")
+    with progress.step("web server") as step:
+        directory = wanted.directory / "web"
+        certificate.ensure(directory, WEB_NAMES)
+        fleet.start_web(wanted, directory)
+        step.note(f"http://{wanted.web_address} and https, behind the gateways")
+    inventory.write(wanted, owner)

@@ -1,0 +1,59 @@
+"""The daemon's release for the node image's Python, built as role ``release`` does, unpacked for the explorer."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from demo import image, podman
+from demo.errors import DemoError
+from demo.paths import CACHE, ROOT
+
+_BUILDER = ROOT / "roles" / "release" / "files" / "build_release.py"
+_ARCHIVES = CACHE / "releases"  # where role release keeps them too: one archive serves both
+
+
+def build(log: Path) -> Path:
+    """Build unless it is there; the archive. Errors: ``DemoError``."""
+    python = podman.run(
+        "run",
+        "--rm",
+        "--network=none",
+        image.IMAGE,
+        "python3",
+        "-c",
+        "import platform; print(platform.python_version())",
+    )
+    command = [
+        sys.executable,
+        str(_BUILDER),
+        f"--project={ROOT / 'files' / 'gateway_daemon'}",
+        f"--python={python.strip()}",
+        f"--platform={platform.machine()}-manylinux_2_17",
+        f"--output={_ARCHIVES}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        log.write_text(done.stderr)
+        raise DemoError("the daemon's release could not be built", log=log)
+    return Path(json.loads(done.stdout)["archive"])
+
+
+def unpack(archive: Path, parent: Path) -> Path:
+    """Unpack below ``parent`` unless it is there; the release's directory."""
+    target = parent / archive.name.removesuffix(".tar.gz")
+    if target.exists():
+        return target
+    partial = parent / "partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with tarfile.open(archive) as tar:
+        tar.extractall(partial, filter="data")
+    (partial / "bin" / "python").symlink_to("/usr/bin/python3")
+    partial.rename(target)
+    return target
