@@ -171,6 +171,11 @@ class RedisServer:
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="backslashreplace")
 
+    @property
+    def pid(self) -> int:
+        assert self._child is not None
+        return self._child.pid
+
     def start(self, *options: str) -> None:
         """Start and wait until it answers; ``options`` as on its command line. Harmless when it runs."""
         if self._child is not None:

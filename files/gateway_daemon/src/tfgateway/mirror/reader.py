@@ -59,16 +59,19 @@ async def _hashes(
             pipe.hscan(key, count=_FIELDS_AT_ONCE)
         replies = await pipe.execute(raise_on_error=False)
     for key, reply in zip(keys, replies, strict=True):
+        fields: dict[bytes, bytes] | None = None
         try:
             if isinstance(reply, ResponseError):
                 raise reply
             cursor, fields = reply
-            yield key, (await _big_hash(client, key) if cursor else fields) or None
+            if cursor:
+                fields = await _big_hash(client, key)
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
+            fields = None
             _log_other_type(log, key, "hash")
-            yield key, None
+        yield key, fields or None
 
 
 async def _big_hash(client: Redis, key: bytes) -> dict[bytes, bytes]:
