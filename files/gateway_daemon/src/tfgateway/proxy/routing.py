@@ -1,0 +1,107 @@
+"""From a host name to where its traffic goes: the operator's static services, redis, the static CATCH_ALL."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tfgateway.errors import LayoutError
+from tfgateway.layout.keys import domain_of_service_key
+from tfgateway.layout.services import Service, decode_service
+
+
+class Plane(StrEnum):
+    """What kind of traffic a connection carries: it chooses between the two ports of a service."""
+
+    HTTP = "http"
+    TLS = "tls"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the traffic of one service goes."""
+
+    address: str
+    """An IP literal in canonical form (T-1); "" for a tunnel."""
+    http_port: int
+    """0: the service takes no plain HTTP."""
+    tls_port: int
+    """0: the service takes no TLS."""
+    tunnelled: bool
+    """Reached through the tunnel of a client, not by dialling."""
+    by_operator: bool
+    """From the operator's own file: the deny rule for tenants does not apply (T-15)."""
+
+    def port(self, plane: Plane) -> int:
+        return self.tls_port if plane is Plane.TLS else self.http_port
+
+
+@dataclass(frozen=True, slots=True)
+class StaticRoutes:
+    """Services of the operator's file."""
+
+    by_host: Mapping[str, Route] = field(default_factory=dict)
+    """Keys in lower case (T-19)."""
+    catch_all: Route | None = None
+
+
+class RouteTable:
+    """All services, looked up per connection without asking anybody."""
+
+    def __init__(self, static: StaticRoutes) -> None:
+        self._static = static
+        self._from_redis: dict[str, Route] = {}
+
+    def __len__(self) -> int:
+        """Services known from redis."""
+        return len(self._from_redis)
+
+    def update(self, key: bytes, value: bytes | None) -> None:
+        """Take the new value of a service key, ``None`` when it is gone.
+
+        Errors: ``LayoutError`` for a value that cannot be used; the service is unknown then, as it is to the old router
+        (spec tcprouter §4).
+        """
+        domain = domain_of_service_key(key)
+        if domain is None:
+            return
+        self._from_redis.pop(domain, None)
+        if value is not None:
+            self._from_redis[domain] = route_of(decode_service(value), by_operator=False)
+
+    def find(self, host: str) -> Route | None:
+        """The route for a host as ``hosts.host_name`` gives it, "" when the visitor named none.
+
+        Redis is asked for names only: an entry with an empty domain would capture all nameless traffic (T-8), and
+        its CATCH_ALL is an ordinary name that no lower-case host equals (T-9).
+        """
+        if host:
+            route = self._static.by_host.get(host) or self._from_redis.get(host)
+            if route is not None:
+                return route
+        return self._static.catch_all
+
+
+def route_of(service: Service, *, by_operator: bool) -> Route:
+    """Check a service and take what routing needs. Errors: ``LayoutError``, without any of its secrets (T-13)."""
+    if service.clientsecret:
+        return Route(address="", http_port=0, tls_port=0, tunnelled=True, by_operator=by_operator)
+    for name, port in (("httpport", service.httpport), ("tlsport", service.tlsport)):
+        if not 0 <= port <= 65535:
+            raise LayoutError(f"{name} {port} is not a port")
+    return Route(_literal(service.addr), service.httpport, service.tlsport, tunnelled=False, by_operator=by_operator)
+
+
+def _literal(text: str) -> str:
+    """An IP literal in canonical form: anything else made the old router dial its own host (T-1)."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise LayoutError("addr is not an IP address") from None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:
+            raise LayoutError("addr is an IPv6 address with a zone")
+        return str(address.ipv4_mapped or address)
+    return str(address)
