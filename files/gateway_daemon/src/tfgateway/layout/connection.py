@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.connection import ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
@@ -19,6 +19,7 @@ from tfgateway.telemetry.text import printable
 
 _SENTINEL_PORT = 26379
 _OLD_SCHEMES = ("tcp", "unix")
+_URL_OPTIONS = frozenset({"connection_class", "db", "host", "password", "path", "port", "username"})
 
 
 def connect(url: str, *, timeout: float, sentinels: Sequence[str] = (), sentinel_service: str = "") -> Redis:
@@ -32,7 +33,6 @@ def connect(url: str, *, timeout: float, sentinels: Sequence[str] = (), sentinel
     options.update(
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
-        socket_keepalive=True,
         decode_responses=False,
         protocol=2,
         # Whoever calls decides what is safe to repeat: a lost reply does not mean a lost write.
@@ -46,8 +46,18 @@ def connect(url: str, *, timeout: float, sentinels: Sequence[str] = (), sentinel
     asked = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout", "protocol", "retry")}
     addresses = [_sentinel(text) for text in sentinels]
     manager = Sentinel(addresses, sentinel_kwargs=asked, **options)  # type: ignore[no-untyped-call]
-    client: Redis = manager.master_for(sentinel_service)
+    client: Redis = manager.master_for(sentinel_service, connection_pool_class=_MasterPool)
     return client
+
+
+class _MasterPool(SentinelConnectionPool):
+    """Connections to the master that Sentinels name; closing it closes the connections to them as well."""
+
+    sentinel_manager: Sentinel
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await self.sentinel_manager.aclose()
 
 
 @contextlib.contextmanager
@@ -73,9 +83,13 @@ def _options(url: str) -> dict[str, Any]:
             raise ConfigError(f"redis.url: unknown scheme '{printable(parts.scheme)}': tcp, unix, redis or rediss")
         if parts.scheme == "unix" and not parts.path:
             raise ConfigError("redis.url: unix:// needs the path of a socket: unix:///run/redis.sock")
-        return dict(parse_url(parts.geturl()))
+        options = dict(parse_url(parts.geturl()))
     except ValueError:
         raise ConfigError("redis.url: not a URL of the form redis://[user:password@]host:port/database") from None
+    for name in options:
+        if name not in _URL_OPTIONS and not name.startswith("ssl_"):
+            raise ConfigError(f"redis.url: unknown option '{printable(name)}': db, username, password or ssl_...")
+    return options
 
 
 def _sentinel(text: str) -> tuple[str, int]:

@@ -1,0 +1,135 @@
+"""The way to redis, on real servers: logins, sockets, time limits, Sentinel."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from tfgateway.errors import StoreError
+from tfgateway.layout.connection import connect, store_errors
+
+
+async def ask(url: str, *command: str, **options: Any) -> Any:
+    """The reply to one command on a client of its own."""
+    async with connect(url, **{"timeout": 5.0, **options}) as client:
+        with store_errors():
+            return await client.execute_command(*command)
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "redis"])
+async def test_replies_are_bytes_in_resp2(redis_server: Any, scheme: str) -> None:
+    url = f"{scheme}://127.0.0.1:{redis_server.port}"
+    async with connect(url, timeout=5) as client:
+        await client.hset("zone", "gw1.example", b'{"Owner":"7"}')
+        assert await client.hgetall("zone") == {b"gw1.example": b'{"Owner":"7"}'}
+        mine = [info for info in await client.client_list() if info["cmd"] == "client|list"]
+    assert [info.get("resp", "2") for info in mine] == ["2"]
+
+
+async def test_r1_the_old_form_with_the_password_in_the_place_of_the_user(redis_server: Any, tmp_path: Path) -> None:
+    redis_server.stop()
+    socket = tmp_path / "redis.sock"
+    redis_server.start("--requirepass", "s3cr3t/%", "--unixsocket", str(socket))
+    host = f"127.0.0.1:{redis_server.port}"
+    for url in (
+        f"tcp://s3cr3t%2F%25@{host}",
+        f"tcp://:s3cr3t%2F%25@{host}",
+        f"redis://:s3cr3t%2F%25@{host}/0",
+        f"unix://s3cr3t%2F%25@{socket}",
+    ):
+        assert await ask(url, "PING") is True
+
+
+async def test_r1_the_password_after_a_user_name_is_not_lost(redis_server: Any) -> None:
+    redis_server.stop()
+    redis_server.start("--requirepass", "other", "--user", "reader", "on", ">s3cr3t", "+@all", "~*")
+    assert await ask(f"tcp://reader:s3cr3t@127.0.0.1:{redis_server.port}", "ACL", "WHOAMI") == b"reader"
+
+
+async def test_a_refused_login_is_a_store_error_without_the_password(redis_server: Any) -> None:
+    redis_server.stop()
+    redis_server.start("--requirepass", "s3cr3t")
+    for url in (f"tcp://wr0ng@127.0.0.1:{redis_server.port}", f"tcp://127.0.0.1:{redis_server.port}"):
+        with pytest.raises(StoreError) as caught:
+            await ask(url, "PING")
+        assert "wr0ng" not in str(caught.value)
+
+
+async def test_only_our_own_schemes_select_a_database(redis_server: Any) -> None:
+    with redis_server.client() as client:
+        client.set("where", "0")
+        client.select(3)
+        client.set("where", "3")
+    assert await ask(f"redis://127.0.0.1:{redis_server.port}/3", "GET", "where") == b"3"
+    assert await ask(f"tcp://127.0.0.1:{redis_server.port}/3", "GET", "where") == b"0"
+
+
+async def test_a_redis_that_is_away_is_a_store_error_and_its_return_is_noticed(redis_server: Any) -> None:
+    async with connect(redis_server.url, timeout=5) as client:
+        assert await client.ping()
+        redis_server.stop()
+        with pytest.raises(StoreError), store_errors():
+            await client.ping()
+        redis_server.start()
+        assert await client.ping()
+
+
+async def test_a_redis_that_hangs_is_a_store_error(redis_server: Any) -> None:
+    os.kill(redis_server.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreError):
+            await ask(redis_server.url, "PING", timeout=0.2)
+    finally:
+        os.kill(redis_server.pid, signal.SIGCONT)
+
+
+async def test_a_lost_reply_does_not_repeat_the_write(redis_server: Any) -> None:
+    """The server does the write after our time limit: a client that tries again would write twice."""
+    with redis_server.client() as other:
+        async with connect(redis_server.url, timeout=0.2) as client:
+            await client.ping()
+            os.kill(redis_server.pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(StoreError), store_errors():
+                    await client.rpush("log", "once")
+            finally:
+                os.kill(redis_server.pid, signal.SIGCONT)
+        other.ping()
+        assert other.lrange("log", 0, -1) == [b"once"]
+
+
+@pytest.fixture
+def sentinel_port(redis_server: Any, free_port: Callable[[], int], tmp_path: Path) -> Iterator[int]:
+    """A real Sentinel that watches ``redis_server`` under the name ``tfgateway``."""
+    port, config = free_port(), tmp_path / "sentinel.conf"
+    config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor tfgateway 127.0.0.1 {redis_server.port} 1\n")
+    with (tmp_path / "sentinel.log").open("wb") as log:
+        process = subprocess.Popen(["redis-server", str(config), "--sentinel"], stdout=log, stderr=log)
+    retry = redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), 200)
+    with redis.Redis(port=port, retry=retry, retry_on_error=[redis.ConnectionError]) as client:
+        client.ping()
+    yield port
+    process.kill()
+    process.wait()
+
+
+async def test_sentinels_name_the_master(redis_server: Any, sentinel_port: int, free_port: Callable[[], int]) -> None:
+    with redis_server.client() as client:
+        client.select(2)
+        client.set("where", "master")
+    sentinels = [f"127.0.0.1:{free_port()}", f"127.0.0.1:{sentinel_port}"]
+    options: dict[str, Any] = {"sentinels": sentinels, "sentinel_service": "tfgateway"}
+    assert await ask("redis://ignored.example:1/2", "GET", "where", **options) == b"master"
+    with redis.Redis(port=sentinel_port) as sentinel:
+        assert len(sentinel.client_list()) == 1, "closing our client closes its connection to the Sentinel"
+
+
+async def test_an_unknown_master_is_a_store_error(sentinel_port: int) -> None:
+    with pytest.raises(StoreError, match="No master found"):
+        await ask("redis://", "PING", sentinels=[f"127.0.0.1:{sentinel_port}"], sentinel_service="other")
