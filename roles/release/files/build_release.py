@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Build a release of the daemon on the controller: its source and hash-locked wheels for a node's interpreter.
 
 Prints one JSON object: ``{"version": s, "archive": path, "sha256": s, "changed": bool}``. The version is a
