@@ -156,6 +156,14 @@ class ExplorerClient:
         """Create a user from name, email and pubkey; the answer has the tid."""
         return _struct(await self._call("POST", "/users", expect=201, body=user), User)
 
+    async def users(self, name: str) -> list[User]:
+        """Users of exactly this name, e-mail blank: one or none."""
+        return _structs(await self._all("/users", {"name": name}), User)
+
+    async def farms(self, name: str) -> list[Farm]:
+        """Farms of exactly this name: one or none."""
+        return _structs(await self._all("/farms", {"name": name}), Farm)
+
     async def create_farm(self, farm: Farm) -> int:
         """The new farm's id."""
         return await self._created("/farms", farm, "id")
@@ -168,7 +176,7 @@ class ExplorerClient:
 
     async def pools(self, tid: int) -> list[Pool]:
         """A user's pools."""
-        return _structs(_list(await self._call("GET", f"/reservations/pools/owner/{tid}")), Pool)
+        return _structs(await self._all(f"/reservations/pools/owner/{tid}"), Pool)
 
     async def create_workload(self, workload: Workload) -> int:
         """Post a signed workload; its id."""

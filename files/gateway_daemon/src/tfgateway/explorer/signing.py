@@ -183,7 +183,7 @@ def sign_user_update(user: User, identity: Identity) -> str:
 def verify_hex(public_key: bytes, message: bytes, signature: str) -> None:
     """Check a hex signature. Errors: ``CryptoError`` that says whether the hex or the signature is wrong."""
     try:
-        raw = bytes.fromhex(signature)
+        raw = binascii.unhexlify(signature)
     except ValueError:
         raise CryptoError("signature is not hex") from None
     if not verify(public_key, message, raw):

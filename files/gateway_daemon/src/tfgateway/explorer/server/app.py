@@ -1,0 +1,84 @@
+"""The explorer as an aiohttp application, and as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+
+from tfgateway.errors import ExplorerError
+from tfgateway.explorer.server import farms, gateways, http, nodes, pools, users, workloads
+from tfgateway.explorer.server.database import Database
+from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.services import SERVICES, Services
+from tfgateway.telemetry.logs import logger
+
+_BASE = "/api/v1"
+_DRAIN = 10.0
+_log = logger("explorer")
+
+
+class AccessLog(AbstractAccessLogger):
+    """One event an answer; headers and bodies, which may hold signatures and addresses, stay out of it."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        _log.info(
+            "request",
+            remote=request.remote,
+            method=request.method,
+            path=request.raw_path,
+            status=response.status,
+            bytes=response.body_length,
+            milliseconds=round(time * 1000, 1),
+        )
+
+
+def create_app(
+    database_path: Path, policy: Policy | None = None, *, clock: Callable[[], float] = time.time
+) -> web.Application:
+    """The application; its start opens (or creates) the database. clock: Unix seconds."""
+    policy = policy or Policy()
+    services = Services(Database(database_path), policy, clock)
+
+    async def opened(_app: web.Application) -> AsyncIterator[None]:
+        await services.database.open()
+        yield
+        await services.database.close()
+
+    async def answer_waiting(_app: web.Application) -> None:
+        services.feed.close()
+
+    app = web.Application(client_max_size=policy.max_body, middlewares=[http.preflight, http.errors_as_json])
+    app[SERVICES] = services
+    app.cleanup_ctx.append(opened)
+    app.on_shutdown.append(answer_waiting)
+    app.on_response_prepare.append(http.allow_origins)
+    for room in (users, farms, gateways, pools, workloads, nodes):
+        app.router.add_routes([web.route(r.method, _BASE + r.path, r.handler) for r in room.ROUTES])
+    return app
+
+
+async def serve(app: web.Application, host: str, port: int, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
+    """Serve until ``stopping`` is set, then answer what is under way and return.
+
+    ready: called once connections are accepted. Errors: ``StoreError``, ``ExplorerError`` when the address is taken.
+    """
+    policy = app[SERVICES].policy
+    runner = web.AppRunner(
+        app, access_log_class=AccessLog, keepalive_timeout=policy.idle_timeout, shutdown_timeout=_DRAIN
+    )
+    try:
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise ExplorerError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+        _log.info("serving", host=host, port=port)
+        ready()
+        await stopping.wait()
+    finally:
+        await runner.cleanup()

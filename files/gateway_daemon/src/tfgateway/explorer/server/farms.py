@@ -1,0 +1,70 @@
+"""Farms: who owns gateways (spec explorer-api §5)."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+import msgspec
+from aiohttp import web
+
+from tfgateway.explorer import wire
+from tfgateway.explorer.models import Farm
+from tfgateway.explorer.server import database, http
+from tfgateway.explorer.server.http import ApiError
+from tfgateway.explorer.server.services import SERVICES
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+
+
+async def create(request: web.Request) -> web.Response:
+    """POST /farms."""
+    posted = http.decoded(http.parsed(await http.body(request)), Farm)
+    if not _NAME.fullmatch(posted.name):
+        raise ApiError(400, "name must be of letters, digits, - and _")
+    if not posted.threebot_id:
+        raise ApiError(400, "threebot_id is required")
+    if not posted.wallet_addresses:
+        raise ApiError(400, "wallet_addresses is required")
+
+    def work(connection: sqlite3.Connection) -> int:
+        farm = msgspec.structs.replace(posted, id=database.last_id(connection, "farm") + 1)
+        body = wire.encode(farm)
+        database.insert(connection, "farm", id=farm.id, name=farm.name, owner=farm.threebot_id, body=body)
+        return farm.id
+
+    try:
+        farm_id = await request.app[SERVICES].database.write(work)
+    except sqlite3.IntegrityError:
+        raise ApiError(409, "farm with same name exists") from None
+    return http.answer(wire.encode({"id": farm_id}), 201)
+
+
+async def listing(request: web.Request) -> web.Response:
+    """GET /farms."""
+    where: dict[str, int | str | bytes] = {}
+    if (owner := http.query_number(request, "owner")) is not None:
+        where["owner"] = owner
+    if name := request.query.get("name"):
+        where["name"] = name
+    page, size = http.paging(request)
+    bodies, pages = await request.app[SERVICES].database.read(
+        lambda connection: database.select(connection, "farm", where, page, size)
+    )
+    return http.array(bodies, {"Pages": str(pages)})
+
+
+async def one(request: web.Request) -> web.Response:
+    """GET /farms/{id}."""
+    farm_id = http.path_number(request, "id")
+    body = await request.app[SERVICES].database.read(lambda connection: database.find(connection, "farm", id=farm_id))
+    if body is None:
+        raise http.missing()
+    return http.answer(body)
+
+
+ROUTES = (
+    web.post("/farms", create),
+    web.get("/farms", listing),
+    web.get("/farms/{id:[0-9]+}", one),
+)

@@ -1,0 +1,34 @@
+"""What an operator may choose, and every limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Settings of one explorer; times in seconds, sizes in bytes."""
+
+    validate_workloads: bool = True
+    """Refuse at creation what a gateway would refuse (spec §10); off, the gateway answers with an error result."""
+    owner_resolver: str = ""
+    """``ADDRESS:PORT`` of the resolver that is asked for a new gateway's ``__owner__`` records; empty: no check."""
+    clock_skew: float = 300.0
+    """How far a signed request's time may be from ours (E-2)."""
+    max_wait: float = 60.0
+    """Longest time that a poll may ask to wait."""
+    max_body: int = 1024 * 1024
+    body_timeout: float = 30.0
+    """For the whole body of a request (E-12)."""
+    idle_timeout: float = 75.0
+    """For the next request on a connection, and for the first (E-12)."""
+    max_metadata: int = 1024
+    max_domains: int = 100
+    """Managed domains of one gateway."""
+    max_nodes: int = 100
+    """Gateways of one pool."""
+    max_addresses: int = 100
+    """Addresses of one subdomain."""
+    page: int = 100
+    max_page: int = 1000
+    poll_page: int = 200

@@ -1,0 +1,121 @@
+"""The phonebook: who is who (spec explorer-api §5)."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+import msgspec
+from aiohttp import web
+
+from tfgateway.errors import CryptoError
+from tfgateway.explorer import signing, wire
+from tfgateway.explorer.models import User
+from tfgateway.explorer.server import auth, database, http, store
+from tfgateway.explorer.server.http import ApiError
+from tfgateway.explorer.server.services import SERVICES
+
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
+_SHORTEST_NAME = 3
+_TAKEN = "user with same name or email exists"
+
+
+class _Update(User, frozen=True):
+    """A changed user as posted."""
+
+    sender_signature_hex: str = ""
+
+
+async def create(request: web.Request) -> web.Response:
+    """POST /users."""
+    posted = http.decoded(http.parsed(await http.body(request)), User)
+    name, email = posted.name.lower(), posted.email.lower()
+    if len(name.encode()) < _SHORTEST_NAME:
+        raise ApiError(400, f"name needs at least {_SHORTEST_NAME} characters")
+    _check_email(email)
+    key = http.public_key(posted.pubkey)
+
+    def work(connection: sqlite3.Connection) -> User:
+        tid = database.last_id(connection, "user") + 1
+        user = User(id=tid, name=name, email=email, pubkey=key.hex())
+        database.insert(connection, "user", id=tid, name=name, email=email, body=wire.encode(user))
+        return user
+
+    try:
+        user = await request.app[SERVICES].database.write(work)
+    except sqlite3.IntegrityError:
+        raise ApiError(409, _TAKEN) from None
+    return http.answer(wire.encode(user), 201)
+
+
+async def update(request: web.Request) -> web.Response:
+    """PUT /users/{id}: e-mail, host and description, signed by the user's key."""
+    tid = http.path_number(request, "id")
+    posted = msgspec.structs.replace(http.decoded(http.parsed(await http.body(request)), _Update), id=tid)
+    email = posted.email.lower()
+    _check_email(email)
+
+    def work(connection: sqlite3.Connection) -> None:
+        user = store.user(connection, tid)
+        try:
+            message = signing.user_update_message(posted)
+            signing.verify_hex(bytes.fromhex(user.pubkey), message, posted.sender_signature_hex)
+        except CryptoError as error:
+            raise auth.unauthorized(error) from error
+        changed = msgspec.structs.replace(user, email=email, host=posted.host, description=posted.description)
+        database.update(connection, "user", tid, email=email, body=wire.encode(changed))
+
+    try:
+        await request.app[SERVICES].database.write(work)
+    except sqlite3.IntegrityError:
+        raise ApiError(409, _TAKEN) from None
+    return http.nothing()
+
+
+async def one(request: web.Request) -> web.Response:
+    """GET /users/{id}."""
+    tid = http.path_number(request, "id")
+    user = await request.app[SERVICES].database.read(lambda connection: store.user(connection, tid))
+    return http.answer(wire.encode(user if await _signed(request) else _without_email(user)))
+
+
+async def listing(request: web.Request) -> web.Response:
+    """GET /users."""
+    where: dict[str, int | str | bytes] = {
+        name: request.query[name].lower() for name in ("name", "email") if request.query.get(name)
+    }
+    page, size = http.paging(request)
+    bodies, pages = await request.app[SERVICES].database.read(
+        lambda connection: database.select(connection, "user", where, page, size)
+    )
+    if not await _signed(request):
+        bodies = [wire.encode(_without_email(store.read(found, User))) for found in bodies]
+    return http.array(bodies, {"Pages": str(pages)})
+
+
+def _check_email(email: str) -> None:
+    if email and not _EMAIL.fullmatch(email):
+        raise ApiError(400, "invalid email")
+
+
+async def _signed(request: web.Request) -> bool:
+    """Whether a user asks: others do not see e-mail addresses."""
+    if "Authorization" not in request.headers:
+        return False
+    try:
+        await auth.user(request)
+    except ApiError:
+        return False
+    return True
+
+
+def _without_email(user: User) -> User:
+    return msgspec.structs.replace(user, email="")
+
+
+ROUTES = (
+    web.post("/users", create),
+    web.get("/users", listing),
+    web.get("/users/{id:[0-9]+}", one),
+    web.put("/users/{id:[0-9]+}", update),
+)

@@ -1,0 +1,154 @@
+"""A user's side: register, reserve on a gateway, follow what becomes of it, delete (spec explorer-api §§5, 7, 8)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from tfgateway.errors import ExplorerRefused, ExplorerUnavailable
+from tfgateway.explorer import signing
+from tfgateway.explorer.client import ExplorerClient
+from tfgateway.explorer.models import (
+    Farm,
+    NextAction,
+    PoolOrder,
+    ResultState,
+    SigningRequest,
+    User,
+    WalletAddress,
+    Workload,
+)
+from tfgateway.identity.keys import Identity
+
+_CONFLICT = 409
+_LOOK_AGAIN = 0.5
+_CURRENCY = "TFT"
+
+
+class Status(StrEnum):
+    """What a user wants to know about a workload."""
+
+    PENDING = "pending"
+    DEPLOYED = "deployed"
+    FAILED = "failed"
+    DELETING = "deleting"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A registered user with his key."""
+
+    identity: Identity
+    tid: int
+
+
+def status(workload: Workload) -> tuple[Status, str]:
+    """Where a workload stands, and the gateway's (or explorer's) words about it."""
+    message = workload.result.message
+    if workload.next_action in (NextAction.DELETE, NextAction.DELETED):
+        wanted = workload.signing_request_delete
+        asked = 0 < wanted.quorum_min <= len(workload.signatures_delete)
+        if not asked:
+            return Status.FAILED, message or "the gateway removed it without a reason"
+        return (Status.DELETED if workload.next_action == NextAction.DELETED else Status.DELETING), message
+    if workload.next_action == NextAction.INVALID:
+        return Status.FAILED, message or "the pool needs more capacity"
+    if workload.next_action == NextAction.DEPLOY and workload.result.state == ResultState.OK:
+        return Status.DEPLOYED, message
+    return Status.PENDING, "waiting for signatures" if workload.next_action == NextAction.SIGN else message
+
+
+async def register(client: ExplorerClient, identity: Identity, name: str, email: str) -> User:
+    """The user of this name and key, created when there is none yet. Errors: ``ExplorerError``."""
+    wanted = User(name=name, email=email, pubkey=identity.public_key.hex())
+    try:
+        return await client.register_user(wanted)
+    except ExplorerRefused as refused:
+        # An answer that was lost is no reason to fail the second time.
+        known = await client.users(name.lower()) if refused.status == _CONFLICT else []
+        for user in known:
+            if user.pubkey.lower() == wanted.pubkey:
+                return user
+        raise
+
+
+async def farm(client: ExplorerClient, tid: int, name: str, wallet: str) -> int:
+    """The id of the user's farm of this name, created when there is none yet. Errors: ``ExplorerError``."""
+    wallets = (WalletAddress(asset=_CURRENCY, address=wallet),)
+    try:
+        return await client.create_farm(Farm(name=name, threebot_id=tid, wallet_addresses=wallets))
+    except ExplorerRefused as refused:
+        known = await client.farms(name) if refused.status == _CONFLICT else []
+        for found in known:
+            if found.threebot_id == tid:
+                return found.id
+        raise
+
+
+async def create_pool(client: ExplorerClient, tid: int, node_ids: Sequence[str]) -> int:
+    """A new pool for these gateways, which need no capacity. Errors: ``ExplorerError``."""
+    return await client.create_pool(PoolOrder(node_ids=tuple(node_ids), currencies=(_CURRENCY,)), tid)
+
+
+async def find_pool(client: ExplorerClient, tid: int, node_id: str) -> int:
+    """A pool of the user that lists the gateway, created when there is none. Errors: ``ExplorerError``."""
+    for pool in await client.pools(tid):
+        if node_id in pool.node_ids:
+            return pool.pool_id
+    return await create_pool(client, tid, (node_id,))
+
+
+async def reserve(
+    client: ExplorerClient, account: Account, wanted: Workload, *, clock: Callable[[], float] = time.time
+) -> Workload:
+    """Sign and post a workload; what is returned has its id. ``pool_id`` 0: a pool is found or created.
+
+    Errors: ``ExplorerError``.
+    """
+    pool = wanted.pool_id or await find_pool(client, account.tid, wanted.node_id)
+    workload = msgspec.structs.replace(
+        wanted,
+        workload_id=wanted.workload_id or 1,
+        pool_id=pool,
+        customer_tid=account.tid,
+        epoch=int(clock()),
+        # Without a quorum nobody could ever delete it (spec §8).
+        signing_request_delete=SigningRequest(signers=(account.tid,), quorum_min=1),
+    )
+    workload = signing.sign_workload(workload, account.identity)
+    return msgspec.structs.replace(workload, id=await client.create_workload(workload))
+
+
+async def delete(client: ExplorerClient, account: Account, workload_id: int) -> None:
+    """Sign the deletion of a workload as the explorer returns it: its epoch is the explorer's (spec §8).
+
+    Errors: ``ExplorerError``.
+    """
+    workload = await client.workload(workload_id)
+    await client.sign_delete(workload_id, signing.sign_approval(workload, "delete", account.tid, account.identity))
+
+
+async def settled(client: ExplorerClient, workload_id: int, patience: float) -> Workload:
+    """The workload once it is no longer pending, or as it is after ``patience`` seconds.
+
+    An explorer that is away is asked again until then. Errors: ``ExplorerError``.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    while True:
+        last_try = loop.time() >= deadline
+        try:
+            workload = await client.workload(workload_id)
+        except ExplorerUnavailable:
+            if last_try:
+                raise
+        else:
+            if last_try or status(workload)[0] is not Status.PENDING:
+                return workload
+        await asyncio.sleep(min(_LOOK_AGAIN, max(deadline - loop.time(), 0)))
