@@ -153,7 +153,7 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
     """Settings from TOML bytes, every value checked. Errors: ``ConfigError``."""
     try:
         settings = msgspec.toml.decode(raw, type=Settings)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's errors, and text that is no UTF-8
         raise ConfigError(f"{name}: {error}") from error
     lists = [
         ("dns.listen", settings.dns.listen),
