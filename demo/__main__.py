@@ -8,16 +8,39 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from demo import assembly, fleet, inventory
+from demo import assembly, driver, fleet, inventory
 from demo.errors import DemoError
+from demo.paths import ROOT
 from demo.progress import Progress
 
+_TAIL = 40  # lines of a failed step's log that are shown
+
+_FLEET = click.option(
+    "--fleet",
+    "fleet_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    default=ROOT / "demo" / "fleet.toml",
+)
 _FILE = click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 
 
 @click.group()
 def main() -> None:
     """The local fleet of gateways in containers."""
+
+
+@main.command()
+@_FLEET
+def up(fleet_file: Path) -> None:
+    """The demo: fleet, site.yml, reservations, proof."""
+    driver.up(fleet.load(fleet_file), Console())
+
+
+@main.command()
+@_FLEET
+def down(fleet_file: Path) -> None:
+    """Remove all that the demo made."""
+    driver.down(fleet.load(fleet_file), Console())
 
 
 @main.group("fleet")
@@ -46,15 +69,26 @@ def destroy(file: Path) -> None:
     fleet.remove(fleet.load(file))
 
 
-def _fail(error: DemoError) -> None:
-    click.echo(f"demo: {error}", err=True)
-    if error.log:
-        click.echo(f"demo: all of it is in {error.log}", err=True)
-    sys.exit(1)
+def run() -> int:
+    """Exit code: 0 done, 1 a step failed, 2 usage, 130 interrupted."""
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        main(standalone_mode=False)
+    except DemoError as error:
+        if error.log and error.log.exists():
+            end = error.log.read_text(errors="replace").splitlines()[-_TAIL:]
+            console.print("\n".join(f"    | {line}" for line in end), markup=False, highlight=False)
+            console.print(f"  all of it: {error.log}", markup=False, highlight=False)
+        console.print(f"demo: {error}", markup=False, highlight=False, style="red")
+        return 1
+    except (KeyboardInterrupt, click.Abort):
+        console.print("demo: interrupted; `make demo` goes on from here, `make demo-down` removes what is there")
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except DemoError as failure:
-        _fail(failure)
+    sys.exit(run())

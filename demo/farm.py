@@ -1,86 +1,48 @@
-"""The farmer of a fleet: registers a user and a farm at the explorer, since a gateway registers for a farm."""
+"""The farmer of a fleet: a farm at the explorer has to be there before a gateway registers for it."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from pathlib import Path
-
-import msgspec
-from tfgateway.errors import ExplorerUnavailable, GatewayError
-from tfgateway.explorer.client import ExplorerClient
-from tfgateway.explorer.models import Farm as FarmEntry
-from tfgateway.explorer.models import User, WalletAddress
-from tfgateway.identity import seedfile, words
-from tfgateway.identity.keys import Identity
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
 
 from demo.errors import DemoError
 from demo.fleet import Fleet
+from demo.person import Person, own_words
 
 _PATIENCE = 30.0  # seconds for the explorer to come up
 
 
-class Farm(msgspec.Struct):
-    """What the fleet keeps about its farmer; 0: not known yet."""
+@dataclass(frozen=True, slots=True)
+class Farm:
+    """What the inventory needs to know."""
 
-    words: str
+    farm_id: int
+    threebot_id: int
+    """The farmer's tid."""
     node_words: str
-    """Identity of the fleet's first node."""
-    threebot_id: int = 0
-    farm_id: int = 0
+    """Identity of the fleet's first node; the others make theirs."""
 
 
 def ensure(fleet: Fleet) -> Farm:
-    """The farm, registered unless the fleet's state says that it is. Errors: ``DemoError``."""
-    path = fleet.directory / "farm.json"
-    if path.exists():
-        farm = msgspec.json.decode(path.read_bytes(), type=Farm)
-        if farm.farm_id:
-            return farm
-    else:
-        farm = Farm(words=_new_words(), node_words=_new_words())
-        _save(path, farm)
-    try:
-        asyncio.run(_register(fleet, farm, path))
-    except GatewayError as error:
-        raise DemoError(f"the farm could not be registered at {fleet.explorer_url}: {error}") from error
-    return farm
+    """The farm of the fleet, registered once the explorer answers. Errors: ``DemoError``."""
+    _wait(fleet)
+    farmer = Person(fleet, "farmer")
+    farmer.register()
+    farm_id: int = farmer.reserve("farm", "--name", f"{fleet.prefix}-farm")["id"]
+    return Farm(farm_id, farmer.tid, own_words(fleet.directory / f"{fleet.nodes[0].name}.words"))
 
 
-async def _register(fleet: Fleet, farm: Farm, path: Path) -> None:
-    identity = Identity.from_seed(words.seed_from_words(farm.words))
-    name = f"{fleet.prefix}-farmer"
-    async with ExplorerClient(fleet.explorer_url) as explorer:
-        if not farm.threebot_id:
-            await _wait(explorer)
-            user = User(name=name, email=f"{name}@farm.example", pubkey=identity.public_key.hex())
-            farm.threebot_id = (await explorer.register_user(user)).id
-            _save(path, farm)
-        wallet = WalletAddress(asset="TFT", address=identity.node_id)
-        entry = FarmEntry(name=f"{fleet.prefix}-farm", threebot_id=farm.threebot_id, wallet_addresses=(wallet,))
-        farm.farm_id = await explorer.create_farm(entry)
-        _save(path, farm)
-
-
-async def _wait(explorer: ExplorerClient) -> None:
-    """Until the explorer answers. Errors: the explorer's, when it does not in time."""
+def _wait(fleet: Fleet) -> None:
+    """Until the explorer answers."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            await explorer.gateways()
+            urllib.request.urlopen(f"{fleet.explorer_url}/gateways", timeout=5).close()  # noqa: S310  (our own http)
             return
-        except ExplorerUnavailable:
+        except (urllib.error.URLError, OSError) as error:
             if time.monotonic() > deadline:
-                raise
-        await asyncio.sleep(0.2)
-
-
-def _new_words() -> str:
-    return words.words_from_seed(seedfile.generate_seed())
-
-
-def _save(path: Path, farm: Farm) -> None:
-    partial = path.with_suffix(".partial")
-    partial.touch(mode=0o600)
-    partial.write_bytes(msgspec.json.encode(farm))
-    partial.rename(path)
+                hint = f"look with: podman logs {fleet.prefix}-explorer"
+                raise DemoError(f"the explorer at {fleet.explorer_url} does not answer ({error}); {hint}") from error
+        time.sleep(0.2)

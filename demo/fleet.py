@@ -46,6 +46,8 @@ class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ipv4: str
     ipv6: str
     nodes: tuple[Node, ...]
+    accept_any: bool = False
+    """The explorer lets workloads through that a gateway has to refuse itself, as older explorers do."""
 
     @property
     def directory(self) -> Path:
@@ -130,6 +132,7 @@ def start_explorer(fleet: Fleet, release: Path) -> None:
         "explorer",
         f"--listen=0.0.0.0:{EXPLORER_PORT}",
         "--database=/var/lib/tfgateway-explorer/explorer.sqlite",
+        *(["--accept-any"] if fleet.accept_any else []),
     )
     options = tuple(mount.option() for mount in mounts)
     _ensure_container(fleet, f"{fleet.prefix}-explorer", _EXPLORER_HOST, options, command)

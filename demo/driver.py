@@ -1,0 +1,94 @@
+"""``make demo`` and ``make demo-down``: the main job on this machine, shown while it happens."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from demo import assembly, checks, fleet, image, playbook, proofs, reservations
+from demo.fleet import Fleet
+from demo.person import Person
+from demo.progress import Progress
+from demo.proofs import Proof
+
+
+def up(wanted: Fleet, console: Console) -> None:
+    """Everything, from nothing or from wherever an earlier run stopped. Errors: ``DemoError``."""
+    progress = Progress(console, wanted.directory / "logs")
+    with progress.step("this machine"):
+        checks.run(wanted)
+    assembly.nodes(wanted, progress)
+    assembly.services(wanted, progress)
+    with progress.step(" ".join(playbook.command(wanted)), log="site") as step:
+        recaps = playbook.run(wanted, step)
+        step.note(", ".join(f"{recap.host}: changed={recap.changed}" for recap in recaps))
+    alice = Person(wanted, "alice")
+    with progress.step("alice registers at the explorer") as step:
+        alice.register()
+        step.note(f"tid {alice.tid}, her 24 words are in {wanted.state}/{alice.words.name}")
+    with progress.step("gateways in the explorer's directory") as step:
+        node_ids = reservations.registered(wanted, alice)
+        step.note(", ".join(node_ids.values()))
+    for group in reservations.wanted(wanted):
+        with progress.step(
+            f"reserved and deployed: {', '.join(f'{item.kind} {item.domain}' for item in group)}"
+        ) as step:
+            made, found = reservations.make(alice, group, node_ids)
+            step.note(", ".join([f"{made} made"] * bool(made) + [f"{found} there already"] * bool(found)))
+    answers: list[tuple[Proof, str]] = []
+    with progress.step("proof from the outside") as step:
+        for proof in proofs.proofs(wanted):
+            step.live(proof.typed)
+            answers.append((proof, proofs.prove(proof)))
+        step.note(f"{len(answers)} of {len(answers)} as reserved")
+    _summary(console, answers)
+    _what_next(console, wanted)
+    console.print(f"The fleet is up, after {progress.seconds:.0f} s. [bold]make demo-down[/] removes it.")
+
+
+def down(wanted: Fleet, console: Console) -> None:
+    """Remove containers, network, state and images. Errors: ``DemoError``."""
+    checks.root()
+    fleet.remove(wanted)
+    image.remove()
+    console.print(f"Removed: containers and network {wanted.prefix}, {wanted.state}/, the node image.")
+
+
+def _summary(console: Console, answers: list[tuple[Proof, str]]) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("asked", "answered"):
+        table.add_column(column, overflow="fold", header_style="bold")
+    for proof, answer in answers:
+        table.add_row(proof.title, escape(answer))
+    console.print()
+    console.print(table)
+
+
+def _what_next(console: Console, wanted: Fleet) -> None:
+    first = wanted.nodes[0]
+    at, domain = wanted.address(first.host), reservations.managed_domain(first)
+    name = f"you.{domain}"
+    ssh = f"ssh -i {wanted.state}/{wanted.key.name} -o UserKnownHostsFile={wanted.state}/known_hosts -p 34022 root@{at}"
+    reserve = f".venv/bin/tfgateway reserve --explorer {wanted.explorer_url} --seed {wanted.state}/alice.seed"
+    lines = [
+        ("ask the name server yourself", f"dig @{at} www.{domain}"),
+        ("what alice has", f"{reserve} list"),
+        ("the gateways, to choose one by its id", f"{reserve} gateways"),
+        (
+            "reserve a name, and ask for it",
+            f"{reserve} create subdomain --domain {name} --ip 203.0.113.7 --node NODE_ID",
+        ),
+        ("", f"dig @{at} {name} +short"),
+        ("empty redis: all is served again within a pass", f"{ssh} redis-cli FLUSHALL"),
+        ("stop redis: all is served on", f"{ssh} systemctl stop tfredis"),
+        ("and its log meanwhile", f"{ssh} journalctl -u tfgateway-dns -n 20 --no-pager"),
+        ("start it again", f"{ssh} systemctl start tfredis"),
+        ("provision again: changed=0", " ".join([".venv/bin/ansible-playbook", *playbook.command(wanted)[1:]])),
+    ]
+    console.print("\n[bold]What to try next[/]")
+    for title, line in lines:
+        if title:
+            console.print(f"  [dim]# {title}[/]")
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    console.print()
