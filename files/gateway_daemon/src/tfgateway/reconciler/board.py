@@ -1,0 +1,141 @@
+"""Who holds which name while a plan is made (pure): the reservations that count, and what redis says besides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tfgateway.errors import LayoutError
+from tfgateway.identity.keys import Identity
+from tfgateway.layout.keys import MANAGED_DOMAINS, OWNER_FIELD, ZONE_OWNERS, zone_of_key
+from tfgateway.layout.owners import decode_zone_owner
+from tfgateway.reconciler.names import NameIndex
+from tfgateway.reconciler.rows import Rows
+from tfgateway.reconciler.world import Reservation
+from tfgateway.targets import IPAddress, IPNetwork
+
+OPERATOR = "(operator)"
+"""Holds a zone that was made by hand: it has no owner, and is not to be touched (redis-layout §10)."""
+UNREADABLE = "(unreadable)"
+"""Holds a zone whose owner in redis cannot be read: it is somebody's."""
+
+Kind = Literal["zone", "name", "service"]
+
+_KINDS: Mapping[str, Kind] = {
+    "domain_delegate": "zone",
+    "subdomain": "name",
+    "proxy": "service",
+    "reverse_proxy": "service",
+}
+
+
+class Refusal(Exception):
+    """The reservation can not be served, now or later; the text is for the user."""
+
+
+class NotNow(Exception):
+    """No answer until something else is put right (P-3); the text is for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What this gateway is and allows."""
+
+    identity: Identity
+    managed_domains: tuple[str, ...] = ()
+    """Lower case."""
+    allowed_targets: tuple[IPNetwork, ...] = ()
+    own_addresses: frozenset[IPAddress] = frozenset()
+    max_removal_share: float = 0.3
+    max_removal_count: int = 10
+
+    @property
+    def node_id(self) -> str:
+        return self.identity.node_id
+
+
+class Board:
+    """Indexes over reservations and rows; both change while the plan grows.
+
+    ``zones`` and ``names`` hold zones and subdomains by owner (node id or tid). A reservation that counts overrules
+    what redis says, so that a row changed by others is repaired rather than believed.
+    """
+
+    def __init__(self, policy: Policy, rows: Rows) -> None:
+        self.policy = policy
+        self.rows = rows
+        self._holders: dict[tuple[Kind, str], dict[str, Reservation]] = {}
+        self.zones = NameIndex(self._zone_owners())
+        self.names = NameIndex({name.lower(): _tid(raw) for name, raw in rows.fields(MANAGED_DOMAINS)})
+
+    def _zone_owners(self) -> dict[str, str]:
+        owners = {zone.lower(): owner for zone, raw in self.rows.fields(ZONE_OWNERS) if (owner := _owner(raw))}
+        for key in self.rows.hashes():
+            zone = zone_of_key(key.encode("utf-8", "surrogateescape"))
+            if zone is not None and zone not in owners and self.rows.get(key, OWNER_FIELD) is None:
+                owners[zone] = OPERATOR
+        self.rows.undo()
+        for domain in self.policy.managed_domains:
+            # What the configuration names is ours, unless redis names another owner.
+            if owners.get(domain) in (None, OPERATOR, UNREADABLE):
+                owners[domain] = self.policy.node_id
+        return owners
+
+    def accept(self, reservation: Reservation) -> None:
+        """From now on the reservation counts."""
+        kind = _KINDS.get(reservation.type)
+        if kind is None:
+            return
+        self._holders.setdefault((kind, reservation.domain), {})[reservation.id] = reservation
+        if kind == "zone" and reservation.domain not in self.policy.managed_domains:
+            self.zones.set(reservation.domain, reservation.user)
+        elif kind == "name":
+            self.names.set(reservation.domain, reservation.user)
+
+    def withdraw(self, reservation: Reservation) -> None:
+        """The reservation does not count any more; its rows are still there."""
+        kind = _KINDS.get(reservation.type)
+        if kind is not None:
+            self._holders.get((kind, reservation.domain), {}).pop(reservation.id, None)
+
+    def settle(self, kind: Literal["zone", "name"], name: str) -> None:
+        """Rows of ``name`` were removed: whoever is left holds it."""
+        index, key, read = (self.zones, ZONE_OWNERS, _owner) if kind == "zone" else (self.names, MANAGED_DOMAINS, _tid)
+        raw = self.rows.get(key, name)
+        owners = [holder.user for holder in self.holders(kind, name)] or [read(raw) if raw is not None else ""]
+        if owners[0]:
+            index.set(name, owners[0])
+        elif name not in self.policy.managed_domains:
+            index.discard(name)
+
+    def holders(self, kind: Kind, name: str) -> list[Reservation]:
+        """The reservations that count for exactly this name."""
+        return list(self._holders.get((kind, name), {}).values())
+
+    def zone_of(self, name: str) -> tuple[str, str] | None:
+        """The longest existing zone at or above ``name``, and its owner: where DNS looks (P-10)."""
+        return next(self.zones.at_or_above(name), None)
+
+    def is_operators(self, zone: str) -> bool:
+        """Whether the zone was made by hand."""
+        return self.zones.get(zone) == OPERATOR
+
+    def check_readable(self, name: str) -> None:
+        """Errors: ``NotNow`` when who holds a zone at or above ``name`` has to be put right by an operator first."""
+        for zone, owner in self.zones.at_or_above(name):
+            if owner == UNREADABLE:
+                raise NotNow(f"the owner of zone {zone} in redis cannot be read")
+            if zone in self.policy.managed_domains and owner != self.policy.node_id:
+                raise NotNow(f"managed domain {zone} is held by {owner} in redis")
+
+
+def _owner(raw: bytes) -> str:
+    try:
+        return decode_zone_owner(raw)
+    except LayoutError:
+        return UNREADABLE
+
+
+def _tid(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")

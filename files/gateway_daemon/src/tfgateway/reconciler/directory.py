@@ -1,0 +1,109 @@
+"""The gateway's entry in the explorer's directory: registration, heartbeat, counters (explorer-api §5)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from tfgateway import __version__
+from tfgateway.errors import ExplorerError, ExplorerRefused
+from tfgateway.explorer.client import ExplorerClient
+from tfgateway.explorer.models import Counts, Gateway, Location
+from tfgateway.identity.keys import Identity
+from tfgateway.reconciler.backoff import Backoff
+from tfgateway.settings import GatewaySettings
+from tfgateway.telemetry.logs import logger
+
+_log = logger("reconciler")
+
+HEARTBEAT = 600.0
+"""Seconds between two reports of the uptime."""
+_FORGOTTEN = 404
+
+
+class Directory:
+    """Keeps the entry up to date; whatever fails here never keeps the gateway from serving."""
+
+    def __init__(self, client: ExplorerClient, identity: Identity, settings: GatewaySettings) -> None:
+        self._client = client
+        self._identity = identity
+        self._settings = settings
+        self._counts = Counts()
+        self._sent: Counts | None = None
+        self._registered = False
+        self._changed = asyncio.Event()
+
+    def count(self, counts: Counts) -> None:
+        """How many reservations of each kind there are now."""
+        if counts != self._counts:
+            self._counts = counts
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Register and report until cancelled; after a failure with exponential, jittered back-off."""
+        backoff = Backoff()
+        loop = asyncio.get_running_loop()
+        next_heartbeat = loop.time()
+        while True:
+            self._changed.clear()
+            try:
+                if loop.time() >= next_heartbeat or not self._registered:
+                    await self._report_uptime()
+                    next_heartbeat = loop.time() + HEARTBEAT
+                await self._report_counts()
+            except ExplorerError as error:
+                _log.warning("directory entry not up to date", reason=str(error))
+                await asyncio.sleep(backoff.failed())
+                continue
+            backoff.succeeded()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), max(0.0, next_heartbeat - loop.time()))
+
+    async def _report_uptime(self) -> None:
+        if not self._registered:
+            await self._client.register_gateway(self._entry())
+            self._registered = True
+            self._sent = None
+            _log.info("registered", node_id=self._identity.node_id)
+        try:
+            await self._client.send_uptime(self._identity.node_id, uptime())
+        except ExplorerRefused as error:
+            # It lost its data base, or is another one by now.
+            self._registered = self._registered and error.status != _FORGOTTEN
+            raise
+
+    async def _report_counts(self) -> None:
+        counts = self._counts
+        if counts != self._sent:
+            await self._client.send_counters(self._identity.node_id, counts)
+            self._sent = counts
+
+    def _entry(self) -> Gateway:
+        settings = self._settings
+        where = settings.location
+        return Gateway(
+            node_id=self._identity.node_id,
+            farm_id=settings.farm_id,
+            os_version=__version__,
+            location=Location(
+                city=where.city,
+                country=where.country,
+                continent=where.continent,
+                latitude=where.latitude,
+                longitude=where.longitude,
+            ),
+            public_key_hex=self._identity.public_key.hex(),
+            managed_domains=settings.managed_domains,
+            tcp_router_port=settings.tcp_client_port,
+            dns_nameserver=settings.name_servers,
+            free_to_use=settings.free_to_use,
+        )
+
+
+def uptime(path: Path = Path("/proc/uptime")) -> int:
+    """Seconds since the machine started; 0 where the kernel does not say."""
+    try:
+        return int(float(path.read_text("ascii").split()[0]))
+    except (OSError, ValueError, IndexError):
+        return 0

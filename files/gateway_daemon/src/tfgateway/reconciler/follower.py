@@ -1,0 +1,88 @@
+"""Follows the explorer: pages from 0 once and from time to time, then only what is new (provision-engine §3)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from tfgateway.errors import ExplorerRefused, ExplorerUnavailable
+from tfgateway.explorer.client import ExplorerClient
+from tfgateway.explorer.models import Undecodable, gwid
+from tfgateway.reconciler.world import Desired
+from tfgateway.telemetry.logs import logger
+
+_log = logger("reconciler")
+
+_MOST_PAGES = 10_000
+"""Pages in one poll: an explorer that invents ids must not keep us from reconciling."""
+_MOST_QUESTIONS = 200
+"""Reservations that are asked for one by one in one pass."""
+_AT_ONCE = 8
+_NOT_FOUND = 404
+
+
+class Follower:
+    """Keeps ``desired`` up to date. resync_interval: seconds between two listings; clock: monotonic seconds."""
+
+    def __init__(
+        self, client: ExplorerClient, node_id: str, resync_interval: float, clock: Callable[[], float]
+    ) -> None:
+        self.desired = Desired(node_id)
+        self._client = client
+        self._node_id = node_id
+        self._resync_interval = resync_interval
+        self._clock = clock
+        self._position = 0
+        self._listing = False
+        self._next_listing = clock()
+
+    async def poll(self) -> None:
+        """Everything that is new, and the queue. Errors: ``ExplorerError``; the position is kept (P-15)."""
+        if not self._listing and self._clock() >= self._next_listing:
+            self.desired.begin_listing()
+            self._listing = True
+            self._position = 0
+        for _ in range(_MOST_PAGES):
+            page = await self._client.poll(self._node_id, self._position)
+            highest = max((item.id for item in page.items), default=-1)
+            for item in page.items:
+                if not self.desired.merge(item):
+                    _log.warning("item skipped", id=item.id, reason=_unusable(item, self._node_id))
+            # Not x-last-id: with queued items it moves past ids that nobody has got yet.
+            if highest < self._position:
+                break
+            self._position = highest + 1
+        else:
+            raise ExplorerUnavailable(f"the listing does not end after {_MOST_PAGES} pages")
+        if self._listing:
+            self.desired.end_listing()
+            self._listing = False
+            self._next_listing = self._clock() + self._resync_interval
+
+    async def ask_for(self, identifiers: Sequence[str]) -> None:
+        """What a complete listing did not show is asked for by itself; only what the explorer says counts."""
+        limit = asyncio.Semaphore(_AT_ONCE)
+
+        async def ask(identifier: str) -> None:
+            async with limit:
+                try:
+                    workload = await self._client.node_workload(identifier)
+                except ExplorerRefused as error:
+                    if error.status == _NOT_FOUND:
+                        self.desired.unknown.add(identifier)
+                    return
+                except ExplorerUnavailable as error:
+                    _log.warning("reservation could not be asked for", id=identifier, reason=str(error))
+                    return
+            if gwid(workload) != identifier or not self.desired.merge(workload):
+                self.desired.unknown.add(identifier)
+
+        await asyncio.gather(*map(ask, _first(identifiers)))
+
+
+def _first(identifiers: Iterable[str]) -> list[str]:
+    return list(identifiers)[:_MOST_QUESTIONS]
+
+
+def _unusable(item: object, node_id: str) -> str:
+    return item.reason if isinstance(item, Undecodable) else f"it is not for {node_id}"

@@ -1,0 +1,45 @@
+"""What the reconciler counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from tfgateway.reconciler.plan import Action
+
+
+class ReconcilerMetrics:
+    """Names begin with ``tfgateway_reconciler_``; times are Unix seconds."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(f"tfgateway_reconciler_{name}", text, labels, registry=registry)
+
+        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(f"tfgateway_reconciler_{name}", text, labels, registry=registry)
+
+        self.last_poll = gauge("last_poll_seconds", "When the explorer was asked last")
+        self.last_success = gauge("last_success_seconds", "When a poll and the pass after it succeeded last")
+        self.polls_failed = counter("polls_failed", "Polls of the explorer that failed")
+        self.passes_failed = counter("passes_failed", "Passes that redis or a bug ended early")
+        self.outbox = gauge("outbox", "Answers that the explorer has not acknowledged")
+        self.problems = gauge("problems", "Lines of trouble in the last plan")
+        self.held = gauge("removals_held", "1 while a plan would remove more than it may")
+        self.pass_seconds = gauge("pass_seconds", "How long the last pass took")
+        self._reservations = gauge("reservations", "Recorded reservations", ("type",))
+        self._steps = counter("steps", "Steps that were carried out", ("action",))
+        self.steps_failed = counter("steps_failed", "Steps that redis did not take", ("action",))
+        for action in Action:
+            self._steps.labels(action)
+            self.steps_failed.labels(action)
+
+    def done(self, action: Action) -> None:
+        """A step was carried out."""
+        self._steps.labels(action).inc()
+
+    def reservations(self, counts: Mapping[str, int]) -> None:
+        """Recorded reservations by type."""
+        self._reservations.clear()
+        for name, count in counts.items():
+            self._reservations.labels(name).set(count)

@@ -1,0 +1,103 @@
+"""Delivers the outbox: everything that waits is sent again and again until the explorer has acknowledged it (P-16)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, deque
+from collections.abc import Awaitable
+
+from tfgateway.errors import ExplorerError, ExplorerRefused, StoreError
+from tfgateway.explorer.client import ExplorerClient
+from tfgateway.reconciler import answers
+from tfgateway.reconciler.answers import Pending
+from tfgateway.reconciler.backoff import Backoff
+from tfgateway.reconciler.store import Store
+from tfgateway.reconciler.world import Desired, order
+from tfgateway.telemetry.logs import logger
+
+_log = logger("reconciler")
+
+_AT_ONCE = 8
+_GIVE_UP_AFTER = 3
+"""Failures without one success between them after which a round ends: the explorer is away, not one item bad."""
+_UNDELIVERABLE = frozenset({400, 404, 409, 410, 422})
+"""Answers about the item itself. Anything else (who we are, what we may) can be put right, and then it is sent."""
+
+
+class Outbox:
+    """Sends in the order of ids, what failed before last; within a reservation the result before the deletion."""
+
+    def __init__(self, store: Store, client: ExplorerClient, node_id: str, desired: Desired) -> None:
+        self._store = store
+        self._client = client
+        self._node_id = node_id
+        self._desired = desired
+        self._failures: Counter[str] = Counter()
+        self._news = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something was put into the outbox."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Deliver until cancelled; news are tried at once, what failed after a back-off."""
+        backoff = Backoff()
+        while True:
+            self._news.clear()
+            delay: float | None = None
+            try:
+                if await self.flush():
+                    backoff.succeeded()
+                else:
+                    delay = backoff.failed()
+            except StoreError as error:
+                delay = backoff.failed()
+                _log.warning("outbox cannot be read", reason=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), delay)
+
+    async def flush(self) -> bool:
+        """One round; True: nothing waits any more. Errors: ``StoreError``."""
+        waiting, damaged = answers.read_outbox(await self._store.outbox())
+        if damaged:
+            _log.error("outbox entries nobody can read dropped", fields=", ".join(damaged))
+            await self._store.take_from_outbox(damaged)
+        self._failures = Counter({one.id: self._failures[one.id] for one in waiting if self._failures[one.id]})
+        queue = deque(sorted(waiting, key=lambda one: (self._failures[one.id], order(one.id))))
+        in_a_row = 0
+
+        async def work() -> None:
+            nonlocal in_a_row
+            while queue and in_a_row < _GIVE_UP_AFTER:
+                one = queue.popleft()
+                try:
+                    await self._deliver(one)
+                except (ExplorerError, StoreError) as error:
+                    in_a_row += 1
+                    self._failures[one.id] += 1
+                    _log.warning("answer not delivered yet", id=one.id, reason=str(error))
+                else:
+                    in_a_row = 0
+                    self._failures.pop(one.id, None)
+
+        await asyncio.gather(*(work() for _ in range(min(_AT_ONCE, len(waiting)))))
+        return not queue and not self._failures
+
+    async def _deliver(self, one: Pending) -> None:
+        if one.result is not None:
+            await self._send(one.id, self._client.put_result(self._node_id, one.id, one.result))
+            await self._store.take_from_outbox([answers.result_field(one.id)])
+            self._desired.acknowledge(one.id, one.result)
+        if one.deleted:
+            await self._send(one.id, self._client.delete_reservation(self._node_id, one.id))
+            await self._store.take_from_outbox([answers.deleted_field(one.id)])
+            self._desired.finish(one.id)
+
+    async def _send(self, identifier: str, call: Awaitable[None]) -> None:
+        try:
+            await call
+        except ExplorerRefused as error:
+            if error.status not in _UNDELIVERABLE:
+                raise
+            _log.error("the explorer does not want the answer", id=identifier, reason=str(error))

@@ -1,0 +1,413 @@
+"""``plan()``: the steps that lead from what is to what should be. Pure; ``apply`` carries them out one by one.
+
+A step is one reservation and one transaction: its rows, its record and what is told to the explorer belong together
+(P-25). Removals come first, then everything by ascending id (P-8). A plan that is applied leaves an empty plan.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from tfgateway.errors import LayoutError
+from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Result, ResultState, Undecodable, Workload
+from tfgateway.layout.keys import MANAGED_DOMAINS, OUTBOX, QUARANTINE, RESERVATIONS
+from tfgateway.layout.reservations import ZERO_TIME, Recorded, RecordedResult, encode_reservation, rfc3339
+from tfgateway.reconciler import answers
+from tfgateway.reconciler.board import Board, NotNow, Policy, Refusal
+from tfgateway.reconciler.primitives import PRIMITIVES, subdomain
+from tfgateway.reconciler.primitives.domain_delegate import claim
+from tfgateway.reconciler.rows import Actual, Rows, Transaction
+from tfgateway.reconciler.strangers import strangers
+from tfgateway.reconciler.world import (
+    Desired,
+    Records,
+    Reservation,
+    Wanted,
+    of_record,
+    of_workload,
+    order,
+    same_content,
+)
+from tfgateway.telemetry.text import printable
+
+_WANTED = frozenset({NextAction.CREATE, NextAction.DEPLOY})
+_GONE = frozenset({NextAction.DELETE, NextAction.DELETED})
+
+
+class Action(StrEnum):
+    """What a step does."""
+
+    CLAIM = "claim"
+    """A managed domain becomes, or stays, the gateway's."""
+    REMOVE = "remove"
+    """A reservation ends; the explorer is told."""
+    DEPLOY = "deploy"
+    """A new reservation, or one whose record was lost."""
+    REFUSE = "refuse"
+    """An error result, then the deletion is reported: the explorer keeps the message."""
+    REPAIR = "repair"
+    """Rows or record of a deployed reservation differ from what they should be."""
+    REPORT = "report"
+    """The explorer does not have our answer."""
+    SWEEP = "sweep"
+    """A claim to a name that nothing stands behind any more (P-12)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One transaction, and why."""
+
+    action: Action
+    transaction: Transaction
+    id: str = ""
+    """gwid; empty for what concerns no reservation."""
+    type: str = ""
+    domain: str = ""
+    user: str = ""
+    message: str = ""
+
+    def __str__(self) -> str:
+        what = " ".join(part for part in (self.id, self.type, printable(self.domain)) if part)
+        who = f" of user {self.user}" if self.user else ""
+        why = f": {printable(self.message)}" if self.message else ""
+        return f"{self.action:<7} {what}{who}{why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, and what can not be done."""
+
+    steps: tuple[Step, ...] = ()
+    problems: tuple[str, ...] = ()
+    """One line each, for the operator; nothing in a plan depends on them."""
+    held: str = ""
+    """Why removals were left out of the plan; empty: they were not."""
+
+    def summary(self) -> dict[str, int]:
+        """Number of steps by action."""
+        return dict(Counter(str(step.action) for step in self.steps))
+
+    def as_text(self) -> str:
+        """For people; the last line is the sum."""
+        lines = [str(step) for step in self.steps]
+        lines += [f"problem {text}" for text in self.problems]
+        lines += [f"held    {self.held}"] if self.held else []
+        total = ", ".join(f"{count} {action}" for action, count in self.summary().items())
+        return "\n".join([*lines, f"{len(self.steps)} steps{': ' + total if total else ''}"])
+
+    def as_data(self) -> dict[str, Any]:
+        """For programs: plain values; rows by name only, since values may hold secrets."""
+        steps = [
+            {
+                "action": str(step.action),
+                "id": step.id,
+                "type": step.type,
+                "domain": step.domain,
+                "user": step.user,
+                "message": step.message,
+                "rows": [
+                    f"{printable(row.key)} {printable(row.field or '')}".rstrip() for row in step.transaction.writes
+                ],
+            }
+            for step in self.steps
+        ]
+        return {"steps": steps, "summary": self.summary(), "problems": list(self.problems), "held": self.held}
+
+
+def plan(desired: Desired, records: Records, actual: Actual, policy: Policy, now: int) -> Plan:
+    """Compare and decide. now: Unix nanoseconds, for the times in records and results.
+
+    When more would be removed than the policy allows, the plan is made as if nothing was to be removed; what would be
+    refused then is left undecided, because it may be refused only for the sake of what was kept.
+    """
+    made = _Planner(desired, records, actual, policy, now).make(removals=True)
+    ends = (Action.REMOVE, Action.REFUSE)
+    removed = sum(1 for step in made.steps if step.id in records.entries and step.action in ends)
+    allowed = max(policy.max_removal_count, int(policy.max_removal_share * len(records.entries)))
+    if removed <= allowed:
+        return made
+    kept = _Planner(desired, records, actual, policy, now).make(removals=False)
+    held = (
+        f"{removed} of {len(records.entries)} reservations would be removed and at most {allowed} may be: "
+        "raise reconciler.max_removal_count if this is meant"
+    )
+    return replace(kept, held=held)
+
+
+def row_state(board: Board, reservation: Reservation) -> str:
+    """What redis holds for a reservation that counts: ``ok``, ``missing``, ``drifted``, or ``lost`` (no ground)."""
+    primitive = PRIMITIVES.get(reservation.type)
+    if primitive is None:
+        return "ok"
+    try:
+        primitive.ensure(board, reservation)
+        transaction = board.rows.take()
+    except (Refusal, NotNow):
+        board.rows.undo()
+        return "lost"
+    before = {(row.key, row.field): row.value for row in transaction.expected}
+    changed = [before.get((row.key, row.field)) for row in transaction.writes]
+    if not changed:
+        return "ok"
+    return "missing" if any(value is None for value in changed) else "drifted"
+
+
+def accept_all(board: Board, desired: Desired, records: Records) -> dict[str, Reservation]:
+    """Put everything that was recorded on the board; where the explorer describes it, its word counts."""
+    accepted: dict[str, Reservation] = {}
+    for identifier, record in records.entries.items():
+        wanted = desired.get(identifier)
+        workload = wanted.workload if wanted is not None else None
+        reservation = of_workload(workload) if isinstance(workload, Workload) else of_record(record)
+        accepted[identifier] = reservation
+        board.accept(reservation)
+    return accepted
+
+
+class _Planner:
+    """State while one plan is made."""
+
+    def __init__(self, desired: Desired, records: Records, actual: Actual, policy: Policy, now: int) -> None:
+        self._desired = desired
+        self._records = records
+        self._now = now
+        self._rows = Rows(actual)
+        self._board = Board(policy, self._rows)
+        self._identity = policy.identity
+        self._managed = policy.managed_domains
+        self._accepted = accept_all(self._board, desired, records)
+        self._steps: list[Step] = []
+        self._problems = list(actual.problems)
+
+    def make(self, *, removals: bool) -> Plan:
+        wanted = self._desired.items()
+        for domain in self._managed:
+            self._isolated(domain, partial(self._claim, domain))
+        for identifier, item in wanted:
+            if removals and item.next_action in _GONE:
+                self._isolated(identifier, partial(self._remove, identifier, item))
+        for identifier, item in wanted:
+            if identifier not in self._accepted and item.next_action in _WANTED:
+                self._isolated(identifier, partial(self._admit, identifier, item, may_refuse=removals))
+        for identifier in sorted(self._accepted, key=order):
+            self._isolated(identifier, partial(self._repair, identifier, may_refuse=removals))
+        if removals and self._desired.complete and not self._records.damaged:
+            self._sweep()
+        self._problems += strangers(self._board, self._desired, self._records)
+        return Plan(tuple(self._steps), tuple(self._problems))
+
+    def _isolated(self, what: str, decide: Callable[[], None]) -> None:
+        """One item that breaks a rule nobody thought of must not stop the others (P-1, P-2)."""
+        try:
+            decide()
+        except NotNow as reason:
+            self._problems.append(f"{printable(what)} waits: {printable(reason)}")
+        except Exception as error:
+            self._problems.append(f"{printable(what)} not decided: {type(error).__name__}: {printable(error)}")
+        finally:
+            self._rows.undo()
+
+    def _claim(self, domain: str) -> None:
+        owner = self._board.zones.get(domain)
+        if owner != self._identity.node_id:
+            # P-17, P-19: never taken by force, and no reason not to serve everything else.
+            raise NotNow(f"it is managed here by configuration, but redis says that it belongs to {owner}")
+        claim(self._board, domain, owner)
+        self._close(Action.CLAIM, domain=domain)
+
+    def _remove(self, identifier: str, wanted: Wanted) -> None:
+        """P-7: what was recorded or left in redis decides, not whether the explorer ever saw our answer."""
+        told = wanted.next_action == NextAction.DELETED or self._waits(answers.deleted_field(identifier))
+        if told and identifier not in self._accepted and identifier not in self._records.damaged:
+            return
+        reservation = self._accepted.get(identifier)
+        if reservation is None and isinstance(wanted.workload, Workload):
+            reservation = of_workload(wanted.workload)
+        if reservation is not None:
+            self._release(identifier, reservation)
+        self._drop_record(identifier)
+        if not told:
+            self._rows.put(OUTBOX, answers.deleted_field(identifier), answers.encode_deleted(self._now))
+        self._close(Action.REMOVE, identifier, reservation)
+
+    def _admit(self, identifier: str, wanted: Wanted, *, may_refuse: bool) -> None:
+        if self._waits(answers.deleted_field(identifier)):
+            return
+        workload = wanted.workload
+        try:
+            if isinstance(workload, Undecodable):
+                raise Refusal(f"reservation cannot be read: {workload.reason}")
+            reservation = of_workload(workload)
+            primitive = PRIMITIVES.get(reservation.type)
+            if primitive is None:
+                raise Refusal(f"type of reservation not supported: {reservation.type}")
+            primitive.admit(self._board, reservation)
+        except Refusal as refusal:
+            if may_refuse:
+                self._refuse(identifier, workload, str(refusal))
+            return
+        self._board.accept(reservation)
+        try:
+            primitive.ensure(self._board, reservation)
+            result = self._answer_ok(identifier, wanted, workload.workload_type)
+            self._drop_record(identifier)
+            record = _record(reservation, workload, answers.recorded_result(result, reservation.type, self._now))
+            self._rows.put(RESERVATIONS, identifier, encode_reservation(record))
+        except BaseException:
+            self._board.withdraw(reservation)
+            raise
+        self._accepted[identifier] = reservation
+        self._close(Action.DEPLOY, identifier, reservation)
+
+    def _repair(self, identifier: str, *, may_refuse: bool) -> None:
+        reservation = self._accepted[identifier]
+        primitive = PRIMITIVES.get(reservation.type)
+        wanted = self._desired.get(identifier)
+        workload = wanted.workload if wanted is not None and wanted.next_action in _WANTED else None
+        try:
+            if primitive is not None:
+                primitive.ensure(self._board, reservation)
+        except Refusal as refusal:
+            if workload is None or not may_refuse:
+                raise NotNow(str(refusal)) from refusal
+            self._rows.undo()
+            self._end(identifier, reservation, workload, str(refusal))
+            return
+        record = self._records.entries.get(identifier)
+        if record is not None and isinstance(workload, Workload):
+            if not same_content(of_record(record), reservation):
+                record = _record(reservation, workload, record.result)
+                self._rows.put(RESERVATIONS, identifier, encode_reservation(record))
+            self._close(Action.REPAIR, identifier, reservation)
+            if wanted is not None:
+                self._report(identifier, record, wanted, workload)
+        self._close(Action.REPAIR, identifier, reservation)
+
+    def _report(self, identifier: str, record: Recorded, wanted: Wanted, workload: Workload) -> None:
+        """P-16: the explorer has no answer of ours, or another one."""
+        place = answers.result_field(identifier)
+        if self._waits(place):
+            return
+        if record.result is not None and record.result.state == ResultState.OK and record.result.signature:
+            if answers.same_answer(wanted.result, record.result):
+                return
+            result = answers.from_record(identifier, workload.workload_type, record.result, self._now)
+        else:
+            result = answers.make_result(
+                identifier, workload.workload_type, ResultState.OK, "", self._identity, self._now
+            )
+            answered = replace(record, result=answers.recorded_result(result, record.type, self._now))
+            self._rows.put(RESERVATIONS, identifier, encode_reservation(answered))
+        self._rows.put(OUTBOX, place, answers.encode_result(result))
+        self._close(Action.REPORT, identifier, of_record(record))
+
+    def _end(self, identifier: str, reservation: Reservation, workload: Workload | Undecodable, message: str) -> None:
+        """A deployed reservation that lost its ground: nothing can serve it any more, and its user should know."""
+        self._release(identifier, reservation)
+        self._drop_record(identifier)
+        self._refuse(identifier, workload, message)
+
+    def _release(self, identifier: str, reservation: Reservation) -> None:
+        primitive = PRIMITIVES.get(reservation.type)
+        if primitive is None:
+            if identifier in self._accepted:
+                raise NotNow(f"it can not be removed: type of reservation not supported: {reservation.type}")
+            return
+        self._board.withdraw(reservation)
+        self._accepted.pop(identifier, None)
+        primitive.release(self._board, reservation)
+
+    def _refuse(self, identifier: str, workload: Workload | Undecodable, message: str) -> None:
+        category = workload.type if isinstance(workload, Undecodable) else workload.workload_type
+        place = answers.result_field(identifier)
+        if not self._waits(place):
+            result = answers.make_result(identifier, category, ResultState.ERROR, message, self._identity, self._now)
+            self._rows.put(OUTBOX, place, answers.encode_result(result))
+        self._rows.put(OUTBOX, answers.deleted_field(identifier), answers.encode_deleted(self._now))
+        self._drop_record(identifier)
+        reservation = (
+            Reservation(identifier, "", WORKLOAD_TYPES.get(category, str(category)), {})
+            if isinstance(workload, Undecodable)
+            else of_workload(workload)
+        )
+        self._close(Action.REFUSE, identifier, reservation, message=message)
+
+    def _answer_ok(self, identifier: str, wanted: Wanted, category: int) -> Result:
+        """The answer that was given already, or a new one on its way into the outbox."""
+        place = answers.result_field(identifier)
+        waiting = self._rows.get(OUTBOX, place)
+        if waiting is not None:
+            result = answers.decode_result(identifier, waiting)
+            if result.state != ResultState.OK:
+                raise NotNow("an error result for it is still on its way")
+            return result
+        result = answers.make_result(identifier, category, ResultState.OK, "", self._identity, self._now)
+        if not answers.same_answer(wanted.result, result):
+            self._rows.put(OUTBOX, place, answers.encode_result(result))
+        return result
+
+    def _drop_record(self, identifier: str) -> None:
+        if identifier in self._records.damaged:
+            self._rows.put(QUARANTINE, identifier, self._rows.get(RESERVATIONS, identifier))
+        self._rows.put(RESERVATIONS, identifier, None)
+
+    def _sweep(self) -> None:
+        """P-12: claims to names that stand behind no reservation and serve nothing."""
+        wanted = {
+            of_workload(item.workload).domain
+            for _, item in self._desired.items()
+            if isinstance(item.workload, Workload) and item.next_action in _WANTED
+        }
+        for name, owner in list(self._rows.fields(MANAGED_DOMAINS)):
+            held = name.lower() in wanted or self._board.holders("name", name.lower())
+            if not held and not subdomain.has_addresses(self._board, name):
+                self._rows.put(MANAGED_DOMAINS, name, None)
+                self._board.settle("name", name.lower())
+                self._close(Action.SWEEP, domain=name, user=printable(owner))
+            self._rows.undo()
+
+    def _waits(self, place: str) -> bool:
+        return self._rows.get(OUTBOX, place) is not None
+
+    def _close(
+        self,
+        action: Action,
+        identifier: str = "",
+        reservation: Reservation | None = None,
+        *,
+        domain: str = "",
+        user: str = "",
+        message: str = "",
+    ) -> None:
+        """End the step; one that writes nothing is none."""
+        transaction = self._rows.take()
+        if not transaction.writes:
+            return
+        if reservation is not None:
+            domain, user = reservation.domain, reservation.user
+        type_name = reservation.type if reservation is not None else ""
+        self._steps.append(Step(action, transaction, identifier, type_name, domain, user, message))
+
+
+def _record(reservation: Reservation, workload: Workload, result: RecordedResult | None) -> Recorded:
+    try:
+        created = rfc3339(int(workload.epoch))
+    except LayoutError:
+        created = ZERO_TIME
+    return Recorded(
+        id=reservation.id,
+        node_id=workload.node_id,
+        user_id=reservation.user,
+        type=reservation.type,
+        data=dict(reservation.data),
+        created=created,
+        signature=workload.customer_signature.encode(),
+        reference=workload.reference,
+        result=result,
+        version=workload.version,
+    )

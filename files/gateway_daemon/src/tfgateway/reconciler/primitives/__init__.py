@@ -1,0 +1,32 @@
+"""One module a primitive; the table names those that this gateway serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from tfgateway.reconciler.board import Board
+from tfgateway.reconciler.primitives import domain_delegate, proxy, subdomain
+from tfgateway.reconciler.world import Reservation
+
+
+class Primitive(Protocol):
+    """What a module of this package offers. All of it is pure: rows are written on the board."""
+
+    def admit(self, board: Board, reservation: Reservation) -> None:
+        """May this new reservation have what it asks for? Errors: ``Refusal``, ``NotNow``."""
+
+    def ensure(self, board: Board, reservation: Reservation) -> None:
+        """Write the rows of a reservation that counts; what is right already is left alone.
+
+        Errors: ``Refusal`` when it has lost its ground, ``NotNow``.
+        """
+
+    def release(self, board: Board, reservation: Reservation) -> None:
+        """Remove the rows of one that does not count any more, unless they belong to or are needed by others."""
+
+
+PRIMITIVES: Mapping[str, Primitive] = MappingProxyType(
+    {"domain_delegate": domain_delegate, "subdomain": subdomain, "proxy": proxy}
+)

@@ -1,0 +1,88 @@
+"""A zone that a user claims (provision-engine §7.1)."""
+
+from __future__ import annotations
+
+from tfgateway import gojson
+from tfgateway.errors import LayoutError
+from tfgateway.layout.keys import MANAGED_DOMAINS, OWNER_FIELD, ZONE_OWNERS, zone_key
+from tfgateway.layout.owners import decode_zone_owner, encode_zone_owner
+from tfgateway.layout.records import decode_records, owner_record
+from tfgateway.reconciler import names
+from tfgateway.reconciler.board import OPERATOR, Board, Refusal
+from tfgateway.reconciler.world import Reservation
+
+
+def admit(board: Board, reservation: Reservation) -> None:
+    """Refused: what equals, is below or is above a zone or subdomain of somebody else (P-4)."""
+    domain = reservation.domain
+    if not names.is_valid(domain):
+        raise Refusal(f"domain '{reservation.stored_domain}' name is invalid")
+    board.check_readable(domain)
+    for index in (board.zones, board.names):
+        for held, owner in [*index.at_or_above(domain), *index.below(domain)]:
+            if owner != reservation.user:
+                why = f"{_whose(board, held, owner)} {_where(domain, held)}"
+                raise Refusal(f"unauthorized error cannot delegate domain {domain}: {why}")
+
+
+def ensure(board: Board, reservation: Reservation) -> None:
+    """The owner of the zone, and its ownership record."""
+    claim(board, reservation.domain, reservation.user)
+
+
+def release(board: Board, reservation: Reservation) -> None:
+    """The owner, the zone itself if its ownership record names the user (P-5), and the subdomains in it (P-12)."""
+    zone, user = reservation.domain, reservation.user
+    if board.holders("zone", zone) or zone in board.policy.managed_domains:
+        return
+    for field in {zone, reservation.stored_domain}:
+        if _owner_in_redis(board, field) == user:
+            board.rows.put(ZONE_OWNERS, field, None)
+    key = zone_key(zone)
+    if _names_user(board.rows.get(key, OWNER_FIELD), user):
+        for field, _ in list(board.rows.fields(key)):
+            board.rows.forget(key, field)
+    # Which of the names below still have a zone is known once this one is gone.
+    board.settle("zone", zone)
+    for name, holder in [(zone, board.names.get(zone)), *board.names.below(zone)]:
+        if holder == user and board.zone_of(name) is None and not board.holders("name", name):
+            board.rows.put(MANAGED_DOMAINS, name, None)
+            board.settle("name", name)
+
+
+def claim(board: Board, zone: str, owner: str) -> None:
+    """Write who owns a zone. owner: decimal tid, or the gateway's node id for a managed domain."""
+    if _owner_in_redis(board, zone) != owner:
+        board.rows.put(ZONE_OWNERS, zone, encode_zone_owner(owner))
+    board.rows.put(zone_key(zone), OWNER_FIELD, owner_record(board.policy.node_id, owner))
+
+
+def _owner_in_redis(board: Board, zone: str) -> str | None:
+    raw = board.rows.get(ZONE_OWNERS, zone)
+    try:
+        return None if raw is None else decode_zone_owner(raw)
+    except LayoutError:
+        return None
+
+
+def _names_user(raw: bytes | None, user: str) -> bool:
+    """Whether an ownership record is of this user; a zone without one was made by an operator."""
+    for text in decode_records(raw)[0].txt if raw is not None else ():
+        try:
+            if gojson.decode_object(text.text.encode()).get("owner") == user:
+                return True
+        except ValueError:
+            continue
+    return False
+
+
+def _whose(board: Board, held: str, owner: str) -> str:
+    if owner == board.policy.node_id:
+        return f"managed domain {held}"
+    return f"zone {held} of the operator" if owner == OPERATOR else f"{held} of another user"
+
+
+def _where(domain: str, held: str) -> str:
+    if held == domain:
+        return "has this name"
+    return "is above it" if domain.endswith("." + held) else "is below it"

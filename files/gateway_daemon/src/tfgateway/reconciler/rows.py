@@ -1,0 +1,107 @@
+"""Redis as a plan sees it: what was read, covered by what the plan changes. Pure; a plan is made of transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """A field of a hash (``field`` given) or a string (``field`` None); ``value`` None: absent.
+
+    Keys and fields are text (UTF-8, undecodable bytes as surrogates), values the bytes of redis.
+    """
+
+    key: str
+    field: str | None
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """To be written at once or not at all, and only if redis still holds what the plan was made from."""
+
+    expected: tuple[Row, ...] = ()
+    writes: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Actual:
+    """What redis holds of the keys that concern us."""
+
+    hashes: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    strings: Mapping[str, bytes] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    """What could not be read, one line each."""
+
+
+class Rows:
+    """Reads and writes are collected until ``take`` makes a transaction of them or ``undo`` forgets them."""
+
+    def __init__(self, actual: Actual) -> None:
+        self._actual = actual
+        self._planned: dict[str, dict[str | None, bytes | None]] = {}
+        self._read: dict[tuple[str, str | None], bytes | None] = {}
+        self._written: dict[tuple[str, str | None], bytes | None] = {}
+
+    def get(self, key: str, field: str | None = None) -> bytes | None:
+        """The value as it will be when everything planned so far is applied."""
+        place = (key, field)
+        if place in self._written:
+            return self._written[place]
+        value = self._before(key, field)
+        self._read[place] = value
+        return value
+
+    def put(self, key: str, field: str | None, value: bytes | None) -> None:
+        """Write, or remove with None; what is there already is not written again."""
+        if self.get(key, field) != value:
+            self._written[(key, field)] = value
+
+    def forget(self, key: str, field: str) -> None:
+        """Remove whatever the field holds by then: no expectation."""
+        self._written[(key, field)] = None
+
+    def fields(self, key: str) -> Iterator[tuple[str, bytes]]:
+        """All fields of a hash as planned so far, the open transaction's writes included."""
+        planned = self._planned.get(key, {})
+        written = {field: value for (of, field), value in self._written.items() if of == key}
+        names: dict[str | None, None] = dict.fromkeys([*self._actual.hashes.get(key, {}), *planned, *written])
+        for name in names:
+            value = written[name] if name in written else self._before(key, name)
+            if name is not None and value is not None:
+                yield name, value
+
+    def hashes(self) -> Iterator[str]:
+        """Keys of the hashes in redis, whether the plan empties them or not."""
+        return iter(self._actual.hashes)
+
+    def strings(self) -> Iterator[str]:
+        """Keys of the strings in redis."""
+        return iter(self._actual.strings)
+
+    def take(self) -> Transaction:
+        """Close the open transaction; what follows is planned on top of it."""
+        changed = {place: value for place, value in self._written.items() if self._before(*place) != value}
+        transaction = Transaction(
+            tuple(Row(*place, value) for place, value in self._read.items()),
+            tuple(Row(*place, value) for place, value in changed.items()),
+        )
+        for (key, name), value in changed.items():
+            self._planned.setdefault(key, {})[name] = value
+        self.undo()
+        return transaction
+
+    def undo(self) -> None:
+        """Forget the open transaction."""
+        self._read = {}
+        self._written = {}
+
+    def _before(self, key: str, field: str | None) -> bytes | None:
+        planned = self._planned.get(key, {})
+        if field in planned:
+            return planned[field]
+        if field is None:
+            return self._actual.strings.get(key)
+        return self._actual.hashes.get(key, {}).get(field)

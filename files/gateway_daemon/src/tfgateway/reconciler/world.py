@@ -1,0 +1,220 @@
+"""Desired and recorded state (pure): what the explorer said so far, and what was recorded about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tfgateway.errors import LayoutError
+from tfgateway.explorer.models import (
+    DomainDelegate,
+    NextAction,
+    Proxy,
+    Result,
+    Subdomain,
+    Undecodable,
+    Workload,
+    gwid,
+)
+from tfgateway.layout.records import canonical_address
+from tfgateway.layout.reservations import Recorded, decode_reservation
+from tfgateway.telemetry.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """One reservation, the same whether it comes from the explorer or from the record."""
+
+    id: str
+    """gwid."""
+    user: str
+    """Decimal tid."""
+    type: str
+    data: Mapping[str, Any]
+    """The members of redis-layout §6; from an old record they may be anything."""
+
+    @property
+    def domain(self) -> str:
+        """Lower case (P-20); empty when there is none."""
+        return self.stored_domain.lower()
+
+    @property
+    def stored_domain(self) -> str:
+        """As it stands in the data: an old daemon may have written rows under exactly this text."""
+        domain = self.data.get("domain")
+        return domain if isinstance(domain, str) else ""
+
+
+def of_workload(workload: Workload) -> Reservation:
+    """The explorer's form, the domain in lower case; types that are not served have no data."""
+    data: dict[str, Any] = {}
+    if isinstance(workload, DomainDelegate):
+        data = {"domain": workload.domain.lower()}
+    elif isinstance(workload, Subdomain):
+        destination = [canonical_address(ip) or ip for ip in workload.ips]
+        data = {"domain": workload.domain.lower(), "destination": destination}
+    elif isinstance(workload, Proxy):
+        data = {
+            "domain": workload.domain.lower(),
+            "addr": workload.addr,
+            "port": workload.port,
+            "port_tls": workload.port_tls,
+        }
+    return Reservation(gwid(workload), str(workload.customer_tid), workload.type_name, data)
+
+
+def of_record(record: Recorded) -> Reservation:
+    """The recorded form."""
+    return Reservation(record.id, record.user_id, record.type, record.data or {})
+
+
+def same_content(one: Reservation, other: Reservation) -> bool:
+    """Whether both ask for the same; old records spell domains and addresses in their own way."""
+    return (one.user, one.type, _normal(one)) == (other.user, other.type, _normal(other))
+
+
+def _normal(reservation: Reservation) -> dict[str, Any]:
+    normal = {**reservation.data, "domain": reservation.domain}
+    destination = normal.get("destination")
+    if isinstance(destination, list):
+        normal["destination"] = [canonical_address(text) or text for text in map(str, destination)]
+    return normal
+
+
+def order(identifier: str) -> tuple[int, int, str]:
+    """Sort key of a gwid: by the explorer's id (P-8)."""
+    number, _, own = identifier.partition("-")
+    return (int(number) if number.isdecimal() else 0, int(own) if own.isdecimal() else 0, identifier)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """``tfgateway_reservations``, decoded."""
+
+    entries: Mapping[str, Recorded] = field(default_factory=dict)
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    """Field -> why it cannot be read (P-17): left where it is until the explorer says what it was."""
+
+
+def read_records(raw: Iterable[tuple[str, bytes]]) -> Records:
+    """Decode what can be decoded; the field names the reservation, whatever stands inside."""
+    entries: dict[str, Recorded] = {}
+    damaged: dict[str, str] = {}
+    for name, value in raw:
+        try:
+            record = decode_reservation(value)
+        except LayoutError as error:
+            damaged[name] = printable(error)
+            continue
+        if record.id == name:
+            entries[name] = record
+        else:
+            damaged[name] = f"reservation: belongs to {printable(record.id)}"
+    return Records(entries, damaged)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the explorer says about one reservation."""
+
+    workload: Workload | Undecodable
+    next_action: int
+    result: Result | None = None
+    """The answer that the explorer has; None: none yet."""
+
+
+# A workload never goes back: what arrives late (from a queue, a slow answer) must not undo what is known.
+_PROGRESS: dict[int, int] = {
+    NextAction.CREATE: 0,
+    NextAction.SIGN: 1,
+    NextAction.PAY: 2,
+    NextAction.DEPLOY: 3,
+    NextAction.DELETE: 4,
+    NextAction.INVALID: 5,
+    NextAction.MIGRATED: 5,
+    NextAction.DELETED: 6,
+}
+_UNKNOWN_PROGRESS = 5
+
+
+class Desired:
+    """Everything that the explorer told about this gateway, kept up to date by pages of a poll.
+
+    A listing (all pages from id 0) tells more than a page: only when it came to its end does the absence of a
+    reservation mean something, and even then only that it has to be asked for by itself.
+    """
+
+    def __init__(self, node_id: str) -> None:
+        self._node_id = node_id
+        self._wanted: dict[str, Wanted] = {}
+        self._seen: set[str] | None = None
+        self.complete = False
+        """True once a listing came to its end."""
+        self.unknown: set[str] = set()
+        """Asked for one by one, and the explorer has never heard of them."""
+
+    def get(self, identifier: str) -> Wanted | None:
+        return self._wanted.get(identifier)
+
+    def items(self) -> list[tuple[str, Wanted]]:
+        """All by ascending id (P-8)."""
+        return sorted(self._wanted.items(), key=lambda item: order(item[0]))
+
+    def begin_listing(self) -> None:
+        """The pages that follow are a listing from 0; one that was begun before counts for nothing."""
+        self._seen = set()
+        # What the explorer tells from here on is newer than any deletion it has acknowledged.
+        self._wanted = {
+            name: wanted for name, wanted in self._wanted.items() if wanted.next_action != NextAction.DELETED
+        }
+
+    def end_listing(self) -> None:
+        """The listing came to its end: what it did not show is unknown again, deleted ones included."""
+        if self._seen is not None:
+            self._wanted = {name: wanted for name, wanted in self._wanted.items() if name in self._seen}
+            self._seen = None
+            self.complete = True
+            self.unknown.clear()
+
+    def merge(self, item: Workload | Undecodable) -> bool:
+        """Take in one item of a page or a single answer; False: it is not for this gateway, or has no id."""
+        if isinstance(item, Undecodable):
+            if item.gwid is None:
+                return False
+            self._put(item.gwid, Wanted(item, NextAction.DEPLOY))
+            return True
+        if item.node_id != self._node_id:
+            return False
+        self._put(gwid(item), Wanted(item, item.next_action, None if item.result.empty else item.result))
+        return True
+
+    def acknowledge(self, identifier: str, result: Result) -> None:
+        """The explorer has this result now."""
+        if wanted := self._wanted.get(identifier):
+            self._wanted[identifier] = Wanted(wanted.workload, wanted.next_action, result)
+
+    def finish(self, identifier: str) -> None:
+        """The explorer has acknowledged the deletion: later news of it are old news until the next listing."""
+        if wanted := self._wanted.get(identifier):
+            self._wanted[identifier] = Wanted(wanted.workload, NextAction.DELETED, wanted.result)
+
+    def unlisted(self, recorded: Iterable[str]) -> list[str]:
+        """Recorded ones that a complete listing did not show: each has to be asked for, by ascending id."""
+        if not self.complete:
+            return []
+        return sorted((name for name in recorded if name not in self._wanted and name not in self.unknown), key=order)
+
+    def _put(self, identifier: str, wanted: Wanted) -> None:
+        if self._seen is not None:
+            self._seen.add(identifier)
+        known = self._wanted.get(identifier)
+        if known is None or _progress(wanted) >= _progress(known):
+            self._wanted[identifier] = wanted
+
+
+def _progress(wanted: Wanted) -> int:
+    # An item that cannot be decoded says nothing about what came before it.
+    if isinstance(wanted.workload, Undecodable):
+        return -1
+    return _PROGRESS.get(wanted.next_action, _UNKNOWN_PROGRESS)
