@@ -1,0 +1,72 @@
+"""All listening sockets of the plane, over one table."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from functools import partial
+
+from structlog.typing import FilteringBoundLogger
+
+from tfgateway.dns.counts import Counts
+from tfgateway.dns.respond import Transport, respond, servfail
+from tfgateway.dns.sockets import open_tcp, open_udp
+from tfgateway.dns.table import DnsTable
+from tfgateway.dns.tcp import TcpListener
+from tfgateway.dns.udp import UdpListener
+from tfgateway.errors import GatewayError
+from tfgateway.settings import DnsSettings
+
+
+class Listeners:
+    """UDP and TCP at every listening address."""
+
+    def __init__(self, table: DnsTable, settings: DnsSettings, counts: Counts, log: FilteringBoundLogger) -> None:
+        self._table = table
+        self._udp_size = settings.udp_size
+        self._counts = counts
+        self._log = log
+        self._udp: list[UdpListener] = []
+        self._tcp = TcpListener(
+            partial(self._answer, "tcp"),
+            counts,
+            idle=settings.tcp_idle,
+            connections=settings.tcp_connections,
+            connections_per_client=settings.tcp_connections_per_client,
+        )
+
+    @property
+    def tcp_connections(self) -> int:
+        """Open ones."""
+        return self._tcp.connections
+
+    async def start(self, addresses: Sequence[str]) -> None:
+        """Serve each ``ADDRESS:PORT``. Errors: ``GatewayError`` that names the address; ``close`` is due even then."""
+        for address in addresses:
+            try:
+                self._udp.append(UdpListener(open_udp(address), partial(self._answer, "udp"), self._counts))
+                await self._tcp.listen(open_tcp(address))
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT:
+                    raise GatewayError(f"dns.listen: cannot listen on {address}: {error.strerror}") from error
+                # A machine without IPv6 serves IPv4 with the default settings.
+                self._log.warning("not listening: no such address family here", listen=address)
+        if not self._udp:
+            raise GatewayError("dns.listen: no address that can be listened on")
+        for listener in self._udp:
+            listener.start()
+        self._log.info("listening", addresses=list(addresses), zones=len(self._table))
+
+    async def close(self) -> None:
+        """Stop listening and end connections; harmless when nothing was started."""
+        for listener in self._udp:
+            listener.close()
+        await self._tcp.close()
+
+    def _answer(self, transport: Transport, message: bytes) -> bytes | None:
+        """``respond`` that never raises: a query that it fails on gets SERVFAIL, and the next one is answered."""
+        try:
+            return respond(message, self._table, transport, self._udp_size, self._counts)
+        except Exception as error:
+            self._log.error("query not answered", message=message.hex(), reason=repr(error), exc_info=True)
+            return servfail(message, transport, self._udp_size, self._counts)

@@ -1,0 +1,62 @@
+"""The plane's numbers in Prometheus' form, collected when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from tfgateway.dns import codes
+from tfgateway.dns.counts import Counts
+from tfgateway.dns.table import DnsTable
+
+_PREFIX = "tfgateway_dns"
+
+
+class DnsCollector(Collector):
+    """Registered with the process' registry."""
+
+    def __init__(
+        self,
+        counts: Counts,
+        table: DnsTable,
+        *,
+        mirror_age: Callable[[], float],
+        damaged: Callable[[], int],
+        tcp_connections: Callable[[], int],
+    ) -> None:
+        """mirror_age: seconds since the table was known to be what redis holds."""
+        self._counts = counts
+        self._table = table
+        self._mirror_age = mirror_age
+        self._damaged = damaged
+        self._tcp_connections = tcp_connections
+
+    def collect(self) -> Iterator[Metric]:
+        """All families of the plane."""
+        queries = CounterMetricFamily(
+            f"{_PREFIX}_queries", "Queries that got a reply.", labels=["transport", "type", "rcode"]
+        )
+        for (transport, kind, rcode), count in sorted(self._counts.queries.items()):
+            queries.add_metric([transport, codes.TYPE_NAMES.get(kind, "other"), codes.RCODE_NAMES[rcode]], count)
+        yield queries
+        drops = CounterMetricFamily(
+            f"{_PREFIX}_drops", "Messages and connections without a reply.", labels=["transport", "reason"]
+        )
+        for (transport, reason), count in sorted(self._counts.drops.items()):
+            drops.add_metric([transport, reason], count)
+        yield drops
+        yield CounterMetricFamily(
+            f"{_PREFIX}_damaged_elements", "Parts of redis values that could not be used.", value=self._damaged()
+        )
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_mirror_age_seconds",
+            "Seconds since the zones were known to be what redis holds.",
+            value=self._mirror_age(),
+        )
+        yield GaugeMetricFamily(f"{_PREFIX}_zones", "Zones that are served.", value=len(self._table))
+        names = sum(len(zone.nodes) for zone in self._table)
+        yield GaugeMetricFamily(f"{_PREFIX}_names", "Names that are served, apexes included.", value=names)
+        yield GaugeMetricFamily(f"{_PREFIX}_tcp_connections", "Open connections.", value=self._tcp_connections())

@@ -1,0 +1,176 @@
+r"""Domain names in wire form: length-prefixed labels, ended by the empty label (RFC 1035 §3.1). Pure.
+
+A name is ``bytes`` such as ``b"\x03www\x07example\x00"``. Length bytes (0..63) are no letters, so that
+``bytes.lower`` folds the case of a whole name (A-Z only, RFC 4343), and cutting off the first label is a slice.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from tfgateway.errors import ParseError
+
+ROOT: Final = b"\0"
+WILDCARD: Final = b"\x01*"
+"""The label of a wildcard; in front of a name it makes the source of synthesis below it (RFC 4592 §2.1.1)."""
+MAX_NAME: Final = 255
+MAX_LABEL: Final = 63
+
+# Printable ASCII without capitals and backslash: reads back as written.
+_PLAIN = re.compile(rb"[!-@\[\]-~]+")
+_UNREACHABLE: Final = "not the lower-case text of a name: no query asks for it"
+_ESCAPED = re.compile(rb"\\(?:(\d{3})|(\D))|([^\\])", re.DOTALL)
+
+
+def fold(name: bytes) -> bytes:
+    """The name as it is compared (RFC 4343)."""
+    return name.lower()
+
+
+def parent(name: bytes) -> bytes:
+    """The name without its first label. Not for the root."""
+    return name[name[0] + 1 :]
+
+
+def is_within(name: bytes, ancestor: bytes) -> bool:
+    """Is ``name`` equal to ``ancestor`` or below it? Both folded."""
+    excess = len(name) - len(ancestor)
+    if excess < 0 or not name.endswith(ancestor):
+        return False
+    at = 0
+    while at < excess:
+        at += name[at] + 1
+    return at == excess
+
+
+def from_text(text: bytes) -> bytes:
+    r"""An absolute name (final dot required, ``.`` is the root) from its text; ``\.`` and ``\DDD`` as in RFC 1035 §5.1.
+
+    Case is kept. Errors: ``ParseError``.
+    """
+    if text == b".":
+        return ROOT
+    labels = _split(text)
+    if labels.pop():
+        raise ParseError("name without final dot")
+    return _joined(labels, ROOT)
+
+
+def from_key(text: bytes) -> bytes:
+    """The folded absolute name whose text is part of a redis key. Errors: ``ParseError``.
+
+    The old server looks names up by the text of the lower-cased query name, so that only the one canonical text of
+    a name can be reached (redis-layout §2); other ways to write it are errors.
+    """
+    name = from_text(text)
+    if not _PLAIN.fullmatch(text) and to_text(fold(name)) != text:
+        raise ParseError(_UNREACHABLE)
+    return name
+
+
+def from_field(text: bytes, zone: bytes) -> bytes:
+    """The folded name of a field (relative text) in the hash of ``zone``. Errors: ``ParseError``, see ``from_key``."""
+    labels = _split(text)
+    if not _PLAIN.fullmatch(text) and to_text(fold(_joined(labels, ROOT))) != text + b".":
+        raise ParseError(_UNREACHABLE)
+    return _joined(labels, zone)
+
+
+def to_text(name: bytes) -> bytes:
+    """The text of an absolute name, every other byte than printable ASCII escaped: safe in a log or a key."""
+    if name == ROOT:
+        return b"."
+    out = bytearray()
+    at = 0
+    while length := name[at]:
+        for byte in name[at + 1 : at + 1 + length]:
+            if byte in b".\\":
+                out += b"\\%c" % byte
+            elif 0x20 < byte < 0x7F:
+                out.append(byte)
+            else:
+                out += b"\\%03d" % byte
+        out += b"."
+        at += length + 1
+    return bytes(out)
+
+
+def read(message: bytes, at: int) -> int:
+    """The end of the uncompressed name at ``at``: what a question holds. Errors: ``ParseError``.
+
+    A pointer is refused: nothing stands before the first question that it could point to (RFC 1035 §4.1.4).
+    """
+    start = at
+    try:
+        while length := message[at]:
+            if length > MAX_LABEL:
+                raise ParseError("compression or reserved label type in the question")
+            at += length + 1
+            if at - start >= MAX_NAME:
+                raise ParseError("name is too long")
+    except IndexError:
+        raise ParseError("message ends within a name") from None
+    return at + 1
+
+
+def skip(message: bytes, at: int) -> int:
+    """The end of the possibly compressed name at ``at``; where a pointer leads is not followed.
+
+    Errors: ``ParseError``.
+    """
+    start = at
+    try:
+        while length := message[at]:
+            if length >= 0xC0:
+                # It can only lead backwards, past the header (RFC 1035 §4.1.4).
+                target = (length & 0x3F) << 8 | message[at + 1]
+                if not 12 <= target < at:
+                    raise ParseError("compression pointer leads nowhere")
+                return at + 2
+            if length > MAX_LABEL:
+                raise ParseError("reserved label type")
+            at += length + 1
+            if at - start >= MAX_NAME:
+                raise ParseError("name is too long")
+    except IndexError:
+        raise ParseError("message ends within a name") from None
+    return at + 1
+
+
+def _split(text: bytes) -> list[bytes]:
+    """The labels of a dotted text."""
+    return text.split(b".") if b"\\" not in text else _unescape(text)
+
+
+def _joined(labels: list[bytes], origin: bytes) -> bytes:
+    for label in labels:
+        if not label:
+            raise ParseError("empty label")
+        if len(label) > MAX_LABEL:
+            raise ParseError("label of more than 63 bytes")
+    name = b"".join([b"%c%b" % (len(label), label) for label in labels]) + origin
+    if len(name) > MAX_NAME:
+        raise ParseError("name of more than 255 bytes")
+    return name
+
+
+def _unescape(text: bytes) -> list[bytes]:
+    labels = [bytearray()]
+    at = 0
+    for piece in _ESCAPED.finditer(text):
+        if piece.start() != at:
+            break
+        at = piece.end()
+        number, escaped, literal = piece.groups()
+        if literal == b".":
+            labels.append(bytearray())
+        elif number is None:
+            labels[-1] += escaped or literal
+        elif int(number) < 256:
+            labels[-1].append(int(number))
+        else:
+            raise ParseError("escape above \\255")
+    if at != len(text):
+        raise ParseError("unfinished escape")
+    return [bytes(label) for label in labels]

@@ -1,0 +1,37 @@
+"""A field of a zone's hash to the node of its name. Pure; what is damaged costs itself only (D-2)."""
+
+from __future__ import annotations
+
+from tfgateway.dns import codes
+from tfgateway.dns.rrsets import Policy, render, render_name_servers, render_soa
+from tfgateway.dns.zone import Node
+from tfgateway.layout.records import decode_records
+
+_NOTHING = b"{}"
+
+
+def read(raw: bytes, policy: Policy) -> tuple[Node, list[str]]:
+    """The node of any name but the apex, and one line for each element that is not served."""
+    records, skipped = decode_records(raw)
+    rrsets, problems = render(records, policy.ttl)
+    if records.soa is not None:
+        problems.append("soa: only a zone's own name (@) has one")
+    kinds = {rrset.type for rrset in rrsets}
+    if codes.CNAME in kinds and codes.NS not in kinds and len(kinds) > 1:
+        problems.append("an alias has no other records (RFC 1034 §3.6.2): only its cname is served")
+        rrsets = [rrset for rrset in rrsets if rrset.type == codes.CNAME]
+    return Node(tuple(rrsets), hash(raw)), [*skipped, *problems]
+
+
+def read_apex(raw: bytes | None, zone: bytes, policy: Policy) -> tuple[Node, list[str]]:
+    """The node of the zone name, ``@``; None: there is no such field. What every zone needs is synthesised (D-1).
+
+    A cname beside SOA and NS is wrong, but was served and stands for the types that the name does not have (dns.md
+    §11.2).
+    """
+    records, skipped = decode_records(raw if raw is not None else _NOTHING)
+    rrsets, problems = render(records, policy.ttl)
+    soa, more = render_soa(records.soa, zone, policy)
+    if all(rrset.type != codes.NS for rrset in rrsets):
+        rrsets.insert(0, render_name_servers(policy))
+    return Node((soa, *rrsets), hash(raw)), [*skipped, *problems, *more]

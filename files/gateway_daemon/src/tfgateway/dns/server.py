@@ -1,0 +1,122 @@
+"""The DNS plane as a whole: mirror, zones, serials and listeners, from start to an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from tfgateway.dns import names
+from tfgateway.dns.counts import Counts
+from tfgateway.dns.listeners import Listeners
+from tfgateway.dns.loader import Loader
+from tfgateway.dns.metrics import DnsCollector
+from tfgateway.dns.rrsets import Policy
+from tfgateway.dns.serialstore import SerialStore
+from tfgateway.dns.table import DnsTable
+from tfgateway.errors import ConfigError, GatewayError, ParseError
+from tfgateway.layout.connection import connect
+from tfgateway.mirror import Mirror
+from tfgateway.settings import Settings
+from tfgateway.telemetry import metrics
+from tfgateway.telemetry.logs import logger
+
+_log = logger("dns")
+
+
+async def serve(
+    settings: Settings,
+    *,
+    stopping: asyncio.Event,
+    ready: Callable[[], None],
+    status: Callable[[str], None],
+) -> None:
+    """Answer queries until ``stopping`` is set.
+
+    ``ready`` is called once queries are answered. Nothing listens before all zones are loaded: who asks until then
+    hears nothing and asks another server, instead of being told that a name does not exist. Errors: ``ConfigError``;
+    ``GatewayError`` for an address that cannot be listened on.
+    """
+    redis = partial(
+        connect,
+        settings.redis.url,
+        timeout=settings.redis.timeout,
+        sentinels=settings.redis.sentinels,
+        sentinel_service=settings.redis.sentinel_service,
+    )
+    table = DnsTable()
+    counts = Counts()
+    store = SerialStore(redis, _log)
+    loader = Loader(
+        table, _policy(settings), store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix
+    )
+    mirror = Mirror(redis, loader.selection, loader.sink, _log)
+    listeners = Listeners(table, settings.dns, counts, _log)
+    registry = CollectorRegistry()
+    registry.register(
+        DnsCollector(
+            counts,
+            table,
+            mirror_age=mirror.age,
+            damaged=lambda: loader.damaged,
+            tcp_connections=lambda: listeners.tcp_connections,
+        )
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(listeners.close)
+        try:
+            page = await metrics.serve(registry, settings.dns.metrics)
+        except OSError as error:
+            raise GatewayError(f"dns.metrics: cannot listen on {settings.dns.metrics}: {error.strerror}") from error
+        stack.push_async_callback(page.cleanup)
+        endless = [asyncio.create_task(work) for work in (mirror.run(), _load(store, loader), store.run())]
+        for task in endless:
+            stack.callback(task.cancel)
+        status("waiting for redis")
+        await _first([stopping.wait(), _loaded(mirror, loader)], endless)
+        if stopping.is_set():
+            return
+        loader.forget_old_serials()
+        await listeners.start(settings.dns.listen)
+        ready()
+        status("serving")
+        await _first([stopping.wait()], endless)
+
+
+def _policy(settings: Settings) -> Policy:
+    if not settings.gateway.name_servers:
+        raise ConfigError("gateway.name_servers: name at least one: each zone needs an NS and a SOA record")
+    servers = []
+    for host in settings.gateway.name_servers:
+        try:
+            servers.append(names.from_text(host.encode() if host.endswith(".") else host.encode() + b"."))
+        except ParseError as error:
+            raise ConfigError(f"gateway.name_servers: '{host}': {error}") from error
+    return Policy(settings.dns.ttl, tuple(servers))
+
+
+async def _load(store: SerialStore, loader: Loader) -> None:
+    """Serials first: a zone that did not change must not get a new one."""
+    await store.restore()
+    await loader.run()
+
+
+async def _loaded(mirror: Mirror, loader: Loader) -> None:
+    await mirror.ready.wait()
+    await loader.settled()
+
+
+async def _first(waited: list[Coroutine[Any, Any, object]], endless: list[asyncio.Task[None]]) -> None:
+    """Until one of ``waited`` is done. ``endless`` tasks end only by an error in this program, which is raised."""
+    tasks = [asyncio.create_task(work) for work in waited]
+    try:
+        done, _ = await asyncio.wait([*tasks, *endless], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()

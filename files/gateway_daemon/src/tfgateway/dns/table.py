@@ -1,0 +1,69 @@
+"""All zones in memory, found by the longest match. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tfgateway.dns import codes, names
+from tfgateway.dns.zone import Zone
+
+
+class DnsTable:
+    """The zones that are served: every hash whose name ends in a dot (dns.md §11.4)."""
+
+    def __init__(self) -> None:
+        self._zones: dict[bytes, Zone] = {}
+        self._above: dict[bytes, int] = {}
+        """Names above a zone -> how many zones are below."""
+
+    def __len__(self) -> int:
+        return len(self._zones)
+
+    def __iter__(self) -> Iterator[Zone]:
+        return iter(self._zones.values())
+
+    def get(self, name: bytes) -> Zone | None:
+        """The zone of exactly this name."""
+        return self._zones.get(name)
+
+    def put(self, zone: Zone) -> None:
+        """Serve ``zone`` from the next query on, instead of any of the same name."""
+        if zone.name not in self._zones:
+            self._count_above(zone.name, 1)
+        self._zones[zone.name] = zone
+
+    def remove(self, name: bytes) -> None:
+        """Serve the zone no more; harmless when it is not there."""
+        if self._zones.pop(name, None) is not None:
+            self._count_above(name, -1)
+
+    def find(self, name: bytes, kind: int) -> Zone | None:
+        """The zone that answers for ``name`` (folded); None: not ours.
+
+        A DS record belongs to the upper side of a cut (RFC 4035 §3.1.4.1): if both sides are here, the upper answers.
+        """
+        zone = self._closest(name)
+        if kind == codes.DS and zone is not None and zone.name == name != names.ROOT:
+            return self._closest(names.parent(name)) or zone
+        return zone
+
+    def leads_to_zone(self, name: bytes) -> bool:
+        """Is a zone of this name or below it served? Then the name exists whatever the zone above knows (RFC 8020)."""
+        return name in self._above or name in self._zones
+
+    def _closest(self, name: bytes) -> Zone | None:
+        zones = self._zones
+        while (zone := zones.get(name)) is None:
+            if name == names.ROOT:
+                return None
+            name = names.parent(name)
+        return zone
+
+    def _count_above(self, name: bytes, change: int) -> None:
+        while name != names.ROOT:
+            name = names.parent(name)
+            count = self._above.get(name, 0) + change
+            if count:
+                self._above[name] = count
+            else:
+                del self._above[name]

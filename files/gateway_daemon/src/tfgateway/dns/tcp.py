@@ -1,0 +1,114 @@
+"""DNS over TCP (RFC 7766): pipelined queries, limits on who may hold what for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections import Counter
+from collections.abc import Callable
+
+from tfgateway.dns.counts import Counts
+
+_READ_AHEAD = 16 * 1024
+"""Bytes of unread queries after which the client is told to wait."""
+_WRITE_BUFFER = 64 * 1024
+"""Bytes of unsent replies after which no further query of that client is answered."""
+_TURN = 16
+"""Pipelined queries that are answered before others get their turn."""
+
+
+class TcpListener:
+    """Answers the connections of all TCP sockets: the limits hold for them together."""
+
+    def __init__(
+        self,
+        answer: Callable[[bytes], bytes | None],
+        counts: Counts,
+        *,
+        idle: float,
+        connections: int,
+        connections_per_client: int,
+    ) -> None:
+        """answer: must not raise. idle: seconds for one query to arrive, and for a full buffer to be read again."""
+        self._answer = answer
+        self._counts = counts
+        self._idle = idle
+        self._limit = connections
+        self._limit_per_client = connections_per_client
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: Counter[str] = Counter()
+
+    @property
+    def connections(self) -> int:
+        """Open ones."""
+        return self._clients.total()
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Serve a socket from ``sockets.open_tcp``; closed by ``close``."""
+        self._servers.append(await asyncio.start_server(self._accepted, sock=sock, limit=_READ_AHEAD))
+
+    async def close(self) -> None:
+        """Accept no more and end all connections."""
+        for server in self._servers:
+            server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("peername")
+        if peer is None:  # reset before it was accepted
+            writer.transport.abort()
+            return
+        client = _client(peer[0])
+        if self.connections >= self._limit or self._clients[client] >= self._limit_per_client:
+            self._counts.dropped("tcp", "connections")
+            writer.transport.abort()
+            return
+        self._clients[client] += 1
+        task = asyncio.create_task(self._serve(client, reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, client: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        try:
+            # Resets, silence and the end of input are how connections end: no errors.
+            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+                await self._converse(reader, writer)
+            writer.close()
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(self._idle):
+                    await writer.wait_closed()  # last replies are still on their way
+        finally:
+            writer.transport.abort()
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answered = 0
+        while True:
+            async with asyncio.timeout(self._idle):
+                size = int.from_bytes(await reader.readexactly(2), "big")
+                message = await reader.readexactly(size)
+            reply = self._answer(message)
+            if reply is None:
+                return  # whoever sends no queries has lost the framing
+            writer.write(len(reply).to_bytes(2, "big") + reply)
+            async with asyncio.timeout(self._idle):
+                await writer.drain()
+            answered += 1
+            if answered % _TURN == 0:
+                await asyncio.sleep(0)
+
+
+def _client(host: str) -> str:
+    """Whom a connection counts for: an IPv4 address, or an IPv6 /64, which one host has for itself."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if address.version == 4:
+        return host
+    return str(ipaddress.ip_network((address, 64), strict=False))

@@ -1,0 +1,69 @@
+"""Zones written as the redis layout has them, asked through the same function that the sockets use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import pytest
+from tfgateway.dns import names, nodes
+from tfgateway.dns.counts import Counts
+from tfgateway.dns.respond import respond
+from tfgateway.dns.rrsets import Policy
+from tfgateway.dns.table import DnsTable
+from tfgateway.dns.zone import Zone
+
+SERVERS = ("ns1.gateway.example.", "ns2.gateway.example.")
+Fields = Mapping[str, object]
+"""Field -> record JSON as an object, or the raw bytes."""
+
+
+class Gateway:
+    """A table of zones and a way to ask it."""
+
+    def __init__(self, zones: Mapping[str, Fields], ttl: int = 300, udp_size: int = 1232) -> None:
+        self.policy = Policy(ttl, tuple(names.from_text(host.encode()) for host in SERVERS))
+        self.table = DnsTable()
+        self.counts = Counts()
+        self.udp_size = udp_size
+        for key, fields in zones.items():
+            self.table.put(self.zone(key, fields))
+
+    def zone(self, key: str, fields: Fields, serial: int = 1) -> Zone:
+        raw = {
+            field.encode(): value if isinstance(value, bytes) else json.dumps(value).encode()
+            for field, value in fields.items()
+        }
+        name = names.from_key(key.encode())
+        zone = Zone(name, nodes.read_apex(raw.pop(b"@", None), name, self.policy)[0])
+        zone.apply((names.from_field(field, name), nodes.read(value, self.policy)[0]) for field, value in raw.items())
+        zone.stamp(serial)
+        return zone
+
+    def exchange(self, message: bytes, transport: str = "udp") -> bytes | None:
+        return respond(message, self.table, transport, self.udp_size, self.counts)
+
+    def ask(self, name: str, kind: str | int = "A", transport: str = "udp", **options: object) -> dns.message.Message:
+        """The reply to one question, parsed. options: of dns.message.make_query."""
+        query = dns.message.make_query(name, kind, **options)
+        query.flags &= ~dns.flags.RD
+        wire = self.exchange(query.to_wire(), transport)
+        assert wire is not None
+        reply = dns.message.from_wire(wire)
+        assert query.is_response(reply)
+        return reply
+
+    @staticmethod
+    def lines(section: list[object]) -> list[str]:
+        """A section of a reply as sorted lines of master file text."""
+        return sorted(line for rrset in section for line in str(rrset).splitlines())
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Callable[..., Gateway]:
+    """Call it with ``{zone key: {field: records}}``."""
+    return Gateway

@@ -1,0 +1,231 @@
+"""From the mirror's news to zones, in the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import structlog.testing
+from tfgateway.dns import codes, loader, names
+from tfgateway.dns.counts import Counts
+from tfgateway.dns.respond import respond
+from tfgateway.dns.rrsets import Policy
+from tfgateway.dns.serial import SerialBook
+from tfgateway.dns.table import DnsTable
+from tfgateway.layout.serials import Issued
+from tfgateway.telemetry.logs import logger
+
+POLICY = Policy(300, (b"\x02ns\0",))
+
+
+def fields(**content: object) -> dict[bytes, bytes]:
+    return {name.encode(): json.dumps(value).encode() for name, value in content.items()}
+
+
+def address(ip: str) -> dict[str, object]:
+    return {"a": [{"ip": ip}]}
+
+
+class Running:
+    def __init__(self, prefix: str = "", suffix: str = "") -> None:
+        self.table = DnsTable()
+        self.book = SerialBook(lambda: None)
+        self.now = 1_790_000_000.9
+        log = logger("dns")
+        self.loader = loader.Loader(
+            self.table, POLICY, self.book, log, prefix=prefix, suffix=suffix, clock=lambda: self.now
+        )
+
+    async def tell(self, key: bytes, value: dict[bytes, bytes] | None) -> None:
+        self.loader.sink(key, value)
+        await self.loader.settled()
+
+    def names(self, zone: bytes) -> set[bytes]:
+        found = self.table.get(zone)
+        assert found is not None
+        return {names.to_text(name) for name in found.nodes}
+
+    def address(self, text: str) -> bytes | None:
+        name = names.from_text(text.encode())
+        zone = self.table.find(name, codes.A)
+        node = zone and zone.locate(name)
+        rrset = node and node.get(codes.A)
+        return rrset and rrset.bodies[0][-4:]
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    made = Running()
+    task = asyncio.create_task(made.loader.run())
+    yield made
+    assert not task.done()
+    task.cancel()
+
+
+async def test_zone_comes_changes_and_goes(running: Running) -> None:
+    await running.tell(b"z.", fields(www=address("192.0.2.1"), old=address("192.0.2.2")))
+    assert running.names(b"\x01z\0") == {b"z.", b"www.z.", b"old.z."}
+    await running.tell(b"z.", fields(www=address("192.0.2.3"), new=address("192.0.2.4")))
+    assert running.names(b"\x01z\0") == {b"z.", b"www.z.", b"new.z."}
+    assert running.address("www.z.") == bytes([192, 0, 2, 3])
+    await running.tell(b"z.", None)
+    assert len(running.table) == 0
+
+
+async def test_only_what_changed_is_decoded(running: Running) -> None:
+    await running.tell(b"z.", fields(www=address("192.0.2.1"), kept=address("192.0.2.2")))
+    zone = running.table.get(b"\x01z\0")
+    assert zone is not None
+    before = dict(zone.nodes)
+    await running.tell(b"z.", fields(www=address("192.0.2.9"), kept=address("192.0.2.2")))
+    assert running.table.get(b"\x01z\0") is zone
+    assert zone.nodes[b"\x04kept\x01z\0"] is before[b"\x04kept\x01z\0"]
+
+
+async def test_apex_comes_and_goes(running: Running) -> None:
+    apex = {b"@": json.dumps(address("192.0.2.1")).encode()}
+    for told, expected in ((apex, bytes([192, 0, 2, 1])), (fields(www={}), None), (apex, bytes([192, 0, 2, 1]))):
+        await running.tell(b"z.", told)
+        assert running.address("z.") == expected
+
+
+async def test_many_changes_are_made_beside_the_zone_that_is_served(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "_AT_ONCE", 10)
+    monkeypatch.setattr(loader, "_SLICE", 0.0)
+    first = {b"n%d" % number: b'{"a":[{"ip":"192.0.2.1"}]}' for number in range(1000)}
+    second = {b"n%d" % number: b'{"a":[{"ip":"192.0.2.2"}]}' for number in range(500, 1500)}
+    await running.tell(b"z.", first)
+    seen = set()
+
+    running.loader.sink(b"z.", second)
+    settled = asyncio.create_task(running.loader.settled())
+    while not settled.done():
+        # Another task in the same loop, as a listener is, sees the old zone or the new one, never something between.
+        seen.add((running.address("n0.z."), running.address("n700.z."), running.address("n1499.z.")))
+        await asyncio.sleep(0)
+    old, new = bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2])
+    assert seen == {(old, old, None), (None, new, new)}
+    assert len(running.names(b"\x01z\0")) == 1001
+
+
+async def test_queries_are_answered_while_a_big_zone_is_loaded(running: Running) -> None:
+    await running.tell(b"small.", fields(www=address("192.0.2.1")))
+    running.loader.sink(b"big.", {b"n%d" % number: b'{"a":[{"ip":"192.0.2.1"}]}' for number in range(30_000)})
+    settled = asyncio.create_task(running.loader.settled())
+    query = b"\x12\x34\0\0\0\1\0\0\0\0\0\0\x03www\x05small\0\0\1\0\1"
+    answered = 0
+    while not settled.done():
+        reply = respond(query, running.table, "udp", 1232, Counts())
+        assert reply is not None and reply[3] == codes.NOERROR
+        answered += 1
+        await asyncio.sleep(0)
+    assert answered > 10
+
+
+async def test_serial_changes_with_the_data_only(running: Running) -> None:
+    def serial() -> int:
+        zone = running.table.get(b"\x01z\0")
+        assert zone is not None
+        return zone.serial
+
+    await running.tell(b"z.", fields(www=address("192.0.2.1")))
+    assert serial() == 1_790_000_000
+    running.now += 60
+    await running.tell(b"z.", {b"www": b'{"A": [{"ip": "192.0.2.1"}]}'})
+    assert serial() == 1_790_000_000
+    await running.tell(b"z.", fields(www=address("192.0.2.2")))
+    assert serial() == 1_790_000_060
+    await running.tell(b"z.", None)
+    running.now += 60
+    await running.tell(b"z.", fields(www=address("192.0.2.2")))
+    assert serial() == 1_790_000_120
+
+
+async def test_serials_of_absent_zones_are_forgotten_after_the_first_snapshot(running: Running) -> None:
+    running.book.restore({b"z.": Issued(5, 5), b"gone.": Issued(5, 5)})
+    await running.tell(b"z.", fields())
+    running.loader.forget_old_serials()
+    assert set(running.book.take_unsaved()) == {b"z.", b"gone."}
+
+
+async def test_d2_damaged_and_unreachable_fields_are_logged_once_and_neighbours_served(running: Running) -> None:
+    content = {
+        b"bad": b'{"a":[{"ip":"<nil>"},{"ip":"192.0.2.7"}]}',
+        b"WWW": b"{}",
+        b"": b"{}",
+        b"a..b": b"{}",
+        b"\xff": b"{}",
+        **fields(www=address("192.0.2.1")),
+    }
+    with structlog.testing.capture_logs() as logs:
+        await running.tell(b"z.", content)
+    assert running.names(b"\x01z\0") == {b"z.", b"www.z.", b"bad.z."}
+    assert running.address("bad.z.") == bytes([192, 0, 2, 7])
+    skipped = [entry["field"] for entry in logs if entry["event"] == "damaged element skipped"]
+    assert sorted(skipped) == sorted([b"bad", b"WWW", b"", b"a..b", b"\xff"])
+    assert running.loader.damaged == 5
+    with structlog.testing.capture_logs() as logs:
+        await running.tell(b"z.", {**content, b"www": b"{}"})
+    assert not [entry for entry in logs if entry["log_level"] == "warning"]
+
+
+async def test_d2_log_of_a_zone_full_of_damage_is_short(running: Running) -> None:
+    with structlog.testing.capture_logs() as logs:
+        await running.tell(b"z.", {b"n%d" % number: b"broken" for number in range(1000)})
+    warnings = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert len(warnings) == 21
+    assert warnings[-1]["count"] == 980
+
+
+@pytest.mark.parametrize("key", [b"Z.", b"a b.", b"..", b"x" * 64 + b".", b"a..", b"\xff."])
+async def test_foreign_key_that_ends_in_a_dot_is_no_zone(running: Running, key: bytes) -> None:
+    await running.tell(key, fields(www=address("192.0.2.1")))
+    await running.tell(b"z.", fields(www=address("192.0.2.1")))
+    await running.tell(key, None)
+    assert [zone.name for zone in running.table] == [b"\x01z\0"]
+
+
+async def test_error_in_one_zone_keeps_no_other_from_being_served(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = loader.nodes.read
+
+    def fails_once(raw: bytes, policy: Policy) -> object:
+        if raw == b"fails":
+            raise RuntimeError("unforeseen")
+        return real(raw, policy)
+
+    monkeypatch.setattr(loader.nodes, "read", fails_once)
+    running.loader.sink(b"broken.", {b"www": b"fails"})
+    running.loader.sink(b"z.", fields(www=address("192.0.2.1")))
+    await running.loader.settled()
+    assert [zone.name for zone in running.table] == [b"\x01z\0"]
+
+
+def test_selection_takes_every_name_that_ends_with_a_dot() -> None:
+    plain = Running().loader.selection
+    assert [key for key in (b"z.", b".", b"a.b.", b"zone", b"tfgateway:serials", b"") if plain.wants(key)] == [
+        b"z.",
+        b".",
+        b"a.b.",
+    ]
+    other = Running(prefix="d*ns:[x]\\", suffix="?-y").loader.selection
+    assert other.wants(b"d*ns:[x]\\z.?-y")
+    for key in (b"z.", b"dns:[x]\\z.?-y", b"d*ns:x\\z.?-y", b"d*ns:[x]\\z.a-y", b"d*ns:[x]\\z?-y"):
+        assert not other.wants(key)
+    assert not Running(prefix="a.", suffix=".b").loader.selection.wants(b"a..b")
+
+
+async def test_prefix_and_suffix_are_no_part_of_the_zone() -> None:
+    made = Running(prefix="dns:", suffix=":v1")
+    task = asyncio.create_task(made.loader.run())
+    await made.tell(b"dns:z.:v1", fields(www=address("192.0.2.1")))
+    assert made.address("www.z.") == bytes([192, 0, 2, 1])
+    assert set(made.book.take_unsaved()) == {b"dns:z.:v1"}
+    made.loader.forget_old_serials()
+    assert not made.book.take_unsaved()
+    task.cancel()
