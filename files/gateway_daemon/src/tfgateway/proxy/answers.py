@@ -46,7 +46,8 @@ def _page(status: int, reason: str, sentence: str) -> bytes:
     )
     return (
         f"HTTP/1.1 {status} {reason}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
-        f"Cache-Control: no-store\r\nConnection: close\r\n\r\n{body}"
+        # RFC 9209: who looks from outside can tell this page from one of a target.
+        f"Cache-Control: no-store\r\nProxy-Status: tfgateway\r\nConnection: close\r\n\r\n{body}"
     ).encode("ascii")
 
 

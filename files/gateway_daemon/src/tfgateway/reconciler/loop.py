@@ -182,13 +182,17 @@ class Reconciler:
     async def _cycles(self, status: Callable[[str], None]) -> None:
         loop = asyncio.get_running_loop()
         interval = self._settings.explorer.poll_interval
+        told = ""
         while True:
             started = loop.time()
             error = await self._cycle()
             self._status = msgspec.structs.replace(self._status, last_error=error)
             with contextlib.suppress(StoreError):
                 await self._write_status()
-            status(error or f"in step with the explorer, {self._status.outbox} answers wait")
+            text = error or f"in step with the explorer, {self._status.outbox} answers wait for it"
+            if text != told:
+                status(text)
+                told = text
             await asyncio.sleep(max(0.0, started + interval - loop.time()))
 
     async def _cycle(self) -> str:

@@ -139,24 +139,6 @@ def plan(desired: Desired, records: Records, actual: Actual, policy: Policy, now
     return replace(kept, held=held)
 
 
-def row_state(board: Board, reservation: Reservation) -> str:
-    """What redis holds for a reservation that counts: ``ok``, ``missing``, ``drifted``, or ``lost`` (no ground)."""
-    primitive = PRIMITIVES.get(reservation.type)
-    if primitive is None:
-        return "ok"
-    try:
-        primitive.ensure(board, reservation)
-        transaction = board.rows.take()
-    except (Refusal, NotNow):
-        board.rows.undo()
-        return "lost"
-    before = {(row.key, row.field): row.value for row in transaction.expected}
-    changed = [before.get((row.key, row.field)) for row in transaction.writes]
-    if not changed:
-        return "ok"
-    return "missing" if any(value is None for value in changed) else "drifted"
-
-
 def accept_all(board: Board, desired: Desired, records: Records) -> dict[str, Reservation]:
     """Put everything that was recorded on the board; where the explorer describes it, its word counts."""
     accepted: dict[str, Reservation] = {}

@@ -81,14 +81,18 @@ class Rows:
         """Keys of the strings in redis."""
         return iter(self._actual.strings)
 
-    def take(self) -> Transaction:
-        """Close the open transaction; what follows is planned on top of it."""
+    def peek(self) -> Transaction:
+        """The open transaction as it stands."""
         changed = {place: value for place, value in self._written.items() if self._before(*place) != value}
-        transaction = Transaction(
+        return Transaction(
             tuple(Row(*place, value) for place, value in self._read.items()),
             tuple(Row(*place, value) for place, value in changed.items()),
         )
-        for (key, name), value in changed.items():
+
+    def take(self) -> Transaction:
+        """Close the open transaction; what follows is planned on top of it."""
+        transaction = self.peek()
+        for key, name, value in transaction.writes:
             self._planned.setdefault(key, {})[name] = value
         self.undo()
         return transaction

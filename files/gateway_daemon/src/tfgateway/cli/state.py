@@ -1,0 +1,59 @@
+"""``tfgateway state``: what became of each reservation."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tfgateway.cli.context import load_settings
+from tfgateway.reconciler.state import Verdict
+from tfgateway.reconciler.survey import State, survey
+from tfgateway.telemetry.text import printable
+
+_COLOURS = {Verdict.IN_SYNC: "green", Verdict.PENDING: "yellow", Verdict.UNREPORTED: "yellow"}
+
+
+@click.command("state")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+@click.pass_context
+def command(ctx: click.Context, *, as_json: bool) -> None:
+    """Compare, for each reservation, what the explorer wants, what redis holds and what is really served.
+
+    Exit code 0 when it could be found out, in sync or not; 1 when it could not.
+    """
+    found = asyncio.run(survey(load_settings(ctx)))
+    if as_json:
+        click.echo(json.dumps(found.as_data(), indent=2))
+    else:
+        # A pipe has no width of its own, and a cut name is no name.
+        _show(found, Console(width=None if sys.stdout.isatty() else 250))
+
+
+def _show(found: State, console: Console) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("id", "type", "domain", "user", "verdict", "served", "message"):
+        table.add_column(title)
+    for one in found.reservations:
+        served = {True: "yes", False: "no", None: "-"}[one.facts.served]
+        texts = (one.reservation.id, one.reservation.type, one.reservation.domain, one.reservation.user)
+        table.add_row(
+            *(Text(printable(text)) for text in texts),
+            Text(one.verdict, style=_COLOURS.get(one.verdict, "red")),
+            served,
+            Text(printable(one.message)),
+        )
+    if found.reservations:
+        console.print(table)
+    for problem in found.problems:
+        console.print(Text(f"problem: {problem}", style="red"))
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in found.summary.items() if count)
+    word = "in sync" if found.in_sync else "not in sync"
+    console.print(
+        Text(f"{found.node_id}: {word}: {len(found.reservations)} reservations{': ' if counts else ''}{counts}")
+    )

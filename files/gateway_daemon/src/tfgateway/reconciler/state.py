@@ -1,0 +1,174 @@
+"""What became of each reservation: a verdict from what the explorer, the record, redis and the planes say (pure)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from tfgateway.explorer.models import NextAction, ResultState
+from tfgateway.reconciler.answers import Pending
+from tfgateway.reconciler.board import Board, NotNow, Refusal
+from tfgateway.reconciler.primitives import PRIMITIVES
+from tfgateway.reconciler.world import Reservation, Wanted, order
+
+_WANTED = frozenset({NextAction.CREATE, NextAction.DEPLOY})
+
+
+class Verdict(StrEnum):
+    """One word for an operator."""
+
+    IN_SYNC = "in_sync"
+    """As the explorer wants it, and the explorer knows."""
+    PENDING = "pending"
+    """The explorer wants something that the reconciler has not done yet."""
+    MISSING = "missing"
+    """Deployed, but not in redis any more, or not answered for."""
+    DRIFTED = "drifted"
+    """Deployed, but redis holds something else."""
+    ORPHANED = "orphaned"
+    """Here, although the explorer does not want or know it."""
+    FAILED = "failed"
+    """Refused, or it cannot be served; the message says why."""
+    UNREPORTED = "unreported"
+    """Done, but the explorer has not acknowledged the answer."""
+
+
+class RowState(StrEnum):
+    """What redis holds for a reservation."""
+
+    OK = "ok"
+    MISSING = "missing"
+    DRIFTED = "drifted"
+    GROUNDLESS = "groundless"
+    """There is no zone that could hold it."""
+    UNKNOWN = "unknown"
+    """Redis cannot be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is known of one reservation."""
+
+    explorer_asked: bool
+    """The explorer answered, so that ``wanted`` None means that it does not list the reservation."""
+    wanted: Wanted | None
+    recorded: bool
+    rows: RowState
+    served: bool | None
+    """What the planes answer; None: there is nothing to ask, or nobody."""
+    waiting: Pending | None = None
+    damaged: str = ""
+    """Why the record cannot be read; empty: it can, or there is none."""
+    ground: str = ""
+    """Why no zone can hold it; empty: one can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A reservation and its verdict."""
+
+    reservation: Reservation
+    facts: Facts
+    verdict: Verdict
+    message: str
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain values, as ``tfgateway state --json`` shows them."""
+        wanted = self.facts.wanted
+        seen = None
+        if wanted is not None:
+            result_state = None if wanted.result is None else int(wanted.result.state)
+            seen = {"next_action": int(wanted.next_action), "result_state": result_state}
+        return {
+            "id": self.reservation.id,
+            "type": self.reservation.type,
+            "domain": self.reservation.domain,
+            "user": self.reservation.user,
+            "verdict": str(self.verdict),
+            "message": self.message,
+            "explorer": seen,
+            "recorded": self.facts.recorded,
+            "redis": self.facts.rows is RowState.OK,
+            "served": self.facts.served,
+        }
+
+
+def judge(facts: Facts) -> tuple[Verdict, str]:
+    """The verdict, and a sentence where it needs one."""
+    wanted = facts.wanted
+    if wanted is None:
+        if facts.explorer_asked:
+            return Verdict.ORPHANED, facts.damaged or "the explorer does not list it"
+        return _deployed(facts)
+    answer = (facts.waiting.result if facts.waiting is not None else None) or wanted.result
+    if answer is not None and answer.state == ResultState.ERROR:
+        return Verdict.FAILED, answer.message
+    if wanted.next_action == NextAction.DELETED:
+        return Verdict.ORPHANED, "the explorer says that it is deleted"
+    if wanted.next_action == NextAction.DELETE:
+        if facts.recorded or facts.damaged:
+            return Verdict.PENDING, "it is to be removed"
+        return Verdict.UNREPORTED, "it is removed, and the explorer has not acknowledged it"
+    if wanted.next_action not in _WANTED:
+        return Verdict.PENDING, "the explorer does not want it deployed yet"
+    if facts.damaged:
+        return Verdict.DRIFTED, facts.damaged
+    if not facts.recorded:
+        return Verdict.PENDING, "it is to be deployed"
+    verdict, message = _deployed(facts)
+    if verdict is Verdict.IN_SYNC and not _acknowledged(facts):
+        return Verdict.UNREPORTED, "the explorer has not acknowledged the answer"
+    return verdict, message
+
+
+def _deployed(facts: Facts) -> tuple[Verdict, str]:
+    if facts.damaged:
+        return Verdict.DRIFTED, facts.damaged
+    if facts.rows is RowState.GROUNDLESS:
+        return Verdict.FAILED, facts.ground
+    if facts.rows is RowState.MISSING:
+        return Verdict.MISSING, "redis lacks rows of it"
+    if facts.rows is RowState.DRIFTED:
+        return Verdict.DRIFTED, "redis holds other rows than it should"
+    if facts.served is False:
+        return Verdict.MISSING, "the gateway does not answer for it"
+    return Verdict.IN_SYNC, ""
+
+
+def _acknowledged(facts: Facts) -> bool:
+    if facts.waiting is not None or facts.wanted is None or facts.wanted.result is None:
+        return False
+    return facts.wanted.result.state == ResultState.OK
+
+
+def row_state(board: Board, reservation: Reservation) -> tuple[RowState, str]:
+    """What redis holds for a reservation on the board, and why there is no ground for it if there is none."""
+    primitive = PRIMITIVES.get(reservation.type)
+    if primitive is None:
+        return RowState.OK, ""
+    try:
+        primitive.ensure(board, reservation)
+        writes = board.rows.peek().writes
+    except (Refusal, NotNow) as reason:
+        return RowState.GROUNDLESS, str(reason)
+    finally:
+        board.rows.undo()
+    if not writes:
+        return RowState.OK, ""
+    lacking = any(board.rows.get(row.key, row.field) is None for row in writes)
+    board.rows.undo()
+    return (RowState.MISSING if lacking else RowState.DRIFTED), ""
+
+
+def summary(judged: Sequence[Judged]) -> dict[str, int]:
+    """Reservations by verdict, all verdicts present."""
+    counts = Counter(one.verdict for one in judged)
+    return {str(verdict): counts[verdict] for verdict in Verdict}
+
+
+def by_id(judged: Sequence[Judged]) -> list[Judged]:
+    """In the order in which the explorer gave out the ids."""
+    return sorted(judged, key=lambda one: order(one.reservation.id))

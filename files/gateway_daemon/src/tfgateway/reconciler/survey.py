@@ -1,0 +1,189 @@
+"""Gathers what ``tfgateway state`` judges: the explorer's listing, redis, and what the planes really answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from tfgateway import __version__
+from tfgateway.errors import ExplorerError, GatewayError, StoreError
+from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Workload
+from tfgateway.layout.keys import OUTBOX
+from tfgateway.reconciler import answers
+from tfgateway.reconciler.answers import Pending
+from tfgateway.reconciler.board import Board, Policy
+from tfgateway.reconciler.follower import Follower
+from tfgateway.reconciler.loop import Status, load_identity, look, make_policy, open_explorer, open_store
+from tfgateway.reconciler.plan import accept_all
+from tfgateway.reconciler.primitives import subdomain
+from tfgateway.reconciler.probe import Prober
+from tfgateway.reconciler.rows import Actual, Rows
+from tfgateway.reconciler.state import Facts, Judged, RowState, by_id, judge, row_state, summary
+from tfgateway.reconciler.strangers import strangers
+from tfgateway.reconciler.world import Desired, Records, Reservation, Wanted, of_workload
+from tfgateway.settings import Settings
+
+_SHORTEST_SILENCE = 60.0
+"""Seconds without a poll that are no trouble, however short the interval is."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that ``tfgateway state`` shows."""
+
+    node_id: str
+    problems: tuple[str, ...]
+    reservations: tuple[Judged, ...]
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """Reservations by verdict."""
+        return summary(self.reservations)
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether there is nothing that anybody has to look at."""
+        return not self.problems and self.summary["in_sync"] == len(self.reservations)
+
+    def as_data(self) -> dict[str, Any]:
+        """The contract with the Ansible module."""
+        return {
+            "node_id": self.node_id,
+            "version": __version__,
+            "in_sync": self.in_sync,
+            "summary": self.summary,
+            "problems": list(self.problems),
+            "reservations": [one.as_data() for one in self.reservations],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What could be gathered; ``actual`` None: redis cannot be asked."""
+
+    desired: Desired
+    explorer_asked: bool
+    actual: Actual | None
+    records: Records
+    problems: tuple[str, ...]
+
+
+async def survey(settings: Settings) -> State:
+    """Look at everything once. Errors: ``GatewayError``: what is configured is wrong, or nobody can be asked."""
+    identity = load_identity(settings)
+    policy = make_policy(settings, identity)
+    seen = await _gather(settings, policy)
+    rows = Rows(seen.actual or Actual())
+    board = Board(policy, rows)
+    reservations = accept_all(board, seen.desired, seen.records)
+    problems = [*seen.problems, *strangers(board, seen.desired, seen.records)]
+    outbox = {one.id: one for one in answers.read_outbox(dict(rows.fields(OUTBOX)))[0]}
+    prober = Prober(settings)
+
+    async def one(identifier: str, wanted: Wanted | None) -> Judged:
+        reservation = reservations.get(identifier)
+        recorded = reservation is not None
+        if reservation is None:
+            reservation = _described(identifier, wanted)
+        state, ground = RowState.UNKNOWN, ""
+        if seen.actual is not None:
+            state, ground = row_state(board, reservation) if recorded else (RowState.MISSING, "")
+        expected = recorded or (seen.actual is None and _is_deployed(wanted))
+        facts = Facts(
+            explorer_asked=seen.explorer_asked,
+            wanted=wanted,
+            recorded=recorded,
+            rows=state,
+            served=await _served(prober, board, reservation) if expected else None,
+            waiting=outbox.get(identifier),
+            damaged=seen.records.damaged.get(identifier, ""),
+            ground=ground,
+        )
+        return Judged(reservation, facts, *judge(facts))
+
+    wanted_ones = _shown(seen, outbox)
+    if seen.actual is None:
+        # What should be served is then known from the explorer alone.
+        for identifier, wanted in wanted_ones.items():
+            if _is_deployed(wanted):
+                board.accept(_described(identifier, wanted))
+    judged = await asyncio.gather(*(one(identifier, wanted) for identifier, wanted in wanted_ones.items()))
+    return State(identity.node_id, tuple(problems), tuple(by_id(judged)))
+
+
+async def _gather(settings: Settings, policy: Policy) -> _Seen:
+    problems: list[str] = []
+    actual: Actual | None = None
+    records = Records()
+    async with open_store(settings) as store, open_explorer(settings, policy.identity) as client:
+        follower = Follower(client, policy.node_id, settings.reconciler.resync_interval, time.monotonic)
+        try:
+            actual, records = await look(store)
+            problems += [*actual.problems, *_loop_problems(await store.status(), settings)]
+        except StoreError as error:
+            problems.append(f"redis cannot be asked: {error}")
+        try:
+            await follower.poll()
+            await follower.ask_for(follower.desired.unlisted([*records.entries, *records.damaged]))
+        except ExplorerError as error:
+            problems.append(f"the explorer cannot be asked: {error}")
+    desired = follower.desired
+    if actual is None and not desired.complete:
+        raise GatewayError("; ".join(problems))
+    return _Seen(desired, desired.complete, actual, records, tuple(problems))
+
+
+def _loop_problems(raw: bytes | None, settings: Settings) -> list[str]:
+    """What the reconciler wrote about itself."""
+    try:
+        status = msgspec.json.decode(raw or b"", type=Status)
+    except msgspec.MsgspecError:
+        return ["the reconciler has not written its status yet"]
+    found = [f"removals are held back: {status.held}"] if status.held else []
+    silence = time.time() - status.last_poll
+    if silence > max(_SHORTEST_SILENCE, 3 * settings.explorer.poll_interval):
+        found.append(f"the reconciler has not polled for {silence:.0f} s")
+    elif status.last_error:
+        found.append(f"the reconciler's last pass: {status.last_error}")
+    return found
+
+
+def _shown(seen: _Seen, outbox: dict[str, Pending]) -> dict[str, Wanted | None]:
+    """What is of interest: everything but what ended and left nothing behind."""
+    here = [*seen.records.entries, *seen.records.damaged, *outbox]
+    there = [name for name, wanted in seen.desired.items() if wanted.next_action != NextAction.DELETED]
+    return {identifier: seen.desired.get(identifier) for identifier in [*here, *there]}
+
+
+def _described(identifier: str, wanted: Wanted | None) -> Reservation:
+    """A reservation without record, as far as the explorer describes it."""
+    if wanted is None:
+        return Reservation(identifier, "", "", {})
+    if isinstance(wanted.workload, Workload):
+        return of_workload(wanted.workload)
+    number = wanted.workload.type
+    return Reservation(identifier, "", WORKLOAD_TYPES.get(number, str(number)), {})
+
+
+def _is_deployed(wanted: Wanted | None) -> bool:
+    if wanted is None or wanted.result is None:
+        return False
+    return wanted.next_action == NextAction.DEPLOY and wanted.result.state == 1
+
+
+async def _served(prober: Prober, board: Board, reservation: Reservation) -> bool | None:
+    """What the planes answer for it; None: there is nothing to ask."""
+    domain = reservation.domain
+    if reservation.type == "domain_delegate":
+        return await prober.zone_owner(domain, board.policy.node_id, reservation.user)
+    if reservation.type == "subdomain":
+        addresses = subdomain.addresses_of(board.holders("name", domain))
+        return await prober.addresses(domain, addresses) if addresses else None
+    if reservation.type == "proxy":
+        ports = (reservation.data.get("port"), reservation.data.get("port_tls"))
+        return await prober.proxied(domain, http=bool(ports[0]), tls=bool(ports[1]))
+    return None
