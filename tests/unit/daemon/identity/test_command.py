@@ -46,6 +46,13 @@ def test_show_reads_the_seed_file_of_the_settings(tmp_path: Path, known: dict[st
     assert json.loads(done.stdout)["tid"] is None
 
 
+def test_show_tells_whose_words_they_are(known: dict[str, Any]) -> None:
+    done = run("show", "--words-from", "-", "--json", stdin=known["gateway"]["words"])
+    assert json.loads(done.stdout)["node_id"] == known["gateway"]["node_id"]
+    both = run("show", "--words-from", "-", "--seed", "/etc/identity.seed")
+    assert (both.returncode, both.stdout) == (2, "")
+
+
 @pytest.mark.parametrize("source", ["file", "-"])
 def test_generate_from_words(tmp_path: Path, known: dict[str, Any], source: str) -> None:
     path, words = tmp_path / "seed", known["user"]["words"] + "\n"

@@ -24,10 +24,16 @@ def command() -> None:
 
 @command.command("show")
 @click.option("--seed", type=click.Path(path_type=Path), help="Seed file [default: identity.seed of the settings].")
+@click.option("--words-from", type=click.File("rb"), help="Of these 24 words instead, - for standard input.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @click.pass_context
-def show(ctx: click.Context, seed: Path | None, as_json: bool) -> None:
-    """Print node id, public key and tid of a seed file; nothing that is secret."""
+def show(ctx: click.Context, seed: Path | None, words_from: BinaryIO | None, as_json: bool) -> None:
+    """Print node id, public key and tid of a seed file or of words; nothing that is secret."""
+    if seed is not None and words_from is not None:
+        raise click.UsageError("--seed and --words-from name two identities")
+    if words_from is not None:
+        _print(None, seedfile.SeedFile(seed_from_words(_read_words(words_from)), None), as_json)
+        return
     path = seed or Path(load_settings(ctx).identity.seed)
     _print(path, seedfile.load(path), as_json)
 
@@ -55,10 +61,10 @@ def _read_words(source: BinaryIO) -> str:
         raise IdentityError("the words are not plain English text") from None
 
 
-def _print(path: Path, content: seedfile.SeedFile, as_json: bool, words: str | None = None) -> None:
+def _print(path: Path | None, content: seedfile.SeedFile, as_json: bool, words: str | None = None) -> None:
     identity = Identity.from_seed(content.seed)
     shown: dict[str, object] = {
-        "seed_file": str(path),
+        "seed_file": str(path) if path else None,
         "node_id": identity.node_id,
         "public_key": identity.public_key.hex(),
         "tid": content.tid,
