@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tfgateway.cli.context import EXIT_FAILED
-from tfgateway.errors import ConfigError, ExplorerError
+from tfgateway.errors import ConfigError, ExplorerError, ExplorerRefused
 from tfgateway.explorer import user, wire
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import DomainDelegate, Proxy, Subdomain, Undecodable, Workload, gwid
@@ -25,6 +25,7 @@ from tfgateway.identity.keys import Identity
 from tfgateway.telemetry.text import printable
 
 _T = TypeVar("_T")
+_NOT_FOUND = 404
 _COLOURS = {Status.DEPLOYED: "green", Status.FAILED: "red", Status.PENDING: "yellow"}
 
 
@@ -191,7 +192,7 @@ _PORT = click.IntRange(0, 65535)
 _KINDS = {
     "subdomain": _Kind(
         Subdomain,
-        "Address records for a name in a managed domain or in your delegated domain.",
+        "Address records for a name in a managed or delegated domain.",
         (
             click.Option(["--domain"], required=True, help="The whole name."),
             click.Option(["--ip", "ips"], multiple=True, required=True, help="IPv4 or IPv6; repeatable."),
@@ -229,7 +230,7 @@ def _creator(name: str, kind: _Kind) -> click.Command:
         made = target.run(lambda client: user.reserve(client, account, wanted), account)
         _show(as_json, {"id": made.id, "gwid": gwid(made), "pool": made.pool_id}, f"reserved {name} with id {made.id}")
 
-    built = click.command(name, help=kind.help)(create_one)
+    built = click.command(name, help=kind.help, short_help=kind.help)(create_one)
     built.params = [*kind.options, *built.params]
     return built
 
@@ -264,7 +265,7 @@ def wait(target: _Target, ids: tuple[int, ...], timeout: float, as_json: bool) -
     lines, failures = [], {}
     for number, found in zip(ids, target.run(work), strict=True):
         if isinstance(found, ExplorerError):
-            failures[number] = str(found)
+            failures[number] = _words(found)
         elif isinstance(found, BaseException):
             raise found
         else:
@@ -272,7 +273,7 @@ def wait(target: _Target, ids: tuple[int, ...], timeout: float, as_json: bool) -
             if line["status"] == Status.PENDING:
                 failures[number] = f"pending: no answer from the gateway in {timeout:g} s"
             elif line["status"] != Status.DEPLOYED:
-                failures[number] = f"{line['status']}: {line['message']}"
+                failures[number] = f"{line['status']}: {line['message']}".rstrip(": ")
     _report(as_json, lines)
     _fail_for(failures)
 
@@ -291,13 +292,18 @@ def delete(target: _Target, ids: tuple[int, ...], as_json: bool) -> None:
             try:
                 await user.delete(client, account, number)
             except ExplorerError as error:
-                failures[number] = str(error)
+                failures[number] = _words(error)
         return failures
 
     failures = target.run(work, account)
     data = [{"id": number, "error": failures.get(number)} for number in ids]
     _show(as_json, data, "\n".join(f"deletion of {number} signed" for number in ids if number not in failures))
     _fail_for(failures)
+
+
+def _words(error: ExplorerError) -> str:
+    missing = isinstance(error, ExplorerRefused) and error.status == _NOT_FOUND
+    return "the explorer does not know it" if missing else str(error)
 
 
 def _fail_for(failures: Mapping[int, str]) -> None:

@@ -18,7 +18,7 @@ from tfgateway.explorer.server.services import SERVICES, Services
 from tfgateway.telemetry.logs import logger
 
 _BASE = "/api/v1"
-_DRAIN = 10.0
+_DRAIN = 5.0
 _log = logger("explorer")
 
 

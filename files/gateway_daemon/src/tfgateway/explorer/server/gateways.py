@@ -117,7 +117,7 @@ def _check(gateway: Gateway, policy: Policy) -> None:
         raise ApiError(400, f"more than {policy.max_domains} managed domains")
     for domain in gateway.managed_domains:
         if problem := domain_problem(domain):
-            raise ApiError(400, f"managed domain {problem}")
+            raise ApiError(400, f"managed {problem}")
     if gateway.location == Location():
         raise ApiError(400, "location is required")
 

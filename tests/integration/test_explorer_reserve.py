@@ -1,0 +1,212 @@
+"""``tfgateway reserve`` against a real explorer process, with this test as the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tfgateway.explorer import signing
+from tfgateway.explorer.client import ExplorerClient
+from tfgateway.explorer.models import Gateway, Location, Result, ResultState
+from tfgateway.identity import seedfile
+from tfgateway.identity.keys import Identity
+
+GATEWAY = Identity.from_seed(bytes(range(0x20)))
+NODE = GATEWAY.node_id
+
+
+class Person:
+    """Somebody at a terminal."""
+
+    def __init__(self, tfgateway: Any, url: str, seed: Path) -> None:
+        self._tfgateway = tfgateway
+        self._url = url
+        self.seed = seed
+
+    def run(self, *arguments: str, seed: bool = True) -> Any:
+        given = ["--seed", str(self.seed)] if seed else []
+        return self._tfgateway.run("reserve", "--explorer", self._url, *given, *arguments, config="")
+
+    def ask(self, *arguments: str, code: int = 0) -> Any:
+        """The JSON of a command."""
+        ended = self.run(*arguments, "--json")
+        assert ended.returncode == code, ended.stderr
+        return json.loads(ended.stdout)
+
+
+def _as_gateway(url: str, work: Callable[[ExplorerClient], Awaitable[Any]]) -> Any:
+    async def main() -> Any:
+        async with ExplorerClient(url, identity=GATEWAY, key_id=NODE) as client:
+            return await work(client)
+
+    return asyncio.run(main())
+
+
+def _answer(url: str, gwid: str, state: ResultState, message: str = "") -> None:
+    result = Result(state=state, message=message, signature=signing.sign_result(state, message, b"null", GATEWAY))
+    _as_gateway(url, lambda client: client.put_result(NODE, gwid, result))
+
+
+@pytest.fixture
+def url(tfgateway: Any, tmp_path: Path, free_port: Any) -> str:
+    """An explorer that accepts any workload."""
+    port = free_port()
+    tfgateway(
+        "explorer", "--listen", f"127.0.0.1:{port}", "--database", str(tmp_path / "e.db"), "--accept-any", config=""
+    )
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def alice(tfgateway: Any, tmp_path: Path, url: str) -> Person:
+    """A registered user with a farm and a gateway."""
+    person = Person(tfgateway, url, tmp_path / "alice.seed")
+    arguments = ["--name", "alice.3bot", "--email", "a@example.com", "--output", str(person.seed)]
+    assert person.run("register", *arguments, seed=False).returncode == 0
+    assert person.ask("farm", "--name", "freefarm") == {"id": 1}
+    entry = Gateway(
+        node_id=NODE,
+        farm_id=1,
+        os_version="x",
+        public_key_hex=GATEWAY.public_key.hex(),
+        location=Location(city="Ghent"),
+        managed_domains=("gw1.example",),
+    )
+    _as_gateway(url, lambda client: client.register_gateway(entry))
+    return person
+
+
+def test_registering_writes_a_seed_file_with_the_tid(alice: Person) -> None:
+    assert alice.seed.read_bytes().startswith(b'"1.1.0"{"mnemonic":')
+    assert seedfile.load(alice.seed).tid == 1
+    assert stat.S_IMODE(alice.seed.stat().st_mode) == 0o400
+    assert sorted(path.name for path in alice.seed.parent.glob("alice*")) == ["alice.seed"]
+
+
+def test_registering_again_finds_the_same_user(alice: Person) -> None:
+    again = alice.ask("register", "--name", "alice.3bot", "--email", "a@example.com")
+    assert again == {"tid": 1, "name": "alice.3bot", "seed_file": None}
+    assert alice.ask("farm", "--name", "freefarm") == {"id": 1}
+
+
+def test_a_key_outlives_a_registration_whose_answer_was_lost(tfgateway: Any, tmp_path: Path, url: str) -> None:
+    output = tmp_path / "bob.seed"
+    arguments = ["register", "--name", "bob.3bot", "--email", "b@example.com", "--output", str(output)]
+    nobody = Person(tfgateway, "http://127.0.0.1:1", output)
+    assert nobody.run(*arguments, seed=False).returncode == 1
+    kept = seedfile.load(tmp_path / "bob.seed.unregistered")
+    assert Person(tfgateway, url, output).run(*arguments, seed=False).returncode == 0
+    assert seedfile.load(output) == seedfile.SeedFile(kept.seed, 1)
+    assert not (tmp_path / "bob.seed.unregistered").exists()
+
+
+def test_a_reservation_from_creation_to_deletion(alice: Person, url: str) -> None:
+    assert [entry["node_id"] for entry in alice.ask("gateways")] == [NODE]
+    made = alice.ask("create", "subdomain", "--node", NODE, "--domain", "www.gw1.example", "--ip", "192.0.2.1")
+    assert made == {"id": 1, "gwid": "1-1", "pool": 1}
+    assert alice.ask("list")[0]["status"] == "pending"
+    ended = alice.run("wait", "1", "--timeout", "0")
+    assert ended.returncode == 1
+    assert "reservation 1: pending: no answer from the gateway in 0 s" in ended.stderr
+
+    _answer(url, "1-1", ResultState.OK)
+    assert alice.ask("wait", "1")[0]["status"] == "deployed"
+    assert alice.ask("delete", "1") == [{"id": 1, "error": None}]
+    assert alice.ask("list")[0]["status"] == "deleting"
+    _as_gateway(url, lambda client: client.delete_reservation(NODE, "1-1"))
+    assert alice.ask("list") == []
+    assert alice.ask("list", "--all")[0]["status"] == "deleted"
+
+
+def test_all_types_are_found_by_the_gateway(alice: Person, url: str) -> None:
+    pool = str(alice.ask("pool", "--node", NODE)["id"])
+    common = ["--node", NODE, "--pool", pool]
+    alice.ask("create", "subdomain", *common, "--domain", "www.gw1.example", "--ip", "192.0.2.1", "--ip", "2001:db8::1")
+    alice.ask("create", "delegate", *common, "--domain", "alice.example")
+    alice.ask("create", "proxy", *common, "--domain", "www.gw1.example", "--addr", "192.0.2.1", "--port", "8080")
+    items = _as_gateway(url, lambda client: client.poll(NODE, 0)).items
+    assert [(item.type_name, item.domain, item.pool_id) for item in items] == [
+        ("subdomain", "www.gw1.example", 1),
+        ("domain_delegate", "alice.example", 1),
+        ("proxy", "www.gw1.example", 1),
+    ]
+    assert items[0].ips == ("192.0.2.1", "2001:db8::1")
+    assert (items[2].addr, items[2].port, items[2].port_tls) == ("192.0.2.1", 8080, 443)
+
+
+def test_a_refusal_of_the_gateway_is_shown_in_its_words(alice: Person, url: str) -> None:
+    alice.ask("create", "proxy", "--node", NODE, "--domain", "not a domain", "--addr", "nowhere")
+    alice.ask("create", "delegate", "--node", NODE, "--domain", "alice.example")
+    _answer(url, "1-1", ResultState.ERROR, "domain 'not a domain' name is invalid \x1b[31m")
+    _answer(url, "2-1", ResultState.OK)
+    ended = alice.run("wait", "1", "2")
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "tfgateway: error: reservation 1: failed: domain 'not a domain' name is invalid \\x1b[31m\n"
+    )
+    assert "\x1b" not in ended.stdout
+    assert "deployed" in ended.stdout
+    states = alice.ask("wait", "1", "2", code=1)
+    assert [line["status"] for line in states] == ["failed", "deployed"]
+
+
+def test_one_reservation_that_is_not_there_does_not_keep_the_others(alice: Person) -> None:
+    alice.ask("create", "delegate", "--node", NODE, "--domain", "alice.example")
+    ended = alice.run("delete", "9", "1")
+    assert ended.returncode == 1
+    assert ended.stdout == "deletion of 1 signed\n"
+    assert ended.stderr == "tfgateway: error: reservation 9: the explorer does not know it\n"
+    assert [line["error"] for line in alice.ask("delete", "1", "9", code=1)] == [
+        "explorer refused (400): user '1' has signed already",
+        "the explorer does not know it",
+    ]
+
+
+def test_what_the_explorer_refuses_is_one_line(alice: Person) -> None:
+    for arguments, text in [
+        (["create", "delegate", "--node", "X", "--domain", "a.example"], "(404): gateway 'X' not found"),
+        (["create", "delegate", "--node", NODE, "--pool", "9", "--domain", "a.example"], "(404): pool does not exist"),
+    ]:
+        ended = alice.run(*arguments)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert ended.stderr == f"tfgateway: error: explorer refused {text}\n"
+
+
+def test_usage_and_configuration_errors(alice: Person, tfgateway: Any, tmp_path: Path) -> None:
+    raw = tmp_path / "raw.seed"
+    seedfile.create(raw, os.urandom(32))
+    other = Person(tfgateway, "http://127.0.0.1:1", raw)
+    assert other.run("list").returncode == 2
+    assert "has no tid" in other.run("list").stderr
+    assert alice.run("list", seed=False).returncode == 2
+    assert alice.run("register", "--name", "x", "--email", "x@example.com", seed=False).returncode == 2
+    existing = ["register", "--name", "x", "--email", "x@example.com", "--output", str(raw)]
+    assert alice.run(*existing, seed=False).returncode == 2
+    assert alice.run("create", "nonsense").returncode == 2
+    assert (
+        alice.run("create", "proxy", "--node", NODE, "--domain", "a.b", "--addr", "::1", "--port", "65536").returncode
+        == 2
+    )
+    assert alice.run("wait", "zero").returncode == 2
+    assert tfgateway.run("reserve", "list", config="").returncode == 2
+
+
+def test_an_explorer_that_is_away(tfgateway: Any, alice: Person) -> None:
+    ended = Person(tfgateway, "http://127.0.0.1:1", alice.seed).run("list")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("tfgateway: error: GET /reservations/workloads: ")
+    assert "Traceback" not in ended.stderr
+
+
+def test_tables_for_people(alice: Person) -> None:
+    alice.ask("create", "subdomain", "--node", NODE, "--domain", "[red]www.gw1.example", "--ip", "192.0.2.1")
+    listed = alice.run("list").stdout.splitlines()
+    assert listed[0].split() == ["id", "type", "domain", "gateway", "status", "message"]
+    assert listed[1].split() == ["1", "subdomain", "[red]www.gw1.example", NODE, "pending"]
+    assert NODE in alice.run("gateways").stdout
