@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, NoReturn
 
 from redis.asyncio import Redis
@@ -93,47 +93,44 @@ class Mirror:
         while True:
             resyncs = self.resyncs
             try:
-                await self._follow()
-            except* StoreError as errors:
-                self._lost(str(errors.exceptions[0]))
+                # In a task of its own, so that being cancelled never depends on redis-py (see _end).
+                await _together(self._follow())
+            except StoreError as error:
+                self._lost(str(error))
             failures = 0 if self.resyncs > resyncs else failures + 1
             first, longest = self._retry_after
             # Half of the delay is by chance: a fleet of planes must not come back in the same instant.
             await asyncio.sleep(min(longest, first * 2 ** min(failures, 30)) * (0.5 + self._chance() / 2))
 
     async def _follow(self) -> None:
-        """One connection's life; ends with ``StoreError`` (or a group of it) only."""
+        """One connection's life; ends with ``StoreError`` only."""
         with store_errors():
             async with (
                 self._connect() as client,
                 open_feed(client, self._selection.prefix, self._heartbeat) as feed,
-                asyncio.TaskGroup() as tasks,
             ):
                 pending = Pending(self._selection.wants)
                 news = asyncio.Event()
-                tasks.create_task(self._listen(feed, pending, news))
-                tasks.create_task(self._apply(client, pending, news))
+                await _together(self._listen(feed, pending, news), self._apply(client, pending, news))
 
     async def _listen(self, feed: Feed, pending: Pending, news: asyncio.Event) -> NoReturn:
         """Take note of what changed at once, however busy ``_apply`` is: redis drops readers that fall behind."""
-        with store_errors():
-            while True:
-                changed = await feed.next()
-                pending.announce(changed)
-                if changed is None:
-                    self.in_sync = False
-                elif self.in_sync:
-                    self._last_in_sync = self._clock()
-                news.set()
+        while True:
+            changed = await feed.next()
+            pending.announce(changed)
+            if changed is None:
+                self.in_sync = False
+            elif self.in_sync:
+                self._last_in_sync = self._clock()
+            news.set()
 
     async def _apply(self, client: Redis, pending: Pending, news: asyncio.Event) -> NoReturn:
-        with store_errors():
-            while True:
-                news.clear()
-                if pending.everything:
-                    await self._snapshot(client, pending)
-                await self._refresh(client, pending.take())
-                await news.wait()
+        while True:
+            news.clear()
+            if pending.everything:
+                await self._snapshot(client, pending)
+            await self._refresh(client, pending.take())
+            await news.wait()
 
     async def _snapshot(self, client: Redis, pending: Pending) -> None:
         """Read every selected key, tell the differences; news that comes meanwhile is read in between."""
@@ -183,3 +180,24 @@ class Mirror:
         if trouble != self._trouble:
             self._trouble = trouble
             self._log.warning("redis is away: serving what is known", reason=trouble, keys=self.keys)
+
+
+async def _together(*jobs: Coroutine[Any, Any, None]) -> None:
+    """Run all as tasks; raise what the first that fails raised, once the others have ended too."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _end(tasks)
+    for task in done:
+        task.result()
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until it works: redis-py sends through ``wait_for``, which can lose a cancellation (Python < 3.12)."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=0.05)
+    await asyncio.gather(*tasks, return_exceptions=True)
