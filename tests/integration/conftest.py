@@ -91,7 +91,8 @@ class Process:
         """Until ``condition`` holds; fails when the process ends before, or after START_LIMIT."""
         deadline = time.monotonic() + START_LIMIT
         while not condition():
-            assert self.running, f"{self.name} ended with {self._child.returncode} before {what}:\n{self.log}"
+            # What it did last may have come between the two looks.
+            assert self.running or condition(), f"{self.name}: {self._child.returncode} before {what}:\n{self.log}"
             assert time.monotonic() < deadline, f"{self.name}: no {what} in {START_LIMIT:.0f} s:\n{self.log}"
             time.sleep(0.01)
 
@@ -117,11 +118,20 @@ class Process:
         self._socket.close()
 
 
+StartProcess = Callable[..., Process]
+
+
 @pytest.fixture
-def processes(request: pytest.FixtureRequest) -> Iterator[list[Process]]:
-    """Append a Process: it is killed after the test and its log shown when the test failed."""
+def start_process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartProcess]:
+    """``start_process(name, command, environ)``: killed after the test, its log shown when the test failed."""
     started: list[Process] = request.node.stash.setdefault(_PROCESSES, [])
-    yield started
+
+    def start(name: str, command: list[str], environ: dict[str, str] | None = None) -> Process:
+        process = Process(name, command, tmp_path / f"process-{len(started)}.log", environ)
+        started.append(process)
+        return process
+
+    yield start
     for process in started:
         process.close()
 
@@ -231,9 +241,9 @@ def redis_server(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Redis
 class CommandLine:
     """The installed ``tfgateway`` command."""
 
-    def __init__(self, directory: Path, processes: list[Process]) -> None:
+    def __init__(self, directory: Path, start_process: StartProcess) -> None:
         self._directory = directory
-        self._processes = processes
+        self._start_process = start_process
         self._numbers = itertools.count(1)
 
     def __call__(self, *arguments: str, config: str, ready: bool = True) -> Process:
@@ -241,8 +251,7 @@ class CommandLine:
         number = next(self._numbers)
         command = self._command(arguments, config, number)
         name = f"tfgateway {' '.join(arguments)} ({number})"
-        process = Process(name, command, self._directory / f"tfgateway-{number}.log")
-        self._processes.append(process)
+        process = self._start_process(name, command)
         return process.wait_ready() if ready else process
 
     def run(self, *arguments: str, config: str, timeout: float = START_LIMIT) -> subprocess.CompletedProcess[str]:
@@ -257,9 +266,9 @@ class CommandLine:
 
 
 @pytest.fixture
-def tfgateway(tmp_path: Path, processes: list[Process]) -> CommandLine:
+def tfgateway(tmp_path: Path, start_process: StartProcess) -> CommandLine:
     """``tfgateway("dns", config=TOML)`` starts a plane; ``tfgateway.run("state", "--json", config=TOML)`` runs one."""
-    return CommandLine(tmp_path, processes)
+    return CommandLine(tmp_path, start_process)
 
 
 class Explorer:
