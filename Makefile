@@ -1,6 +1,7 @@
 # Everything that a person or CI does here. `make` alone lists it.
 PYTHON3 ?= python3
 BIN := .venv/bin
+FLEET ?= demo/fleet.toml
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-down test test-fast lock clean
@@ -13,11 +14,11 @@ setup: ## .venv with the controller's tools and the daemon; the collection on An
 
 demo: ## explorer, two nodes, site.yml, reservations and the proof that they are served, in local containers
 	@$(PYTHON3) tools/setup.py demo
-	@$(BIN)/python -m demo up
+	@$(BIN)/python -m demo up --fleet $(FLEET)
 
 demo-down: ## remove all that `make demo` made
 	@$(PYTHON3) tools/setup.py demo
-	@$(BIN)/python -m demo down
+	@$(BIN)/python -m demo down --fleet $(FLEET)
 
 test: ## everything: linters, types, unit, integration, sanity, molecule, the demo itself
 	@$(PYTHON3) tools/setup.py demo test

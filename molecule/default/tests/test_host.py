@@ -1,0 +1,163 @@
+"""What provisioning leaves on a host, looked at from inside and asked at its real ports from outside."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from testinfra.host import Host
+
+from demo import podman
+from demo.fleet import Fleet, Node
+from demo.person import Person, tfgateway
+
+PLANES = ["tfgateway", "tfgateway-dns", "tfgateway-proxy"]
+SSH_PORTS = [22, 34022]
+
+
+def node_of(host: Host, fleet: Fleet) -> Node:
+    return next(node for node in fleet.nodes if node.name == host.backend.hostname)
+
+
+def banner(address: str, port: int) -> bytes:
+    with socket.create_connection((address, port), timeout=10) as connection:
+        connection.settimeout(10)
+        return connection.recv(8)
+
+
+def masquerade_rules(host: Host) -> list[str]:
+    rules = host.check_output("ip6tables -w -t nat -S POSTROUTING").splitlines()
+    return [rule for rule in rules if rule.endswith("-j MASQUERADE")]
+
+
+def memory_limit(host: Host, unit: str) -> int:
+    group = host.check_output(f"systemctl show -p ControlGroup --value {unit}")
+    for path in (f"/sys/fs/cgroup{group}/memory.max", f"/sys/fs/cgroup/memory{group}/memory.limit_in_bytes"):
+        if host.file(path).exists:
+            return int(host.file(path).content_string)
+    raise AssertionError(f"no memory limit of {unit} below /sys/fs/cgroup")
+
+
+@pytest.mark.parametrize("unit", [*PLANES, "tfredis", "ssh"])
+def test_unit_is_active_and_enabled(host: Host, unit: str) -> None:
+    service = host.service(unit)
+    assert service.is_running
+    assert service.is_enabled
+
+
+def test_distribution_redis_is_stopped_and_disabled(host: Host) -> None:
+    assert not host.service("redis-server").is_running
+    assert not host.service("redis-server").is_enabled
+
+
+@pytest.mark.parametrize("unit", [*PLANES, "tfredis"])
+def test_memory_limit_is_in_force(host: Host, unit: str) -> None:
+    assert memory_limit(host, unit) == 1024**3
+    assert host.check_output(f"systemctl show -p MemoryHigh --value {unit}") == str(800 * 1024**2)
+
+
+def test_redis_limits_and_settings(host: Host) -> None:
+    pid = host.check_output("systemctl show -p MainPID --value tfredis")
+    assert "Max open files            10050 " in host.file(f"/proc/{pid}/limits").content_string
+    assert host.check_output("redis-cli config get appendonly").splitlines() == ["appendonly", "yes"]
+    assert host.check_output("redis-cli config get maxmemory-policy").splitlines() == ["maxmemory-policy", "noeviction"]
+
+
+def test_redis_listens_on_loopback_only(host: Host, molecule_fleet: Fleet) -> None:
+    listeners = [line.split()[3] for line in host.check_output("ss -Hlnt 'sport = :6379'").splitlines()]
+    assert listeners
+    assert all(listener.startswith(("127.0.0.1:", "[::1]:")) for listener in listeners)
+    address = molecule_fleet.address(node_of(host, molecule_fleet).host)
+    with pytest.raises(OSError), socket.create_connection((address, 6379), timeout=2):
+        pass
+
+
+def test_seed_is_readable_by_its_owner_only(host: Host) -> None:
+    seed = host.file("/etc/identity.seed")
+    assert (seed.user, seed.group, seed.mode) == ("tfgateway", "tfgateway", 0o400)
+    assert seed.size > 0
+
+
+@pytest.mark.parametrize(("unit", "sees"), [("tfgateway", True), ("tfgateway-dns", False), ("tfgateway-proxy", False)])
+def test_only_the_reconciler_sees_the_seed(host: Host, unit: str, sees: bool) -> None:
+    pid = host.check_output(f"systemctl show -p MainPID --value {unit}")
+    size = host.check_output(f"nsenter --target {pid} --mount stat --format %s /etc/identity.seed")
+    assert (int(size) > 0) is sees
+
+
+def test_first_node_has_the_identity_of_its_words(host: Host, molecule_fleet: Fleet) -> None:
+    of_file = json.loads(host.check_output("/opt/tfgateway/current/bin/tfgateway identity show --json"))
+    words = molecule_fleet.directory / f"{molecule_fleet.nodes[0].name}.words"
+    of_words = tfgateway("identity", "show", "--words-from", str(words), "--json")
+    is_first = host.backend.hostname == molecule_fleet.nodes[0].name
+    assert (of_file["node_id"] == of_words["node_id"]) is is_first
+    assert of_file["tid"] == (Person(molecule_fleet, "farmer").tid if is_first else None)
+
+
+@pytest.mark.parametrize("port", SSH_PORTS)
+def test_sshd_answers_outside(host: Host, molecule_fleet: Fleet, port: int) -> None:
+    assert banner(molecule_fleet.address(node_of(host, molecule_fleet).host), port).startswith(b"SSH-2.0-")
+
+
+def test_sshd_configuration_in_force(host: Host) -> None:
+    ports = [line.split()[1] for line in host.check_output("sshd -T").splitlines() if line.startswith("port ")]
+    assert sorted(map(int, ports)) == SSH_PORTS
+
+
+def test_firewall_lets_in_what_it_should_and_nothing_else(host: Host, molecule_fleet: Fleet) -> None:
+    status = host.check_output("ufw status verbose")
+    assert "Status: active" in status
+    assert "deny (incoming)" in status
+    allowed = {line.split()[0] for line in status.splitlines() if "ALLOW IN" in line and "(v6)" not in line}
+    wanted = {"22", "34022", "53", "80", "443", "18000"}
+    assert {rule.partition("/")[0] for rule in allowed} == wanted
+
+
+def test_masquerade_survives_a_firewall_reload(host: Host) -> None:
+    uplink = host.check_output("ip -json -4 route show default").split('"dev":"')[1].split('"')[0]
+    before = masquerade_rules(host)
+    assert len(before) == 1
+    assert f"-o {uplink} " in before[0]
+    host.check_output("ufw reload")
+    assert masquerade_rules(host) == before
+    assert host.check_output("sysctl -n net.ipv6.conf.all.forwarding") == "1"
+
+
+def test_gateway_has_port_53_and_the_node_still_resolves(host: Host, molecule_fleet: Fleet) -> None:
+    holders = host.check_output("ss -Hlnup 'sport = :53'")
+    assert "systemd-resolve" not in holders
+    assert "0.0.0.0:53" in holders
+    assert host.check_output(f"getent ahostsv4 {molecule_fleet.prefix}-web").split()[0] == molecule_fleet.web_address
+
+
+def test_release_in_force_is_complete(host: Host) -> None:
+    current = host.file("/opt/tfgateway/current")
+    assert current.is_symlink
+    release = host.check_output("readlink -f /opt/tfgateway/current")
+    assert Path(release).parent == Path("/opt/tfgateway/releases")
+    assert host.file(f"{release}/COMPLETE").exists
+    version = Path(release).name
+    assert host.check_output("/opt/tfgateway/current/bin/tfgateway --version").endswith(version)
+
+
+def test_all_is_back_after_a_reboot(molecule_fleet: Fleet) -> None:
+    node = molecule_fleet.nodes[1]
+    podman.run("restart", "--time=60", node.name)
+    deadline = time.monotonic() + 120
+    wanted = {*PLANES, "tfredis", "ssh"}
+    while True:
+        command = ["podman", "exec", node.name, "systemctl", "is-active", *sorted(wanted)]
+        done = subprocess.run(command, env=podman.environment(), capture_output=True, text=True)
+        if done.returncode == 0:
+            break
+        assert time.monotonic() < deadline, done.stdout + done.stderr
+        time.sleep(0.5)
+    rules = podman.run("exec", node.name, "ip6tables", "-w", "-t", "nat", "-S", "POSTROUTING")
+    assert rules.count("-j MASQUERADE") == 1
+    assert "Status: active" in podman.run("exec", node.name, "ufw", "status")
+    for port in SSH_PORTS:
+        assert banner(molecule_fleet.address(node.host), port).startswith(b"SSH-2.0-")
