@@ -18,6 +18,7 @@ import redis
 from structlog.testing import capture_logs
 from tfgateway.layout.connection import connect
 from tfgateway.mirror import Mirror, Selection
+from tfgateway.mirror.feed import open_feed
 from tfgateway.telemetry.logs import logger
 
 ZONES = Selection(b"*.")
@@ -51,6 +52,8 @@ class Copy:
 
     def _sink(self, key: bytes, value: Any) -> None:
         self.told.append((key, value))
+        if value == {b"@": b"indigestible"}:
+            raise ValueError("the plane's own trouble")
         if value is None:
             del self.values[key]  # a KeyError here is a key that was removed twice
         else:
@@ -256,25 +259,19 @@ class TestChanges:
     async def test_a_sink_that_fails_on_one_key_hears_of_the_others_and_of_that_one_again(
         self, redis_server: Any
     ) -> None:
-        heard: list[tuple[bytes, Any]] = []
-
-        def sink(key: bytes, value: Any) -> None:
-            heard.append((key, value))
-            if value == {b"@": b"bad"}:
-                raise ValueError("can not be digested")
-
         with redis_server.client() as client:
-            client.hset("a.", "@", "bad")
+            client.hset("a.", "@", "indigestible")
             client.hset("b.", "@", "good")
-            mirror = Mirror(lambda: connect(redis_server.url, timeout=1), ZONES, sink, logger("test"), heartbeat=0.1)
             with capture_logs() as logs:
-                task = asyncio.create_task(mirror.run())
-                await until(mirror.ready.is_set)
-                assert (b"b.", {b"@": b"good"}) in heard
-                client.hset("a.", "@", "mended")
-                await until(lambda: (b"a.", {b"@": b"mended"}) in heard)
-                task.cancel()
-        assert [entry["key"] for entry in logs if entry["event"] == "change not applied"] == [b"a."]
+                async with following(redis_server, ZONES) as copy:
+                    assert copy.values == {b"b.": {b"@": b"good"}}
+                    client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+                    await until(lambda: copy.mirror.resyncs == 2)
+                    assert copy.heard_of(b"a.") == [{b"@": b"indigestible"}] * 2
+                    assert copy.heard_of(b"b.") == [{b"@": b"good"}]
+                    client.hset("a.", "@", "mended")
+                    await until(copy.is_current)
+        assert [entry["key"] for entry in logs if entry["event"] == "change not applied"] == [b"a."] * 2
 
 
 class TestGaps:
@@ -397,6 +394,19 @@ class TestGaps:
         assert len(away) == len(set(away))
         assert any("uthenticat" in reason for reason in away)
 
+    async def test_a_refused_command_is_away_and_removes_nothing(self, redis_server: Any) -> None:
+        with redis_server.client() as client:
+            client.hset("a.", "@", "1")
+            async with following(redis_server, ZONES) as copy:
+                client.execute_command("ACL", "SETUSER", "default", "-hscan")
+                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+                attempts = copy.clients
+                await until(lambda: copy.clients > attempts + 2)
+                assert not copy.mirror.in_sync
+                client.execute_command("ACL", "SETUSER", "default", "+hscan")
+                await until(lambda: copy.mirror.in_sync)
+                assert copy.told == [(b"a.", {b"@": b"1"})]
+
     async def test_a_loading_redis_is_away_and_removes_nothing(self, redis_server: Any) -> None:
         with redis_server.client() as client, client.pipeline(transaction=False) as pipe:
             pipe.hset("a.", "@", "1")
@@ -434,6 +444,16 @@ class TestGaps:
             redis_server.start()
             await until(lambda: copy.mirror.in_sync)
             assert copy.mirror.age() < first + 0.2
+
+
+async def test_a_closed_feed_leaves_no_news_among_the_replies_of_others(redis_server: Any) -> None:
+    async with connect(redis_server.url, timeout=1) as client:
+        async with open_feed(client, b"a", 1.0) as feed:
+            await client.set("a1", "x")
+            await client.set("b1", "x")
+            assert await feed.next() == [b"a1"]
+        await client.set("a2", "x")
+        assert await client.get("a2") == b"x"
 
 
 async def test_descriptors_and_tasks_are_back_at_the_base_line_after_the_end(redis_server: Any) -> None:
