@@ -10,6 +10,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from demo import image, podman
 from demo.errors import DemoError
@@ -51,27 +52,40 @@ def space(path: Path) -> None:
 
 
 def subnet_free(fleet: Fleet) -> None:
-    """No route of this machine overlaps with the fleet's networks, the default route excepted."""
+    """No route of this machine overlaps with the fleet's networks."""
     for family, wanted in (("-4", fleet.ipv4), ("-6", fleet.ipv6)):
         routes = json.loads(_output(["ip", family, "-json", "route", "show", "table", "main"]) or "[]")
-        for route in routes:
-            if route["dst"] == "default":
-                continue
-            if ipaddress.ip_network(route["dst"], strict=False).overlaps(ipaddress.ip_network(wanted)):
-                device = route.get("dev", "?")
-                raise DemoError(
-                    f"network {wanted} is already used here ({route['dst']} on {device}); "
-                    f"remove that, or give the demo another network in demo/fleet.toml"
-                )
+        taken = overlapping(routes, wanted)
+        if taken:
+            raise DemoError(
+                f"network {wanted} is already used here ({taken}); "
+                "remove that, or give the fleet another network in its .toml file"
+            )
+
+
+def overlapping(routes: list[dict[str, Any]], wanted: str) -> str | None:
+    """The first route (as ``ip -json route`` lists them) into ``wanted``, default routes excepted; None: it is free."""
+    for route in routes:
+        if route["dst"] == "default":
+            continue
+        if ipaddress.ip_network(route["dst"], strict=False).overlaps(ipaddress.ip_network(wanted)):
+            return f"{route['dst']} on {route.get('dev', 'several devices')}"
+    return None
 
 
 def resolver_port_free() -> None:
     """Podman's resolver listens on port 53 of the fleet's bridge; a server on every address is in its way."""
-    for line in _output(["ss", "-Hlnup", f"sport = :{_DNS_PORT}"]).splitlines():
-        local = line.split()[3]
-        if local.rpartition(":")[0] in _ANY_ADDRESS:
-            program = line.split('"')[1] if '"' in line else "a program"
-            raise DemoError(f"{program} holds UDP port 53 on every address of this machine; stop it, or bind it to one")
+    program = holder(_output(["ss", "-Hlnup", f"sport = :{_DNS_PORT}"]))
+    if program:
+        raise DemoError(f"{program} holds UDP port 53 on every address of this machine; stop it, or bind it to one")
+
+
+def holder(listeners: str) -> str | None:
+    """Who listens on every address, from the lines of ``ss -Hlnup``; None: nobody."""
+    for line in listeners.splitlines():
+        if line.split()[3].rpartition(":")[0] in _ANY_ADDRESS:
+            return line.split('"')[1] if '"' in line else "a program"
+    return None
 
 
 def network() -> None:

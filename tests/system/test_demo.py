@@ -1,0 +1,104 @@
+"""The main job end to end, by the commands of the README: from nothing, interrupted, again, and away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from demo import fleet, playbook, podman
+
+ROOT = Path(__file__).parent.parent.parent
+FILE = "tests/system/fleet.toml"
+FLEET = fleet.load(ROOT / FILE)
+
+
+@dataclass(frozen=True)
+class Ended:
+    status: int
+    output: str
+
+
+def start(target: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["make", target, f"FLEET={FILE}"],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # a process group that can be interrupted as a terminal does
+    )
+
+
+def make(target: str) -> Ended:
+    process = start(target)
+    output, _ = process.communicate()
+    return Ended(process.returncode, output)
+
+
+@pytest.fixture(scope="module")
+def interrupted() -> Iterator[Ended]:
+    """From nothing, stopped by Ctrl-C while nodes are being made; at the end everything is removed."""
+    assert make("demo-down").status == 0
+    process = start("demo")
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if "... network and nodes" in line:
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    rest = process.stdout.read()
+    yield Ended(process.wait(), seen + rest)
+    make("demo-down")
+
+
+@pytest.fixture(scope="module")
+def first(interrupted: Ended) -> Ended:
+    return make("demo")
+
+
+@pytest.fixture(scope="module")
+def second(first: Ended) -> Ended:
+    return make("demo")
+
+
+def recaps() -> list[playbook.Recap]:
+    lines = (FLEET.directory / "logs" / "site.log").read_text().splitlines()
+    return [recap for recap in map(playbook.parse_recap, lines) if recap]
+
+
+def test_interrupted_says_how_to_go_on(interrupted: Ended) -> None:
+    assert interrupted.status != 0
+    assert "`make demo` goes on from here" in interrupted.output
+
+
+def test_one_command_from_nothing_to_served_reservations(first: Ended) -> None:
+    assert first.status == 0, first.output
+    assert "9 of 9 as reserved" in first.output
+    assert "in_sync: 5" in first.output
+    assert "What to try next" in first.output
+
+
+def test_second_run_changes_nothing(second: Ended) -> None:
+    assert second.status == 0, second.output
+    assert [(recap.host, recap.changed, recap.failed) for recap in recaps()] == [
+        (node.name, 0, 0) for node in FLEET.nodes
+    ]
+    assert " made" not in second.output
+    assert "9 of 9 as reserved" in second.output
+
+
+def test_down_removes_everything(second: Ended) -> None:
+    ended = make("demo-down")
+    assert ended.status == 0, ended.output
+    assert not [name for name in FLEET.names() if podman.succeeds("container", "exists", name)]
+    assert not podman.succeeds("network", "exists", FLEET.prefix)
+    assert not FLEET.directory.exists()
