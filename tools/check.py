@@ -47,7 +47,12 @@ class Outcome:
 PYTEST = ["pytest", "--quiet", "--no-header", "--color=no"]
 # The long ones first, so that two cores end together.
 BESIDE = [
-    Part("molecule", [["molecule", "test", "--scenario-name", "default"]], containers=True),
+    Part(
+        "molecule",
+        [["molecule", "test", "--scenario-name", "default"]],
+        containers=True,
+        environment={"MOLECULE_EPHEMERAL_DIRECTORY": str(ROOT / ".cache" / "molecule" / "ephemeral")},
+    ),
     Part("sanity", [[sys.executable, "-m", "tools.sanity"]], containers=True),
     Part("unit", [[*PYTEST, "tests/unit"]]),
     Part("integration", [[*PYTEST, "tests/integration"]]),
@@ -66,7 +71,7 @@ def run(part: Part) -> Outcome:
     """Run a part's commands until one fails; everything goes to its log."""
     log = LOGS / f"{part.name}.log"
     started = time.monotonic()
-    environment = {**playbook.environment(), **part.environment}
+    environment = {**playbook.environment(), "NO_COLOR": "1", **part.environment}
     passed = True
     with log.open("w") as sink:
         for command in part.commands:
@@ -84,7 +89,7 @@ def run(part: Part) -> Outcome:
 def remark(log: Path) -> str:
     """What the last pytest of a log counted, without its time; empty for other tools."""
     for line in reversed(log.read_text(errors="replace").splitlines()):
-        if " passed" in line and " in " in line:
+        if " passed" in line and " in " in line and not line.startswith("Passed"):
             return line.strip("= ").partition(" in ")[0]
     return ""
 
@@ -101,7 +106,7 @@ def main(arguments: list[str]) -> int:
     def wanted(part: Part) -> bool:
         return part.name in names if names else chosen == "all" or not part.containers
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
     LOGS.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
 
