@@ -145,7 +145,9 @@ def accept_all(board: Board, desired: Desired, records: Records) -> dict[str, Re
     for identifier, record in records.entries.items():
         wanted = desired.get(identifier)
         workload = wanted.workload if wanted is not None else None
-        reservation = of_workload(workload) if isinstance(workload, Workload) else of_record(record)
+        reservation = of_record(record)
+        if isinstance(workload, Workload) and workload.type_name in PRIMITIVES:
+            reservation = of_workload(workload)
         accepted[identifier] = reservation
         board.accept(reservation)
     return accepted
@@ -167,17 +169,17 @@ class _Planner:
         self._problems = list(actual.problems)
 
     def make(self, *, removals: bool) -> Plan:
+        # Before everything was listed, what a reservation stands on may only not have been shown yet.
+        may_refuse = removals and self._desired.complete
         wanted = self._desired.items()
         for domain in self._managed:
             self._isolated(domain, partial(self._claim, domain))
         for identifier, item in wanted:
             if removals and item.next_action in _GONE:
                 self._isolated(identifier, partial(self._remove, identifier, item))
-        for identifier, item in wanted:
-            if identifier not in self._accepted and item.next_action in _WANTED:
-                self._isolated(identifier, partial(self._admit, identifier, item, may_refuse=removals))
+        self._admit_all([item for item in wanted if item[1].next_action in _WANTED], may_refuse=may_refuse)
         for identifier in sorted(self._accepted, key=order):
-            self._isolated(identifier, partial(self._repair, identifier, may_refuse=removals))
+            self._isolated(identifier, partial(self._repair, identifier, may_refuse=may_refuse))
         if removals and self._desired.complete and not self._records.damaged:
             self._sweep()
         self._problems += strangers(self._board, self._desired, self._records)
@@ -217,7 +219,22 @@ class _Planner:
             self._rows.put(OUTBOX, answers.deleted_field(identifier), answers.encode_deleted(self._now))
         self._close(Action.REMOVE, identifier, reservation)
 
-    def _admit(self, identifier: str, wanted: Wanted, *, may_refuse: bool) -> None:
+    def _admit_all(self, wanted: list[tuple[str, Wanted]], *, may_refuse: bool) -> None:
+        """By ascending id; who would be refused is looked at once more after all others (P-14).
+
+        Without that, a redis that lost everything would cost the subdomains of a zone that was given up and taken
+        again, since they are older than it.
+        """
+        refused: set[str] = set()
+        for identifier, item in wanted:
+            if identifier not in self._accepted:
+                self._isolated(identifier, partial(self._admit, identifier, item, refused))
+        for identifier, item in wanted:
+            if identifier in refused:
+                self._isolated(identifier, partial(self._admit, identifier, item, None if may_refuse else set()))
+
+    def _admit(self, identifier: str, wanted: Wanted, refused: set[str] | None) -> None:
+        """Deploy it, or add it to ``refused``; without that, answer with the refusal."""
         if self._waits(answers.deleted_field(identifier)):
             return
         workload = wanted.workload
@@ -230,8 +247,10 @@ class _Planner:
                 raise Refusal(f"type of reservation not supported: {reservation.type}")
             primitive.admit(self._board, reservation)
         except Refusal as refusal:
-            if may_refuse:
+            if refused is None:
                 self._refuse(identifier, workload, str(refusal))
+            else:
+                refused.add(identifier)
             return
         self._board.accept(reservation)
         try:
@@ -279,6 +298,8 @@ class _Planner:
             if answers.same_answer(wanted.result, record.result):
                 return
             result = answers.from_record(identifier, workload.workload_type, record.result, self._now)
+        elif record.type not in PRIMITIVES:
+            return
         else:
             result = answers.make_result(
                 identifier, workload.workload_type, ResultState.OK, "", self._identity, self._now

@@ -16,7 +16,7 @@ def admit(board: Board, reservation: Reservation) -> None:
     """Refused: what equals, is below or is above a zone or subdomain of somebody else (P-4)."""
     domain = reservation.domain
     if not names.is_valid(domain):
-        raise Refusal(f"domain '{reservation.stored_domain}' name is invalid")
+        raise Refusal(f"domain '{domain}' name is invalid")
     board.check_readable(domain)
     for index in (board.zones, board.names):
         for held, owner in [*index.at_or_above(domain), *index.below(domain)]:

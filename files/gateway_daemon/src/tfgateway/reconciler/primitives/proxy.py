@@ -11,14 +11,13 @@ from tfgateway.reconciler.world import Reservation
 from tfgateway.targets import denied_reason
 
 _HIGHEST_PORT = 65535
-_CATCH_ALL = "catch_all"
 
 
 def admit(board: Board, reservation: Reservation) -> None:
     """Refused: a name or an entry of somebody else (P-6, P-13), and a target that is denied (T-1, T-15)."""
     domain = reservation.domain
-    if domain == _CATCH_ALL or not names.is_valid(domain):
-        raise Refusal(f"domain '{reservation.stored_domain}' name is invalid")
+    if not names.is_valid(domain):  # CATCH_ALL is none either: it has no dot (T-9)
+        raise Refusal(f"domain '{domain}' name is invalid")
     _check_target(board, reservation)
     board.check_readable(domain)
     _check_name(board, reservation)

@@ -17,7 +17,7 @@ def admit(board: Board, reservation: Reservation) -> None:
     """The name must lie in a zone of the user, or be free in a managed domain."""
     name, user = reservation.domain, reservation.user
     if not names.is_valid(name):
-        raise Refusal(f"domain '{reservation.stored_domain}' name is invalid")
+        raise Refusal(f"domain '{name}' name is invalid")
     for text in _destination(reservation):
         if not isinstance(text, str) or canonical_address(text) is None:
             raise Refusal(f"incorrect format for domain {name}: '{text}' is not an IP address")

@@ -1,0 +1,191 @@
+"""A gateway in memory: plans are real, redis is a dict that takes a transaction exactly as the script does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from tfgateway.explorer.models import (
+    DomainDelegate,
+    NextAction,
+    Proxy,
+    Result,
+    ResultState,
+    Subdomain,
+    UnknownWorkload,
+    Workload,
+    gwid,
+)
+from tfgateway.identity.keys import Identity
+from tfgateway.layout.keys import OUTBOX, RESERVATIONS
+from tfgateway.reconciler import answers
+from tfgateway.reconciler.board import Policy
+from tfgateway.reconciler.plan import Plan, plan
+from tfgateway.reconciler.rows import Actual, Transaction
+from tfgateway.reconciler.world import Desired, read_records
+from tfgateway.targets import networks
+
+SECOND = 10**9
+
+
+class Node:
+    """``want`` tells what the explorer lists, ``settle`` plans and applies, ``text`` reads redis."""
+
+    def __init__(self, *managed: str, **policy: Any) -> None:
+        self.identity = Identity.from_seed(bytes(range(32)))
+        self.node_id = self.identity.node_id
+        self.policy = Policy(identity=self.identity, managed_domains=managed, **policy)
+        self.desired = Desired(self.node_id)
+        self.relist()
+        self.hashes: dict[str, dict[str, bytes]] = {}
+        self.strings: dict[str, bytes] = {}
+        self.now = 1_700_000_000 * SECOND
+
+    # What the explorer says
+
+    def delegate(self, number: int, domain: str, tid: int = 7, **members: Any) -> Workload:
+        return self.want(DomainDelegate(domain=domain, **self._common(number, tid, members)))
+
+    def subdomain(self, number: int, domain: str, *ips: str, tid: int = 7, **members: Any) -> Workload:
+        return self.want(Subdomain(domain=domain, ips=ips, **self._common(number, tid, members)))
+
+    def proxy(
+        self, number: int, domain: str, addr: str = "203.0.113.10", *, port: int = 80, tls: int = 443, tid: int = 7
+    ) -> Workload:
+        common = self._common(number, tid, {})
+        return self.want(Proxy(domain=domain, addr=addr, port=port, port_tls=tls, **common))
+
+    def unknown(self, number: int, workload_type: int) -> Workload:
+        return self.want(UnknownWorkload(workload_type=workload_type, **self._common(number, 7, {})))
+
+    def _common(self, number: int, tid: int, members: dict[str, Any]) -> dict[str, Any]:
+        given = {
+            "workload_id": 1,
+            "node_id": self.node_id,
+            "customer_tid": tid,
+            "customer_signature": "ab" * 64,
+            "next_action": NextAction.DEPLOY,
+            "epoch": 1_611_000_003,
+            "version": 2,
+        }
+        return {"id": number, **given, **members}
+
+    def want(self, workload: Workload) -> Workload:
+        assert self.desired.merge(workload)
+        return workload
+
+    def delete(self, workload: Workload, action: NextAction = NextAction.DELETE) -> None:
+        self.want(msgspec.structs.replace(workload, next_action=action))
+
+    def relist(self, *workloads: Workload) -> None:
+        """A complete listing that shows exactly these."""
+        self.desired.begin_listing()
+        for workload in workloads:
+            self.want(workload)
+        self.desired.end_listing()
+
+    # What the gateway does
+
+    @property
+    def actual(self) -> Actual:
+        hashes = {key: dict(fields) for key, fields in self.hashes.items()}
+        return Actual(hashes, dict(self.strings))
+
+    def plan(self) -> Plan:
+        actual = self.actual
+        records = read_records(actual.hashes.get(RESERVATIONS, {}).items())
+        return plan(self.desired, records, actual, self.policy, self.now)
+
+    def apply(self, transaction: Transaction) -> bool:
+        for row in transaction.expected:
+            if self.get(row.key, row.field) != row.value:
+                return False
+        for row in transaction.writes:
+            if row.field is None:
+                if row.value is None:
+                    self.strings.pop(row.key, None)
+                else:
+                    self.strings[row.key] = row.value
+                continue
+            fields = self.hashes.setdefault(row.key, {})
+            if row.value is None:
+                fields.pop(row.field, None)
+            else:
+                fields[row.field] = row.value
+            if not fields:
+                del self.hashes[row.key]
+        return True
+
+    def settle(self) -> Plan:
+        """Plan and apply all of it; then there is nothing left to do."""
+        made = self.plan()
+        for step in made.steps:
+            assert self.apply(step.transaction), str(step)
+        again = self.plan()
+        assert again.steps == (), again.as_text()
+        return made
+
+    def acknowledge(self) -> None:
+        """The explorer takes everything that waits in the outbox."""
+        waiting, damaged = answers.read_outbox(self.hashes.pop(OUTBOX, {}))
+        assert not damaged
+        for one in waiting:
+            if one.result is not None:
+                self.desired.acknowledge(one.id, one.result)
+            if one.deleted:
+                self.desired.finish(one.id)
+
+    # What is there
+
+    def get(self, key: str, field: str | None = None) -> bytes | None:
+        return self.strings.get(key) if field is None else self.hashes.get(key, {}).get(field)
+
+    def text(self, key: str, field: str | None = None) -> str | None:
+        value = self.get(key, field)
+        return None if value is None else value.decode()
+
+    def put(self, key: str, field: str | None, value: str | None) -> None:
+        """Somebody else's write."""
+        if field is None:
+            self.strings[key] = (value or "").encode()
+        elif value is None:
+            del self.hashes[key][field]
+        else:
+            self.hashes.setdefault(key, {})[field] = value.encode()
+
+    def rows(self) -> dict[str, Any]:
+        """Everything but what waits for the explorer."""
+        return {**{key: dict(fields) for key, fields in self.hashes.items() if key != OUTBOX}, **self.strings}
+
+    def answer(self, workload: Workload) -> tuple[ResultState, str] | None:
+        """State and message of the result that waits for the explorer."""
+        raw = self.get(OUTBOX, answers.result_field(gwid(workload)))
+        if raw is None:
+            return None
+        result = answers.decode_result(gwid(workload), raw)
+        return ResultState(result.state), result.message
+
+    def result(self, workload: Workload) -> Result:
+        raw = self.get(OUTBOX, answers.result_field(gwid(workload)))
+        assert raw is not None
+        return answers.decode_result(gwid(workload), raw)
+
+    def deleted(self, workload: Workload) -> bool:
+        """Whether a deletion waits for the explorer."""
+        return self.get(OUTBOX, answers.deleted_field(gwid(workload))) is not None
+
+    def recorded(self, workload: Workload) -> bool:
+        return self.get(RESERVATIONS, gwid(workload)) is not None
+
+
+@pytest.fixture
+def node() -> Node:
+    """Manages gw1.example; 10.91.7.6 may be a target although it is private."""
+    return Node("gw1.example", allowed_targets=networks(["10.91.7.6/32"]))
+
+
+@pytest.fixture
+def make_node() -> Callable[..., Node]:
+    return Node

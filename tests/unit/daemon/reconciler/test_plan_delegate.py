@@ -1,0 +1,194 @@
+"""domain_delegate through plan and apply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tfgateway.explorer.models import ResultState
+from tfgateway.layout.records import owner_record
+from tfgateway.reconciler.world import Desired
+
+OK = (ResultState.OK, "")
+
+
+def test_a_zone_is_claimed_for_its_user(node: Any) -> None:
+    workload = node.delegate(310, "alice.example")
+    node.settle()
+    assert node.text("zone", "alice.example") == '{"Owner":"7"}'
+    assert node.get("alice.example.", "__owner__") == owner_record(node.node_id, "7")
+    assert node.answer(workload) == OK
+    assert node.recorded(workload)
+
+
+@pytest.mark.parametrize("domain", ["example", "alice..example", "alice.example.", "203.0.113.5", "", "*.example"])
+def test_an_invalid_domain_is_refused(node: Any, domain: str) -> None:
+    workload = node.delegate(310, domain)
+    node.settle()
+    assert node.answer(workload) == (ResultState.ERROR, f"domain '{domain}' name is invalid")
+    assert node.deleted(workload)
+    assert not node.recorded(workload)
+
+
+@pytest.mark.parametrize(
+    ("domain", "why"),
+    [
+        ("gw1.example", "managed domain gw1.example has this name"),
+        ("sub.gw1.example", "managed domain gw1.example is above it"),
+        ("x.www.gw1.example", "managed domain gw1.example is above it"),
+        ("bob.example", "bob.example of another user has this name"),
+        ("deep.bob.example", "bob.example of another user is above it"),
+        ("org.uk", "carol.org.uk of another user is below it"),
+        ("byhand.example", "zone byhand.example of the operator has this name"),
+        ("x.byhand.example", "zone byhand.example of the operator is above it"),
+    ],
+)
+def test_p4_names_that_touch_somebody_elses_are_refused(node: Any, domain: str, why: str) -> None:
+    node.delegate(1, "bob.example", tid=8)
+    node.delegate(2, "carol.org.uk", tid=9)
+    node.subdomain(3, "www.gw1.example", "203.0.113.5", tid=8)
+    node.put("byhand.example.", "@", '{"a":[{"ip":"203.0.113.9","ttl":60}]}')
+    node.settle()
+    workload = node.delegate(310, domain)
+    node.settle()
+    state, message = node.answer(workload)
+    assert state == ResultState.ERROR
+    assert message.startswith(f"unauthorized error cannot delegate domain {domain}: ")
+    assert why in message
+
+
+@pytest.mark.parametrize("domain", ["deep.alice.example", "alice2.example", "lice.example"])
+def test_p4_names_that_only_touch_ones_own_are_not_refused(node: Any, domain: str) -> None:
+    node.delegate(1, "alice.example")
+    node.settle()
+    workload = node.delegate(2, domain)
+    node.settle()
+    assert node.answer(workload) == OK
+
+
+def test_p4_a_parent_of_ones_own_subdomain_may_be_delegated(node: Any) -> None:
+    node.delegate(1, "deep.alice.example")
+    node.subdomain(2, "www.deep.alice.example", "203.0.113.5")
+    node.settle()
+    workload = node.delegate(3, "alice.example")
+    node.settle()
+    assert node.answer(workload) == OK
+
+
+def test_p5_removal_removes_the_zone_itself(node: Any) -> None:
+    workload = node.delegate(310, "alice.example")
+    node.subdomain(311, "www.alice.example", "203.0.113.5")
+    node.settle()
+    node.put("alice.example.", "byhand", '{"txt":[{"text":"x","ttl":60}]}')
+    node.acknowledge()
+    node.delete(workload)
+    node.settle()
+    assert "alice.example." not in node.hashes
+    assert node.get("zone", "alice.example") is None
+    assert node.deleted(workload)
+    assert not node.recorded(workload)
+
+
+@pytest.mark.parametrize("owner", ['{"txt":[{"text":"{\\"identity\\":\\"x\\",\\"owner\\":\\"8\\"}","ttl":600}]}', None])
+def test_p5_a_zone_that_does_not_name_the_user_is_not_removed(node: Any, owner: str | None) -> None:
+    """Somebody rewrote its ownership record, or it never had one: made by an operator."""
+    workload = node.delegate(310, "alice.example")
+    node.settle()
+    node.put("alice.example.", "__owner__", owner)
+    node.put("alice.example.", "byhand", '{"txt":[{"text":"x","ttl":60}]}')
+    node.delete(workload)
+    node.settle()
+    assert node.text("alice.example.", "byhand") == '{"txt":[{"text":"x","ttl":60}]}'
+    assert node.get("zone", "alice.example") is None
+
+
+def test_p12_removal_takes_the_claims_below_with_it(node: Any) -> None:
+    node.desired = Desired(node.node_id)
+    zone = node.delegate(310, "alice.example")
+    node.put("managed_domains", "old.alice.example", "7")
+    node.put("managed_domains", "other.example", "7")
+    node.settle()
+    node.put("managed_domains", "stale.alice.example", "7")
+    node.delete(zone)
+    node.settle()
+    assert node.get("managed_domains", "stale.alice.example") is None
+    assert node.text("managed_domains", "other.example") == "7"
+
+
+def test_a_second_delegation_of_the_same_user_keeps_the_zone(node: Any) -> None:
+    first = node.delegate(310, "alice.example")
+    second = node.delegate(311, "alice.example")
+    node.settle()
+    assert node.answer(second) == OK
+    node.delete(first)
+    node.settle()
+    assert node.text("zone", "alice.example") == '{"Owner":"7"}'
+    node.delete(second)
+    node.settle()
+    assert "alice.example." not in node.hashes
+
+
+def test_subdomains_of_a_zone_that_was_given_up_end_with_an_error(node: Any) -> None:
+    zone = node.delegate(310, "alice.example")
+    name = node.subdomain(311, "www.alice.example", "203.0.113.5")
+    node.settle()
+    node.acknowledge()
+    node.delete(zone)
+    node.settle()
+    assert node.answer(name) == (
+        ResultState.ERROR,
+        "alice.example is not managed by the gateway. delegate the domain first",
+    )
+    assert node.deleted(name)
+    assert not node.recorded(name)
+    assert node.get("managed_domains", "www.alice.example") is None
+
+
+def test_a_zone_given_up_and_taken_again_keeps_its_subdomains(node: Any) -> None:
+    zone = node.delegate(310, "alice.example")
+    name = node.subdomain(311, "www.alice.example", "203.0.113.5")
+    node.settle()
+    node.acknowledge()
+    node.delete(zone)
+    node.delegate(312, "alice.example")
+    node.settle()
+    assert node.recorded(name)
+    assert node.text("alice.example.", "www") == '{"a":[{"ip":"203.0.113.5","ttl":3600}]}'
+
+
+def test_managed_domains_are_claimed_and_kept(node: Any) -> None:
+    node.settle()
+    assert node.text("zone", "gw1.example") == f'{{"Owner":"{node.node_id}"}}'
+    assert node.get("gw1.example.", "__owner__") == owner_record(node.node_id, node.node_id)
+    node.put("gw1.example.", "__owner__", '{"txt":[{"text":"lies","ttl":1}]}')
+    node.put("zone", "gw1.example", "garbage")
+    node.settle()
+    assert node.text("zone", "gw1.example") == f'{{"Owner":"{node.node_id}"}}'
+    assert node.get("gw1.example.", "__owner__") == owner_record(node.node_id, node.node_id)
+
+
+def test_p17_a_managed_domain_of_somebody_else_is_reported_and_stops_nothing(
+    make_node: Callable[..., Any],
+) -> None:
+    node = make_node("gw1.example", "gw2.example")
+    node.put("zone", "gw1.example", '{"Owner":"SomebodyElse"}')
+    waiting = node.subdomain(1, "www.gw1.example", "203.0.113.5")
+    served = node.subdomain(2, "www.gw2.example", "203.0.113.5")
+    made = node.settle()
+    assert node.text("zone", "gw1.example") == '{"Owner":"SomebodyElse"}'
+    assert any("belongs to SomebodyElse" in text for text in made.problems)
+    assert node.answer(waiting) is None
+    assert node.answer(served) == OK
+
+
+def test_p19_a_domain_that_is_not_configured_any_more_stays_and_is_reported(make_node: Callable[..., Any]) -> None:
+    before = make_node("gw1.example", "gw2.example")
+    name = before.subdomain(1, "www.gw2.example", "203.0.113.5")
+    before.settle()
+    after = make_node("gw1.example")
+    after.hashes = before.hashes
+    after.want(name)
+    made = after.settle()
+    assert any("gw2.example is still held" in text for text in made.problems)
+    assert after.text("gw2.example.", "www") == '{"a":[{"ip":"203.0.113.5","ttl":3600}]}'

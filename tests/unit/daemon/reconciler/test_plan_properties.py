@@ -1,0 +1,140 @@
+"""Whatever is reserved, in whatever order, and wherever it is interrupted: it converges."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tfgateway.explorer.models import DomainDelegate, NextAction, Proxy, Subdomain, UnknownWorkload, Workload
+from tfgateway.layout.keys import OUTBOX, RESERVATIONS
+
+_DOMAINS = st.sampled_from(
+    [
+        "a.test",
+        "b.a.test",
+        "www.a.test",
+        "www.b.a.test",
+        "gw1.example",
+        "www.gw1.example",
+        "x.www.gw1.example",
+        "_x.gw1.example",
+        "WWW.gw1.example",
+        "nodots",
+        "",
+    ]
+)
+_ADDRESSES = st.lists(st.sampled_from(["203.0.113.5", "203.0.113.6", "2001:db8::5", "nonsense"]), max_size=3)
+_ACTIONS = st.sampled_from([NextAction.DEPLOY] * 4 + [NextAction.CREATE, NextAction.DELETE, NextAction.DELETED])
+
+
+@st.composite
+def _workloads(draw: st.DrawFn) -> list[Workload]:
+    made: list[Workload] = []
+    for number in range(1, draw(st.integers(1, 12)) + 1):
+        common: dict[str, Any] = {
+            "id": number,
+            "workload_id": 1,
+            "node_id": "FAe4sisG95oZ42w7buUn5qEE4TAnfTTFPiguZUHmhiF",
+            "customer_tid": draw(st.integers(7, 8)),
+            "next_action": draw(_ACTIONS),
+        }
+        kind = draw(st.sampled_from("dssspu"))
+        domain = draw(_DOMAINS)
+        if kind == "d":
+            made.append(DomainDelegate(domain=domain, **common))
+        elif kind == "s":
+            made.append(Subdomain(domain=domain, ips=tuple(draw(_ADDRESSES)), **common))
+        elif kind == "p":
+            made.append(Proxy(domain=domain, addr="203.0.113.10", port=draw(st.sampled_from([0, 80])), **common))
+        else:
+            made.append(UnknownWorkload(workload_type=12, **common))
+    return made
+
+
+def _until_settled(node: Any) -> None:
+    """Passes with every answer delivered between them; bounded, since each pass must bring it nearer."""
+    for _ in range(5):
+        made = node.plan()
+        for step in made.steps:
+            assert node.apply(step.transaction), str(step)
+        node.acknowledge()
+        if not made.steps:
+            return
+    raise AssertionError(f"does not settle:\n{made.as_text()}")
+
+
+_RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@_RELAXED
+@given(workloads=_workloads())
+def test_an_applied_plan_leaves_nothing_to_plan(make_node: Callable[..., Any], workloads: list[Workload]) -> None:
+    node = make_node("gw1.example", max_removal_count=100)
+    for workload in workloads:
+        node.want(workload)
+    node.settle()
+    for workload in workloads:
+        deployed = workload.next_action in (NextAction.DEPLOY, NextAction.CREATE)
+        if deployed:
+            assert node.recorded(workload) is not node.deleted(workload), "deployed, or refused and reported"
+            assert node.answer(workload) is not None
+        else:
+            assert not node.recorded(workload)
+
+
+@_RELAXED
+@given(first=_workloads(), second=_workloads(), seed=st.randoms(use_true_random=False), cut=st.data())
+def test_p25_an_interrupted_pass_converges_to_the_same_rows(
+    make_node: Callable[..., Any],
+    first: list[Workload],
+    second: list[Workload],
+    seed: random.Random,
+    cut: st.DataObject,
+) -> None:
+    whole, broken = (make_node("gw1.example", max_removal_count=100) for _ in range(2))
+    later = [_renumbered(workload) for workload in second]
+    for workloads in (first, later):
+        shuffled = list(workloads)
+        seed.shuffle(shuffled)
+        for workload in workloads:
+            whole.want(workload)
+        for workload in shuffled:
+            broken.want(workload)
+        _until_settled(whole)
+        # Killed again and again, each time after some steps of the pass.
+        for _ in range(2):
+            steps = broken.plan().steps
+            for step in steps[: cut.draw(st.integers(0, len(steps)))]:
+                assert broken.apply(step.transaction)
+        _until_settled(broken)
+        assert broken.rows() == whole.rows()
+
+
+@_RELAXED
+@given(workloads=_workloads(), cut=st.data())
+def test_p25_after_a_loss_in_the_middle_the_same_rows_come_back(
+    make_node: Callable[..., Any], workloads: list[Workload], cut: st.DataObject
+) -> None:
+    node = make_node("gw1.example", max_removal_count=100)
+    for workload in workloads:
+        node.want(workload)
+    _until_settled(node)
+    before = node.rows()
+    alive = set(node.hashes.get(RESERVATIONS, {}))
+    node.hashes.clear()
+    node.strings.clear()
+    steps = node.plan().steps
+    for step in steps[: cut.draw(st.integers(0, len(steps)))]:
+        assert node.apply(step.transaction)
+    _until_settled(node)
+    assert node.rows() == before
+    assert set(node.hashes.get(RESERVATIONS, {})) == alive
+    assert OUTBOX not in node.hashes
+
+
+def _renumbered(workload: Workload) -> Workload:
+    return msgspec.structs.replace(workload, id=workload.id + 100)

@@ -1,0 +1,99 @@
+"""Each verdict, from facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tfgateway.explorer.models import NextAction, Result, ResultState, Subdomain
+from tfgateway.reconciler.answers import Pending
+from tfgateway.reconciler.board import Board
+from tfgateway.reconciler.plan import accept_all
+from tfgateway.reconciler.rows import Rows
+from tfgateway.reconciler.state import Facts, Judged, RowState, Verdict, by_id, judge, row_state, summary
+from tfgateway.reconciler.world import Reservation, Wanted, read_records
+
+OK = Result(state=ResultState.OK)
+ERROR = Result(state=ResultState.ERROR, message="no")
+
+
+def facts(action: NextAction | None = NextAction.DEPLOY, result: Result | None = OK, **members: Any) -> Facts:
+    wanted = None if action is None else Wanted(Subdomain(), action, result)
+    given: dict[str, Any] = {"explorer_asked": True, "recorded": True, "rows": RowState.OK, "served": True}
+    return Facts(wanted=wanted, **(given | members))
+
+
+@pytest.mark.parametrize(
+    ("known", "verdict", "word"),
+    [
+        (facts(), Verdict.IN_SYNC, ""),
+        (facts(served=None), Verdict.IN_SYNC, ""),
+        (facts(action=None, explorer_asked=False), Verdict.IN_SYNC, ""),
+        (facts(recorded=False, rows=RowState.MISSING, served=None, result=None), Verdict.PENDING, "to be deployed"),
+        (facts(NextAction.CREATE, None, recorded=False), Verdict.PENDING, "to be deployed"),
+        (facts(NextAction.DELETE), Verdict.PENDING, "to be removed"),
+        (facts(NextAction.SIGN, None, recorded=False), Verdict.PENDING, "does not want it"),
+        (facts(rows=RowState.MISSING), Verdict.MISSING, "lacks rows"),
+        (facts(served=False), Verdict.MISSING, "does not answer"),
+        (facts(rows=RowState.DRIFTED), Verdict.DRIFTED, "other rows"),
+        (facts(damaged="cannot be read"), Verdict.DRIFTED, "cannot be read"),
+        (facts(action=None), Verdict.ORPHANED, "does not list it"),
+        (facts(NextAction.DELETED), Verdict.ORPHANED, "deleted"),
+        (facts(NextAction.DELETE, ERROR, recorded=False), Verdict.FAILED, "no"),
+        (facts(result=None, recorded=False, waiting=Pending("1-1", ERROR, True)), Verdict.FAILED, "no"),
+        (facts(rows=RowState.GROUNDLESS, ground="no zone"), Verdict.FAILED, "no zone"),
+        (facts(result=None), Verdict.UNREPORTED, "has not acknowledged"),
+        (facts(waiting=Pending("1-1", OK)), Verdict.UNREPORTED, "has not acknowledged"),
+        (facts(NextAction.DELETE, recorded=False), Verdict.UNREPORTED, "removed"),
+        (facts(action=None, explorer_asked=False, rows=RowState.DRIFTED), Verdict.DRIFTED, "other rows"),
+        (facts(rows=RowState.UNKNOWN), Verdict.IN_SYNC, ""),
+    ],
+)
+def test_verdicts(known: Facts, verdict: Verdict, word: str) -> None:
+    found, message = judge(known)
+    assert found is verdict
+    assert word in message
+    assert bool(message) is (verdict is not Verdict.IN_SYNC)
+
+
+def test_a_judged_reservation_has_the_members_of_the_contract() -> None:
+    judged = Judged(Reservation("1-1", "7", "subdomain", {"domain": "A.b"}), facts(), Verdict.IN_SYNC, "")
+    assert judged.as_data() == {
+        "id": "1-1",
+        "type": "subdomain",
+        "domain": "a.b",
+        "user": "7",
+        "verdict": "in_sync",
+        "message": "",
+        "explorer": {"next_action": 3, "result_state": 1},
+        "recorded": True,
+        "redis": True,
+        "served": True,
+    }
+    assert Judged(judged.reservation, facts(action=None), Verdict.ORPHANED, "x").as_data()["explorer"] is None
+    assert summary([judged, judged]) == {str(verdict): 0 for verdict in Verdict} | {"in_sync": 2}
+    later = Judged(Reservation("10-1", "7", "t", {}), facts(), Verdict.IN_SYNC, "")
+    assert by_id([later, judged]) == [judged, later]
+
+
+def test_rows_are_judged_one_reservation_at_a_time(node: Any) -> None:
+    node.delegate(1, "alice.example")
+    node.subdomain(2, "www.alice.example", "203.0.113.5")
+    node.subdomain(3, "www.alice.example", "203.0.113.6")
+    node.proxy(4, "www.alice.example")
+    node.settle()
+
+    def states() -> list[RowState]:
+        records = read_records(node.hashes["tfgateway_reservations"].items())
+        board = Board(node.policy, Rows(node.actual))
+        accepted = accept_all(board, node.desired, records)
+        return [row_state(board, accepted[identifier])[0] for identifier in ("1-1", "2-1", "3-1", "4-1")]
+
+    assert states() == [RowState.OK] * 4
+    node.put("alice.example.", "www", '{"a":[{"ip":"203.0.113.5","ttl":3600}]}')
+    assert states() == [RowState.OK, RowState.DRIFTED, RowState.DRIFTED, RowState.OK]
+    node.put("alice.example.", "www", None)
+    node.strings.clear()
+    assert states() == [RowState.OK, RowState.MISSING, RowState.MISSING, RowState.MISSING]
+    node.put("alice.example.", "__owner__", "{}")
+    assert states()[0] is RowState.DRIFTED
