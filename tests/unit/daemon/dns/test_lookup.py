@@ -252,8 +252,8 @@ class TestAliases:
 
     @pytest.mark.parametrize(("name", "length"), [("loop.z", 2), ("self.z", 1), ("a.grow.z", 2)])
     def test_d8_loops_end(self, world, name, length) -> None:
-        reply = world.ask(name)
-        assert (reply.rcode(), len(reply.answer), reply.authority) == (NOERROR, length, [])
+        reply = world.exchange(dns.message.make_query(name, "A").to_wire())
+        assert (reply[3], reply[6:10]) == (NOERROR, bytes([0, length, 0, 0]))
 
     def test_d8_chain_is_bounded(self, world) -> None:
         assert len(world.ask("c0.z", transport="tcp").answer) == 16

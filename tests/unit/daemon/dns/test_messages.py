@@ -161,6 +161,19 @@ class TestSize:
             assert len(wire) <= limit
             dns.message.from_wire(wire)
 
+    def test_client_that_takes_less_than_512_bytes_takes_512(self, world) -> None:
+        assert len(world.ask("mx.z", "MX", use_edns=0, payload=0).answer) == 1
+
+    def test_no_byte_more_than_the_client_takes_and_none_wasted(self, gateway) -> None:
+        for length in range(512, 556):
+            # Header, question, pointer with the fixed part of a record, the lengths of two strings, and OPT.
+            text = "x" * (length - 12 - 9 - 12 - 2 - 11)
+            world = gateway({"z.": {"t": {"txt": [{"text": text}]}}})
+            for payload, fits in ((length, True), (length - 1, length == 512)):
+                query = dns.message.make_query("t.z", "TXT", use_edns=0, payload=payload)
+                wire = world.exchange(query.to_wire())
+                assert len(wire) == (length if fits else 32)
+
     def test_truncated_reply_says_so_and_tcp_has_it_all(self, world) -> None:
         reply = world.ask("many.z", "TXT", use_edns=0)
         assert reply.flags & dns.flags.TC

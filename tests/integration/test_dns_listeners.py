@@ -1,0 +1,73 @@
+"""The listeners in this process: what does not happen on its own is made to happen."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import dns.asyncquery
+import dns.message
+import dns.rcode
+import pytest
+import structlog.testing
+from tfgateway.dns import listeners
+from tfgateway.dns.counts import Counts
+from tfgateway.dns.listeners import Listeners
+from tfgateway.dns.table import DnsTable
+from tfgateway.errors import GatewayError
+from tfgateway.settings import DnsSettings
+from tfgateway.telemetry.logs import logger
+
+QUERY = dns.message.make_query("www.example", "A")
+
+
+class Running:
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.counts = Counts()
+        self.listeners = Listeners(DnsTable(), DnsSettings(), self.counts, logger("dns"))
+
+    async def ask(self, *, tcp: bool) -> dns.rcode.Rcode:
+        ask = dns.asyncquery.tcp if tcp else dns.asyncquery.udp
+        return (await ask(QUERY, "127.0.0.1", timeout=30, port=self.port)).rcode()
+
+
+@pytest.fixture
+async def running(free_port: Callable[[], int]) -> AsyncIterator[Running]:
+    made = Running(free_port())
+    yield made
+    await made.listeners.close()
+    await made.listeners.close()  # harmless
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+async def test_query_that_cannot_be_handled_gets_servfail_and_the_next_is_answered(
+    running: Running, monkeypatch: pytest.MonkeyPatch, *, tcp: bool
+) -> None:
+    await running.listeners.start([f"127.0.0.1:{running.port}"])
+
+    def fails(*_arguments: object) -> bytes:
+        raise RuntimeError("unforeseen")
+
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+        patch.setattr(listeners, "respond", fails)
+        assert await running.ask(tcp=tcp) == dns.rcode.SERVFAIL
+    assert [entry["reason"] for entry in logs] == ["RuntimeError('unforeseen')"]
+    assert await running.ask(tcp=tcp) == dns.rcode.REFUSED
+    assert running.counts.queries[("tcp" if tcp else "udp"), 1, dns.rcode.SERVFAIL] == 1
+
+
+async def test_machine_without_ipv6_serves_ipv4(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = listeners.open_udp
+
+    def without_ipv6(listen: str) -> socket.socket:
+        if listen.startswith("["):
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(listen)
+
+    monkeypatch.setattr(listeners, "open_udp", without_ipv6)
+    with pytest.raises(GatewayError, match="no address that can be listened on"):
+        await running.listeners.start([f"[::]:{running.port}"])
+    await running.listeners.start([f"[::]:{running.port}", f"0.0.0.0:{running.port}"])
+    assert await running.ask(tcp=False) == dns.rcode.REFUSED

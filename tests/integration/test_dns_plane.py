@@ -1,0 +1,428 @@
+"""The DNS plane as a process, fed by a real redis, asked by the tools that everybody uses."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+
+LIMIT = 30.0
+"""Seconds after which something that does not happen is a failure."""
+ADDRESS = {"a": [{"ip": "203.0.113.5", "ttl": 3600}], "aaaa": [{"ip": "2001:db8::5", "ttl": 3600}]}
+
+
+@dataclass
+class Plane:
+    process: Any
+    redis: Any
+    port: int
+    metrics_port: int
+    config: str
+
+    def write(self, zone: str, **fields: object) -> None:
+        with self.redis.client() as client:
+            client.hset(zone, mapping={field: json.dumps(value) for field, value in fields.items()})
+
+    def ask(self, name: str, kind: str = "A", *, tcp: bool = False, **options: object) -> dns.message.Message:
+        query = dns.message.make_query(name, kind, **options)
+        ask = dns.query.tcp if tcp else dns.query.udp
+        return ask(query, "127.0.0.1", timeout=LIMIT, port=self.port)
+
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
+        self.process.wait_for(condition, what)
+
+    def answers(self, name: str, kind: str = "A") -> list[str]:
+        return [item.to_text() for rrset in self.ask(name, kind).answer for item in rrset]
+
+    def tool(self, *arguments: str) -> list[str]:
+        """Output lines of dig or kdig (`+short`)."""
+        command = [*arguments, "-p", str(self.port), "+short", "+time=10"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT)
+        return done.stdout.splitlines()
+
+    def metrics(self) -> dict[str, float]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=LIMIT) as page:
+            lines = page.read().decode().splitlines()
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), LIMIT)
+
+
+@pytest.fixture
+def start(redis_server, tfgateway, free_port) -> Callable[..., Plane]:
+    def make(ready: bool = True, listen: str = '"127.0.0.1:{port}", "[::1]:{port}"', dns: str = "") -> Plane:
+        port, metrics_port = free_port(), free_port()
+        config = f"""
+            [redis]
+            url = "{redis_server.url}"
+            [gateway]
+            name_servers = ["ns1.gateway.example", "ns2.gateway.example"]
+            [dns]
+            listen = [{listen.format(port=port)}]
+            metrics = "127.0.0.1:{metrics_port}"
+            {dns}
+        """
+        return Plane(tfgateway("dns", config=config, ready=ready), redis_server, port, metrics_port, config)
+
+    return make
+
+
+@pytest.fixture
+def plane(redis_server, start) -> Plane:
+    with redis_server.client() as client:
+        client.hset("gw1.example.", "www", json.dumps(ADDRESS))
+    return start()
+
+
+def frame(message: bytes) -> bytes:
+    return struct.pack("!H", len(message)) + message
+
+
+def read_frame(stream: socket.socket) -> dns.message.Message | None:
+    head = stream.recv(2, socket.MSG_WAITALL)
+    if len(head) < 2:
+        return None
+    (size,) = struct.unpack("!H", head)
+    return dns.message.from_wire(stream.recv(size, socket.MSG_WAITALL))
+
+
+@pytest.mark.parametrize("tool", ["dig", "kdig"])
+@pytest.mark.parametrize("server", ["@127.0.0.1", "@::1"])
+@pytest.mark.parametrize("transport", ["+notcp", "+tcp"])
+def test_dig_and_kdig_over_udp_tcp_and_both_families(plane, tool, server, transport) -> None:
+    assert plane.tool(tool, server, "www.gw1.example", "A", transport) == ["203.0.113.5"]
+    assert plane.tool(tool, server, "WwW.gW1.example", "AAAA", transport) == ["2001:db8::5"]
+    assert plane.tool(tool, server, "gw1.example", "NS", transport) == ["ns1.gateway.example.", "ns2.gateway.example."]
+
+
+def test_write_is_served_at_once(plane) -> None:
+    """Compatibility requirement dns.md §11.3: no negative answer outlives the write."""
+    assert plane.ask("new.gw1.example").rcode() == dns.rcode.NXDOMAIN
+    plane.write("gw1.example.", new=ADDRESS)
+    plane.wait_for(lambda: plane.answers("new.gw1.example") == ["203.0.113.5"], "the new name")
+    plane.write("gw1.example.", new={"a": [{"ip": "203.0.113.6"}]})
+    plane.wait_for(lambda: plane.answers("new.gw1.example") == ["203.0.113.6"], "the changed name")
+    with plane.redis.client() as client:
+        client.hdel("gw1.example.", "new")
+    plane.wait_for(lambda: plane.ask("new.gw1.example").rcode() == dns.rcode.NXDOMAIN, "the name's end")
+    plane.write("alice.example.", __owner__={"txt": [{"text": "x"}]})
+    plane.wait_for(lambda: plane.answers("__owner__.alice.example", "TXT") == ['"x"'], "the new zone")
+    with plane.redis.client() as client:
+        client.delete("alice.example.")
+    plane.wait_for(lambda: plane.ask("alice.example").rcode() == dns.rcode.REFUSED, "the zone's end")
+
+
+def test_d5_redis_stopped_what_was_known_is_served(plane) -> None:
+    plane.redis.stop()
+    plane.wait_for(lambda: "redis is away" in plane.process.log, "the loss of redis")
+    assert plane.answers("www.gw1.example") == ["203.0.113.5"]
+    assert plane.ask("nope.gw1.example").rcode() == dns.rcode.NXDOMAIN
+    age = plane.metrics()["tfgateway_dns_mirror_age_seconds"]
+    plane.wait_for(lambda: plane.metrics()["tfgateway_dns_mirror_age_seconds"] > age, "an ageing mirror")
+
+    plane.redis.start()
+    plane.write("gw1.example.", back=ADDRESS)
+    plane.wait_for(lambda: plane.answers("back.gw1.example"), "what was written after the return of redis")
+    assert plane.answers("www.gw1.example") == ["203.0.113.5"]
+
+
+def test_d14_queries_do_not_reach_redis(plane) -> None:
+    def commands() -> dict[str, int]:
+        with plane.redis.client() as client:
+            stats = client.info("commandstats")
+        own = ("cmdstat_ping", "cmdstat_info", "cmdstat_client")  # the mirror's heartbeat and this test
+        return {name: stat["calls"] for name, stat in stats.items() if not name.startswith(own)}
+
+    with plane.redis.client() as client:
+        plane.wait_for(lambda: client.exists("tfgateway:serials"), "the saved serial")
+    before = commands()
+    for number in range(100):
+        assert plane.ask(f"a.b.c.n{number}.gw1.example").rcode() == dns.rcode.NXDOMAIN
+        assert plane.answers("www.gw1.example")
+    assert commands() == before
+
+
+def test_flushall_is_honoured(plane) -> None:
+    with plane.redis.client() as client:
+        client.flushall()
+    plane.wait_for(lambda: plane.ask("www.gw1.example").rcode() == dns.rcode.REFUSED, "the end of all zones")
+    assert plane.metrics()["tfgateway_dns_zones"] == 0
+    plane.write("gw1.example.", www=ADDRESS)
+    plane.wait_for(lambda: plane.answers("www.gw1.example") == ["203.0.113.5"], "the zone's return")
+
+
+def test_not_ready_is_not_listening(redis_server, start) -> None:
+    redis_server.stop()
+    plane = start(ready=False)
+    plane.wait_for(lambda: "STATUS=waiting for redis" in plane.process.notifications, "a status")
+    plane.wait_for(lambda: plane.metrics()["tfgateway_dns_mirror_age_seconds"] == float("inf"), "its metrics")
+    with pytest.raises(ConnectionRefusedError):
+        plane.connect()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.connect(("127.0.0.1", plane.port))
+        udp.send(bytes(12))
+        with pytest.raises(ConnectionRefusedError):
+            udp.recv(512)
+    assert "READY=1" not in plane.process.notifications
+    redis_server.start()
+    plane.process.wait_ready()
+    assert plane.ask("gw1.example").rcode() == dns.rcode.REFUSED
+
+
+def test_d2_damaged_json_is_skipped_and_logged(plane) -> None:
+    with plane.redis.client() as client:
+        client.hset("gw1.example.", mapping={"bad": '{"a":[{"ip":"<nil>"},{"ip":"203.0.113.9"}]', "good": "{}"})
+        client.hset("gw1.example.", "mixed", '{"a":[{"ip":"<nil>"},{"ip":"203.0.113.9"}]}')
+        client.set("string.", "no hash")
+    plane.wait_for(lambda: plane.answers("mixed.gw1.example") == ["203.0.113.9"], "the sound element")
+    assert plane.answers("www.gw1.example") == ["203.0.113.5"]
+    plane.process.wait_log("damaged element skipped")
+    assert plane.metrics()["tfgateway_dns_damaged_elements_total"] >= 2
+    assert plane.ask("string").rcode() == dns.rcode.REFUSED
+
+
+def test_serial_is_the_same_after_a_restart_and_only_grows(plane, tfgateway) -> None:
+    def serial() -> int:
+        return plane.ask("gw1.example", "SOA").answer[0][0].serial
+
+    first = serial()
+    with plane.redis.client() as client:
+        plane.wait_for(lambda: client.hexists("tfgateway:serials", "gw1.example."), "a saved serial")
+    assert plane.process.stop() == 0
+    plane.process = tfgateway("dns", config=plane.config)
+    assert serial() == first
+    plane.write("gw1.example.", new=ADDRESS)
+    plane.wait_for(lambda: plane.answers("new.gw1.example"), "the new name")
+    second = serial()
+    assert second > first
+    # While redis is away it goes on in memory, and is saved when redis is back.
+    with plane.redis.client() as client:
+        client.delete("tfgateway:serials")
+    plane.redis.stop()
+    plane.redis.start()
+    plane.write("gw1.example.", newer=ADDRESS)
+    plane.wait_for(lambda: plane.answers("newer.gw1.example"), "the newer name")
+    third = serial()
+    assert third > second
+    with plane.redis.client() as client:
+        plane.wait_for(
+            lambda: (client.hget("tfgateway:serials", "gw1.example.") or b"").startswith(b"%d " % third), "the serial"
+        )
+
+
+def test_prefix_and_suffix_of_keys(redis_server, start) -> None:
+    with redis_server.client() as client:
+        client.hset("dns:gw1.example.:v1", "www", json.dumps(ADDRESS))
+        client.hset("gw2.example.", "www", json.dumps(ADDRESS))
+    plane = start(dns='key_prefix = "dns:"\nkey_suffix = ":v1"')
+    assert plane.answers("www.gw1.example") == ["203.0.113.5"]
+    assert plane.ask("www.gw2.example").rcode() == dns.rcode.REFUSED
+
+
+def test_truncated_udp_is_asked_again_over_tcp_by_dig(plane) -> None:
+    texts = [{"text": f"{number:03}" * 80} for number in range(30)]
+    plane.write("gw1.example.", many={"txt": texts})
+    plane.wait_for(lambda: plane.ask("many.gw1.example", "TXT", tcp=True).answer, "the records")
+    assert plane.ask("many.gw1.example", "TXT", use_edns=0, payload=4096).flags & dns.flags.TC
+    assert len(plane.tool("dig", "@127.0.0.1", "many.gw1.example", "TXT")) == 30
+    counted = plane.metrics()
+    assert counted['tfgateway_dns_queries_total{rcode="NOERROR",transport="tcp",type="TXT"}'] >= 2
+
+
+def test_reply_comes_from_the_address_that_was_asked(redis_server, start) -> None:
+    with redis_server.client() as client:
+        client.hset("gw1.example.", "www", json.dumps(ADDRESS))
+    plane = start(listen='"0.0.0.0:{port}", "[::]:{port}"')
+    query = dns.message.make_query("www.gw1.example", "A").to_wire()
+    for family, addresses in ((socket.AF_INET, ["127.0.0.1", "127.0.0.2", "127.8.8.8"]), (socket.AF_INET6, ["::1"])):
+        for address in addresses:
+            with socket.socket(family, socket.SOCK_DGRAM) as udp:
+                udp.settimeout(LIMIT)
+                udp.sendto(query, (address, plane.port))
+                reply, peer = udp.recvfrom(512)
+            assert peer[:2] == (address, plane.port)
+            assert dns.message.from_wire(reply).answer
+
+
+class TestTcp:
+    """RFC 7766."""
+
+    QUERY = dns.message.make_query("www.gw1.example", "A")
+
+    def test_pipelined_queries_are_all_answered(self, plane) -> None:
+        queries = [dns.message.make_query(f"n{number}.gw1.example", "A", id=number) for number in range(500)]
+        with plane.connect() as stream:
+            stream.sendall(b"".join(frame(query.to_wire()) for query in queries))
+            replies = [read_frame(stream) for _ in queries]
+        assert sorted(reply.id for reply in replies) == list(range(500))
+        assert {reply.rcode() for reply in replies} == {dns.rcode.NXDOMAIN}
+
+    def test_query_may_arrive_byte_by_byte(self, plane) -> None:
+        with plane.connect() as stream:
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for byte in frame(self.QUERY.to_wire()):
+                stream.send(bytes([byte]))
+            assert read_frame(stream).answer
+
+    def test_replies_are_sent_although_the_client_has_sent_all_it_will(self, plane) -> None:
+        with plane.connect() as stream:
+            stream.sendall(frame(self.QUERY.to_wire()) * 3)
+            stream.shutdown(socket.SHUT_WR)
+            assert [read_frame(stream).id for _ in range(3)] == [self.QUERY.id] * 3
+            assert read_frame(stream) is None
+
+    def test_idle_connection_is_closed(self, start) -> None:
+        plane = start(dns="tcp_idle = 0.2")
+        with plane.connect() as silent, plane.connect() as slow:
+            slow.sendall(frame(self.QUERY.to_wire())[:-1])
+            assert read_frame(silent) is None
+            assert read_frame(slow) is None
+        plane.wait_for(lambda: plane.metrics()["tfgateway_dns_tcp_connections"] == 0, "all connections' end")
+
+    def test_connections_are_limited_per_client_and_in_total(self, start) -> None:
+        plane = start(dns="tcp_connections = 3\ntcp_connections_per_client = 2")
+
+        def works(stream: socket.socket) -> bool:
+            try:
+                stream.sendall(frame(self.QUERY.to_wire()))
+                return read_frame(stream) is not None
+            except ConnectionError:
+                return False
+
+        def connect(source: str) -> socket.socket:
+            return socket.create_connection(("127.0.0.1", plane.port), LIMIT, (source, 0))
+
+        first, second, third = connect("127.0.0.1"), connect("127.0.0.1"), connect("127.0.0.1")
+        assert [works(stream) for stream in (first, second, third)] == [True, True, False]
+        other, late = connect("127.0.0.2"), connect("127.0.0.3")
+        assert [works(stream) for stream in (other, late)] == [True, False]
+        assert plane.metrics()['tfgateway_dns_drops_total{reason="connections",transport="tcp"}'] == 2
+        first.close()
+        plane.wait_for(lambda: plane.metrics()["tfgateway_dns_tcp_connections"] == 2, "the closed connection's end")
+        again = connect("127.0.0.1")
+        assert works(again)
+        for stream in (second, third, other, late, again):
+            stream.close()
+
+    def test_slow_reader_holds_no_other_and_is_dropped(self, start, redis_server) -> None:
+        with redis_server.client() as client:
+            texts = [{"text": f"{number:03}" * 80} for number in range(200)]
+            client.hset("gw1.example.", mapping={"big": json.dumps({"txt": texts}), "www": json.dumps(ADDRESS)})
+        plane = start(dns="tcp_idle = 2")
+        big = frame(dns.message.make_query("big.gw1.example", "TXT").to_wire())
+        with plane.connect() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.settimeout(0.5)
+            with pytest.raises(TimeoutError):  # the server stops reading what it cannot answer
+                for _ in range(100_000):
+                    slow.sendall(big * 100)
+            assert plane.ask("www.gw1.example", tcp=True).answer
+            assert plane.ask("www.gw1.example").answer
+            plane.wait_for(lambda: plane.metrics()["tfgateway_dns_tcp_connections"] == 0, "the slow reader's end")
+
+    @pytest.mark.parametrize("garbage", [b"\0\0", b"\0\x05hello", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + b"x" * 20000])
+    def test_garbage_ends_the_connection_or_gets_formerr(self, plane, garbage) -> None:
+        with plane.connect() as stream:
+            stream.sendall(garbage)
+            stream.shutdown(socket.SHUT_WR)
+            reply = read_frame(stream)
+            assert reply is None or reply.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP)
+        assert plane.ask("www.gw1.example", tcp=True).answer
+
+
+def test_oversized_and_short_datagrams_are_dropped_and_counted(plane) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.connect(("127.0.0.1", plane.port))
+        udp.send(dns.message.make_query("www.gw1.example", "A").to_wire() + bytes(5000))
+        udp.send(b"short")
+        reply = bytearray(dns.message.make_query("www.gw1.example", "A").to_wire())
+        reply[2] |= 0x80
+        udp.send(reply)
+    assert plane.answers("www.gw1.example")
+    counted = plane.metrics()
+    for reason in ("oversized", "short", "response"):
+        assert counted[f'tfgateway_dns_drops_total{{reason="{reason}",transport="udp"}}'] == 1
+    assert counted["tfgateway_dns_zones"] == 1
+    assert counted["tfgateway_dns_names"] == 2
+
+
+def test_sigterm_ends_it_orderly(plane) -> None:
+    with plane.connect() as stream:
+        stream.sendall(frame(TestTcp.QUERY.to_wire()))
+        assert read_frame(stream).answer
+        assert plane.process.stop() == 0
+        assert read_frame(stream) is None
+    assert '"level": "error"' not in plane.process.log
+
+
+def test_sigterm_while_it_waits_for_redis(redis_server, start) -> None:
+    redis_server.stop()
+    plane = start(ready=False)
+    plane.wait_for(lambda: "STATUS=waiting for redis" in plane.process.notifications, "a status")
+    assert plane.process.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "line"),
+    [
+        ("", 2, "gateway.name_servers: name at least one"),
+        ('[gateway]\nname_servers = ["a..b"]', 2, "gateway.name_servers: 'a..b': empty label"),
+    ],
+)
+def test_settings_that_cannot_work_are_one_clear_line(tfgateway, redis_server, wrong, code, line) -> None:
+    done = tfgateway.run("dns", config=f'[redis]\nurl = "{redis_server.url}"\n{wrong}')
+    assert done.returncode == code
+    assert done.stderr.startswith(f"tfgateway: error: {line}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+def test_port_that_is_taken_is_one_clear_line(start, tfgateway, free_port, redis_server, kind) -> None:
+    port = free_port()
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", port))
+        if kind == socket.SOCK_STREAM:
+            taken.listen()
+        done = tfgateway.run(
+            "dns",
+            config=f"""
+                [redis]
+                url = "{redis_server.url}"
+                [gateway]
+                name_servers = ["ns1.gateway.example"]
+                [dns]
+                listen = ["127.0.0.1:{port}"]
+                metrics = "127.0.0.1:{free_port()}"
+            """,
+        )
+    assert done.returncode == 1
+    assert f"tfgateway: error: dns.listen: cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
+
+
+def test_changes_in_a_burst_do_not_stop_answers(plane) -> None:
+    longest = 0.0
+    with plane.redis.client() as client:
+        for batch in range(10):
+            pipe = client.pipeline(transaction=False)
+            for number in range(1000):
+                pipe.hset("gw1.example.", f"n{batch}-{number}", json.dumps(ADDRESS))
+            pipe.execute()
+            before = time.monotonic()
+            assert plane.answers("www.gw1.example") == ["203.0.113.5"]
+            longest = max(longest, time.monotonic() - before)
+    plane.wait_for(lambda: plane.answers("n9-999.gw1.example"), "the last of them")
+    assert plane.metrics()["tfgateway_dns_names"] == 10_002
+    assert longest < LIMIT
