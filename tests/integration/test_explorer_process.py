@@ -113,6 +113,18 @@ async def test_the_access_log_is_json_without_headers_and_bodies(explorer: Any) 
     assert "Signature" not in explorer.process.log
 
 
+def test_what_is_no_http_leaves_one_line_in_the_log(explorer: Any) -> None:
+    for junk in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 10_000 + b"\r\n\r\n", b"\x16\x03\x01\x00"):
+        with socket.create_connection(("127.0.0.1", explorer.port), 30) as connection:
+            connection.sendall(junk)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                pass
+    explorer.stop()
+    events = [json.loads(line) for line in explorer.process.log.splitlines()]
+    assert {event.get("status") for event in events if event["event"] == "request"} == {400}
+
+
 def test_an_address_that_is_taken(explorer: Any, tfgateway: Any, tmp_path: Any) -> None:
     listen = f"127.0.0.1:{explorer.port}"
     ended = tfgateway.run("explorer", "--listen", listen, "--database", str(tmp_path / "other.db"), config="")

@@ -10,6 +10,7 @@ import pytest
 from tfgateway.explorer import signing
 from tfgateway.explorer.models import User
 from tfgateway.identity.keys import Identity
+from yarl import URL
 
 MISSING = "mongo: no documents in result"
 
@@ -40,6 +41,26 @@ async def test_browsers_may_ask(explorer: Any) -> None:
     assert answer.status == 200
     assert answer.headers["Access-Control-Allow-Headers"] == "Content-Type"
     assert answer.headers["Access-Control-Expose-Headers"] == "Pages"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/users?name=%ff", 200),
+        ("/users?name=%ed%a0%80", 200),
+        ("/users?name=a%00b&email=%", 200),
+        ("/gateways/%ff", 404),
+        ("/gateways/%00", 404),
+        ("/gateways?country=%ed%a0%80&city=%ff", 200),
+        ("/farms?owner=%ff", 400),
+        ("/reservations/nodes/%ff/workloads?from=0", 200),
+        ("/reservations/nodes/%ed%a0%80/workloads?from=%ff", 404),
+    ],
+)
+async def test_addresses_that_are_no_text(explorer: Any, path: str, status: int) -> None:
+    url = URL(explorer.url + path, encoded=True)
+    async with explorer.session.get(url) as answer:
+        assert answer.status == status
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'"x"', b"1"])

@@ -67,7 +67,9 @@ async def test_a_gateway_registers_domains_that_it_serves(
     }
     own = _owner(gateway.node_id, gateway.node_id)
     responder.texts["__owner__.gw1.example."] = ['"v=spf1"', '"{"', own]
-    for texts in (None, [], ['"x"'], [_owner(gateway.node_id, "7")], [_owner(stranger.node_id, stranger.node_id)]):
+    other = stranger.node_id
+    wrong = [_owner(gateway.node_id, "7"), _owner(other, gateway.node_id), _owner(other, other), '"x"']
+    for texts in (None, wrong, *([text] for text in wrong)):
         responder.texts.pop("__owner__.gw2.example.", None)
         if texts:
             responder.texts["__owner__.gw2.example."] = texts

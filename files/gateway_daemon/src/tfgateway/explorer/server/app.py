@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -62,6 +63,17 @@ def create_app(
     return app
 
 
+def _unheard() -> logging.Logger:
+    """Where aiohttp writes a traceback for each request that is no HTTP: strangers must not fill the log with them.
+
+    They are in the access log with status 400; what fails in a handler is logged by ``errors_as_json``.
+    """
+    unheard = logging.getLogger("tfgateway.explorer.http")
+    unheard.addHandler(logging.NullHandler())
+    unheard.propagate = False
+    return unheard
+
+
 async def serve(app: web.Application, host: str, port: int, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
     """Serve until ``stopping`` is set, then answer what is under way and return.
 
@@ -69,7 +81,11 @@ async def serve(app: web.Application, host: str, port: int, stopping: asyncio.Ev
     """
     policy = app[SERVICES].policy
     runner = web.AppRunner(
-        app, access_log_class=AccessLog, keepalive_timeout=policy.idle_timeout, shutdown_timeout=_DRAIN
+        app,
+        access_log_class=AccessLog,
+        logger=_unheard(),
+        keepalive_timeout=policy.idle_timeout,
+        shutdown_timeout=_DRAIN,
     )
     try:
         await runner.setup()

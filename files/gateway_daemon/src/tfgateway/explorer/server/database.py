@@ -98,9 +98,9 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-        except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
-            if isinstance(error, sqlite3.IntegrityError):  # the caller's business: a name that is taken
-                raise
+        except sqlite3.IntegrityError:  # the caller's business: a name that is taken
+            raise
+        except sqlite3.Error as error:
             raise StoreError(f"{self._path}: {error}") from error
         return result
 
