@@ -17,7 +17,7 @@ from tfgateway.layout.connection import store_errors
 from tfgateway.mirror.feed import Feed, open_feed
 from tfgateway.mirror.reader import read
 from tfgateway.mirror.selection import Selection
-from tfgateway.mirror.state import Known, Pending, Value
+from tfgateway.mirror.state import Known, Pending, Value, fingerprint_parts
 
 Sink = Callable[[bytes, Value | None], None]
 """Called with a key and its whole new value; None: the key is gone."""
@@ -45,8 +45,6 @@ class Mirror:
         *,
         heartbeat: float = 2.0,
         retry_after: tuple[float, float] = (0.1, 5.0),
-        clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
     ) -> None:
         """Set up; nothing is dialled before ``run``.
 
@@ -69,10 +67,9 @@ class Mirror:
         self._log = log
         self._heartbeat = heartbeat
         self._retry_after = retry_after
-        self._clock = clock
-        self._chance = chance
         self._known = Known()
         self._last_in_sync = -math.inf
+        self._slice_ends = -math.inf
         self._trouble = ""
 
     @property
@@ -85,7 +82,7 @@ class Mirror:
 
         Infinite before the first complete snapshot.
         """
-        return self._clock() - self._last_in_sync
+        return time.monotonic() - self._last_in_sync
 
     async def run(self) -> NoReturn:
         """Follow redis until cancelled; only an error in this program ends it otherwise."""
@@ -100,7 +97,8 @@ class Mirror:
             failures = 0 if self.resyncs > resyncs else failures + 1
             first, longest = self._retry_after
             # Half of the delay is by chance: a fleet of planes must not come back in the same instant.
-            await asyncio.sleep(min(longest, first * 2 ** min(failures, 30)) * (0.5 + self._chance() / 2))
+            spread = random.uniform(0.5, 1.0)  # noqa: S311 - nobody gains by guessing it
+            await asyncio.sleep(min(longest, first * 2 ** min(failures, 30)) * spread)
 
     async def _follow(self) -> None:
         """One connection's life; ends with ``StoreError`` only."""
@@ -121,7 +119,7 @@ class Mirror:
             if changed is None:
                 self.in_sync = False
             elif self.in_sync:
-                self._last_in_sync = self._clock()
+                self._last_in_sync = time.monotonic()
             news.set()
 
     async def _apply(self, client: Redis, pending: Pending, news: asyncio.Event) -> NoReturn:
@@ -150,20 +148,29 @@ class Mirror:
             return  # emptied meanwhile: the next snapshot tells
         self.resyncs += 1
         self.in_sync = True
-        self._last_in_sync = self._clock()
+        self._last_in_sync = time.monotonic()
         self._trouble = ""
         self.ready.set()
         self._log.info("in sync with redis", keys=self.keys, resyncs=self.resyncs)
 
     async def _refresh(self, client: Redis, keys: Sequence[bytes]) -> None:
-        """Read these keys and tell the sink what differs, without keeping others from the event loop for long."""
-        since = self._clock()
+        """Read these keys and tell the sink what differs."""
         async for key, value in read(client, self._selection.kind, keys, self._log):
-            if self._known.update(key, value):
+            fingerprint = None
+            if value is not None:
+                fingerprint = 0
+                for part in fingerprint_parts(value):
+                    fingerprint += part
+                    await self._give_way()
+            if self._known.update(key, fingerprint):
                 self._tell(key, value)
-            if self._clock() - since > _SLICE:
-                await asyncio.sleep(0)
-                since = self._clock()
+            await self._give_way()
+
+    async def _give_way(self) -> None:
+        """Let other tasks have the event loop when we had it for a slice."""
+        if time.monotonic() > self._slice_ends:
+            await asyncio.sleep(0)
+            self._slice_ends = time.monotonic() + _SLICE
 
     def _tell(self, key: bytes, value: Value | None) -> None:
         self.changes += 1

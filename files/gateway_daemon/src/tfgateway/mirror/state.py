@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 Value = dict[bytes, bytes] | bytes
 """A hash or a string, as redis holds it."""
 
+_FIELDS_A_PART = 5000
 _MASK = 2**64 - 1
 _DISTRUSTED = -1
 """Fingerprint that no value has."""
 
 
-def fingerprint(value: Value) -> int:
-    """64 bits that tell two values apart, whatever the order of a hash's fields. Good within this process only.
+def fingerprint_parts(value: Value) -> Iterator[int]:
+    """Numbers whose sum (64 bits of it) tells two values apart, whatever the order of a hash's fields.
 
-    Built on the interpreter's SipHash, keyed by chance at start: whoever writes redis can not aim for a collision, and
-    a million fields cost a quarter of what a cryptographic digest would.
+    Each took at most a few milliseconds, so that a million fields need not hold up everything else. Good within this
+    process only: built on the interpreter's SipHash, keyed by chance at start. So nobody who can write redis can aim
+    for a collision, at a quarter of the cost of a cryptographic digest.
     """
     if isinstance(value, bytes):
-        return hash(value) & _MASK
-    # Joined, not as a tuple: tuple hashes are near enough to additive that two swapped values would go unseen.
-    return sum(hash(b"%d:%b%b" % (len(name), name, content)) for name, content in value.items()) & _MASK
+        yield hash(value)
+        return
+    fields = iter(value.items())
+    while part := tuple(islice(fields, _FIELDS_A_PART)):
+        # Joined, not as a tuple: tuple hashes are near enough to additive that two swapped values would go unseen.
+        yield sum(hash(b"%d:%b%b" % (len(name), name, content)) for name, content in part)
 
 
 class Known:
@@ -36,11 +42,11 @@ class Known:
     def keys(self) -> Iterable[bytes]:
         return self._fingerprints.keys()
 
-    def update(self, key: bytes, value: Value | None) -> bool:
-        """Note the value (None: gone). True when the sink has to be told."""
-        if value is None:
+    def update(self, key: bytes, fingerprint: int | None) -> bool:
+        """Note the sum of a value's fingerprint parts (None: gone). True when the sink has to be told."""
+        if fingerprint is None:
             return self._fingerprints.pop(key, None) is not None
-        new = fingerprint(value)
+        new = fingerprint & _MASK
         old = self._fingerprints.get(key)
         self._fingerprints[key] = new
         return new != old
