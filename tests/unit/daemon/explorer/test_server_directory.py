@@ -184,7 +184,7 @@ async def test_e11_size_0_is_the_default_and_large_sizes_are_capped(start_explor
 
 async def test_a_user_changes_what_may_be_changed(grid: Any) -> None:
     changed = User(id=1, name="mallory", email="New@example.com", host="h", description="d", pubkey="00")
-    signature = signing.sign_user_update(changed, grid.user)
+    signature = grid.user.sign(signing.user_update_message(changed)).hex()
     body = {"name": "mallory", "email": "New@example.com", "host": "h", "description": "d", "pubkey": "00"}
     answer = await grid.call("PUT", "/users/1", {**body, "sender_signature_hex": signature})
     assert (answer.status, answer.text) == (200, "null\n")

@@ -214,7 +214,7 @@ def test_vector_17_user_update(user: Identity) -> None:
     assert signing.user_update_message(changed).decode() == (
         f"7alice.3botalice@example.comhello{user.public_key.hex()}"
     )
-    assert signing.sign_user_update(changed, user) == (
+    assert user.sign(signing.user_update_message(changed)).hex() == (
         "eb1c1ecd619835e4d87f05e51fec001e897b7baa2e8b0a23840dd97dcd65e881"
         "1d9daac59566418824002820ac97c629b176d57158a3adf8dc16c87734d6fa0d"
     )

@@ -36,7 +36,6 @@ WORKLOAD_TYPES = MappingProxyType(
     }
 )
 """Names by number, as the explorer knows them."""
-WORKLOAD_NUMBERS = MappingProxyType({name: number for number, name in WORKLOAD_TYPES.items()})
 
 
 class NextAction(IntEnum):

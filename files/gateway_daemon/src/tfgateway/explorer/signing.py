@@ -175,11 +175,6 @@ def sign_pool_order(order: PoolOrder, identity: Identity) -> tuple[str, str]:
     return text.decode(), identity.sign(text).hex()
 
 
-def sign_user_update(user: User, identity: Identity) -> str:
-    """Hex signature of a changed user."""
-    return identity.sign(user_update_message(user)).hex()
-
-
 def verify_hex(public_key: bytes, message: bytes, signature: str) -> None:
     """Check a hex signature. Errors: ``CryptoError`` that says whether the hex or the signature is wrong."""
     try:
