@@ -262,9 +262,9 @@ class TestReading:
             assert socket.inet_ntop(socket.AF_INET, socket.inet_pton(socket.AF_INET, item.ip)) == item.ip
         for item in found.aaaa:
             assert str(ipaddress.IPv6Address(item.ip)) == item.ip
-        for host in (*found.cname, *found.ns, *found.mx):
-            assert host.host.endswith(".")
-            host.host.encode()
+        for name in (*(item.host for item in (*found.cname, *found.ns)), *(item.host for item in found.mx)):
+            assert name.endswith(".")
+            name.encode()
         for text in found.txt:
             assert text.text.encode()
 
