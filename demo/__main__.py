@@ -24,6 +24,10 @@ _FLEET = click.option(
 _FILE = click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 
 
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
 @click.group()
 def main() -> None:
     """The local fleet of gateways in containers."""
@@ -33,14 +37,14 @@ def main() -> None:
 @_FLEET
 def up(fleet_file: Path) -> None:
     """The demo: fleet, site.yml, reservations, proof."""
-    driver.up(fleet.load(fleet_file), Console())
+    driver.up(fleet.load(fleet_file), _console())
 
 
 @main.command()
 @_FLEET
 def down(fleet_file: Path) -> None:
     """Remove all that the demo made."""
-    driver.down(fleet.load(fleet_file), Console())
+    driver.down(fleet.load(fleet_file), _console())
 
 
 @main.group("fleet")

@@ -43,7 +43,7 @@ def up(wanted: Fleet, console: Console) -> None:
             answers.append((proof, proofs.prove(proof)))
         step.note(f"{len(answers)} of {len(answers)} as reserved")
     _summary(console, answers)
-    _what_next(console, wanted)
+    _what_next(console, wanted, node_ids[wanted.nodes[0].name])
     console.print(f"The fleet is up, after {progress.seconds:.0f} s. [bold]make demo-down[/] removes it.")
 
 
@@ -65,26 +65,28 @@ def _summary(console: Console, answers: list[tuple[Proof, str]]) -> None:
     console.print(table)
 
 
-def _what_next(console: Console, wanted: Fleet) -> None:
+def _what_next(console: Console, wanted: Fleet, node_id: str) -> None:
     first = wanted.nodes[0]
     at, domain = wanted.address(first.host), reservations.managed_domain(first)
     name = f"you.{domain}"
-    ssh = f"ssh -i {wanted.state}/{wanted.key.name} -o UserKnownHostsFile={wanted.state}/known_hosts -p 34022 root@{at}"
+    ssh = f"ssh -F {wanted.state}/ssh_config {first.name}"
     reserve = f".venv/bin/tfgateway reserve --explorer {wanted.explorer_url} --seed {wanted.state}/alice.seed"
     lines = [
         ("ask the name server yourself", f"dig @{at} www.{domain}"),
-        ("what alice has", f"{reserve} list"),
-        ("the gateways, to choose one by its id", f"{reserve} gateways"),
+        ("what alice has reserved", f"{reserve} list"),
         (
-            "reserve a name, and ask for it",
-            f"{reserve} create subdomain --domain {name} --ip 203.0.113.7 --node NODE_ID",
+            "reserve another name, and ask for it",
+            f"{reserve} create subdomain --domain {name} --ip 203.0.113.7 --node {node_id}",
         ),
         ("", f"dig @{at} {name} +short"),
         ("empty redis: all is served again within a pass", f"{ssh} redis-cli FLUSHALL"),
-        ("stop redis: all is served on", f"{ssh} systemctl stop tfredis"),
-        ("and its log meanwhile", f"{ssh} journalctl -u tfgateway-dns -n 20 --no-pager"),
-        ("start it again", f"{ssh} systemctl start tfredis"),
+        ("stop redis: what is known is served on; start it again", f"{ssh} systemctl stop tfredis"),
+        ("", f"{ssh} systemctl start tfredis"),
         ("provision again: changed=0", " ".join([".venv/bin/ansible-playbook", *playbook.command(wanted)[1:]])),
+        (
+            "the gateways' own account",
+            f".venv/bin/ansible -i {wanted.state}/inventory.yml gateways -m tfgrid.gateway.reservation_state",
+        ),
     ]
     console.print("\n[bold]What to try next[/]")
     for title, line in lines:

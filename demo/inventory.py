@@ -1,4 +1,4 @@
-"""The inventory of a fleet: how Ansible reaches its nodes, and what the roles need to know about it."""
+"""How the nodes of a fleet are reached: the inventory for Ansible, and an ssh configuration for people."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from demo.farm import Farm
 from demo.fleet import Fleet
 
 SUFFIXES = ("gateway.example", "3x0.example")
+_SSH_PORT = 34022
 
 
 def write(fleet: Fleet, farm: Farm | None) -> None:
@@ -17,6 +18,21 @@ def write(fleet: Fleet, farm: Farm | None) -> None:
     path = fleet.directory / "inventory.yml"
     path.touch(mode=0o600)
     path.write_text(render(fleet, farm))
+    (fleet.directory / "ssh_config").write_text(ssh_config(fleet))
+
+
+def ssh_config(fleet: Fleet) -> str:
+    """For ``ssh -F``: the nodes by their names, at the port that provisioning opens."""
+    blocks = [f"Host {node.name}\n  HostName {fleet.address(node.host)}\n" for node in fleet.nodes]
+    common = {
+        "User": "root",
+        "Port": _SSH_PORT,
+        "IdentityFile": fleet.key,
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": fleet.known_hosts,
+        "StrictHostKeyChecking": "accept-new",
+    }
+    return "".join([*blocks, "Host *\n", *(f"  {name} {value}\n" for name, value in common.items())])
 
 
 def render(fleet: Fleet, farm: Farm | None) -> str:
@@ -24,7 +40,7 @@ def render(fleet: Fleet, farm: Farm | None) -> str:
     ssh_options = f"-o UserKnownHostsFile={fleet.known_hosts} -o IdentitiesOnly=yes"
     variables: dict[str, Any] = {
         "ansible_user": "root",
-        "ansible_port": 34022,
+        "ansible_port": _SSH_PORT,
         "ansible_ssh_private_key_file": str(fleet.key),
         "ansible_ssh_common_args": ssh_options,
     }

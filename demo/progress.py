@@ -52,7 +52,7 @@ class Progress:
         status = self.console.status(_running(title, ""), spinner="dots") if self.console.is_terminal else None
         step = Step(title, self._logs / f"{log}.log", status)
         if status is None:
-            self.console.print(f"  [dim]...[/] {escape(title)}")
+            self.console.print(f"  [dim]...[/] {escape(title)}", soft_wrap=True)
         else:
             status.start()
         mark = "[red]✗[/]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import shlex
 import subprocess
 import time
@@ -16,6 +16,7 @@ from demo.paths import ROOT
 from demo.reservations import DELEGATED, SITE, managed_domain
 
 _PATIENCE = 5.0  # seconds from "deployed" at the explorer to an answer
+_SENTENCE = re.compile(r"^\s*msg: (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,6 @@ def proofs(fleet: Fleet) -> list[Proof]:
                 "gateways",
                 "-m",
                 "tfgrid.gateway.reservation_state",
-                "-o",
             ],
             lambda text: text.count("| SUCCESS") == len(fleet.nodes),
             _verdicts,
@@ -103,10 +103,5 @@ def _curl(title: str, address: str, scheme: str, port: int, *options: str) -> Pr
 
 
 def _verdicts(output: str) -> str:
-    """``in_sync: 4`` from the one-line results of the ad hoc command, all nodes together."""
-    total: dict[str, int] = {}
-    for line in output.splitlines():
-        if "=>" in line:
-            for verdict, count in json.loads(line.partition("=>")[2])["summary"].items():
-                total[verdict] = total.get(verdict, 0) + count
-    return ", ".join(f"{verdict}: {count}" for verdict, count in total.items())
+    """The sentence in which each node sums its reservations up."""
+    return "; ".join(_SENTENCE.findall(output))
