@@ -1,0 +1,65 @@
+"""Which rules the role firewall adds, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+SERVED = ["53/udp", "53/tcp", "80/tcp", "443/tcp", "18000/tcp"]
+
+
+def status(*rules: str) -> dict[str, Any]:
+    """What tasks/look.yml registers: ``ufw status`` and ``ufw show added``."""
+    lines = ["Status: inactive", "Added user rules (see 'ufw status' for running firewall):", *rules]
+    return {"_firewall_status": {"stdout": "\n".join(lines)}}
+
+
+CASES = {
+    "fresh": status("(None)"),
+    "ports-elsewhere": status() | {"firewall_ssh_ports": ["2022"], "ansible_port": 2022},
+    "in-by-another": status()
+    | {"facts": {"env": {"SSH_CONNECTION": "192.0.2.9 50000 192.0.2.1 2200"}}, "ansible_port": 1},
+    "in-by-inventory": status() | {"ansible_port": 2201},
+    "provisioned": status(*(f"ufw allow {rule}" for rule in ["22/tcp", "34022/tcp", *SERVED])),
+    "by-an-operator": status(
+        "ufw limit 22/tcp",
+        "ufw allow 34022/tcp comment 'way in'",
+        "ufw deny 53/udp",
+        "ufw allow 80",
+        "ufw allow 443/tcp",
+    ),
+    "narrower": status(
+        "ufw allow from 192.0.2.0/24 to any port 22 proto tcp", "ufw allow 1443/tcp", "ufw allow out 80/tcp"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def missing(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, list[str]]:
+    values = evaluate("firewall", {"missing": "_firewall_missing"}, CASES)
+    return {case: found["missing"] for case, found in values.items()}
+
+
+def test_i2_ssh_is_let_in_before_everything_else(missing: dict[str, list[str]]) -> None:
+    assert missing["fresh"] == ["22/tcp", "34022/tcp", *SERVED]
+
+
+def test_i2_port_in_use_is_let_in_even_if_nobody_asked_for_it(missing: dict[str, list[str]]) -> None:
+    # Behind a port forwarding the host's own port counts, not the one that the controller connects to.
+    assert missing["in-by-another"] == ["22/tcp", "2200/tcp", "34022/tcp", *SERVED]
+    assert missing["in-by-inventory"] == ["22/tcp", "2201/tcp", "34022/tcp", *SERVED]
+    assert missing["ports-elsewhere"] == ["2022/tcp", *SERVED]
+
+
+def test_nothing_is_missing_on_a_provisioned_host(missing: dict[str, list[str]]) -> None:
+    assert missing["provisioned"] == []
+
+
+def test_rules_of_an_operator_stay(missing: dict[str, list[str]]) -> None:
+    assert missing["by-an-operator"] == ["53/udp", "53/tcp", "80/tcp", "18000/tcp"]
+
+
+def test_narrower_rules_do_not_count(missing: dict[str, list[str]]) -> None:
+    assert missing["narrower"] == ["22/tcp", "34022/tcp", *SERVED]
