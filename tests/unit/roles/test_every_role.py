@@ -1,0 +1,56 @@
+"""What all roles have in common: documented, with defaults that are what the specification of their arguments says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROLES = sorted(path for path in (Path(__file__).resolve().parents[3] / "roles").iterdir() if path.is_dir())
+
+every_role = pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
+
+
+def defaults(role: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((role / "defaults" / "main.yml").read_text())
+    return loaded
+
+
+def options(role: Path) -> dict[str, Any]:
+    specification = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    found: dict[str, Any] = specification["main"]["options"]
+    return found
+
+
+def test_there_are_roles() -> None:
+    assert {"preflight", "sshd", "gateway"} <= {role.name for role in ROLES}
+
+
+@every_role
+def test_defaults_have_the_keys_of_the_argument_specification(role: Path) -> None:
+    assert defaults(role).keys() == options(role).keys()
+
+
+@every_role
+def test_defaults_have_the_values_of_the_argument_specification(role: Path) -> None:
+    """Where a default is computed, the specification describes it in words."""
+    computed = {name for name, value in defaults(role).items() if "{{" in str(value)}
+    specified = {name: option.get("default") for name, option in options(role).items() if name not in computed}
+    assert {name: value for name, value in defaults(role).items() if name not in computed} == specified
+
+
+@every_role
+def test_variables_begin_with_the_name_of_the_role(role: Path) -> None:
+    assert [name for name in defaults(role) if not name.startswith(f"{role.name}_")] == []
+    private = role / "vars" / "main.yml"
+    if private.exists():
+        assert [name for name in yaml.safe_load(private.read_text()) if not name.startswith(f"_{role.name}_")] == []
+
+
+@every_role
+def test_readme_names_every_variable(role: Path) -> None:
+    readme = (role / "README.md").read_text()
+    assert readme.startswith(f"# tfgrid.gateway.{role.name}\n")
+    assert [name for name in defaults(role) if f"`{name}`" not in readme] == []
