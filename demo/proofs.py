@@ -16,7 +16,7 @@ from demo.paths import ROOT
 from demo.reservations import DELEGATED, SITE, managed_domain
 
 _PATIENCE = 5.0  # seconds from "deployed" at the explorer to an answer
-_SENTENCE = re.compile(r"^\s*msg: (.*)$", re.MULTILINE)
+_SENTENCE = re.compile(r"^\s*msg: '?(.*?)'?$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,10 +90,8 @@ def pack(tree: Path, archive: Path) -> None:
             member.mode = 0o755 if executable else 0o644
             with path.open("rb") if path.is_file() else io.BytesIO() as content:
                 tar.addfile(member, content if member.isfile() else None)
-    part = archive.with_name(archive.name + ".part")
-    with part.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as out:
+    with archive.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as out:
         out.write(data.getbuffer())
-    part.replace(archive)
 
 
 def main() -> None:
@@ -118,7 +116,9 @@ def main() -> None:
             tree = Path(scratch) / "tree"
             install_wheels(lock, tree / "lib", options.python, options.platform, output / "wheels")
             fill(tree, project, version)
-            pack(tree, archive)
+            packed = Path(scratch) / archive.name
+            pack(tree, packed)
+            packed.replace(archive)  # complete or not at all, also when two runs build at the same time
     checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
     print(json.dumps({"version": version, "archive": str(archive), "sha256": checksum, "changed": changed}))  # noqa: T201
 
