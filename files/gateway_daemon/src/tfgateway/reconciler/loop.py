@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -37,6 +38,9 @@ from tfgateway.telemetry import metrics
 from tfgateway.telemetry.logs import logger
 
 _log = logger("reconciler")
+
+_END_AGAIN = 0.2
+"""Seconds after which a task that should have ended is told again."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -127,15 +131,23 @@ class Reconciler:
 
         The explorer may be away: what is recorded is repaired and served all the same.
         """
-        work = asyncio.create_task(self._work(ready, status))
-        stop = asyncio.create_task(stopping.wait())
+        # None of them ever ends: when one fails on a bug, all end, and the service manager starts us again.
+        claimed = asyncio.Event()
+        tasks = [
+            asyncio.create_task(work)
+            for work in (
+                stopping.wait(),
+                self._cycles(status, ready, claimed),
+                self._after(claimed, self._outbox.run),
+                self._after(claimed, self._directory.run),
+            )
+        ]
         try:
-            await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            stop.cancel()
-            work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+            await _end(tasks)
 
     async def once(self) -> Plan:
         """One poll, one pass, one attempt to deliver. Errors: ``ExplorerError`` (after the pass), ``StoreError``."""
@@ -158,14 +170,10 @@ class Reconciler:
         await self._follower.ask_for(self._desired.unlisted([*records.entries, *records.damaged]))
         return plan(self._desired, records, actual, self._policy, time.time_ns())
 
-    async def _work(self, ready: Callable[[], None], status: Callable[[str], None]) -> None:
-        await self._first_pass(status)
-        ready()
-        # None of them ever ends: when one fails on a bug, all end, and the service manager starts us again.
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._cycles(status))
-            tasks.create_task(self._outbox.run())
-            tasks.create_task(self._directory.run())
+    async def _after(self, claimed: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
+        """Nothing is told to the explorer before the managed domains are claimed: it looks them up (spec dns §12)."""
+        await claimed.wait()
+        await work()
 
     async def _first_pass(self, status: Callable[[str], None]) -> None:
         backoff = Backoff(longest=5.0)
@@ -179,7 +187,10 @@ class Reconciler:
             else:
                 return
 
-    async def _cycles(self, status: Callable[[str], None]) -> None:
+    async def _cycles(self, status: Callable[[str], None], ready: Callable[[], None], claimed: asyncio.Event) -> None:
+        await self._first_pass(status)
+        ready()
+        claimed.set()
         loop = asyncio.get_running_loop()
         interval = self._settings.explorer.poll_interval
         told = ""
@@ -278,6 +289,16 @@ class Reconciler:
         self._status = msgspec.structs.replace(self._status, outbox=await self._store.outbox_length())
         self._metrics.outbox.set(self._status.outbox)
         await self._store.write_status(msgspec.json.encode(self._status))
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel until all have ended: ``asyncio.wait_for`` of Python 3.11, which redis-py uses, may swallow a cancellation
+    (python/cpython#86296)."""
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_END_AGAIN)
 
 
 def _uint16(count: int) -> int:

@@ -20,6 +20,7 @@ from tfgateway.settings import Settings, host_port
 
 _QUERY_TIME = 2.0
 _TRIES = 2  # a UDP datagram may be lost
+_MOST_SILENCE = 16
 _VISIT_TIME = 10.0
 _AT_ONCE = 32
 _HEAD = 16 * 1024
@@ -37,21 +38,22 @@ class Prober:
         self._http = _first(settings.proxy.listen_http)
         self._tls = _first(settings.proxy.listen_tls)
         self._limit = asyncio.Semaphore(_AT_ONCE)
+        self._silence = 0
 
     async def addresses(self, name: str, expected: Collection[str]) -> bool | None:
         """Does DNS give exactly these addresses? None: nothing listens."""
         if self._dns is None:
             return None
         async with self._limit:
-            found = [*await _query(self._dns, name, "A"), *await _query(self._dns, name, "AAAA")]
-        return sorted(found) == sorted(expected)
+            found = await asyncio.gather(*(self._query(self._dns, name, kind) for kind in ("A", "AAAA")))
+        return sorted(found[0] + found[1]) == sorted(expected)
 
     async def zone_owner(self, zone: str, node_id: str, owner: str) -> bool | None:
         """Does DNS give the ownership record that names gateway and owner? None: nothing listens."""
         if self._dns is None:
             return None
         async with self._limit:
-            texts = await _query(self._dns, f"{OWNER_FIELD}.{zone}", "TXT")
+            texts = await self._query(self._dns, f"{OWNER_FIELD}.{zone}", "TXT")
         return any(_members(text) == {"identity": node_id, "owner": owner} for text in texts)
 
     async def proxied(self, domain: str, *, http: bool, tls: bool) -> bool | None:
@@ -66,26 +68,36 @@ class Prober:
         async with self._limit:
             return all([await visit(domain, *address) for address, visit in visits])
 
-
-async def _query(server: tuple[str, int], name: str, kind: str) -> list[str]:
-    """Texts of the records of this type; empty for every other answer, and for none."""
-    host, port = server
-    try:
-        query = dns.message.make_query(name + ".", kind)
-    except dns.exception.DNSException:
+    async def _query(self, server: tuple[str, int], name: str, kind: str) -> list[str]:
+        """Texts of the records of this type; empty for every other answer, and for none."""
+        try:
+            query = dns.message.make_query(name + ".", kind)
+        except dns.exception.DNSException:
+            return []
+        query.flags &= ~dns.flags.RD
+        host, port = server
+        for _ in range(_TRIES):
+            # A server that is down costs a few time-outs, not one for every name.
+            if self._silence >= _MOST_SILENCE:
+                break
+            try:
+                answer, _tcp = await dns.asyncquery.udp_with_fallback(query, host, timeout=_QUERY_TIME, port=port)
+            except (dns.exception.DNSException, OSError):
+                self._silence += 1
+                continue
+            self._silence = 0
+            return _texts(answer, kind)
         return []
-    query.flags &= ~dns.flags.RD
-    for _ in range(_TRIES):
-        with contextlib.suppress(dns.exception.DNSException, OSError):
-            answer, _tcp = await dns.asyncquery.udp_with_fallback(query, host, timeout=_QUERY_TIME, port=port)
-            if answer.rcode() != dns.rcode.NOERROR:
-                return []
-            wanted = dns.rdatatype.from_text(kind)
-            records = [record for rrset in answer.answer if rrset.rdtype == wanted for record in rrset]
-            if kind == "TXT":
-                return [b"".join(record.strings).decode("utf-8", "replace") for record in records]
-            return [record.to_text() for record in records]
-    return []
+
+
+def _texts(answer: dns.message.Message, kind: str) -> list[str]:
+    if answer.rcode() != dns.rcode.NOERROR:
+        return []
+    wanted = dns.rdatatype.from_text(kind)
+    records = [record for rrset in answer.answer if rrset.rdtype == wanted for record in rrset]
+    if wanted == dns.rdatatype.TXT:
+        return [b"".join(record.strings).decode("utf-8", "replace") for record in records]
+    return [record.to_text() for record in records]
 
 
 async def _visit_http(domain: str, host: str, port: int) -> bool:

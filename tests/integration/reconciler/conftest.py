@@ -1,0 +1,212 @@
+"""A whole gateway: redis, explorer, reconciler and planes as real processes, and a user with a key."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from tfgateway.explorer import user
+from tfgateway.explorer.client import ExplorerClient
+from tfgateway.explorer.models import NextAction, Workload
+from tfgateway.identity import seedfile
+from tfgateway.identity.keys import Identity
+
+T = TypeVar("T")
+PATIENCE = 30.0
+
+
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[[Callable[[], Any], str], Any]:
+    return until
+
+
+def until(condition: Callable[[], T], what: str) -> T:
+    """The first true value of ``condition``."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+class Fleet:
+    """One explorer with a farm, one gateway that belongs to it, and users 7.. who reserve on it."""
+
+    def __init__(self, directory: Path, redis_server: Any, tfgateway: Any, free_port: Callable[[], int]) -> None:
+        self.redis_server = redis_server
+        self.tfgateway = tfgateway
+        self.seed = directory / "identity.seed"
+        seedfile.create(self.seed, bytes(range(32)))
+        self.identity = Identity.from_seed(bytes(range(32)))
+        self.node_id = self.identity.node_id
+        self.explorer_port = free_port()
+        self.database = directory / "explorer.db"
+        self.url = f"http://127.0.0.1:{self.explorer_port}/api/v1"
+        self.ports = {name: free_port() for name in ("dns", "http", "tls", "rm", "dm", "pm", "web")}
+        self.explorer: Any = None
+        self.accounts: dict[str, user.Account] = {}
+        self._numbers = iter(range(1, 1_000_000))
+
+    def config(self, **reconciler: object) -> str:
+        extra = "\n".join(f"{name} = {json.dumps(value)}" for name, value in reconciler.items())
+        return f"""
+[identity]
+seed = "{self.seed}"
+[redis]
+url = "{self.redis_server.url}"
+timeout = 2
+[explorer]
+url = "{self.url}"
+poll_interval = 0.2
+timeout = 5
+[gateway]
+farm_id = 1
+name_servers = ["ns1.gw1.example"]
+managed_domains = ["gw1.example"]
+[gateway.location]
+city = "Gent"
+country = "Belgium"
+continent = "Europe"
+[reconciler]
+metrics = "127.0.0.1:{self.ports["rm"]}"
+{extra}
+[dns]
+listen = ["127.0.0.1:{self.ports["dns"]}"]
+metrics = "127.0.0.1:{self.ports["dm"]}"
+[proxy]
+listen_http = ["127.0.0.1:{self.ports["http"]}"]
+listen_tls = ["127.0.0.1:{self.ports["tls"]}"]
+allowed_targets = ["127.0.0.1/32"]
+metrics = "127.0.0.1:{self.ports["pm"]}"
+"""
+
+    # Processes
+
+    def start_explorer(self) -> None:
+        listen = f"127.0.0.1:{self.explorer_port}"
+        arguments = ["explorer", "--listen", listen, "--database", str(self.database), "--accept-any"]
+        self.explorer = self.tfgateway(*arguments, config="")
+
+    def start(self, *command: str, ready: bool = True, **reconciler: object) -> Any:
+        return self.tfgateway(*(command or ("reconcile",)), config=self.config(**reconciler), ready=ready)
+
+    def run(self, *command: str, **reconciler: object) -> Any:
+        return self.tfgateway.run(*command, config=self.config(**reconciler))
+
+    def state(self) -> dict[str, Any]:
+        ended = self.run("state", "--json")
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    def verdicts(self) -> dict[str, str]:
+        return {one["domain"]: one["verdict"] for one in self.state()["reservations"]}
+
+    def redis(self) -> Any:
+        return self.redis_server.client()
+
+    def get(self, key: str, field: str | None = None) -> bytes | None:
+        with self.redis() as client:
+            return client.get(key) if field is None else client.hget(key, field)
+
+    # Users
+
+    def call(self, work: Callable[[ExplorerClient], Awaitable[T]], name: str = "") -> T:
+        async def main() -> T:
+            account = self.accounts.get(name)
+            identity, key_id = (account.identity, str(account.tid)) if account else (None, "")
+            async with ExplorerClient(self.url, identity=identity, key_id=key_id) as client:
+                return await work(client)
+
+        return asyncio.run(main())
+
+    def register(self, name: str) -> user.Account:
+        number = len(self.accounts) + 1
+        identity = Identity.from_seed(bytes([number]) * 32)
+        known = self.call(lambda client: user.register(client, identity, name, f"{name}@example.com"))
+        self.accounts[name] = user.Account(identity, known.id)
+        return self.accounts[name]
+
+    def reserve(self, workload: Workload, name: str = "alice") -> int:
+        until(lambda: self.call(lambda client: client.gateways()), "the gateway is registered")
+        account = self.accounts.get(name) or self.register(name)
+        return self.call(lambda client: user.reserve(client, account, workload), name).id
+
+    def delete(self, workload_id: int, name: str = "alice") -> None:
+        self.call(lambda client: user.delete(client, self.accounts[name], workload_id), name)
+
+    def workload(self, workload_id: int) -> Workload:
+        return self.call(lambda client: client.workload(workload_id))
+
+    def deployed(self, workload_id: int) -> Workload:
+        return until(lambda: self._in(workload_id, user.Status.DEPLOYED), f"{workload_id} deployed")
+
+    def gone(self, workload_id: int) -> Workload:
+        return until(lambda: self._at(workload_id, NextAction.DELETED), f"{workload_id} deleted")
+
+    def _in(self, workload_id: int, wanted: user.Status) -> Workload | None:
+        workload = self.workload(workload_id)
+        return workload if user.status(workload)[0] is wanted else None
+
+    def _at(self, workload_id: int, action: NextAction) -> Workload | None:
+        workload = self.workload(workload_id)
+        return workload if workload.next_action == action else None
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, redis_server: Any, tfgateway: Any, free_port: Callable[[], int]) -> Iterator[Fleet]:
+    """Explorer and farm are there, the gateway's processes are not yet."""
+    started = Fleet(tmp_path, redis_server, tfgateway, free_port)
+    started.start_explorer()
+    started.register("farmer")
+    started.call(lambda client: user.farm(client, started.accounts["farmer"].tid, "farm", "wallet"), "farmer")
+    yield started
+
+
+class Web:
+    """A target: HTTP at once on ``port``, TLS with a certificate of its own when asked."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._servers: list[ThreadingHTTPServer] = []
+        self.port = self._start(0).server_port
+
+    def start_tls(self, port: int) -> None:
+        certificate, key = self._directory / "cert.pem", self._directory / "key.pem"
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        command += ["-subj", "/CN=web", "-days", "2", "-keyout", str(key), "-out", str(certificate)]
+        subprocess.run(command, check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._start(port, context)
+
+    def stop(self) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+        self._servers.clear()
+
+    def _start(self, port: int, context: ssl.SSLContext | None = None) -> ThreadingHTTPServer:
+        server = ThreadingHTTPServer(("127.0.0.1", port), BaseHTTPRequestHandler)
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        self._servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Web]:
+    started = Web(tmp_path)
+    yield started
+    started.stop()

@@ -1,0 +1,41 @@
+"""The loop inside of this process: how it begins and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from tfgateway import settings
+from tfgateway.errors import ConfigError
+from tfgateway.reconciler import loop
+
+
+async def test_it_ends_soon_whenever_it_is_told_to(fleet: Any) -> None:
+    """A cancellation may get lost in asyncio or redis-py; the loop must end all the same."""
+    wanted = settings.parse(fleet.config().replace("poll_interval = 0.2", "poll_interval = 0.01").encode())
+    for _ in range(25):
+        stopping = asyncio.Event()
+        task = asyncio.create_task(loop.serve(wanted, stopping=stopping, ready=lambda: None, status=lambda _text: None))
+        await asyncio.sleep(random.random() * 0.2)
+        stopping.set()
+        done, _ = await asyncio.wait([task], timeout=20)
+        assert done
+        task.result()
+
+
+async def test_a_metrics_address_in_use_is_a_configuration_error(fleet: Any) -> None:
+    taken = settings.parse(fleet.config().replace(str(fleet.ports["rm"]), str(fleet.redis_server.port)).encode())
+    with pytest.raises(ConfigError, match=r"reconciler\.metrics: cannot listen"):
+        await loop.serve(taken, stopping=asyncio.Event(), ready=lambda: None, status=lambda _text: None)
+
+
+async def test_a_bug_ends_it_instead_of_leaving_half_of_it_running(fleet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_self: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("tfgateway.reconciler.directory.Directory.run", broken)
+    wanted = settings.parse(fleet.config().encode())
+    with pytest.raises(ZeroDivisionError):
+        await loop.serve(wanted, stopping=asyncio.Event(), ready=lambda: None, status=lambda _text: None)

@@ -1,0 +1,263 @@
+"""The real `tfgateway reconcile` between a real redis and a real explorer."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+
+from tfgateway.explorer.models import DomainDelegate, NextAction, Proxy, ResultState, Subdomain, UnknownWorkload
+from tfgateway.layout.keys import OUTBOX, RESERVATIONS, STATUS
+
+
+def snapshot(fleet: Any) -> dict[bytes, Any]:
+    """All that is served and recorded; not what the loop writes about itself, nor times of results."""
+    with fleet.redis() as client:
+        found = {}
+        for key in client.keys("*"):
+            if not key.startswith(b"tfgateway"):
+                found[key] = client.hgetall(key) if client.type(key) == b"hash" else client.get(key)
+        return {**found, b"records": sorted(client.hkeys(RESERVATIONS))}
+
+
+def metric(fleet: Any, name: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{fleet.ports['rm']}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return float(next(line.split()[-1] for line in lines if line.startswith(f"{name} ")))
+
+
+def test_reservations_are_deployed_and_removed(fleet: Any, until: Any) -> None:
+    process = fleet.start()
+    empty = snapshot(fleet)
+    mine = {"node_id": fleet.node_id}
+    numbers = [
+        fleet.reserve(DomainDelegate(domain="alice.example", **mine)),
+        fleet.reserve(Subdomain(domain="www.alice.example", ips=("203.0.113.5", "2001:db8::5"), **mine)),
+        fleet.reserve(Subdomain(domain="web.gw1.example", ips=("203.0.113.6",), **mine)),
+        fleet.reserve(Proxy(domain="web.gw1.example", addr="203.0.113.10", port=80, port_tls=443, **mine)),
+    ]
+    for number in numbers:
+        assert fleet.deployed(number).result.state == ResultState.OK
+    assert fleet.get("alice.example.", "www") == (
+        b'{"a":[{"ip":"203.0.113.5","ttl":3600}],"aaaa":[{"ip":"2001:db8::5","ttl":3600}]}'
+    )
+    assert fleet.get("/tcprouter/service/web.gw1.example") is not None
+    for number in reversed(numbers):
+        fleet.delete(number)
+    for number in numbers:
+        assert fleet.gone(number).result.state == ResultState.DELETED
+    until(lambda: snapshot(fleet) == empty, "no trace is left")
+    assert process.stop() == 0
+    assert "Traceback" not in process.log
+
+
+def test_bad_reservations_get_a_reason_and_the_others_are_deployed(fleet: Any) -> None:
+    mine = {"node_id": fleet.node_id}
+    fleet.start()
+    fleet.register("bob")
+    fleet.deployed(fleet.reserve(DomainDelegate(domain="bob.example", **mine), "bob"))
+    bad = {
+        fleet.reserve(DomainDelegate(domain="in valid", **mine)): "domain 'in valid' name is invalid",
+        fleet.reserve(
+            Subdomain(domain="www.bob.example", ips=("203.0.113.5",), **mine)
+        ): "cannot add subdomain www to zone bob.example: unauthorized error",
+        fleet.reserve(
+            Subdomain(domain="www.gw1.example", ips=("203.0.113",), **mine)
+        ): "incorrect format for domain www.gw1.example: '203.0.113' is not an IP address",
+        fleet.reserve(UnknownWorkload(workload_type=12, **mine)): "type of reservation not supported: virtual_machine",
+        fleet.reserve(
+            Proxy(domain="internal.gw1.example", addr="169.254.169.254", port=80, **mine)
+        ): "cannot add proxy from internal.gw1.example: target '169.254.169.254' is a link-local address",
+    }
+    good = fleet.reserve(Subdomain(domain="good.gw1.example", ips=("203.0.113.7",), **mine))
+    fleet.deployed(good)
+    for number, message in bad.items():
+        workload = fleet.gone(number)
+        assert workload.result.message == message
+        assert workload.result.state == ResultState.DELETED
+    assert fleet.get("gw1.example.", "good") is not None
+
+
+def test_p14_a_flushed_redis_is_filled_again(fleet: Any, until: Any) -> None:
+    mine = {"node_id": fleet.node_id}
+    process = fleet.start()
+    numbers = [
+        fleet.reserve(DomainDelegate(domain="alice.example", **mine)),
+        fleet.reserve(Subdomain(domain="www.alice.example", ips=("203.0.113.5",), **mine)),
+        fleet.reserve(Proxy(domain="www.alice.example", addr="203.0.113.10", port=80, **mine)),
+    ]
+    for number in numbers:
+        fleet.deployed(number)
+    before = snapshot(fleet)
+    with fleet.redis() as client:
+        client.flushall()
+    until(lambda: snapshot(fleet) == before, "everything is back")
+    # And after a restart of both, with redis empty again.
+    process.stop()
+    with fleet.redis() as client:
+        client.flushall()
+    ended = fleet.run("reconcile", "--once", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["summary"] == {"claim": 1, "deploy": 3}
+    assert snapshot(fleet) == before
+    assert fleet.get(OUTBOX) is None
+    for number in numbers:
+        assert fleet.workload(number).next_action == NextAction.DEPLOY
+
+
+def test_an_explorer_that_is_away_changes_nothing(fleet: Any, until: Any) -> None:
+    mine = {"node_id": fleet.node_id}
+    process = fleet.start()
+    first = fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), **mine))
+    fleet.deployed(first)
+    before = snapshot(fleet)
+    process.stop()
+    fleet.explorer.stop()
+    # Started without an explorer it is ready, and repairs what it knows.
+    with fleet.redis() as client:
+        client.delete("gw1.example.")
+    process = fleet.start()
+    until(lambda: snapshot(fleet) == before, "repaired from the record")
+    until(lambda: json.loads(fleet.get(STATUS))["last_error"], "the trouble stands in the status")
+    assert json.loads(fleet.get(STATUS))["last_success"] == 0
+    assert metric(fleet, "tfgateway_reconciler_polls_failed_total") > 0
+    fleet.start_explorer()
+    second = fleet.reserve(Subdomain(domain="two.gw1.example", ips=("203.0.113.5",), **mine))
+    fleet.deployed(second)
+    until(lambda: not json.loads(fleet.get(STATUS))["last_error"], "all is well again")
+    assert fleet.workload(first).next_action == NextAction.DEPLOY
+
+
+def test_an_explorer_that_lost_everything_deletes_nothing(fleet: Any, until: Any) -> None:
+    mine = {"node_id": fleet.node_id}
+    process = fleet.start()
+    fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), **mine)))
+    before = snapshot(fleet)
+    process.stop()
+    fleet.explorer.stop()
+    for path in fleet.database.parent.glob("explorer.db*"):
+        path.unlink()
+    fleet.start_explorer()
+    process = fleet.start()
+    process.wait_log("the explorer does not know it")
+    until(lambda: json.loads(fleet.get(STATUS))["last_success"], "a poll succeeded")
+    assert snapshot(fleet) == before
+    assert fleet.verdicts() == {"www.gw1.example": "orphaned"}
+
+
+def test_a_redis_that_is_away_is_waited_for(fleet: Any, until: Any) -> None:
+    mine = {"node_id": fleet.node_id}
+    fleet.redis_server.stop()
+    process = fleet.start(ready=False)
+    process.wait_log("waiting for redis")
+    assert "READY=1" not in process.notifications
+    fleet.redis_server.start()
+    process.wait_ready()
+    fleet.deployed(fleet.reserve(Subdomain(domain="one.gw1.example", ips=("203.0.113.5",), **mine)))
+    fleet.redis_server.stop()
+    process.wait_log("pass ended early")
+    second = fleet.reserve(Subdomain(domain="two.gw1.example", ips=("203.0.113.5",), **mine))
+    process.wait_for(lambda: process.log.count("pass ended early") > 2, "some passes without redis")
+    assert fleet.workload(second).next_action == NextAction.DEPLOY, "P-3: no error result for a passing trouble"
+    assert not fleet.workload(second).result.message
+    fleet.redis_server.start()
+    fleet.deployed(second)
+
+
+def test_p16_a_kill_between_two_steps_loses_nothing(fleet: Any, until: Any) -> None:
+    """The explorer is away while it deploys; killed, the next one delivers what the first one had decided."""
+    mine = {"node_id": fleet.node_id}
+    process = fleet.start()
+    number = fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), **mine))
+    bad = fleet.reserve(UnknownWorkload(workload_type=12, **mine))
+    fleet.deployed(number)
+    fleet.gone(bad)
+    fleet.delete(number)
+    process.wait_for(lambda: fleet.get("gw1.example.", "www") is None, "removed")
+    process.kill()
+    fleet.start()
+    assert fleet.gone(number).result.state == ResultState.DELETED
+
+
+def test_the_gateway_is_registered_again_when_the_explorer_forgot_it(fleet: Any, until: Any) -> None:
+    process = fleet.start()
+
+    def entry() -> Any:
+        found = fleet.call(lambda client: client.gateways())
+        return found[0] if found else None
+
+    first = until(entry, "registered")
+    assert first.node_id == fleet.node_id
+    assert first.managed_domains == ("gw1.example",)
+    assert first.dns_nameserver == ("ns1.gw1.example",)
+    assert first.public_key_hex == fleet.identity.public_key.hex()
+    assert first.location.city == "Gent"
+    until(lambda: entry().uptime > 0, "the heartbeat arrived")
+    fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id)))
+    until(lambda: entry().workloads.subdomain == 1, "the counters arrived")
+    assert process.running
+
+
+def test_a_dry_run_shows_the_plan_and_changes_nothing(fleet: Any) -> None:
+    mine = {"node_id": fleet.node_id}
+    fleet.run("reconcile", "--once")
+    fleet.start().stop()
+    fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), **mine))
+    fleet.reserve(UnknownWorkload(workload_type=12, **mine))
+    before = snapshot(fleet)
+    shown = fleet.run("reconcile", "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.splitlines() == [
+        "deploy  1-1 subdomain www.gw1.example of user 2",
+        "refuse  2-1 virtual_machine of user 2: type of reservation not supported: virtual_machine",
+        "2 steps: 1 deploy, 1 refuse",
+    ]
+    data = json.loads(fleet.run("reconcile", "--dry-run", "--json").stdout)
+    assert [(step["action"], step["id"]) for step in data["steps"]] == [("deploy", "1-1"), ("refuse", "2-1")]
+    assert snapshot(fleet) == before
+    once = fleet.run("reconcile", "--once", "--json")
+    assert json.loads(once.stdout) == data
+    assert fleet.deployed(1).result.state == ResultState.OK
+    assert fleet.gone(2)
+    assert fleet.run("reconcile", "--dry-run").stdout == "0 steps\n"
+
+
+def test_wrong_usage_and_configuration_are_one_line(fleet: Any) -> None:
+    assert fleet.run("reconcile", "--json").returncode == 2
+    for text, word in (
+        (fleet.config().replace('["gw1.example"]', '["nodots"]'), "gateway.managed_domains: 'nodots'"),
+        (fleet.config().replace(str(fleet.seed), "/nonexistent"), "/nonexistent"),
+    ):
+        ended = fleet.tfgateway.run("reconcile", config=text)
+        assert ended.returncode in (1, 2)
+        assert ended.stderr.startswith("tfgateway: error: ")
+        assert word in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+    fleet.explorer.stop()
+    ended = fleet.run("reconcile", "--dry-run")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("tfgateway: error: ")
+
+
+def test_the_removal_guard_holds_until_the_operator_allows_it(fleet: Any, until: Any) -> None:
+    mine = {"node_id": fleet.node_id}
+    guarded = {"max_removal_count": 1, "max_removal_share": 0.1}
+    process = fleet.start(**guarded)
+    numbers = [
+        fleet.reserve(Subdomain(domain=f"n{number}.gw1.example", ips=("203.0.113.5",), **mine)) for number in range(3)
+    ]
+    for number in numbers:
+        fleet.deployed(number)
+    process.stop()
+    for number in numbers:
+        fleet.delete(number)
+    process = fleet.start(**guarded)
+    process.wait_log("removals held back")
+    assert metric(fleet, "tfgateway_reconciler_removals_held") == 1
+    until(lambda: json.loads(fleet.get(STATUS))["held"], "it stands in the status")
+    assert fleet.get("gw1.example.", "n0") is not None
+    assert any("removals are held back" in text for text in fleet.state()["problems"])
+    process.stop()
+    assert fleet.run("reconcile", "--once", max_removal_count=3).returncode == 0
+    for number in numbers:
+        fleet.gone(number)

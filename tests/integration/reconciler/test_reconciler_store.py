@@ -1,0 +1,122 @@
+"""The way to redis, on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from tfgateway.errors import StoreError
+from tfgateway.layout.connection import connect
+from tfgateway.reconciler.rows import Row, Transaction
+from tfgateway.reconciler.store import Store
+
+
+@pytest.fixture
+async def store(redis_server: Any) -> AsyncIterator[Store]:
+    client = connect(redis_server.url, timeout=5)
+    yield Store(client)
+    await client.aclose()
+
+
+async def test_all_of_it_is_seen_and_nothing_else(store: Store, redis_server: Any) -> None:
+    with redis_server.client() as client:
+        client.hset("gw1.example.", mapping={"www": b"\xff\x00", b"\xfe": b"2"})
+        client.hset("zone", "gw1.example", "owner")
+        client.set("/tcprouter/service/web.example", b"3")
+        client.hset("unrelated", "x", "y")
+        client.set("unrelated2", "x")
+        client.set("string.", "not a zone")
+        client.hset("/tcprouter/service/hash.example", "not", "a service")
+        for number in range(1500):
+            client.hset(f"z{number}.", "@", "{}")
+    actual = await store.observe()
+    assert actual.hashes["gw1.example."] == {"www": b"\xff\x00", "\udcfe": b"2"}
+    assert actual.hashes["zone"] == {"gw1.example": b"owner"}
+    assert actual.strings == {"/tcprouter/service/web.example": b"3"}
+    assert len(actual.hashes) == 1502
+    assert len(actual.problems) == 1
+    assert actual.problems[0].startswith("string. is not a hash")
+
+
+async def test_p25_a_transaction_is_written_whole(store: Store, redis_server: Any) -> None:
+    rows = Transaction(
+        expected=(Row("h", "a", None), Row("s", None, None)),
+        writes=(Row("h", "a", b"\x00\xff"), Row("h", "\udcfe", b"2"), Row("s", None, b"3")),
+    )
+    assert await store.apply(rows) == ""
+    with redis_server.client() as client:
+        assert client.hgetall("h") == {b"a": b"\x00\xff", b"\xfe": b"2"}
+        assert client.get("s") == b"3"
+    back = Transaction(
+        expected=(Row("h", "a", b"\x00\xff"), Row("s", None, b"3")),
+        writes=(Row("h", "a", None), Row("h", "\udcfe", None), Row("s", None, None)),
+    )
+    assert await store.apply(back) == ""
+    with redis_server.client() as client:
+        assert client.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        Row("h", "a", None),
+        Row("h", "a", b"other"),
+        Row("h", "b", b"1"),
+        Row("s", None, None),
+        Row("s", None, b"other"),
+        Row("none", None, b"1"),
+        Row("none", "a", b"1"),
+    ],
+)
+async def test_what_was_changed_by_others_is_not_written_over(store: Store, redis_server: Any, expected: Row) -> None:
+    with redis_server.client() as client:
+        client.hset("h", "a", "1")
+        client.set("s", "2")
+        refused = await store.apply(Transaction((expected,), (Row("h", "a", b"9"), Row("new", None, b"9"))))
+        assert refused.startswith("changed by others in the meantime: ")
+        assert client.hget("h", "a") == b"1"
+        assert client.get("new") is None
+
+
+async def test_p25_a_row_of_the_wrong_type_fails_the_step_before_anything_is_written(
+    store: Store, redis_server: Any
+) -> None:
+    with redis_server.client() as client:
+        client.set("managed_domains", "oops")
+        rows = (Row("gw1.example.", "www", None), Row("managed_domains", "www.gw1.example", None))
+        refused = await store.apply(Transaction(rows, tuple(Row(*row[:2], b"1") for row in rows)))
+        assert "WRONGTYPE" in refused
+        assert client.exists("gw1.example.") == 0
+
+
+async def test_p25_a_full_redis_takes_all_or_nothing(store: Store, redis_server: Any) -> None:
+    with redis_server.client() as client:
+        client.hset("h", "old", "1")
+        client.config_set("maxmemory", "1")
+        refused = await store.apply(
+            Transaction((Row("h", "old", b"1"),), (Row("h", "new", b"2"), Row("h", "old", None)))
+        )
+        assert "used memory > 'maxmemory'" in refused
+        assert client.hgetall("h") == {b"old": b"1"}
+
+
+async def test_a_key_of_ours_that_is_no_hash_is_a_store_error(store: Store, redis_server: Any) -> None:
+    with redis_server.client() as client:
+        client.set("tfgateway_reservations", "oops")
+    with pytest.raises(StoreError, match="tfgateway_reservations is not a hash"):
+        await store.observe()
+
+
+async def test_a_redis_that_is_away_is_a_store_error(store: Store, redis_server: Any) -> None:
+    await store.observe()
+    redis_server.stop()
+    for call in (
+        store.observe(),
+        store.apply(Transaction((Row("h", "a", None),), (Row("h", "a", b"1"),))),
+        store.outbox(),
+        store.take_from_outbox(["x"]),
+        store.write_status(b"{}"),
+    ):
+        with pytest.raises(StoreError):
+            await call

@@ -1,0 +1,166 @@
+"""`tfgateway state` on a node with all its processes: every verdict is provoked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tfgateway.explorer.models import DomainDelegate, Proxy, Subdomain, UnknownWorkload
+from tfgateway.layout.keys import OUTBOX, RESERVATIONS
+
+
+def one(state: dict[str, Any], domain: str) -> dict[str, Any]:
+    return next(found for found in state["reservations"] if found["domain"] == domain)
+
+
+def reserve(fleet: Any, web: int) -> list[int]:
+    mine = {"node_id": fleet.node_id}
+    return [
+        fleet.reserve(DomainDelegate(domain="alice.example", **mine)),
+        fleet.reserve(Subdomain(domain="www.alice.example", ips=("203.0.113.5", "2001:db8::5"), **mine)),
+        fleet.reserve(Subdomain(domain="web.gw1.example", ips=("203.0.113.6",), **mine)),
+        fleet.reserve(Proxy(domain="web.gw1.example", addr="127.0.0.1", port=web, **mine)),
+        fleet.reserve(Proxy(domain="tls.alice.example", addr="127.0.0.1", port_tls=fleet.ports["web"], **mine)),
+    ]
+
+
+def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Any, until: Any, web: Any) -> None:
+    fleet.start("dns")
+    fleet.start("proxy")
+    process = fleet.start("reconcile")
+    numbers = reserve(fleet, web.port)
+    for number in numbers:
+        fleet.deployed(number)
+    web.start_tls(fleet.ports["web"])
+    state = until(lambda: (found := fleet.state())["in_sync"] and found, "in sync")
+    assert state["node_id"] == fleet.node_id
+    assert state["summary"] == {
+        "in_sync": 5,
+        "pending": 0,
+        "missing": 0,
+        "drifted": 0,
+        "orphaned": 0,
+        "failed": 0,
+        "unreported": 0,
+    }
+    assert state["problems"] == []
+    assert [found["served"] for found in state["reservations"]] == [True] * 5
+    assert one(state, "www.alice.example") == {
+        "id": "2-1",
+        "type": "subdomain",
+        "domain": "www.alice.example",
+        "user": "2",
+        "verdict": "in_sync",
+        "message": "",
+        "explorer": {"next_action": 3, "result_state": 1},
+        "recorded": True,
+        "redis": True,
+        "served": True,
+    }
+    human = fleet.run("state")
+    assert human.returncode == 0
+    assert f"{fleet.node_id}: in sync: 5 reservations: 5 in_sync" in human.stdout
+    assert "www.alice.example" in human.stdout
+
+    process.stop()
+    with fleet.redis() as client:
+        # missing, drifted
+        client.delete("/tcprouter/service/web.gw1.example")
+        client.hset("alice.example.", "www", '{"a":[{"ip":"198.51.100.66","ttl":1}]}')
+        # unreported: an answer is still on its way
+        client.hset(OUTBOX, "deleted:3-1", '{"since":1}')
+    mine = {"node_id": fleet.node_id}
+    waiting = fleet.reserve(Subdomain(domain="new.gw1.example", ips=("203.0.113.9",), **mine))
+    fleet.delete(numbers[0])
+    state = fleet.state()
+    assert not state["in_sync"]
+    verdicts = {found["id"]: found["verdict"] for found in state["reservations"]}
+    assert verdicts == {
+        "1-1": "pending",
+        "2-1": "drifted",
+        "3-1": "unreported",
+        "4-1": "missing",
+        "5-1": "in_sync",
+        f"{waiting}-1": "pending",
+    }
+    assert one(state, "new.gw1.example")["explorer"] == {"next_action": 3, "result_state": None}
+    assert one(state, "www.alice.example")["served"] is False
+
+
+def test_a_target_that_is_down_is_missing_although_all_rows_are_right(fleet: Any, until: Any, web: Any) -> None:
+    fleet.start("proxy")
+    fleet.start("reconcile")
+    mine = {"node_id": fleet.node_id}
+    number = fleet.reserve(
+        Proxy(domain="web.gw1.example", addr="127.0.0.1", port=web.port, port_tls=fleet.ports["web"], **mine)
+    )
+    fleet.deployed(number)
+    web.start_tls(fleet.ports["web"])
+    until(lambda: fleet.verdicts() == {"web.gw1.example": "in_sync"}, "served")
+    web.stop()
+    assert one(fleet.state(), "web.gw1.example")["verdict"] == "missing"
+    assert one(fleet.state(), "web.gw1.example")["redis"] is True
+
+
+def test_planes_that_are_away_are_missing(fleet: Any, until: Any) -> None:
+    fleet.start("reconcile")
+    mine = {"node_id": fleet.node_id}
+    fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), **mine)))
+    fleet.deployed(fleet.reserve(Subdomain(domain="bare.gw1.example", **mine)))
+    until(lambda: fleet.verdicts()["www.gw1.example"] == "missing", "reported, but not served")
+    assert one(fleet.state(), "bare.gw1.example")["served"] is None
+
+
+def test_a_refused_one_is_failed_until_the_explorer_has_the_answer(fleet: Any) -> None:
+    fleet.start("reconcile").stop()
+    fleet.reserve(UnknownWorkload(workload_type=12, node_id=fleet.node_id))
+    with fleet.redis() as client:
+        result = {"category": 12, "state": 0, "message": "no such thing", "data": "null", "signature": "", "epoch": 1}
+        client.hset(OUTBOX, mapping={"result:1-1": json.dumps(result), "deleted:1-1": "{}"})
+    state = fleet.state()
+    assert [(found["verdict"], found["message"]) for found in state["reservations"]] == [("failed", "no such thing")]
+
+
+def test_what_the_explorer_does_not_know_is_orphaned_and_damage_is_told(fleet: Any) -> None:
+    fleet.start("reconcile")
+    fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id)))
+    with fleet.redis() as client:
+        raw = client.hget(RESERVATIONS, "1-1")
+        client.hset(RESERVATIONS, "77-1", raw.replace(b'"1-1"', b'"77-1"').replace(b"www.gw1", b"old.gw1"))
+        client.hset(RESERVATIONS, "78-1", "garbage")
+    state = fleet.state()
+    assert one(state, "old.gw1.example")["verdict"] == "orphaned"
+    assert {found["id"]: found["verdict"] for found in state["reservations"]}["78-1"] == "orphaned"
+    assert any("record 78-1 cannot be read" in text for text in state["problems"])
+
+
+def test_one_of_explorer_and_redis_is_enough_to_judge(fleet: Any, until: Any) -> None:
+    fleet.start("dns")
+    process = fleet.start("reconcile")
+    fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id)))
+    until(lambda: fleet.verdicts() == {"www.gw1.example": "in_sync"}, "served")
+    process.stop()
+    fleet.explorer.stop()
+    without_explorer = fleet.state()
+    assert not without_explorer["in_sync"]
+    assert any("the explorer cannot be asked" in text for text in without_explorer["problems"])
+    assert one(without_explorer, "www.gw1.example")["explorer"] is None
+    fleet.start_explorer()
+    fleet.redis_server.stop()
+    without_redis = fleet.state()
+    assert not without_redis["in_sync"]
+    assert any("redis cannot be asked" in text for text in without_redis["problems"])
+    assert one(without_redis, "www.gw1.example")["served"] is True
+    fleet.explorer.stop()
+    ended = fleet.run("state", "--json")
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("tfgateway: error: redis cannot be asked: ")
+    assert "the explorer cannot be asked" in ended.stderr
+
+
+def test_a_reconciler_that_never_ran_is_a_problem(fleet: Any) -> None:
+    state = fleet.state()
+    assert state["reservations"] == []
+    assert state["problems"] == ["the reconciler has not written its status yet"]
+    assert not state["in_sync"]
