@@ -261,3 +261,23 @@ def test_the_removal_guard_holds_until_the_operator_allows_it(fleet: Any, until:
     assert fleet.run("reconcile", "--once", max_removal_count=3).returncode == 0
     for number in numbers:
         fleet.gone(number)
+
+
+def test_what_a_restored_redis_brings_back_is_removed_again(fleet: Any, until: Any) -> None:
+    """Rows of a reservation that ended long ago: the listing does not show it, and the explorer says deleted."""
+    process = fleet.start()
+    empty = snapshot(fleet)
+    number = fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id))
+    fleet.deployed(number)
+    with fleet.redis() as client:
+        backup = {key: client.dump(key) for key in (b"gw1.example.", b"managed_domains", RESERVATIONS.encode())}
+    fleet.delete(number)
+    fleet.gone(number)
+    until(lambda: snapshot(fleet) == empty, "removed")
+    process.stop()
+    with fleet.redis() as client:
+        for key, value in backup.items():
+            client.restore(key, 0, value, replace=True)
+    assert fleet.verdicts() == {"www.gw1.example": "orphaned"}
+    fleet.start()
+    until(lambda: snapshot(fleet) == empty, "removed again")

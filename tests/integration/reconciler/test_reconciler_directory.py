@@ -1,0 +1,120 @@
+"""Registration, heartbeat and counters, at an explorer that forgets and fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from tfgateway.explorer.client import ExplorerClient
+from tfgateway.explorer.models import Counts
+from tfgateway.identity.keys import Identity
+from tfgateway.reconciler import directory
+from tfgateway.reconciler.directory import Directory
+from tfgateway.settings import GatewaySettings
+
+IDENTITY = Identity.from_seed(bytes(range(32)))
+
+
+@dataclass
+class Server:
+    url: str = ""
+    known: bool = False
+    failing: int = 0
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        kind = request.path.rpartition("/")[2]
+        if self.failing:
+            self.failing -= 1
+            return web.Response(status=503)
+        if kind == "gateways":
+            self.known = True
+        if not self.known:
+            return web.json_response({"error": "gateway not found"}, status=404)
+        self.calls.append((kind, json.loads(await request.read())))
+        self.changed.set()
+        return web.json_response(None, status=201 if kind == "gateways" else 200)
+
+    def kinds(self) -> list[str]:
+        return [kind for kind, _ in self.calls]
+
+    async def called(self, count: int) -> None:
+        while len(self.calls) < count:
+            self.changed.clear()
+            await asyncio.wait_for(self.changed.wait(), 30)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server()
+    app = web.Application()
+    app.router.add_post("/api/v1/gateways{rest:.*}", made.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def entry(server: Server) -> AsyncIterator[Directory]:
+    settings = GatewaySettings(farm_id=3, managed_domains=("gw1.example",), name_servers=("ns1.gw1.example",))
+    async with ExplorerClient(server.url, identity=IDENTITY, key_id=IDENTITY.node_id) as client:
+        made = Directory(client, IDENTITY, settings)
+        task = asyncio.create_task(made.run())
+        yield made
+        task.cancel()
+
+
+async def test_it_registers_then_reports_and_counts_what_changes(server: Server, entry: Directory) -> None:
+    await server.called(3)
+    assert server.kinds() == ["gateways", "uptime", "reserved_resources"]
+    posted = server.calls[0][1]
+    assert posted["node_id"] == IDENTITY.node_id
+    assert posted["public_key_hex"] == IDENTITY.public_key.hex()
+    assert (posted["farm_id"], posted["tcp_router_port"]) == (3, 18000)
+    assert posted["location"]["city"] == "Unknown"
+    assert server.calls[1][1]["uptime"] > 0
+    entry.count(Counts(subdomain=2))
+    await server.called(4)
+    entry.count(Counts(subdomain=2))
+    await asyncio.sleep(0.1)
+    assert server.calls[3:] == [("reserved_resources", server.calls[3][1])]
+    assert server.calls[3][1]["subdomain"] == 2
+
+
+async def test_failures_are_retried(server: Server, entry: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.failing = 2
+    monkeypatch.setattr("tfgateway.reconciler.backoff.Backoff.failed", lambda _self: 0.01)
+    await server.called(3)
+    assert server.kinds() == ["gateways", "uptime", "reserved_resources"]
+
+
+async def test_it_registers_again_when_the_explorer_forgot_it(
+    server: Server, entry: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "HEARTBEAT", 0.05)
+    await server.called(3)
+    server.known = False
+    before = len(server.calls)
+    while server.kinds()[before:].count("gateways") < 1:
+        await server.called(len(server.calls) + 1)
+    await server.called(server.kinds().index("gateways", before) + 3)
+    again = server.kinds()[server.kinds().index("gateways", before) :]
+    assert again[:3] == ["gateways", "uptime", "reserved_resources"]
+
+
+def test_uptime_is_the_machines(tmp_path: Path) -> None:
+    (tmp_path / "uptime").write_text("12345.67 54321.00\n")
+    assert directory.uptime(tmp_path / "uptime") == 12345
+    assert directory.uptime(tmp_path / "absent") == 0
+    (tmp_path / "empty").write_text("")
+    assert directory.uptime(tmp_path / "empty") == 0
