@@ -81,8 +81,8 @@ class Forwarder:
     def account(self, visit: Visit, seconds: float) -> None:
         """Count a connection that has ended and write its line in the access log."""
         self._metrics.connections.labels(visit.listener, visit.outcome).inc()
-        self._metrics.bytes.labels("to_target").inc(visit.to_target)
-        self._metrics.bytes.labels("to_visitor").inc(visit.to_visitor)
+        self._metrics.bytes_to_target.inc(visit.to_target)
+        self._metrics.bytes_to_visitor.inc(visit.to_visitor)
         _log.info(
             "connection",
             listener=visit.listener,

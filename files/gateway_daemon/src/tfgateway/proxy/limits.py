@@ -12,7 +12,7 @@ class Admission:
     def __init__(self, *, total: int, per_source: int) -> None:
         self._total = total
         self._per_source = per_source
-        self._by_source: Counter[bytes] = Counter()
+        self._by_source: Counter[str | bytes] = Counter()
         self._open = 0
 
     def enter(self, address: str) -> bool:
@@ -33,6 +33,5 @@ class Admission:
             del self._by_source[source]
 
 
-def _source(address: str) -> bytes:
-    parsed = ipaddress.ip_address(address)
-    return parsed.packed[:8]
+def _source(address: str) -> str | bytes:
+    return ipaddress.IPv6Address(address).packed[:8] if ":" in address else address

@@ -24,7 +24,9 @@ class ProxyMetrics:
         self.active = Gauge(
             "tfgateway_proxy_connections_active", "Connections open now", ["listener"], registry=self.registry
         )
-        self.bytes = Counter("tfgateway_proxy_bytes", "Octets relayed", ["direction"], registry=self.registry)
+        relayed = Counter("tfgateway_proxy_bytes", "Octets relayed", ["direction"], registry=self.registry)
+        self.bytes_to_target = relayed.labels("to_target")
+        self.bytes_to_visitor = relayed.labels("to_visitor")
         self.dial_seconds = Histogram(
             "tfgateway_proxy_dial_seconds",
             "Time until a target accepted",

@@ -94,9 +94,12 @@ class _Relay:
 
 
 class _Direction:
-    """Copies from one socket to the other. It waits for the source or for the sink, never for both."""
+    """Copies from one socket to the other. It waits for the source or for the sink, never for both.
 
-    __slots__ = ("_loop", "_pending", "_relay", "_sink", "_source", "broken", "ended", "moved")
+    The event loop is given descriptors: a socket object that it does not watch it would render as text first.
+    """
+
+    __slots__ = ("_loop", "_pending", "_relay", "_sink", "_source", "_waits_for", "broken", "ended", "moved")
 
     def __init__(
         self,
@@ -111,19 +114,33 @@ class _Direction:
         self._source = source
         self._sink = sink
         self._pending = memoryview(first)
+        self._waits_for: socket.socket | None = None
         self.moved = 0
         self.ended = False
         self.broken = False
 
     def start(self) -> None:
         if self._pending:
-            self._loop.add_writer(self._sink, self._writable)
+            self._writable()  # a fresh connection takes it at once
         else:
-            self._loop.add_reader(self._source, self._readable)
+            self._wait_for(self._source)
 
     def stop(self) -> None:
-        self._loop.remove_reader(self._source)
-        self._loop.remove_writer(self._sink)
+        self._wait_for(None)
+
+    def _wait_for(self, awaited: socket.socket | None) -> None:
+        """Wait for the source to be readable, for the sink to be writable, or for nothing."""
+        if awaited is self._waits_for:
+            return
+        if self._waits_for is self._source:
+            self._loop.remove_reader(self._source.fileno())
+        elif self._waits_for is self._sink:
+            self._loop.remove_writer(self._sink.fileno())
+        if awaited is self._source:
+            self._loop.add_reader(awaited.fileno(), self._readable)
+        elif awaited is self._sink:
+            self._loop.add_writer(awaited.fileno(), self._writable)
+        self._waits_for = awaited
 
     def _readable(self) -> None:
         self._relay.moved()
@@ -145,8 +162,7 @@ class _Direction:
                 return
             if unsent:
                 self._pending = memoryview(bytes(unsent))
-                self._loop.remove_reader(self._source)
-                self._loop.add_writer(self._sink, self._writable)
+                self._wait_for(self._sink)
                 return
             if count < _CHUNK:
                 return  # drained, most likely: what is left, an end included, wakes us again
@@ -157,9 +173,7 @@ class _Direction:
         if unsent is None:
             return
         self._pending = unsent or _NOTHING  # an empty rest would keep the whole buffer alive
-        if not unsent:
-            self._loop.remove_writer(self._sink)
-            self._loop.add_reader(self._source, self._readable)
+        self._wait_for(self._sink if unsent else self._source)
 
     def _send(self, data: memoryview) -> memoryview | None:
         """Send what the sink takes: the rest, or None when the sink is lost and the direction with it."""
