@@ -287,6 +287,20 @@ def test_a_row_of_another_user_is_not_removed(node: Any) -> None:
     assert node.text("managed_domains", "www.gw1.example") == "8"
 
 
+def test_p4_a_name_that_was_never_granted_takes_nothing_away_when_it_is_deleted(node: Any) -> None:
+    """Posted and deleted before the gateway saw it, with the very address of the other."""
+    node.subdomain(1, "www.gw1.example", "203.0.113.5", tid=8)
+    node.settle()
+    node.put("gw1.example.", "byhand", FIVE)
+    node.acknowledge()
+    before = node.rows()
+    for number, name in ((2, "www.gw1.example"), (3, "byhand.gw1.example")):
+        node.delete(node.subdomain(number, name, "203.0.113.5"))
+    made = node.settle()
+    assert made.summary() == {"remove": 2}
+    assert node.rows() == before
+
+
 def test_an_unreadable_zone_owner_is_no_reason_to_refuse(node: Any) -> None:
     node.put("zone", "alice.example", "{garbage")
     workload = node.subdomain(311, "www.alice.example", "203.0.113.5")

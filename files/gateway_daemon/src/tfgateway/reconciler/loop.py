@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ class Reconciler:
         await self._follower.poll()
         actual, records = await look(self._store)
         await self._follower.ask_for(self._desired.unlisted([*records.entries, *records.damaged]))
-        return plan(self._desired, records, actual, self._policy, time.time_ns())
+        return self._plan(actual, records)
 
     async def _after(self, claimed: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
         """Nothing is told to the explorer before the managed domains are claimed: it looks them up (spec dns §12)."""
@@ -237,7 +238,7 @@ class Reconciler:
         actual, records = await look(self._store)
         if unlisted := self._desired.unlisted([*records.entries, *records.damaged]):
             await self._follower.ask_for(unlisted)
-        made = plan(self._desired, records, actual, self._policy, time.time_ns())
+        made = self._plan(actual, records)
         self._tell(made)
         for step in made.steps:
             failure = await self._store.apply(step.transaction)
@@ -260,6 +261,11 @@ class Reconciler:
         self._count(records)
         self._metrics.pass_seconds.set(time.monotonic() - started)
         return made
+
+    def _plan(self, actual: Actual, records: Records) -> Plan:
+        # Addresses of this host come and go while we run.
+        policy = replace(self._policy, own_addresses=own_addresses())
+        return plan(self._desired, records, actual, policy, time.time_ns())
 
     def _tell(self, made: Plan) -> None:
         """Trouble is logged when it begins, not again with every pass."""

@@ -71,8 +71,14 @@ def ensure(board: Board, reservation: Reservation) -> None:
 
 
 def release(board: Board, reservation: Reservation) -> None:
-    """Its addresses, unless another reservation of the name asks for them; the claim when none is left (P-12)."""
-    name = reservation.domain
+    """Its addresses, unless another reservation of the name asks for them; the claim when none is left (P-12).
+
+    Nothing happens to a name that the user does not hold: who asks for the name and address of another, and deletes
+    that at once, must not take the other's records away.
+    """
+    name, user = reservation.domain, reservation.user
+    if board.names.get(name) != user:
+        return
     left = _union(board, name)
     gone = [address for address in _addresses(reservation) if address not in left]
     for zone in _own_zones(board, reservation):
@@ -82,7 +88,7 @@ def release(board: Board, reservation: Reservation) -> None:
             _strip(board, zone_key(zone), _OLD_APEX_FIELD, gone)
     if not board.holders("name", name):
         for spelling in {name, reservation.stored_domain}:
-            if board.rows.get(MANAGED_DOMAINS, spelling) == reservation.user.encode():
+            if board.rows.get(MANAGED_DOMAINS, spelling) == user.encode():
                 board.rows.put(MANAGED_DOMAINS, spelling, None)
         board.settle("name", name)
 
