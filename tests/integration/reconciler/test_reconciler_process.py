@@ -145,7 +145,7 @@ def test_an_explorer_that_lost_everything_deletes_nothing(fleet: Any, until: Any
     assert fleet.verdicts() == {"www.gw1.example": "orphaned"}
 
 
-def test_a_redis_that_is_away_is_waited_for(fleet: Any, until: Any) -> None:
+def test_p3_a_redis_that_is_away_is_waited_for(fleet: Any, until: Any) -> None:
     mine = {"node_id": fleet.node_id}
     fleet.redis_server.stop()
     process = fleet.start(ready=False)

@@ -301,7 +301,7 @@ def test_p4_a_name_that_was_never_granted_takes_nothing_away_when_it_is_deleted(
     assert node.rows() == before
 
 
-def test_an_unreadable_zone_owner_is_no_reason_to_refuse(node: Any) -> None:
+def test_p3_an_unreadable_zone_owner_is_no_reason_to_refuse(node: Any) -> None:
     node.put("zone", "alice.example", "{garbage")
     workload = node.subdomain(311, "www.alice.example", "203.0.113.5")
     made = node.settle()
