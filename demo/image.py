@@ -15,7 +15,8 @@ from demo.paths import CACHE, ROOT
 IMAGE = os.environ.get("TFGATEWAY_NODE_IMAGE", "localhost/tfgrid-gateway-node:debian12")
 BASE = "localhost/tfgrid-gateway-base:debian12"
 SUITE = "bookworm"
-MIRROR = os.environ.get("TFGATEWAY_DEBIAN_MIRROR", "http://deb.debian.org/debian")
+MIRROR = os.environ.get("TFGATEWAY_DEBIAN_MIRROR", "")
+"""Where Debian's packages come from; empty: where debootstrap itself looks."""
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _CONTEXT = ROOT / "demo" / "node"
 _DIGEST_LABEL = "tfgrid.gateway.digest"
@@ -63,7 +64,7 @@ def _bootstrap(archive: Path, log: Path) -> None:
     tree = archive.with_suffix(".tree")
     partial = archive.with_suffix(".partial")
     shutil.rmtree(tree, ignore_errors=True)
-    _run(["debootstrap", "--variant=minbase", f"--keyring={_KEYRING}", SUITE, str(tree), MIRROR], log)
+    _run(["debootstrap", "--variant=minbase", f"--keyring={_KEYRING}", SUITE, str(tree), *filter(None, [MIRROR])], log)
     _run(["tar", "--create", "--one-file-system", f"--file={partial}", f"--directory={tree}", "."], log)
     partial.rename(archive)
     shutil.rmtree(tree)
@@ -74,7 +75,7 @@ def _run(command: list[str], log: Path) -> None:
         environment = podman.environment()
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
     if done.returncode != 0:
-        raise DemoError(f"{command[0]} failed; is the Debian mirror {MIRROR} reachable?", log=log)
+        raise DemoError(f"{command[0]} failed; is a Debian mirror reachable (TFGATEWAY_DEBIAN_MIRROR)?", log=log)
 
 
 def _digest() -> str:
