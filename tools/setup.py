@@ -56,6 +56,10 @@ CONTAINERS = [
 TESTS = [
     Package("redis-server", "redis-server"),
     Package("knot-dnsutils", "kdig"),
+    Package("iproute2", "ip"),
+    Package("iptables", "ip6tables"),
+    Package("wireguard-tools", "wg"),
+    Package("wireguard-go", "wireguard-go"),
     Package("dnsutils", "dig"),
     Package("openssl", "openssl"),
     Package("curl", "curl"),

@@ -27,6 +27,14 @@ class StoreError(GatewayError):
     """Redis is away, loading, full or answered with an error: worth trying again."""
 
 
+class ProgramError(GatewayError):
+    """A program of the system that is missing, failed, or did not end in time."""
+
+
+class LeaseError(GatewayError):
+    """Another process is the one that may write; the text says which."""
+
+
 class ExplorerError(GatewayError):
     """The explorer could not be asked or did not do what was asked."""
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from tfgateway.errors import ConfigError
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 
 DEFAULT_PATH = Path("/etc/tfgateway/gateway.toml")
 
@@ -83,6 +86,8 @@ class ReconcilerSettings(_Section, frozen=True):
     """... unless it removes no more than this many."""
     resync_interval: Seconds = 3600.0
     """Seconds between two complete listings of the explorer."""
+    lease: Annotated[float, msgspec.Meta(ge=1)] = 30.0
+    """Seconds after which another reconciler may take over from one that went silent."""
     metrics: str = "127.0.0.1:9153"
 
 
@@ -119,6 +124,20 @@ class ProxySettings(_Section, frozen=True):
     metrics: str = "127.0.0.1:9155"
 
 
+class FourToSixSettings(_Section, frozen=True):
+    """[fourtosix]"""
+
+    endpoint: str = ""
+    """``HOST:PORT`` that users are told to connect to (IPv6 in brackets); empty: this gateway gives no IPv6."""
+    interface: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}\Z")] = "wg-tfgateway"
+    listen_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 3443
+    """UDP."""
+    private_key: Literal["seed", "derived"] = "seed"
+    """``seed``: the seed file's, which users of the old gateway know, and which whoever reads the interface's key has.
+    ``derived``: one that tells nothing about the seed (C-3). Changing it changes every user's configuration."""
+    metrics: str = "127.0.0.1:9156"
+
+
 class LogSettings(_Section, frozen=True):
     """[log]"""
 
@@ -136,6 +155,7 @@ class Settings(_Section, frozen=True):
     reconciler: ReconcilerSettings = ReconcilerSettings()
     dns: DnsSettings = DnsSettings()
     proxy: ProxySettings = ProxySettings()
+    fourtosix: FourToSixSettings = FourToSixSettings()
     log: LogSettings = LogSettings()
 
 
@@ -162,6 +182,7 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
         ("reconciler.metrics", (settings.reconciler.metrics,)),
         ("dns.metrics", (settings.dns.metrics,)),
         ("proxy.metrics", (settings.proxy.metrics,)),
+        ("fourtosix.metrics", (settings.fourtosix.metrics,)),
     ]
     for key, values in lists:
         for value in values:
@@ -174,7 +195,22 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
             ipaddress.ip_network(value)
         except ValueError as error:
             raise ConfigError(f"{name}: proxy.allowed_targets: {error}") from error
+    if settings.fourtosix.endpoint and not _is_endpoint(settings.fourtosix.endpoint):
+        raise ConfigError(
+            f"{name}: fourtosix.endpoint: '{settings.fourtosix.endpoint}' is not HOST:PORT (IPv6 in brackets)"
+        )
     return settings
+
+
+def _is_endpoint(text: str) -> bool:
+    """Whether a user's WireGuard would take it: a name or address, and a port."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
+        return False
+    try:
+        return host_port(text)[0] != ""
+    except ValueError:
+        return _NAME.fullmatch(host) is not None
 
 
 def host_port(text: str) -> tuple[str, int]:

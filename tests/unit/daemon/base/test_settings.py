@@ -51,6 +51,12 @@ def test_values_are_read_by_table() -> None:
         ('[dns]\nmetrics = "localhost:1"', "dns.metrics"),
         ('[proxy]\nlisten_tls = ["::1:443"]', "proxy.listen_tls"),
         ('[proxy]\nallowed_targets = ["10.0.0.1/8"]', "proxy.allowed_targets"),
+        ('[fourtosix]\nmetrics = "1"', "fourtosix.metrics"),
+        ('[fourtosix]\ninterface = "-v"', "fourtosix.interface"),
+        ('[fourtosix]\ninterface = "wg-far-too-long0"', "fourtosix.interface"),
+        ('[fourtosix]\ninterface = "wg/0"', "fourtosix.interface"),
+        ('[fourtosix]\nprivate_key = "other"', "fourtosix.private_key"),
+        ("[fourtosix]\nlisten_port = 0", "fourtosix.listen_port"),
         ("[redis]\ntimeout = 0", "redis.timeout"),
         ("[gateway]\ntcp_client_port = 65536", "gateway.tcp_client_port"),
         ("[reconciler]\nmax_removal_share = 1.5", "reconciler.max_removal_share"),
@@ -119,3 +125,26 @@ def test_addresses_to_listen_on(text: str, found: tuple[str, int]) -> None:
 def test_what_is_no_address_to_listen_on(text: str) -> None:
     with pytest.raises(ValueError, match="is not ADDRESS:PORT"):
         settings.host_port(text)
+
+
+@pytest.mark.parametrize("endpoint", ["", "198.51.100.7:3443", "[2001:db8::1]:3443", "gw1.example:65535"])
+def test_an_endpoint_is_a_host_and_a_port(endpoint: str) -> None:
+    assert settings.parse(f'[fourtosix]\nendpoint = "{endpoint}"'.encode()).fourtosix.endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "gw1.example",
+        "2001:db8::1:3443",
+        ":3443",
+        "gw1.example:0",
+        "gw1.example:65536",
+        "a b:1",
+        "[x]:1",
+        "a:" + "9" * 5000,
+    ],
+)
+def test_another_endpoint_is_refused(endpoint: str) -> None:
+    with pytest.raises(ConfigError, match=r"fourtosix\.endpoint"):
+        settings.parse(f'[fourtosix]\nendpoint = "{endpoint}"'.encode())

@@ -1,0 +1,58 @@
+"""The interface as a network link: what it should be like, and the ``ip`` commands that make it so. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Interface
+
+import msgspec
+
+from tfgateway.errors import ParseError
+
+MTU = 1420
+"""Bytes: an Ethernet frame less what WireGuard over IPv6 adds (identity-and-crypto §6)."""
+
+
+class _Address(msgspec.Struct, frozen=True):
+    local: str
+    prefixlen: int
+    family: str = ""
+
+
+class _Link(msgspec.Struct, frozen=True):
+    flags: tuple[str, ...]
+    mtu: int
+    addr_info: tuple[_Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link as the kernel has it."""
+
+    up: bool
+    mtu: int
+    addresses: frozenset[IPv6Interface]
+    """IPv6, without the link-local ones."""
+
+
+def parse_link(raw: bytes) -> Link:
+    """The output of ``ip -json address show dev INTERFACE``. Errors: ``ParseError``."""
+    try:
+        (link,) = msgspec.json.decode(raw, type=tuple[_Link, ...])
+        addresses = frozenset(
+            IPv6Interface((IPv6Address(one.local), one.prefixlen)) for one in link.addr_info if one.family == "inet6"
+        )
+    except (ValueError, RecursionError) as error:
+        raise ParseError(f"ip's answer cannot be read: {error}") from error
+    return Link("UP" in link.flags, link.mtu, frozenset(one for one in addresses if not one.is_link_local))
+
+
+def commands(interface: str, address: IPv6Interface, present: Link) -> list[tuple[str, ...]]:
+    """Arguments of ``ip``, one tuple a command; none when everything is as it should be.
+
+    address: the only one that the interface is to have; another is of a seed that this gateway had before.
+    """
+    wrong = [("address", "del", str(other), "dev", interface) for other in sorted(present.addresses - {address})]
+    missing = [] if address in present.addresses else [("address", "replace", str(address), "dev", interface)]
+    dormant = not present.up or present.mtu != MTU
+    return [*wrong, *missing, *([("link", "set", "dev", interface, "mtu", str(MTU), "up")] if dormant else [])]

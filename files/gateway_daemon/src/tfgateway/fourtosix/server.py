@@ -1,0 +1,132 @@
+"""The 4to6 plane as a whole: the peers that redis wants, kept in the interface."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from prometheus_client import CollectorRegistry
+
+from tfgateway.errors import ConfigError, GatewayError
+from tfgateway.fourtosix.apply import Interface
+from tfgateway.fourtosix.metrics import FourToSixMetrics
+from tfgateway.fourtosix.peers import wanted_peers
+from tfgateway.fourtosix.pool import Pool
+from tfgateway.identity import seedfile
+from tfgateway.layout.connection import connect
+from tfgateway.layout.keys import PEERS
+from tfgateway.mirror import Mirror, Selection
+from tfgateway.settings import Settings
+from tfgateway.telemetry import metrics as metrics_page
+from tfgateway.telemetry.logs import logger
+
+_AGAIN = 3.0
+"""Seconds after which the interface is looked at although redis has no news: others may have changed it."""
+
+_log = logger("fourtosix")
+
+
+async def serve(
+    settings: Settings,
+    *,
+    stopping: asyncio.Event,
+    ready: Callable[[], None],
+    status: Callable[[str], None],
+) -> None:
+    """Keep the interface as redis wants it until ``stopping`` is set; then leave it as it is, tunnels included.
+
+    ``ready`` is called once it has the peers that redis names. Errors: ``ConfigError``, ``IdentityError``;
+    ``GatewayError`` when the interface cannot be made.
+    """
+    if not settings.fourtosix.endpoint:
+        raise ConfigError("fourtosix.endpoint: set it to the HOST:PORT that peers connect to")
+    plane = _Plane(settings)
+    # Also before redis is there: tunnels go on, and an interface that cannot be made is said at once.
+    await plane.converge()
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            page = await metrics_page.serve(plane.registry, settings.fourtosix.metrics)
+        except OSError as error:
+            raise GatewayError(f"fourtosix.metrics: cannot listen: {error.strerror}") from error
+        stack.push_async_callback(page.cleanup)
+        status("waiting for redis")
+        endless = [asyncio.create_task(work) for work in (plane.mirror.run(), plane.run(ready, status))]
+        stop = asyncio.create_task(stopping.wait())
+        for task in (stop, *endless):
+            stack.callback(task.cancel)
+        done, _ = await asyncio.wait((stop, *endless), return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+class _Plane:
+    """What redis wants, and the interface that is to have it."""
+
+    def __init__(self, settings: Settings) -> None:
+        redis, own = settings.redis, settings.fourtosix
+        self._pool = Pool(seedfile.load(Path(settings.identity.seed)).seed, own.private_key)
+        self._interface = Interface(own.interface, own.listen_port, self._pool, _log)
+        self._wanted: dict[str, str] = {}
+        self._news = asyncio.Event()
+        self._trouble = ""
+        self.mirror = Mirror(
+            partial(
+                connect,
+                redis.url,
+                timeout=redis.timeout,
+                sentinels=redis.sentinels,
+                sentinel_service=redis.sentinel_service,
+            ),
+            Selection(match=PEERS.encode()),
+            self._take,
+            _log,
+        )
+        self.registry = CollectorRegistry()
+        self._metrics = FourToSixMetrics(self.registry, self.mirror.age)
+
+    async def run(self, ready: Callable[[], None], status: Callable[[str], None]) -> NoReturn:
+        """Compare and repair, at every news from redis and from time to time; whatever fails is tried again."""
+        known = told = False
+        while True:
+            await _until(self._news if known else self.mirror.ready, _AGAIN)
+            self._news.clear()
+            known = self.mirror.ready.is_set()
+            try:
+                await self.converge(known=known)
+            except GatewayError as error:
+                self._metrics.passes_failed.inc()
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    _log.error("interface not as it should be", reason=self._trouble)
+                    status(self._trouble)
+                continue
+            if self._trouble:
+                self._trouble = ""
+                status("serving")
+            if known and not told:
+                told = True
+                ready()
+                status("serving")
+
+    async def converge(self, *, known: bool = False) -> None:
+        """One pass. known: redis has told its peers, else those of the interface stay. Errors: ``GatewayError``."""
+        self._metrics.passes.inc()
+        self._metrics.count(await self._interface.converge(self._wanted if known else None))
+
+    def _take(self, _key: bytes, value: object) -> None:
+        self._wanted, problems = wanted_peers(value if isinstance(value, dict) else {}, self._pool)
+        for problem in problems:
+            _log.warning("peer skipped", reason=problem)
+        self._metrics.refused.set(len(problems))
+        self._news.set()
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the event, at most so many seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
