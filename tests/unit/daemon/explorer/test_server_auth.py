@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tfgateway.explorer import signing
+from tfgateway.explorer import signing, wire
 from tfgateway.identity.keys import Identity
 
 CHALLENGE = 'Signature headers="(created) date threebot-id"'
@@ -73,3 +73,25 @@ async def test_go_clients_send_bytes_that_are_no_ascii(grid: Any) -> None:
     headers["Authorization"] = headers["Authorization"].replace(f'"{expires}"', "\"'\ufffd'\"")
     assert "\ufffd" in headers["Authorization"]
     assert (await _uptime(grid, headers)).status == 200
+
+
+async def test_e7_a_signed_digest_binds_the_body(grid: Any) -> None:
+    """A workload's own signature does not tell how C was split, nor does it cover who may delete it."""
+    workload = wire.encode(grid.workload())
+    headers = signing.request_headers(grid.user, str(grid.tid), int(grid.explorer.now), workload)
+    assert "digest" in headers["Authorization"]
+    split = workload.replace(b'"metadata":""', b'"metadata":"www."').replace(b'"domain":"www.', b'"domain":"')
+    undeletable = workload.replace(b'"quorum_min":1', b'"quorum_min":0')
+    for forged in (split, undeletable):
+        assert forged != workload
+        answer = await grid.call("POST", "/reservations/workloads", forged, headers=headers)
+        assert (answer.status, answer.error) == (401, "unauthorized access: digest is not of this body (SHA-256)")
+    assert (await grid.call("POST", "/reservations/workloads", workload, headers=headers)).status == 201
+
+
+async def test_e7_a_digest_that_is_sent_but_not_signed_says_nothing(grid: Any) -> None:
+    headers = signing.request_headers(grid.user, str(grid.tid), int(grid.explorer.now))
+    answer = await grid.call(
+        "POST", "/reservations/workloads", grid.workload(), headers={**headers, "Digest": "SHA-256=AAAA"}
+    )
+    assert answer.status == 201

@@ -91,6 +91,43 @@ async def test_e12_a_body_that_never_comes(start_explorer: Any) -> None:
 # Users
 
 
+def _proven(identity: Identity, **members: str) -> dict[str, str]:
+    """A new user with the proof of his key."""
+    wanted = User(**{"name": "alice.3bot", "email": "a@example.com", "pubkey": identity.public_key.hex(), **members})
+    proof = identity.sign(signing.key_proof_message(wanted)).hex()
+    return {"name": wanted.name, "email": wanted.email, "pubkey": wanted.pubkey, "key_proof": proof}
+
+
+async def test_e4_possession_of_the_key_is_proven(start_explorer: Any, user: Identity, stranger: Identity) -> None:
+    explorer = await start_explorer(require_key_proof=True)
+    body = _proven(user)
+    stolen = _proven(stranger, pubkey=user.public_key.hex())
+    for refused in ({**body, "key_proof": ""}, {**body, "name": "other"}, {**body, "key_proof": "zz"}, stolen):
+        answer = await explorer.call("POST", "/users", refused)
+        assert answer.status == 400
+        assert "key_proof" in answer.error
+    assert (await explorer.call("POST", "/users", body)).status == 201
+
+
+async def test_e4_old_clients_prove_nothing_but_a_false_proof_is_refused(explorer: Any, user: Identity) -> None:
+    body = _proven(user)
+    assert (await explorer.call("POST", "/users", {**body, "name": "other"})).status == 400
+    del body["key_proof"]
+    assert (await explorer.call("POST", "/users", body)).status == 201
+
+
+async def test_what_a_user_has_signed_is_told_from_what_he_has_not(grid: Any, stranger: Identity) -> None:
+    path = f"/users/{grid.tid}/validate"
+    for signer, payload, valid in [(grid.user, b"x", True), (grid.user, b"y", False), (stranger, b"x", False)]:
+        body = {"payload": b"x".hex(), "signature": signer.sign(payload).hex()}
+        answer = await grid.call("POST", path, body)
+        assert (answer.status, answer.json) == (200, {"is_valid": valid})
+    for body in ({"payload": "00"}, {"payload": "", "signature": "00"}, {}):
+        assert (await grid.call("POST", path, body)).json == {"is_valid": False}
+    assert (await grid.call("POST", path, {"payload": "x", "signature": "00"})).status == 400
+    assert (await grid.call("POST", "/users/0/validate", {})).status == 404
+
+
 async def test_a_user_is_created(explorer: Any, user: Identity) -> None:
     body = {"name": "Alice.3Bot", "email": "Alice@Example.com", "pubkey": user.public_key.hex().upper(), "id": 99}
     answer = await explorer.call("POST", "/users", body)
@@ -219,6 +256,26 @@ async def test_farms(grid: Any) -> None:
 async def test_farms_that_are_refused(grid: Any, changes: dict[str, object], status: int) -> None:
     body = {"name": "new", "threebot_id": 1, "wallet_addresses": [{"asset": "TFT", "address": "x"}], **changes}
     assert (await grid.call("POST", "/farms", body)).status == status
+
+
+async def test_a_farm_is_changed_by_its_owner_only(grid: Any, stranger: Identity) -> None:
+    other = await grid.register("bob.3bot", stranger)
+    await grid.farm("bobs", other)
+    body = {"name": "renamed", "threebot_id": grid.tid, "wallet_addresses": [{"asset": "TFT", "address": "y"}], "id": 9}
+    alice, bob = (grid.user, grid.tid), (stranger, other)
+    for by, path, changes, status in [
+        (None, "/farms/1", {}, 401),
+        (bob, "/farms/1", {}, 403),
+        (alice, "/farms/9", {}, 404),
+        (alice, "/farms/1", {"name": "bobs"}, 409),
+        (alice, "/farms/1", {"name": ""}, 400),
+        (alice, "/farms/1", {"threebot_id": other}, 400),
+        (alice, "/farms/1", {}, 200),
+    ]:
+        assert (await grid.call("PUT", path, {**body, **changes}, by=by)).status == status
+    changed = (await grid.call("GET", "/farms/1")).json
+    assert {name: changed[name] for name in body} == {**body, "id": 1}
+    assert [farm["id"] for farm in (await grid.call("GET", "/farms?name=renamed")).json] == [1]
 
 
 # Gateways

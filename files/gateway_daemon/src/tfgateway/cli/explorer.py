@@ -29,6 +29,12 @@ _DEFAULTS = Policy()
     "--accept-any", is_flag=True, help="Accept workloads that a gateway will refuse; it answers with an error result."
 )
 @click.option(
+    "--require-key-proof",
+    is_flag=True,
+    help="Register only users who prove that the key is theirs, as `tfgateway reserve register` does: old clients"
+    " cannot.",
+)
+@click.option(
     "--owner-resolver",
     default="",
     help="ADDRESS:PORT of the resolver that is asked whether a new gateway serves the __owner__ records of its"
@@ -49,7 +55,13 @@ _DEFAULTS = Policy()
     help="Longest time in seconds that a poll is held back.",
 )
 def command(
-    listen: str, database: Path, accept_any: bool, owner_resolver: str, clock_skew: float, max_wait: float
+    listen: str,
+    database: Path,
+    accept_any: bool,
+    require_key_proof: bool,
+    owner_resolver: str,
+    clock_skew: float,
+    max_wait: float,
 ) -> None:
     """Serve the explorer API until SIGTERM."""
     logs.configure(LogSettings())
@@ -60,7 +72,11 @@ def command(
     except ValueError as error:
         raise ConfigError(str(error)) from error
     policy = Policy(
-        validate_workloads=not accept_any, owner_resolver=owner_resolver, clock_skew=clock_skew, max_wait=max_wait
+        validate_workloads=not accept_any,
+        require_key_proof=require_key_proof,
+        owner_resolver=owner_resolver,
+        clock_skew=clock_skew,
+        max_wait=max_wait,
     )
 
     async def main(life: Lifecycle) -> None:

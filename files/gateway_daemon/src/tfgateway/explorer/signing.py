@@ -12,11 +12,13 @@ from email.utils import formatdate
 
 import msgspec
 
+from tfgateway import gojson
 from tfgateway.errors import CryptoError, ParseError
 from tfgateway.explorer.models import Approval, PoolOrder, ResultState, User, Workload
 from tfgateway.identity.keys import Identity, verify
 
 REQUIRED_ITEMS = ("(created)", "date", "threebot-id")
+DIGEST = "digest"
 _ALGORITHM = "ed25519"
 _SCHEME = "Signature "
 _LIFETIME = 60
@@ -36,16 +38,29 @@ class HttpSignature:
     expires: int
 
 
-def request_headers(identity: Identity, key_id: str, now: int) -> dict[str, str]:
-    """The headers that authenticate a request of ``key_id`` (node id or decimal tid) made at ``now``."""
+def request_headers(identity: Identity, key_id: str, now: int, body: bytes | None = None) -> dict[str, str]:
+    """The headers that authenticate a request of ``key_id`` (node id or decimal tid) made at ``now``.
+
+    A body that is given here is signed too, which explorers that do not look at it accept (spec §3).
+    """
     headers = {"Threebot-Id": key_id, "Date": formatdate(now, usegmt=True)}
+    items = [*REQUIRED_ITEMS]
     lines = [f"(created): {now}", f"date: {headers['Date']}", f"threebot-id: {key_id}"]
+    if body is not None:
+        headers["Digest"] = digest(body)
+        items.append(DIGEST)
+        lines.append(f"{DIGEST}: {headers['Digest']}")
     signature = base64.b64encode(identity.sign("\n".join(lines).encode())).decode()
     headers["Authorization"] = (
         f'{_SCHEME}keyId="{key_id}",algorithm="{_ALGORITHM}",created="{now}",expires="{now + _LIFETIME}",'
-        f'headers="{" ".join(REQUIRED_ITEMS)}",signature="{signature}"'
+        f'headers="{" ".join(items)}",signature="{signature}"'
     )
     return headers
+
+
+def digest(body: bytes) -> str:
+    """The value of a ``Digest`` header (RFC 3230)."""
+    return f"SHA-256={base64.b64encode(hashlib.sha256(body).digest()).decode()}"
 
 
 def parse_authorization(values: Sequence[str]) -> HttpSignature:
@@ -152,6 +167,11 @@ def result_message(state: int, message: str, data_json: bytes) -> bytes:
 def user_update_message(user: User) -> bytes:
     """What ``sender_signature_hex`` of a changed user signs, members as posted."""
     return f"{user.id}{user.name}{user.email}{user.host}{user.description}{user.pubkey}".encode()
+
+
+def key_proof_message(user: User) -> bytes:
+    """What ``key_proof`` of a new user signs, members as posted; no other message begins like it (C-6)."""
+    return gojson.encode(["tfgateway key_proof", user.name, user.email, user.pubkey])
 
 
 def sign_workload(workload: Workload, identity: Identity) -> Workload:

@@ -7,7 +7,7 @@ from aiohttp import web
 from tfgateway.errors import CryptoError, IdentityError, ParseError
 from tfgateway.explorer import signing
 from tfgateway.explorer.models import User
-from tfgateway.explorer.server import store
+from tfgateway.explorer.server import http, store
 from tfgateway.explorer.server.http import ApiError
 from tfgateway.explorer.server.services import SERVICES
 from tfgateway.identity.keys import node_id_to_public_key
@@ -27,7 +27,7 @@ async def node(request: web.Request) -> str:
         public_key = node_id_to_public_key(signature.key_id)
     except IdentityError as error:
         raise unauthorized(error) from error
-    _check(request, signature, public_key)
+    await _check(request, signature, public_key)
     return signature.key_id
 
 
@@ -49,7 +49,7 @@ async def user(request: web.Request) -> User:
         signer = await request.app[SERVICES].database.read(lambda connection: store.user(connection, int(tid)))
     except ApiError as error:
         raise unauthorized(f"user {tid} is not known") from error
-    _check(request, signature, bytes.fromhex(signer.pubkey))
+    await _check(request, signature, bytes.fromhex(signer.pubkey))
     return signer
 
 
@@ -60,7 +60,7 @@ def _signature(request: web.Request) -> signing.HttpSignature:
         raise unauthorized(error) from error
 
 
-def _check(request: web.Request, signature: signing.HttpSignature, public_key: bytes) -> None:
+async def _check(request: web.Request, signature: signing.HttpSignature, public_key: bytes) -> None:
     services = request.app[SERVICES]
     # Repeated signatures are fine: two requests of one second legitimately have the same one.
     late = services.clock() - signature.created
@@ -75,3 +75,8 @@ def _check(request: web.Request, signature: signing.HttpSignature, public_key: b
         signing.verify_request(signature, public_key, method=request.method, target=request.raw_path, headers=headers)
     except CryptoError as error:
         raise unauthorized(error) from error
+    # Without it nothing binds the body to its sender: neither this signature nor a workload's own (E-2, E-7).
+    if signing.DIGEST in signature.items and request.headers.get(signing.DIGEST) != signing.digest(
+        await http.body(request)
+    ):
+        raise unauthorized("digest is not of this body (SHA-256)")

@@ -13,6 +13,8 @@ class Policy:
     """Refuse at creation what a gateway would refuse (spec §10); off, the gateway answers with an error result."""
     owner_resolver: str = ""
     """``ADDRESS:PORT`` of the resolver that is asked for a new gateway's ``__owner__`` records; empty: no check."""
+    require_key_proof: bool = False
+    """Register only users who prove possession of their key (E-4): other clients than ours cannot."""
     clock_skew: float = 300.0
     """How far a signed request's time may be from ours (E-2)."""
     max_wait: float = 60.0

@@ -9,7 +9,7 @@ import msgspec
 
 from tfgateway import gojson
 from tfgateway.explorer import wire
-from tfgateway.explorer.models import Gateway, NextAction, Pool, ResultState, User, Workload, parse_workload
+from tfgateway.explorer.models import Farm, Gateway, NextAction, Pool, ResultState, User, Workload, parse_workload
 from tfgateway.explorer.server import database
 from tfgateway.explorer.server.http import missing
 
@@ -24,6 +24,11 @@ def read(body: bytes, kind: type[_Struct]) -> _Struct:
 def user(connection: sqlite3.Connection, tid: int) -> User:
     """One user; 0 is nobody (E-5). Errors: ``ApiError`` 404."""
     return read(_found(database.find(connection, "user", id=tid)), User)
+
+
+def farm(connection: sqlite3.Connection, farm_id: int) -> Farm:
+    """One farm. Errors: ``ApiError`` 404."""
+    return read(_found(database.find(connection, "farm", id=farm_id)), Farm)
 
 
 def gateway(connection: sqlite3.Connection, node_id: str) -> Gateway | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import re
 import sqlite3
 
@@ -14,10 +15,24 @@ from tfgateway.explorer.models import User
 from tfgateway.explorer.server import auth, database, http, store
 from tfgateway.explorer.server.http import ApiError
 from tfgateway.explorer.server.services import SERVICES
+from tfgateway.identity.keys import verify
 
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
 _SHORTEST_NAME = 3
 _TAKEN = "user with same name or email exists"
+
+
+class _Creation(User, frozen=True):
+    """A new user as posted; ``key_proof`` is ours, other clients leave it out."""
+
+    key_proof: str = ""
+
+
+class _Signed(msgspec.Struct, frozen=True):
+    """What somebody says a user has signed; both hex."""
+
+    payload: str = ""
+    signature: str = ""
 
 
 class _Update(User, frozen=True):
@@ -28,12 +43,13 @@ class _Update(User, frozen=True):
 
 async def create(request: web.Request) -> web.Response:
     """POST /users."""
-    posted = http.decoded(http.parsed(await http.body(request)), User)
+    posted = http.decoded(http.parsed(await http.body(request)), _Creation)
     name, email = posted.name.lower(), posted.email.lower()
     if len(name.encode()) < _SHORTEST_NAME:
         raise ApiError(400, f"name needs at least {_SHORTEST_NAME} characters")
     _check_email(email)
     key = http.public_key(posted.pubkey)
+    _check_key_proof(posted, key, required=request.app[SERVICES].policy.require_key_proof)
 
     def work(connection: sqlite3.Connection) -> User:
         tid = database.last_id(connection, "user") + 1
@@ -93,6 +109,30 @@ async def listing(request: web.Request) -> web.Response:
     return http.array(bodies, {"Pages": str(pages)})
 
 
+async def validate(request: web.Request) -> web.Response:
+    """POST /users/{id}/validate: has this user signed that?"""
+    tid = http.path_number(request, "id")
+    posted = http.decoded(http.parsed(await http.body(request)), _Signed)
+    try:
+        payload, signature = binascii.unhexlify(posted.payload), binascii.unhexlify(posted.signature)
+    except ValueError:
+        raise ApiError(400, "payload and signature must be hex") from None
+    user = await request.app[SERVICES].database.read(lambda connection: store.user(connection, tid))
+    return http.answer(wire.encode({"is_valid": verify(bytes.fromhex(user.pubkey), payload, signature)}))
+
+
+def _check_key_proof(posted: _Creation, key: bytes, *, required: bool) -> None:
+    """That the key is the caller's own (E-4), when he says so or has to. Errors: ``ApiError`` 400."""
+    if not posted.key_proof:
+        if required:
+            raise ApiError(400, "key_proof is required: a signature that proves possession of the key")
+        return
+    try:
+        signing.verify_hex(key, signing.key_proof_message(posted), posted.key_proof)
+    except CryptoError as error:
+        raise ApiError(400, f"key_proof: {error}") from error
+
+
 def _check_email(email: str) -> None:
     if email and not _EMAIL.fullmatch(email):
         raise ApiError(400, "invalid email")
@@ -118,4 +158,5 @@ ROUTES = (
     web.get("/users", listing),
     web.get("/users/{id:[0-9]+}", one),
     web.put("/users/{id:[0-9]+}", update),
+    web.post("/users/{id:[0-9]+}/validate", validate),
 )
