@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from email.utils import formatdate
 from typing import Any
 
 import msgspec
@@ -134,7 +135,7 @@ async def test_lists_are_fetched_to_their_end(start_explorer: Any, stranger: Ide
     async with ExplorerClient(explorer.url) as client:
         for number in range(5):
             await client.register_user(
-                User(name=f"user{number}", email=f"{number}@example.com", pubkey=stranger.public_key.hex())
+                User(name=f"user{number}", email=f"{number}@example.com", pubkey=stranger.public_key.hex()), stranger
             )
         for number in range(3):
             farm = Farm(name=f"farm{number}", threebot_id=1, wallet_addresses=({"asset": "", "address": ""},))  # type: ignore[arg-type]
@@ -251,6 +252,89 @@ async def test_p23_a_silent_explorer(serve: Any) -> None:
     async with ExplorerClient(await serve(handler), timeout=0.05) as client:
         with pytest.raises(ExplorerUnavailable, match="no answer in"):
             await client.user(7)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(420, "7 minutes ahead of"), (-7200, "2 hours behind"), (45, "45 seconds ahead of"), (10, "")],
+)
+async def test_a_401_says_when_the_clock_may_be_the_reason(
+    serve: Any, gateway: Identity, seconds: int, words: str
+) -> None:
+    async def handler(_request: web.Request) -> web.Response:
+        headers = {"Date": formatdate(1611000000, usegmt=True)}
+        return web.Response(status=401, body=b'{"error":"too late"}', headers=headers)
+
+    node = gateway.node_id
+    clock = lambda: 1611000000.5 + seconds  # noqa: E731
+    async with ExplorerClient(await serve(handler), identity=gateway, key_id=node, clock=clock) as client:
+        assert client.clock_ahead is None
+        with pytest.raises(ExplorerRefused) as refused:
+            await client.send_uptime(node, 1)
+        assert client.clock_ahead == seconds
+    assert refused.value.message == (
+        "too late" if not words else f"too late; this node's clock is {words} the explorer's"
+    )
+
+
+async def test_a_401_of_somebody_in_between_says_so_too(serve: Any) -> None:
+    async with await _answer(serve, 401, b"<html>", {"Date": formatdate(0, usegmt=True)}) as client:
+        with pytest.raises(
+            ExplorerUnavailable, match=r"status 401; this node's clock is \d+ days ahead of the explorer's"
+        ):
+            await client.user(7)
+
+
+@pytest.mark.parametrize("headers", [{"Date": "yesterday"}, {"Date": formatdate(0, usegmt=True), "Age": "5"}])
+async def test_a_date_that_says_nothing(serve: Any, headers: dict[str, str]) -> None:
+    async with await _answer(serve, 401, b'{"error":"no"}', headers) as client:
+        with pytest.raises(ExplorerRefused) as refused:
+            await client.user(7)
+        assert (client.clock_ahead, refused.value.message) == (None, "no")
+
+
+async def test_who_does_not_come_again_has_calls_repeated(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tfgateway.explorer.client._FIRST_PAUSE", 0.001)
+    methods = []
+
+    async def handler(request: web.Request) -> web.Response:
+        methods.append(request.method)
+        if len(methods) == 3:
+            return web.Response(body=b'{"id":7}')
+        return web.Response(status=503)
+
+    async with ExplorerClient(await serve(handler), retries=2) as client:
+        assert (await client.user(7)).id == 7
+        with pytest.raises(ExplorerUnavailable):
+            await client.create_farm(Farm())
+        with pytest.raises(ExplorerUnavailable):
+            await client.user(7)
+    # What was posted may have been done although the answer got lost.
+    assert methods == ["GET"] * 3 + ["POST"] + ["GET"] * 3
+
+
+async def test_a_refusal_is_not_repeated(serve: Any) -> None:
+    calls = []
+
+    async def handler(_request: web.Request) -> web.Response:
+        calls.append(1)
+        return web.Response(status=404, body=b'{"error":"no"}')
+
+    async with ExplorerClient(await serve(handler), retries=2) as client:
+        with pytest.raises(ExplorerRefused):
+            await client.user(7)
+    assert calls == [1]
+
+
+async def test_a_poll_waits_longer_than_other_calls(serve: Any) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        await asyncio.sleep(float(request.query.get("wait", "60")))
+        return web.Response(body=b"null", headers={"x-last-id": "0"})
+
+    async with ExplorerClient(await serve(handler), timeout=0.3) as client:
+        assert (await client.poll("N", 0, wait=0.5)).items == ()
+        with pytest.raises(ExplorerUnavailable, match=r"no answer in 0\.3 s"):
+            await client.poll("N", 0)
 
 
 async def test_nobody_listens() -> None:

@@ -26,6 +26,7 @@ from tfgateway.telemetry.text import printable
 
 _T = TypeVar("_T")
 _NOT_FOUND = 404
+_RETRIES = 2
 _COLOURS = {Status.DEPLOYED: "green", Status.FAILED: "red", Status.PENDING: "yellow"}
 
 
@@ -57,7 +58,7 @@ class _Target:
 
         async def main() -> _T:
             identity, key_id = (account.identity, str(account.tid)) if account else (None, "")
-            async with ExplorerClient(self.url, identity=identity, key_id=key_id) as client:
+            async with ExplorerClient(self.url, identity=identity, key_id=key_id, retries=_RETRIES) as client:
                 return await work(client)
 
         return asyncio.run(main())

@@ -1,12 +1,14 @@
 """An explorer's client, for gateways and for users (spec explorer-api).
 
 Every call either returns or raises one of two errors: ``ExplorerUnavailable`` (network, time-out, 5xx, 408, 429, an
-answer that is not the explorer's: worth trying again) or ``ExplorerRefused`` (the explorer's own 4xx: it is not). No
-call retries by itself. Calls may run at the same time.
+answer that is not the explorer's: worth trying again) or ``ExplorerRefused`` (the explorer's own 4xx: it is not). Calls
+may run at the same time.
 """
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ import msgspec
 
 from tfgateway import __version__, gojson
 from tfgateway.errors import ExplorerRefused, ExplorerUnavailable, IdentityError, ParseError
-from tfgateway.explorer import signing, wire
+from tfgateway.explorer import clocks, signing, wire
 from tfgateway.explorer.models import (
     Approval,
     Counts,
@@ -40,6 +42,9 @@ from tfgateway.telemetry.text import printable
 _API = "/api/v1"
 _PAGE_SIZE = 1000
 _PASSING = frozenset({408, 425, 429})
+_REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
+_FIRST_PAUSE = 0.5
+_UNAUTHORIZED = 401
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
@@ -63,7 +68,9 @@ class ExplorerClient:
 
     url: the explorer's; a path that does not end in ``/api/v1`` is replaced by it. identity and key_id (node id, or a
     user's decimal tid): who signs; without identity only unsigned calls work. timeout: seconds for one whole request,
-    waiting of a long poll excluded. max_answer: bytes of one answer. clock: Unix seconds.
+    waiting of a long poll excluded. max_answer: bytes of one answer. retries: how often a call that may be repeated (no
+    POST: its answer may be what got lost) is tried again by itself, for those who do not come again anyway. clock: Unix
+    seconds.
     """
 
     def __init__(
@@ -74,6 +81,7 @@ class ExplorerClient:
         key_id: str = "",
         timeout: float = 15.0,
         max_answer: int = 16 * 1024 * 1024,
+        retries: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         parts = urlsplit(url)
@@ -83,7 +91,9 @@ class ExplorerClient:
         self._key_id = key_id
         self._timeout = timeout
         self._max_answer = max_answer
+        self._retries = retries
         self._clock = clock
+        self._clock_ahead: float | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -99,6 +109,14 @@ class ExplorerClient:
     ) -> None:
         if self._session is not None:
             await self._session.close()
+
+    @property
+    def clock_ahead(self) -> float | None:
+        """Seconds by which our clock is ahead of the explorer's, below 0 behind, by its last answer; None: unknown.
+
+        Good to about a second; ``clocks.in_words`` says it. An explorer refuses what was signed minutes away (E-2).
+        """
+        return self._clock_ahead
 
     # Gateways
 
@@ -123,7 +141,8 @@ class ExplorerClient:
         """Workloads with ids from ``from_id`` on and queued ones, at most 200; go on with ``last_id + 1``.
 
         Queued items come again with every poll until they are answered, and may carry ``next_action`` 0 (spec §9).
-        wait: seconds that the explorer may hold the answer back until there is news; old ones ignore it.
+        wait: seconds that the explorer may hold the answer back until there is news. Old ones ignore it and answer at
+        once: ``pace.delay`` says when to come again.
         """
         query = {"from": str(from_id)} | ({"wait": f"{wait:g}"} if wait else {})
         path = f"/reservations/nodes/{_part(node_id)}/workloads"
@@ -152,9 +171,11 @@ class ExplorerClient:
         """One user; the e-mail is blank unless the call is signed by a user."""
         return _struct(await self._call("GET", f"/users/{tid}"), User)
 
-    async def register_user(self, user: User) -> User:
-        """Create a user from name, email and pubkey; the answer has the tid."""
-        return _struct(await self._call("POST", "/users", expect=201, body=user), User)
+    async def register_user(self, user: User, identity: Identity) -> User:
+        """Create a user from name, email and pubkey, with proof that the key is ours; the answer has the tid."""
+        proof = identity.sign(signing.key_proof_message(user)).hex()
+        body = {"name": user.name, "email": user.email, "pubkey": user.pubkey, "key_proof": proof}
+        return _struct(await self._call("POST", "/users", expect=201, body=body), User)
 
     async def users(self, name: str) -> list[User]:
         """Users of exactly this name, e-mail blank: one or none."""
@@ -238,30 +259,54 @@ class ExplorerClient:
         sign: bool = False,
         patience: float = 0,
     ) -> _Answer:
+        data = None if body is None else wire.encode(body) + b"\n"
+        attempt = 0
+        while True:
+            try:
+                answer = await self._exchange(method, path, query, data, sign=sign, patience=patience)
+                if answer.status != expect:
+                    raise self._failure(method, path, answer)
+            except ExplorerUnavailable:
+                if attempt == self._retries or method not in _REPEATABLE:
+                    raise
+            else:
+                return answer
+            await asyncio.sleep(_FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
+            attempt += 1
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        data: bytes | None,
+        *,
+        sign: bool,
+        patience: float,
+    ) -> _Answer:
+        """One request and its answer, whatever its status. Errors: ``ExplorerUnavailable``."""
         if self._session is None:
             raise RuntimeError("the client is used outside of its context")
         headers = {"Content-Type": "application/json"}
         if sign:
-            headers |= signing.request_headers(self._signer(), self._key_id, int(self._clock()))
+            headers |= signing.request_headers(self._signer(), self._key_id, int(self._clock()), data)
         try:
             async with self._session.request(
                 method,
                 self._base + path,
                 params=query,
-                data=None if body is None else wire.encode(body) + b"\n",
+                data=data,
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=self._timeout + patience),
                 # A signature must not be carried to wherever an answer points.
                 allow_redirects=False,
             ) as response:
-                answer = _Answer(response.status, response.headers, await self._read(response))
+                self._clock_ahead = clocks.ahead(self._clock(), response.headers)
+                return _Answer(response.status, response.headers, await self._read(response))
         except TimeoutError as error:
             raise ExplorerUnavailable(f"{method} {path}: no answer in {self._timeout + patience:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ExplorerUnavailable(f"{method} {path}: {printable(error) or type(error).__name__}") from error
-        if answer.status != expect:
-            raise _failure(method, path, answer)
-        return answer
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
@@ -271,16 +316,17 @@ class ExplorerClient:
                 raise ExplorerUnavailable(f"an answer is larger than {self._max_answer} bytes")
         return bytes(body)
 
-
-def _failure(method: str, path: str, answer: _Answer) -> ExplorerRefused | ExplorerUnavailable:
-    """Only the explorer's own error form is a refusal: a proxy's 404 page says nothing about a workload."""
-    try:
-        text = str(gojson.decode_object(answer.body)["error"])
-    except (ValueError, KeyError):
-        return ExplorerUnavailable(f"{method} {path}: unexpected answer with status {answer.status}")
-    if 400 <= answer.status < 500 and answer.status not in _PASSING:
-        return ExplorerRefused(answer.status, printable(text, 1000))
-    return ExplorerUnavailable(f"{method} {path}: status {answer.status}: {printable(text)}")
+    def _failure(self, method: str, path: str, answer: _Answer) -> ExplorerRefused | ExplorerUnavailable:
+        """Only the explorer's own error form is a refusal: a proxy's 404 page says nothing about a workload."""
+        words = clocks.in_words(self._clock_ahead) if answer.status == _UNAUTHORIZED else ""
+        hint = f"; {words}" if words else ""
+        try:
+            text = str(gojson.decode_object(answer.body)["error"])
+        except (ValueError, KeyError):
+            return ExplorerUnavailable(f"{method} {path}: unexpected answer with status {answer.status}{hint}")
+        if 400 <= answer.status < 500 and answer.status not in _PASSING:
+            return ExplorerRefused(answer.status, printable(text, 1000) + hint)
+        return ExplorerUnavailable(f"{method} {path}: status {answer.status}: {printable(text)}")
 
 
 def _part(text: str) -> str:

@@ -68,7 +68,7 @@ async def register(client: ExplorerClient, identity: Identity, name: str, email:
     """The user of this name and key, created when there is none yet. Errors: ``ExplorerError``."""
     wanted = User(name=name, email=email, pubkey=identity.public_key.hex())
     try:
-        return await client.register_user(wanted)
+        return await client.register_user(wanted, identity)
     except ExplorerRefused as refused:
         # An answer that was lost is no reason to fail the second time.
         known = await client.users(name.lower()) if refused.status == _CONFLICT else []

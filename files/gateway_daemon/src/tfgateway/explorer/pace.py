@@ -1,0 +1,22 @@
+"""When to poll again. Pure: works with explorers that hold a poll back (``wait=``) and with those that do not."""
+
+from __future__ import annotations
+
+_SHORTEST_ROUND = 0.1
+"""Seconds from one poll to the next however much is going on: news that come closer together share an answer."""
+_JITTER = 0.1
+
+
+def delay(took: float, *, news: bool, interval: float, chance: float) -> float:
+    """Seconds to wait before the next poll.
+
+    took: seconds that the last poll was under way. news: it told something that was not known; what an explorer
+    repeats until it is answered is no news. interval: seconds between polls that tell nothing. chance: a random number
+    from 0 to 1, which keeps the gateways of a fleet from polling in step.
+
+    An explorer that held the poll back for at least ``interval`` is asked again at once; one that answered at once
+    without news, because it ignores ``wait`` or is about to stop, when the interval is over. Ask with a ``wait`` of no
+    less than the interval. A poll that failed is not for here: back off.
+    """
+    due = _SHORTEST_ROUND if news else interval * (1 - _JITTER * chance)
+    return max(0.0, due - took)
