@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
 
 from tfgateway import __version__
 from tfgateway.errors import ConfigError, ExplorerError, StoreError
@@ -27,6 +28,7 @@ from tfgateway.reconciler.backoff import Backoff
 from tfgateway.reconciler.board import Policy
 from tfgateway.reconciler.directory import Directory
 from tfgateway.reconciler.follower import Follower
+from tfgateway.reconciler.lease import Holder, Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.outbox import Outbox
 from tfgateway.reconciler.plan import Plan, plan
@@ -64,14 +66,14 @@ def load_identity(settings: Settings) -> Identity:
 
 
 @contextlib.asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[Store]:
-    """The store of the settings. Errors: ``ConfigError``."""
+async def open_redis(settings: Settings) -> AsyncIterator[Redis]:
+    """The redis of the settings. Errors: ``ConfigError``."""
     redis = settings.redis
     client = connect(
         redis.url, timeout=redis.timeout, sentinels=redis.sentinels, sentinel_service=redis.sentinel_service
     )
     try:
-        yield Store(client)
+        yield client
     finally:
         await client.aclose()
 
@@ -111,12 +113,13 @@ async def look(store: Store) -> tuple[Actual, Records]:
 
 
 class Reconciler:
-    """One gateway's reconciler; whoever makes it opens and closes store and client."""
+    """One gateway's reconciler; whoever makes it opens and closes redis and client."""
 
-    def __init__(self, settings: Settings, identity: Identity, store: Store, client: ExplorerClient) -> None:
+    def __init__(self, settings: Settings, identity: Identity, redis: Redis, client: ExplorerClient) -> None:
         self._settings = settings
         self._identity = identity
-        self._store = store
+        self._store = store = Store(redis)
+        self._lease = Lease(redis, Holder.me(identity.node_id), settings.reconciler.lease)
         self._policy = make_policy(settings, identity)
         self.registry = CollectorRegistry()
         self._metrics = ReconcilerMetrics(self.registry)
@@ -130,7 +133,7 @@ class Reconciler:
     async def run(self, *, stopping: asyncio.Event, ready: Callable[[], None], status: Callable[[str], None]) -> None:
         """Reconcile until ``stopping`` is set. ``ready`` is called once the managed domains are claimed.
 
-        The explorer may be away: what is recorded is repaired and served all the same.
+        The explorer may be away: what is recorded is repaired and served all the same. Errors: ``LeaseError``.
         """
         # None of them ever ends: when one fails on a bug, all end, and the service manager starts us again.
         claimed = asyncio.Event()
@@ -141,6 +144,7 @@ class Reconciler:
                 self._cycles(status, ready, claimed),
                 self._after(claimed, self._outbox.run),
                 self._after(claimed, self._directory.run),
+                self._after(claimed, self._lease.renew),
             )
         ]
         try:
@@ -149,9 +153,22 @@ class Reconciler:
                 task.result()
         finally:
             await _end(tasks)
+            await self._lease.release()
 
     async def once(self) -> Plan:
-        """One poll, one pass, one attempt to deliver. Errors: ``ExplorerError`` (after the pass), ``StoreError``."""
+        """One poll, one pass, one attempt to deliver.
+
+        Errors: ``ExplorerError`` (after the pass), ``StoreError``, ``LeaseError``.
+        """
+        await self._lease.take()
+        renewing = asyncio.create_task(self._lease.renew())
+        try:
+            return await self._once()
+        finally:
+            await _end([renewing])
+            await self._lease.release()
+
+    async def _once(self) -> Plan:
         problem: ExplorerError | None = None
         try:
             await self._poll()
@@ -180,6 +197,7 @@ class Reconciler:
         backoff = Backoff(longest=5.0)
         while True:
             try:
+                await self._lease.take()
                 await self._reconcile()
             except StoreError as error:
                 status(f"waiting for redis: {error}")
@@ -233,15 +251,16 @@ class Reconciler:
         await self._follower.poll()
 
     async def _reconcile(self) -> Plan:
-        """One pass. Errors: ``StoreError`` when redis is away; what was applied until then stays."""
+        """One pass. What was applied stays when it ends early. Errors: ``StoreError``, ``LeaseError``."""
         started = time.monotonic()
+        await self._lease.hold()
         actual, records = await look(self._store)
         if unlisted := self._desired.unlisted([*records.entries, *records.damaged]):
             await self._follower.ask_for(unlisted)
         made = self._plan(actual, records)
         self._tell(made)
         for step in made.steps:
-            failure = await self._store.apply(step.transaction)
+            failure = await self._store.apply(step.transaction, self._lease.row)
             if failure:
                 # The next pass looks again and decides anew.
                 self._metrics.steps_failed.labels(step.action).inc()
@@ -316,14 +335,14 @@ def _uint16(count: int) -> int:
 async def opened(settings: Settings) -> AsyncIterator[Reconciler]:
     """A reconciler made of the settings. Errors: ``ConfigError``, ``IdentityError``."""
     identity = load_identity(settings)
-    async with open_store(settings) as store, open_explorer(settings, identity) as client:
-        yield Reconciler(settings, identity, store, client)
+    async with open_redis(settings) as redis, open_explorer(settings, identity) as client:
+        yield Reconciler(settings, identity, redis, client)
 
 
 async def serve(
     settings: Settings, *, stopping: asyncio.Event, ready: Callable[[], None], status: Callable[[str], None]
 ) -> None:
-    """Reconcile until ``stopping`` is set. Errors: ``ConfigError``, ``IdentityError``."""
+    """Reconcile until ``stopping`` is set. Errors: ``ConfigError``, ``IdentityError``, ``LeaseError``."""
     async with opened(settings) as reconciler:
         try:
             page = await metrics.serve(reconciler.registry, settings.reconciler.metrics)

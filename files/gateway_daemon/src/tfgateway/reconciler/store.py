@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from tfgateway.errors import StoreError
 from tfgateway.layout.connection import store_errors
 from tfgateway.layout.keys import (
+    LEASE,
     MANAGED_DOMAINS,
     OUTBOX,
     QUARANTINE,
@@ -79,12 +80,16 @@ class Store:
                 raise StoreError(f"redis: {name} is not a hash")
         return Actual(hashes, strings, tuple(problems))
 
-    async def apply(self, transaction: Transaction) -> str:
-        """Write at once, or say why nothing was written; empty: done."""
-        rows = [*transaction.expected, *transaction.writes]
+    async def apply(self, transaction: Transaction, lease: Row | None = None) -> str:
+        """Write at once, or say why nothing was written; empty: done.
+
+        lease: the row that says that we may write. Errors: ``StoreError`` too when it is not in redis any more.
+        """
+        expected = [*([lease] if lease is not None else []), *transaction.expected]
+        rows = [*expected, *transaction.writes]
         keys = list(dict.fromkeys(row.key for row in rows))
         position = {key: str(number) for number, key in enumerate(keys, start=1)}
-        arguments: list[bytes | str] = [str(len(transaction.expected))]
+        arguments: list[bytes | str] = [str(len(expected))]
         for row in rows:
             arguments += [position[row.key], _kind(row), _bytes(row.field or ""), row.value or b""]
         with store_errors():
@@ -92,6 +97,8 @@ class Store:
                 differs = await self._apply(keys=[_bytes(key) for key in keys], args=arguments)
             except ResponseError as error:
                 return f"redis refused: {printable(error)}"
+        if differs == f"{LEASE} ".encode():
+            raise StoreError("the lease was lost while a pass went on")
         return f"changed by others in the meantime: {printable(differs)}" if differs else ""
 
     async def outbox(self) -> dict[str, bytes]:

@@ -17,12 +17,13 @@ from tfgateway.reconciler import answers
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board, Policy
 from tfgateway.reconciler.follower import Follower
-from tfgateway.reconciler.loop import Status, load_identity, look, make_policy, open_explorer, open_store
+from tfgateway.reconciler.loop import Status, load_identity, look, make_policy, open_explorer, open_redis
 from tfgateway.reconciler.plan import accept_all
 from tfgateway.reconciler.primitives import subdomain
 from tfgateway.reconciler.probe import Prober
 from tfgateway.reconciler.rows import Actual, Rows
 from tfgateway.reconciler.state import Facts, Judged, RowState, by_id, judge, row_state, summary
+from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.strangers import strangers
 from tfgateway.reconciler.world import Desired, Records, Reservation, Wanted, of_workload
 from tfgateway.settings import Settings
@@ -119,7 +120,8 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
     problems: list[str] = []
     actual: Actual | None = None
     records = Records()
-    async with open_store(settings) as store, open_explorer(settings, policy.identity) as client:
+    async with open_redis(settings) as redis, open_explorer(settings, policy.identity) as client:
+        store = Store(redis)
         follower = Follower(client, policy.node_id, settings.reconciler.resync_interval, time.monotonic)
         try:
             actual, records = await look(store)
