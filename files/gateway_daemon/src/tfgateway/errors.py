@@ -35,10 +35,6 @@ class LeaseError(GatewayError):
     """Another process is the one that may write; the text says which."""
 
 
-class LeaseError(GatewayError):
-    """Another process is the one that may write; the text says which."""
-
-
 class ExplorerError(GatewayError):
     """The explorer could not be asked or did not do what was asked."""
 

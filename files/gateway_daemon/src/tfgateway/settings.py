@@ -88,8 +88,6 @@ class ReconcilerSettings(_Section, frozen=True):
     """Seconds between two complete listings of the explorer."""
     lease: Annotated[float, msgspec.Meta(ge=1)] = 30.0
     """Seconds after which another reconciler may take over from one that went silent."""
-    lease: Annotated[float, msgspec.Meta(ge=1)] = 30.0
-    """Seconds after which another reconciler may take over from one that went silent."""
     metrics: str = "127.0.0.1:9153"
 
 
