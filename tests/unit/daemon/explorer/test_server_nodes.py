@@ -277,3 +277,17 @@ async def test_nothing_is_remembered_about_polls_that_are_over(grid: Any) -> Non
         await grid.call("GET", f"/reservations/nodes/n{number}/workloads?from=0&wait=0.001")
     assert not grid.explorer.feed._watchers
     assert not grid.explorer.feed._delivered
+
+
+async def test_more_polls_than_may_wait_are_answered_at_once(start_explorer: Any) -> None:
+    explorer = await start_explorer(max_waiting=1)
+    path = "/reservations/nodes/N/workloads?from=0&wait=60"
+    first = asyncio.create_task(explorer.call("GET", path))
+    while not explorer.feed.waiting:  # noqa: ASYNC110 - the server has no event for that
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        assert (await explorer.call("GET", path)).json == []
+    assert not first.done()
+    explorer.feed.publish("N")
+    assert (await first).json == []
+    assert explorer.feed.waiting == 0

@@ -1,29 +1,42 @@
-"""``tfgateway explorer``: the self-hosted explorer. Needs no ``gateway.toml``."""
+"""``tfgateway explorer``: the self-hosted explorer, and a copy of its database. Needs no ``gateway.toml``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from tfgateway.errors import ConfigError
-from tfgateway.explorer.server.app import create_app, serve
+from tfgateway.explorer.server.app import METRICS, create_app, serve
+from tfgateway.explorer.server.backup import backup
 from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.tls import Certificate
 from tfgateway.settings import LogSettings, host_port
 from tfgateway.telemetry import logs
+from tfgateway.telemetry import metrics as telemetry
 from tfgateway.workers import lifecycle
 from tfgateway.workers.lifecycle import Lifecycle
 
 _DEFAULTS = Policy()
 
 
-@click.command("explorer")
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group("explorer", invoke_without_command=True)
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="ADDRESS:PORT; IPv6 in brackets.")
+@click.option("--database", type=_FILE, help="SQLite file; created when absent. Required.")
 @click.option(
-    "--database",
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="SQLite file; created when absent.",
+    "--tls-certificate",
+    type=_FILE,
+    help="Serve HTTPS with this certificate and its chain (PEM), loaded again at SIGHUP. Without it, put a reverse"
+    " proxy with TLS in front.",
+)
+@click.option("--tls-key", type=_FILE, help="The certificate's key (PEM, no password).")
+@click.option(
+    "--metrics", default="", help="ADDRESS:PORT at which /metrics is served, for loopback only [default: nowhere]."
 )
 @click.option(
     "--accept-any", is_flag=True, help="Accept workloads that a gateway will refuse; it answers with an error result."
@@ -54,23 +67,30 @@ _DEFAULTS = Policy()
     show_default=True,
     help="Longest time in seconds that a poll is held back.",
 )
+@click.pass_context
 def command(
+    ctx: click.Context,
     listen: str,
-    database: Path,
+    database: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    metrics: str,
+    owner_resolver: str,
     accept_any: bool,
     require_key_proof: bool,
-    owner_resolver: str,
     clock_skew: float,
     max_wait: float,
 ) -> None:
-    """Serve the explorer API until SIGTERM."""
+    """Serve the explorer API until SIGTERM, unless a command is given."""
+    if ctx.invoked_subcommand is not None:
+        return
+    if database is None:
+        raise click.UsageError("--database is required")
     logs.configure(LogSettings())
-    try:
-        host, port = host_port(listen)
-        if owner_resolver:
-            host_port(owner_resolver)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    host, port = _address("--listen", listen)
+    for name, address in (("--owner-resolver", owner_resolver), ("--metrics", metrics)):
+        if address:
+            _address(name, address)
     policy = Policy(
         validate_workloads=not accept_any,
         require_key_proof=require_key_proof,
@@ -78,8 +98,51 @@ def command(
         clock_skew=clock_skew,
         max_wait=max_wait,
     )
+    certificate = _certificate(tls_certificate, tls_key)
+    app = create_app(database, policy)
 
     async def main(life: Lifecycle) -> None:
-        await serve(create_app(database, policy), host, port, life.stopping, life.ready)
+        if certificate is not None:
+            life.on_reload(certificate.reload)
+        page = await _metrics_page(app[METRICS], metrics) if metrics else None
+        try:
+            await serve(app, host, port, life.stopping, life.ready, certificate.context if certificate else None)
+        finally:
+            if page is not None:
+                await page.cleanup()
 
     lifecycle.run(main)
+
+
+@command.command("backup")
+@click.option("--database", type=_FILE, required=True, help="The database of the explorer, which may run.")
+@click.argument("output", type=_FILE)
+def backup_(database: Path, output: Path) -> None:
+    """Copy the database to the new file OUTPUT.
+
+    To restore: stop the explorer, remove FILE-wal and FILE-shm, put the copy in place of FILE, start the explorer.
+    """
+    size = backup(database, output)
+    click.echo(f"{output}: {size} bytes")
+
+
+def _address(option: str, text: str) -> tuple[str, int]:
+    try:
+        return host_port(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from error
+
+
+def _certificate(certificate: Path | None, key: Path | None) -> Certificate | None:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise click.UsageError("--tls-certificate and --tls-key need each other")
+    return Certificate(certificate, key)
+
+
+async def _metrics_page(registry: CollectorRegistry, listen: str) -> web.AppRunner:
+    try:
+        return await telemetry.serve(registry, listen)
+    except OSError as error:
+        raise ConfigError(f"--metrics: cannot listen: {error.strerror}") from error

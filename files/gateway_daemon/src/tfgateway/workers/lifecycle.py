@@ -20,6 +20,18 @@ class Lifecycle:
         self.stopping = asyncio.Event()
         """Set by SIGTERM or SIGINT: stop accepting, drain, return."""
         self._notifier = notifier
+        self._reload: Callable[[], None] | None = None
+
+    def on_reload(self, reload: Callable[[], None]) -> None:
+        """What SIGHUP shall do; nothing, as long as nobody says."""
+        self._reload = reload
+
+    def reload(self) -> None:
+        """SIGHUP: a terminal that closes is no reason to stop serving."""
+        if self._reload is None:
+            _log.info("SIGHUP ignored")
+        else:
+            self._reload()
 
     def ready(self) -> None:
         """Serving now: ``READY=1``."""
@@ -53,8 +65,7 @@ async def _supervise(main: Callable[[Lifecycle], Awaitable[None]]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop, number.name)
-    # A terminal that closes is no reason to stop serving.
-    loop.add_signal_handler(signal.SIGHUP, _log.info, "SIGHUP ignored")
+    loop.add_signal_handler(signal.SIGHUP, lifecycle.reload)
 
     interval = watchdog_interval()
     watchdog = asyncio.create_task(_ping(notifier, interval)) if interval is not None else None

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
+from prometheus_client import CollectorRegistry
 
 from tfgateway.errors import ExplorerError
 from tfgateway.explorer.server import farms, gateways, http, nodes, pools, users, workloads
 from tfgateway.explorer.server.database import Database
+from tfgateway.explorer.server.metrics import ExplorerMetrics
 from tfgateway.explorer.server.policy import Policy
 from tfgateway.explorer.server.services import SERVICES, Services
 from tfgateway.telemetry.logs import logger
 
 _BASE = "/api/v1"
 _DRAIN = 5.0
+_BACKLOG = 1024  # a restart has every gateway of the grid knock at once
 _log = logger("explorer")
+METRICS = web.AppKey("metrics", CollectorRegistry)
+"""The application's registry."""
 
 
 class AccessLog(AbstractAccessLogger):
@@ -53,8 +59,11 @@ def create_app(
     async def answer_waiting(_app: web.Application) -> None:
         services.feed.close()
 
-    app = web.Application(client_max_size=policy.max_body, middlewares=[http.preflight, http.errors_as_json])
+    metrics = ExplorerMetrics(lambda: services.feed.waiting)
+    middlewares = [metrics.count, http.preflight, http.errors_as_json]
+    app = web.Application(client_max_size=policy.max_body, middlewares=middlewares)
     app[SERVICES] = services
+    app[METRICS] = metrics.registry
     app.cleanup_ctx.append(opened)
     app.on_shutdown.append(answer_waiting)
     app.on_response_prepare.append(http.allow_origins)
@@ -74,7 +83,14 @@ def _unheard() -> logging.Logger:
     return unheard
 
 
-async def serve(app: web.Application, host: str, port: int, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
+async def serve(
+    app: web.Application,
+    host: str,
+    port: int,
+    stopping: asyncio.Event,
+    ready: Callable[[], None],
+    tls: ssl.SSLContext | None = None,
+) -> None:
     """Serve until ``stopping`` is set, then answer what is under way and return.
 
     ready: called once connections are accepted. Errors: ``StoreError``, ``ExplorerError`` when the address is taken.
@@ -90,10 +106,10 @@ async def serve(app: web.Application, host: str, port: int, stopping: asyncio.Ev
     try:
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, ssl_context=tls, backlog=_BACKLOG).start()
         except OSError as error:
             raise ExplorerError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-        _log.info("serving", host=host, port=port)
+        _log.info("serving", host=host, port=port, tls=tls is not None)
         ready()
         await stopping.wait()
     finally:

@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from tfgateway.errors import StoreError
 
-_VERSION = 1
+VERSION = 1
+"""Of the schema."""
 _SCHEMA = """
 CREATE TABLE user (
   id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, email TEXT NOT NULL UNIQUE, body BLOB NOT NULL);
@@ -75,8 +76,8 @@ class Database:
             connection.execute("PRAGMA synchronous = FULL")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
-            elif version != _VERSION:
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            elif version != VERSION:
                 raise StoreError(f"{self._path}: written by another version ({version}) of the explorer")
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: {error}") from error

@@ -14,6 +14,12 @@ class Feed:
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._delivered: set[str] = set()
         self._closed = False
+        self._waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many polls watch now."""
+        return self._waiting
 
     @contextmanager
     def watch(self, node_id: str) -> Iterator[asyncio.Event]:
@@ -22,9 +28,11 @@ class Feed:
         if self._closed:
             event.set()
         self._watchers.setdefault(node_id, set()).add(event)
+        self._waiting += 1
         try:
             yield event
         finally:
+            self._waiting -= 1
             self._watchers[node_id].discard(event)
             if not self._watchers[node_id]:
                 del self._watchers[node_id]

@@ -45,7 +45,7 @@ async def poll(request: web.Request) -> web.Response:
     with services.feed.watch(node_id) as news:
         page = await services.database.read(work)
         fresh = bool(page.bodies) and not (page.queued and services.feed.delivered(node_id))
-        if wait and not fresh:
+        if wait and not fresh and services.feed.waiting <= services.policy.max_waiting:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), wait)
             news.clear()

@@ -19,6 +19,8 @@ class Policy:
     """How far a signed request's time may be from ours (E-2)."""
     max_wait: float = 60.0
     """Longest time that a poll may ask to wait."""
+    max_waiting: int = 10_000
+    """Polls that wait at one time; those that come on top are answered at once."""
     max_body: int = 1024 * 1024
     body_timeout: float = 30.0
     """For the whole body of a request (E-12)."""

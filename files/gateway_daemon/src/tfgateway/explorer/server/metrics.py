@@ -1,0 +1,55 @@
+"""Counters of one explorer, and the middleware that keeps them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ExplorerMetrics:
+    """Registered in an own registry."""
+
+    def __init__(self, waiting: Callable[[], int]) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "tfgateway_explorer_requests",
+            "Requests by method, route and status of the answer.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "tfgateway_explorer_request_seconds",
+            "Time to answer, of polls that may wait excluded.",
+            ["route"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        Gauge(
+            "tfgateway_explorer_polls_waiting", "Polls that are held back until there is news.", registry=self.registry
+        ).set_function(waiting)
+
+    @web.middleware
+    async def count(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Outermost, so that it sees what is really answered."""
+        started = time.monotonic()
+        status = 500
+        try:
+            response = await handler(request)
+            status = response.status
+        except web.HTTPException as error:
+            status = error.status
+            raise
+        finally:
+            resource = request.match_info.route.resource
+            # Strangers choose paths and methods: only our own become labels.
+            route, method = (resource.canonical, request.method) if resource is not None else ("unknown", "any")
+            self._requests.labels(method, route, status).inc()
+            if "wait" not in request.query:
+                self._seconds.labels(route).observe(time.monotonic() - started)
+        return response
