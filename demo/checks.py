@@ -90,13 +90,14 @@ def holder(listeners: str) -> str | None:
 
 def network() -> None:
     """The nodes install Debian packages."""
+    mirror = image.mirror()
+    if not mirror:
+        return
     try:
-        urllib.request.urlopen(f"{image.MIRROR}/dists/{image.SUITE}/Release", timeout=10).close()  # noqa: S310
+        urllib.request.urlopen(f"{mirror}/dists/{image.SUITE}/Release", timeout=10).close()  # noqa: S310
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise DemoError(
-            f"{image.MIRROR} cannot be reached ({reason}); the nodes install packages from there"
-        ) from error
+        raise DemoError(f"{mirror} cannot be reached ({reason}); the nodes install packages from there") from error
 
 
 def _output(command: list[str]) -> str:

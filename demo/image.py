@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,8 +16,8 @@ from demo.paths import CACHE, ROOT
 IMAGE = os.environ.get("TFGATEWAY_NODE_IMAGE", "localhost/tfgrid-gateway-node:debian12")
 BASE = "localhost/tfgrid-gateway-base:debian12"
 SUITE = "bookworm"
-MIRROR = os.environ.get("TFGATEWAY_DEBIAN_MIRROR", "")
-"""Where Debian's packages come from; empty: where debootstrap itself looks."""
+_MIRROR_VARIABLE = "TFGATEWAY_DEBIAN_MIRROR"
+_DEFAULT_MIRROR = re.compile(r'^DEF_MIRROR="([^"$]+)"', re.MULTILINE)
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _CONTEXT = ROOT / "demo" / "node"
 _DIGEST_LABEL = "tfgrid.gateway.digest"
@@ -51,6 +52,16 @@ def remove() -> None:
             podman.succeeds("image", "rm", name)
 
 
+def mirror() -> str:
+    """Where Debian's packages come from: as the environment says, else where debootstrap looks; empty: not known."""
+    chosen = os.environ.get(_MIRROR_VARIABLE, "")
+    program = shutil.which("debootstrap", path=podman.environment()["PATH"])
+    if chosen or program is None:
+        return chosen
+    found = _DEFAULT_MIRROR.search(Path(program).read_text(errors="replace"))
+    return found[1] if found else ""
+
+
 def _import_base(log: Path) -> None:
     archive = CACHE / "image" / f"{SUITE}.tar"
     if not archive.exists():
@@ -64,7 +75,9 @@ def _bootstrap(archive: Path, log: Path) -> None:
     tree = archive.with_suffix(".tree")
     partial = archive.with_suffix(".partial")
     shutil.rmtree(tree, ignore_errors=True)
-    _run(["debootstrap", "--variant=minbase", f"--keyring={_KEYRING}", SUITE, str(tree), *filter(None, [MIRROR])], log)
+    _run(
+        ["debootstrap", "--variant=minbase", f"--keyring={_KEYRING}", SUITE, str(tree), *filter(None, [mirror()])], log
+    )
     _run(["tar", "--create", "--one-file-system", f"--file={partial}", f"--directory={tree}", "."], log)
     partial.rename(archive)
     shutil.rmtree(tree)
@@ -75,7 +88,7 @@ def _run(command: list[str], log: Path) -> None:
         environment = podman.environment()
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
     if done.returncode != 0:
-        raise DemoError(f"{command[0]} failed; is a Debian mirror reachable (TFGATEWAY_DEBIAN_MIRROR)?", log=log)
+        raise DemoError(f"{command[0]} failed; is a Debian mirror reachable ({_MIRROR_VARIABLE})?", log=log)
 
 
 def _digest() -> str:

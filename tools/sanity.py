@@ -14,16 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".cache" / "sanity"
 COLLECTION = HOME / "ansible_collections" / "tfgrid" / "gateway"
-# What Ansible never loads has linters of its own (ruff, mypy strict): ansible-test's rules are for the collection.
-APART = (
-    "demo/",
-    "files/gateway_daemon/",
-    "molecule/",
-    "tests/integration/",
-    "tests/unit/daemon/",
-    "tests/unit/demo/",
-    "tools/",
-)
+# What Ansible loads; all other code has linters of its own (ruff, mypy strict).
+PARTS = ("changelogs/", "meta/", "playbooks/", "plugins/", "roles/", "tests/sanity/", "tests/unit/plugins/")
 # ansible-core's name for the pip bootstrapper of its release, looked for in its cache before it is downloaded.
 BOOTSTRAPPER = "get_pip_24_2.py"
 BOOTSTRAP = '''"""Stands in for the downloaded pip bootstrapper: Python's own pip, then the packages asked for."""
@@ -39,13 +31,13 @@ sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *wanted]))
 
 
 def copy_tree() -> None:
-    """Fill the collection folder with tracked and new files, ignored ones excepted."""
+    """Fill the collection folder with its tracked and new files, ignored ones excepted."""
     shutil.rmtree(COLLECTION, ignore_errors=True)
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True).stdout.decode().split("\0")
     for name in names:
         source = ROOT / name
-        if name and not name.startswith(APART) and source.exists():
+        if (name.startswith(PARTS) or "/" not in name) and source.is_file():
             target = COLLECTION / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)

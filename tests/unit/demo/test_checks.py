@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from demo import checks
+from demo import checks, image
 from demo.errors import DemoError
 
 ROUTES = [
@@ -41,6 +41,18 @@ def test_no_space_is_one_line_that_says_where(tmp_path: Path, monkeypatch: pytes
 
 
 def test_no_network_names_the_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("demo.image.MIRROR", "http://127.0.0.1:9/debian")
+    monkeypatch.setenv("TFGATEWAY_DEBIAN_MIRROR", "http://127.0.0.1:9/debian")
     with pytest.raises(DemoError, match=r"http://127\.0\.0\.1:9/debian cannot be reached"):
         checks.network()
+
+
+def test_without_a_choice_the_mirror_is_debootstraps_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "debootstrap"
+    program.write_text('#!/bin/sh\nDEF_MIRROR="http://mirror.example/debian"\nMIRRORS="$DEF_MIRROR"\n')
+    program.chmod(0o755)
+    monkeypatch.delenv("TFGATEWAY_DEBIAN_MIRROR", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert image.mirror() == "http://mirror.example/debian"
+    program.write_text("#!/bin/sh\n")
+    assert image.mirror() == ""
+    checks.network()  # nothing to ask is no error
