@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tfgateway.explorer import signing
+from tfgateway.explorer import signing, wireguard
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Gateway, Location, Result, ResultState
-from tfgateway.identity import seedfile
+from tfgateway.identity import sealing, seedfile
 from tfgateway.identity.keys import Identity
 
 GATEWAY = Identity.from_seed(bytes(range(0x20)))
@@ -138,6 +138,84 @@ def test_all_types_are_found_by_the_gateway(alice: Person, url: str) -> None:
     ]
     assert items[0].ips == ("192.0.2.1", "2001:db8::1")
     assert (items[2].addr, items[2].port, items[2].port_tls) == ("192.0.2.1", 8080, 443)
+
+
+def test_a_tunnels_secret_is_read_by_the_gateway_only(alice: Person, url: str, tmp_path: Path) -> None:
+    kept = tmp_path / "tunnel.secret"
+    common = ["create", "reverse-proxy", "--node", NODE, "--secret-file", str(kept)]
+    alice.ask(*common, "--domain", "www.gw1.example")
+    secret = kept.read_text().strip()
+    assert secret.startswith("1:")
+    assert len(secret) > 40
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    # Another name in the same tunnel: the same secret, not the same ciphertext.
+    ended = alice.run(*common, "--domain", "mail.gw1.example")
+    assert (ended.returncode, ended.stdout) == (0, "reserved reverse-proxy with id 2\n")
+    items = _as_gateway(url, lambda client: client.poll(NODE, 0)).items
+    assert len({item.secret for item in items}) == 2
+    user_key = seedfile.load(alice.seed).seed
+    for item in items:
+        assert secret not in item.secret
+        cipher = bytes.fromhex(item.secret)
+        assert sealing.decrypt_ecdh(cipher, GATEWAY.seed, Identity.from_seed(user_key).public_key).decode() == secret
+
+
+@pytest.mark.parametrize("content", ["2:another", "nothing", "", "1:two words", "\udcff"])
+def test_a_secret_that_the_gateway_would_refuse(alice: Person, tmp_path: Path, content: str) -> None:
+    kept = tmp_path / "tunnel.secret"
+    kept.write_bytes(content.encode("utf-8", "surrogateescape"))
+    ended = alice.run("create", "reverse-proxy", "--node", NODE, "--domain", "a.b", "--secret-file", str(kept))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"tfgateway: error: {kept}: ")
+
+
+def test_a_secret_needs_a_gateways_id(alice: Person, tmp_path: Path) -> None:
+    kept = str(tmp_path / "tunnel.secret")
+    ended = alice.run("create", "reverse-proxy", "--node", "X", "--domain", "a.b", "--secret-file", kept)
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_4to6_from_a_new_key_to_a_configuration(alice: Person, url: str, tmp_path: Path) -> None:
+    kept = tmp_path / "wg.key"
+    alice.ask("create", "4to6", "--node", NODE, "--key-file", str(kept))
+    (item,) = _as_gateway(url, lambda client: client.poll(NODE, 0)).items
+    private = kept.read_text().strip()
+    assert item.public_key == wireguard.public_key(private)
+    assert private not in item.public_key
+
+    ended = alice.run("wireguard", "1", "--timeout", "0")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "tfgateway: error: reservation 1: pending: no answer from the gateway\n"
+
+    peer = {"public_key": item.public_key, "endpoint": "gw.example:3443", "allowed_ips": ["::/0"]}
+    data = json.dumps({"ips": ["fd00::1"], "peers": [peer]}).encode()
+    signature = signing.sign_result(ResultState.OK, "", data, GATEWAY)
+    result = Result(state=ResultState.OK, data_json=data, signature=signature)
+    _as_gateway(url, lambda client: client.put_result(NODE, "1-1", result))
+    ended = alice.run("wireguard", "1", "--key-file", str(kept))
+    assert ended.returncode == 0
+    assert f"PrivateKey = {private}\nAddress = fd00::1/128\n" in ended.stdout
+    assert "Endpoint = gw.example:3443\n" in ended.stdout
+    assert private not in alice.run("wireguard", "1").stdout
+
+    kept.write_text(wireguard.generate_private_key())
+    ended = alice.run("wireguard", "1", "--key-file", str(kept))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "is not the key of reservation 1" in ended.stderr
+
+
+def test_4to6_with_a_key_that_stays_elsewhere(alice: Person, url: str, tmp_path: Path) -> None:
+    key = wireguard.public_key(wireguard.generate_private_key())
+    alice.ask("create", "4to6", "--node", NODE, "--public-key", key)
+    alice.ask("create", "delegate", "--node", NODE, "--domain", "alice.example")
+    assert _as_gateway(url, lambda client: client.poll(NODE, 0)).items[0].public_key == key
+    assert "is a domain_delegate, not a 4to6" in alice.run("wireguard", "2", "--timeout", "0").stderr
+    assert alice.run("create", "4to6", "--node", NODE).returncode == 2
+    both = ["--public-key", key, "--key-file", str(tmp_path / "wg.key")]
+    assert alice.run("create", "4to6", "--node", NODE, *both).returncode == 2
+    (tmp_path / "wg.key").write_text("nonsense")
+    assert "32 bytes" in alice.run("create", "4to6", "--node", NODE, "--key-file", str(tmp_path / "wg.key")).stderr
 
 
 def test_a_refusal_of_the_gateway_is_shown_in_its_words(alice: Person, url: str) -> None:

@@ -23,7 +23,8 @@ from tfgateway.explorer.models import (
     WalletAddress,
     Workload,
 )
-from tfgateway.identity.keys import Identity
+from tfgateway.identity.keys import Identity, node_id_to_public_key
+from tfgateway.identity.sealing import encrypt_ecdh
 
 _CONFLICT = 409
 _LOOK_AGAIN = 0.5
@@ -123,6 +124,15 @@ async def reserve(
     )
     workload = signing.sign_workload(workload, account.identity)
     return msgspec.structs.replace(workload, id=await client.create_workload(workload))
+
+
+def encrypted_secret(account: Account, node_id: str, secret: str) -> str:
+    """A tunnel's secret as only the gateway (and the user) can read it, hex (spec identity §4).
+
+    Errors: ``IdentityError`` (node id), ``CryptoError``.
+    """
+    gateway = node_id_to_public_key(node_id)
+    return encrypt_ecdh(secret.encode(), account.identity.seed, gateway).hex()
 
 
 async def delete(client: ExplorerClient, account: Account, workload_id: int) -> None:

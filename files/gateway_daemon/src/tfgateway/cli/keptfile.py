@@ -1,0 +1,45 @@
+"""Small private text files of a user: a tunnel's secret, a WireGuard key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tfgateway.errors import ConfigError
+
+_LARGEST = 65_000
+
+
+def read_or_create(path: Path, make: Callable[[], str]) -> str:
+    """The one line in ``path``; what ``make`` returns, and a new file (mode 0600) that holds it, when there is none.
+
+    The file is on the disk before anybody else hears of it. Errors: ``ConfigError``.
+    """
+    try:
+        if not path.exists():
+            _create(path, make())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    return read(path)
+
+
+def read(path: Path) -> str:
+    """The one line in ``path``. Errors: ``ConfigError``."""
+    try:
+        with path.open("rb") as file:
+            line = file.read(_LARGEST + 1).decode().strip()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is no text") from None
+    if not line or len(line) > _LARGEST or len(line.split()) > 1:
+        raise ConfigError(f"{path}: must hold one word of at most {_LARGEST} bytes")
+    return line
+
+
+def _create(path: Path, line: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{line}\n")
+        file.flush()
+        os.fsync(file.fileno())
