@@ -26,6 +26,7 @@ class Server:
 
     url: str = ""
     asked: list[int] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
     pages: Callable[[int], object] = lambda _start: []
     single: dict[str, object] = field(default_factory=dict)
     singles: list[str] = field(default_factory=list)
@@ -33,6 +34,7 @@ class Server:
     async def poll(self, request: web.Request) -> web.Response:
         start = int(request.query["from"])
         self.asked.append(start)
+        self.waits.append(request.query.get("wait", ""))
         answer = self.pages(start)
         if isinstance(answer, web.Response):
             return answer
@@ -100,6 +102,18 @@ async def test_pages_are_read_to_the_end_and_then_only_news(follower: Follower, 
     await follower.poll()
     assert server.asked == [8, 8, 10]
     assert "9-1" in known(follower)
+
+
+async def test_only_news_are_waited_for_and_what_is_repeated_is_none(follower: Follower, server: Server) -> None:
+    everything = [item(1), item(2)]
+    server.pages = lambda start: [one for one in everything if one["id"] >= start] or [item(1, 4)]
+    assert await follower.poll(7)
+    assert server.waits == ["", ""], "a listing is not held back"
+    assert not await follower.poll(7)
+    assert server.waits[2:] == ["7"]
+    everything.append(item(3))
+    assert await follower.poll(7)
+    assert server.waits[3:] == ["7", ""]
 
 
 async def test_queued_items_are_taken_and_do_not_move_the_position(follower: Follower, server: Server) -> None:

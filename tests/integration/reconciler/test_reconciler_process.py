@@ -257,10 +257,69 @@ def test_the_removal_guard_holds_until_the_operator_allows_it(fleet: Any, until:
     until(lambda: json.loads(fleet.get(STATUS))["held"], "it stands in the status")
     assert fleet.get("gw1.example.", "n0") is not None
     assert any("removals are held back" in text for text in fleet.state()["problems"])
-    process.stop()
-    assert fleet.run("reconcile", "--once", max_removal_count=3).returncode == 0
+    once = fleet.run("reconcile", "--dry-run", **guarded).stdout
+    assert [line.split()[:3] for line in once.splitlines() if line.startswith("held    remove")] == [
+        ["held", "remove", f"{number}-1"] for number in numbers
+    ]
+    shown = fleet.run("reconcile", "--allow-removals", **guarded)
+    assert shown.returncode == 0
+    assert shown.stderr == "allowed for 10 minutes:\n"
+    assert shown.stdout == once
     for number in numbers:
         fleet.gone(number)
+    until(lambda: not json.loads(fleet.get(STATUS))["held"], "nothing is held any more")
+    assert fleet.run("reconcile", "--allow-removals", **guarded).stderr == "nothing is held back\n"
+    process.stop()
+
+
+def test_removals_are_allowed_for_one_pass(fleet: Any) -> None:
+    mine = {"node_id": fleet.node_id}
+    process = fleet.start()
+    numbers = [
+        fleet.reserve(Subdomain(domain=f"n{number}.gw1.example", ips=("203.0.113.5",), **mine)) for number in range(3)
+    ]
+    for number in numbers:
+        fleet.deployed(number)
+    process.stop()
+    for number in numbers:
+        fleet.delete(number)
+    guarded = {"max_removal_count": 1, "max_removal_share": 0.1}
+    assert "held" in fleet.run("reconcile", "--once", **guarded).stdout
+    assert fleet.get("gw1.example.", "n0") is not None
+    preview = fleet.run("reconcile", "--dry-run", "--allow-removals", "--markdown", **guarded).stdout
+    assert preview.splitlines()[2] == "| remove | 1-1 | subdomain | n0.gw1.example | 2 |  |"
+    assert fleet.get("gw1.example.", "n0") is not None
+    assert fleet.run("reconcile", "--once", "--allow-removals", **guarded).returncode == 0
+    for number in numbers:
+        fleet.gone(number)
+    assert fleet.get("tfgateway:consent") is None
+
+
+def test_news_are_in_redis_long_before_the_next_poll_is_due(fleet: Any, until: Any) -> None:
+    """The explorer holds the poll back; without ``wait=`` the next one would come after an hour."""
+    mine = {"node_id": fleet.node_id}
+    slow = fleet.config().replace("poll_interval = 0.2", "poll_interval = 3600\nlong_poll = 1")
+    process = fleet.tfgateway("reconcile", config=slow)
+    number = fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), **mine))
+    fleet.deployed(number)
+    fleet.delete(number)
+    fleet.gone(number)
+    assert fleet.get("gw1.example.", "www") is None
+    status = fleet.state()["reconciler"]
+    assert status["last_success"] > 0
+    assert status["last_error"] == ""
+    assert status["clock"] == ""
+    assert process.stop() == 0, "a poll that is held back holds nothing else up"
+
+
+def test_drift_is_repaired_and_counted_while_a_poll_is_held_back(fleet: Any, until: Any) -> None:
+    fleet.start()
+    fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id)))
+    with fleet.redis() as client:
+        client.hdel("gw1.example.", "www")
+    until(lambda: fleet.get("gw1.example.", "www"), "repaired")
+    until(lambda: json.loads(fleet.get(STATUS))["repaired"] == 1, "counted")
+    assert metric(fleet, 'tfgateway_reconciler_steps_total{action="repair"}') == 1
 
 
 def test_what_a_restored_redis_brings_back_is_removed_again(fleet: Any, until: Any) -> None:

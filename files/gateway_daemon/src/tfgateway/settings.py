@@ -50,7 +50,9 @@ class ExplorerSettings(_Section, frozen=True):
     timeout: Seconds = 15.0
     """Seconds for one request, long polling excluded."""
     poll_interval: Seconds = 10.0
-    """Seconds from the start of one poll to the start of the next."""
+    """Seconds between two polls that bring nothing, and between two looks at redis."""
+    long_poll: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    """Seconds that the explorer may hold a poll back until there is news; old ones ignore it. 0: never."""
     max_answer: Annotated[int, msgspec.Meta(ge=1024)] = 16 * 1024 * 1024
     """Bytes of one answer that are read at most."""
 

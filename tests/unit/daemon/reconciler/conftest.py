@@ -93,10 +93,10 @@ class Node:
         hashes = {key: dict(fields) for key, fields in self.hashes.items()}
         return Actual(hashes, dict(self.strings))
 
-    def plan(self) -> Plan:
+    def plan(self, consent: str = "") -> Plan:
         actual = self.actual
         records = read_records(actual.hashes.get(RESERVATIONS, {}).items())
-        return plan(self.desired, records, actual, self.policy, self.now)
+        return plan(self.desired, records, actual, self.policy, self.now, consent=consent)
 
     def apply(self, transaction: Transaction) -> bool:
         for row in transaction.expected:

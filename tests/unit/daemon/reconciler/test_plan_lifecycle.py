@@ -304,6 +304,25 @@ def test_the_guard_allows_a_count_or_a_share(make_node: Callable[..., Any], coun
     assert not any(node.recorded(workload) for workload in workloads[:3])
 
 
+def test_consent_is_to_exactly_the_removals_that_were_held_back(make_node: Callable[..., Any]) -> None:
+    node = make_node("gw1.example", max_removal_count=1, max_removal_share=0)
+    workloads = [node.subdomain(number, f"n{number}.gw1.example", "203.0.113.5") for number in range(1, 6)]
+    node.settle()
+    assert node.plan().held_digest == ""
+    for workload in workloads[:2]:
+        node.delete(workload)
+    held = node.plan()
+    assert [step.id for step in held.held_steps] == ["1-1", "2-1"]
+    allowed = node.plan(consent=held.held_digest)
+    assert allowed.held == ""
+    assert allowed.summary() == {"remove": 2}
+    node.delete(workloads[2])
+    later = node.plan(consent=held.held_digest)
+    assert later.held
+    assert later.steps == ()
+    assert later.held_digest != held.held_digest
+
+
 # Loss and drift
 
 
@@ -512,6 +531,28 @@ def test_a_plan_renders_as_text_and_as_json(node: Any) -> None:
     ]
     node.settle()
     assert node.plan().as_text() == "0 steps"
+
+
+def test_a_plan_renders_as_markdown(make_node: Callable[..., Any]) -> None:
+    node = make_node("gw1.example", max_removal_count=0, max_removal_share=0)
+    www = node.subdomain(9, "www.gw1.example", "203.0.113.5")
+    node.settle()
+    node.delegate(10, "`|*\x1b")
+    assert node.plan().as_markdown().splitlines() == [
+        "| action | reservation | type | domain | user | why |",
+        "|---|---|---|---|---|---|",
+        r"| refuse | 10-1 | domain\_delegate | \`\|\*\\x1b | 7 | domain '\`\|\*\\x1b' name is invalid |",
+        "",
+        "- 1 steps: 1 refuse",
+    ]
+    node.delete(www)
+    assert node.plan().as_markdown().splitlines()[2:] == [
+        "| held: remove | 9-1 | subdomain | www.gw1.example | 7 |  |",
+        "",
+        "- **Held back:** 1 of 1 reservations would be removed and at most 0 may be: "
+        r"\`tfgateway reconcile --allow-removals\` if this is meant",
+        "- 0 steps",
+    ]
 
 
 def test_control_characters_of_strangers_do_not_reach_a_terminal(node: Any) -> None:

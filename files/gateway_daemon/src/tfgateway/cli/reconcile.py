@@ -18,16 +18,30 @@ from tfgateway.workers import lifecycle
 @click.command("reconcile")
 @click.option("--once", is_flag=True, help="One poll and one pass, then end.")
 @click.option("--dry-run", is_flag=True, help="Show what one pass would do, and change nothing.")
-@click.option("--json", "as_json", is_flag=True, help="With --once or --dry-run: the plan as JSON.")
+@click.option(
+    "--allow-removals",
+    is_flag=True,
+    help="Allow the removals that are held back: to the pass of --once, else to the reconciler that runs.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The plan as JSON.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="The plan as Markdown.")
 @click.pass_context
-def command(ctx: click.Context, *, once: bool, dry_run: bool, as_json: bool) -> None:
+def command(
+    ctx: click.Context, *, once: bool, dry_run: bool, allow_removals: bool, as_json: bool, as_markdown: bool
+) -> None:
     """Make redis hold what the explorer wants, and tell the explorer what became of it."""
-    if as_json and not (once or dry_run):
-        raise click.UsageError("--json goes with --once or --dry-run")
+    single = once or dry_run or allow_removals
+    if (as_json or as_markdown) and not single:
+        raise click.UsageError("--json and --markdown go with --once, --dry-run or --allow-removals")
+    if as_json and as_markdown:
+        raise click.UsageError("--json or --markdown, not both")
     settings = load_settings(ctx)
-    if once or dry_run:
-        made = asyncio.run(_single(settings, dry_run=dry_run))
-        click.echo(json.dumps(made.as_data(), indent=2) if as_json else made.as_text())
+    if single:
+        made = asyncio.run(_single(settings, once=once, dry_run=dry_run, allow_removals=allow_removals))
+        if as_json:
+            click.echo(json.dumps(made.as_data(), indent=2))
+        else:
+            click.echo(made.as_markdown() if as_markdown else made.as_text())
         return
 
     async def main(life: lifecycle.Lifecycle) -> None:
@@ -36,6 +50,12 @@ def command(ctx: click.Context, *, once: bool, dry_run: bool, as_json: bool) -> 
     sys.exit(lifecycle.run(main))
 
 
-async def _single(settings: Settings, *, dry_run: bool) -> Plan:
+async def _single(settings: Settings, *, once: bool, dry_run: bool, allow_removals: bool) -> Plan:
     async with loop.opened(settings) as reconciler:
-        return await (reconciler.preview() if dry_run else reconciler.once())
+        if dry_run:
+            return await reconciler.preview(allow_removals=allow_removals)
+        if once:
+            return await reconciler.once(allow_removals=allow_removals)
+        made = await reconciler.permit()
+        click.echo("allowed for 10 minutes:" if made.held else "nothing is held back", err=True)
+        return made

@@ -36,14 +36,20 @@ class Follower:
         self._listing = False
         self._next_listing = clock()
 
-    async def poll(self) -> None:
-        """Everything that is new, and the queue. Errors: ``ExplorerError``; the position is kept (P-15)."""
+    async def poll(self, wait: float = 0) -> bool:
+        """Everything that is new, and the queue; False: there was nothing that was not known.
+
+        wait: seconds that the explorer may hold its answer back until there is news; a listing is not held back.
+        Errors: ``ExplorerError``; the position is kept (P-15).
+        """
+        before = self.desired.news
         if not self._listing and self._clock() >= self._next_listing:
             self.desired.begin_listing()
             self._listing = True
             self._position = 0
-        for _ in range(_MOST_PAGES):
-            page = await self._client.poll(self._node_id, self._position)
+        for number in range(_MOST_PAGES):
+            patience = wait if number == 0 and not self._listing else 0
+            page = await self._client.poll(self._node_id, self._position, patience)
             highest = max((item.id for item in page.items), default=-1)
             for item in page.items:
                 if not self.desired.merge(item):
@@ -58,6 +64,8 @@ class Follower:
             self.desired.end_listing()
             self._listing = False
             self._next_listing = self._clock() + self._resync_interval
+            return True
+        return self.desired.news != before
 
     async def ask_for(self, identifiers: Sequence[str]) -> None:
         """What a complete listing did not show is asked for by itself; only what the explorer says counts."""

@@ -1,14 +1,13 @@
-"""The reconciler as it runs: poll, look, plan, apply, report; one pass after the other."""
+"""The reconciler as it runs: one task follows the explorer, one makes passes, one delivers, one keeps the directory."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,26 +16,22 @@ from redis.asyncio import Redis
 
 from tfgateway import __version__
 from tfgateway.errors import ConfigError, ExplorerError, StoreError
+from tfgateway.explorer import clocks, pace
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Counts
-from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
-from tfgateway.layout.connection import connect
-from tfgateway.layout.keys import RESERVATIONS
-from tfgateway.reconciler import names
 from tfgateway.reconciler.backoff import Backoff
-from tfgateway.reconciler.board import Policy
 from tfgateway.reconciler.directory import Directory
 from tfgateway.reconciler.follower import Follower
 from tfgateway.reconciler.lease import Holder, Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.outbox import Outbox
-from tfgateway.reconciler.plan import Plan, plan
-from tfgateway.reconciler.rows import Actual
+from tfgateway.reconciler.passes import Pass, Passes
+from tfgateway.reconciler.plan import Plan
+from tfgateway.reconciler.session import load_identity, make_policy, open_explorer, open_redis
+from tfgateway.reconciler.status import Status
 from tfgateway.reconciler.store import Store
-from tfgateway.reconciler.world import Records, read_records
 from tfgateway.settings import Settings
-from tfgateway.targets import networks, own_addresses
 from tfgateway.telemetry import metrics
 from tfgateway.telemetry.logs import logger
 
@@ -44,90 +39,32 @@ _log = logger("reconciler")
 
 _END_AGAIN = 0.2
 """Seconds after which a task that should have ended is told again."""
-
-
-class Status(msgspec.Struct, frozen=True):
-    """``tfgateway:status``: how the loop fares. Times in Unix seconds; 0: never."""
-
-    version: str = ""
-    last_poll: float = 0
-    last_success: float = 0
-    """When the explorer answered and the pass after it went through."""
-    last_error: str = ""
-    """Of the last poll or pass; empty: both went through."""
-    outbox: int = 0
-    held: str = ""
-    """Why removals are held back; empty: they are not."""
-
-
-def load_identity(settings: Settings) -> Identity:
-    """The node's key pair. Errors: ``IdentityError``."""
-    return Identity.from_seed(seedfile.load(Path(settings.identity.seed)).seed)
-
-
-@contextlib.asynccontextmanager
-async def open_redis(settings: Settings) -> AsyncIterator[Redis]:
-    """The redis of the settings. Errors: ``ConfigError``."""
-    redis = settings.redis
-    client = connect(
-        redis.url, timeout=redis.timeout, sentinels=redis.sentinels, sentinel_service=redis.sentinel_service
-    )
-    try:
-        yield client
-    finally:
-        await client.aclose()
-
-
-def open_explorer(settings: Settings, identity: Identity) -> ExplorerClient:
-    """The explorer of the settings; an async context manager."""
-    explorer = settings.explorer
-    return ExplorerClient(
-        explorer.url,
-        identity=identity,
-        key_id=identity.node_id,
-        timeout=explorer.timeout,
-        max_answer=explorer.max_answer,
-    )
-
-
-def make_policy(settings: Settings, identity: Identity) -> Policy:
-    """What the settings allow. Errors: ``ConfigError`` for a managed domain that is no domain."""
-    domains = tuple(domain.lower() for domain in settings.gateway.managed_domains)
-    for domain in domains:
-        if not names.is_valid(domain):
-            raise ConfigError(f"gateway.managed_domains: '{domain}' is not a domain name (without a final dot)")
-    return Policy(
-        identity=identity,
-        managed_domains=domains,
-        allowed_targets=networks(settings.proxy.allowed_targets),
-        own_addresses=own_addresses(),
-        max_removal_share=settings.reconciler.max_removal_share,
-        max_removal_count=settings.reconciler.max_removal_count,
-    )
-
-
-async def look(store: Store) -> tuple[Actual, Records]:
-    """Redis as it is now, records decoded. Errors: ``StoreError``."""
-    actual = await store.observe()
-    return actual, read_records(actual.hashes.get(RESERVATIONS, {}).items())
+_CONSENT = 600
+"""Seconds for which an operator's consent to removals lasts."""
+_LONGEST_PAUSE = 6
+"""Poll intervals between two polls of an explorer that does not answer."""
 
 
 class Reconciler:
     """One gateway's reconciler; whoever makes it opens and closes redis and client."""
 
     def __init__(self, settings: Settings, identity: Identity, redis: Redis, client: ExplorerClient) -> None:
-        self._settings = settings
-        self._identity = identity
+        self._interval = settings.explorer.poll_interval
+        # Held back for less than the interval, a poll without news would be repeated sooner than without ``wait``.
+        self._wait = max(settings.explorer.long_poll, self._interval) if settings.explorer.long_poll else 0
+        self._client = client
         self._store = store = Store(redis)
         self._lease = Lease(redis, Holder.me(identity.node_id), settings.reconciler.lease)
-        self._policy = make_policy(settings, identity)
         self.registry = CollectorRegistry()
         self._metrics = ReconcilerMetrics(self.registry)
         self._follower = Follower(client, identity.node_id, settings.reconciler.resync_interval, time.monotonic)
-        self._desired = self._follower.desired
-        self._outbox = Outbox(store, client, identity.node_id, self._desired)
+        desired = self._follower.desired
+        policy = make_policy(settings, identity)
+        self._passes = Passes(policy, store, desired, self._follower.ask_for, self._metrics)
+        self._outbox = Outbox(store, client, identity.node_id, desired)
         self._directory = Directory(client, identity, settings.gateway)
-        self._problems: frozenset[str] = frozenset()
+        self._news = asyncio.Event()
+        self._poll_error = "the explorer was not asked yet"
         self._status = Status(version=__version__)
 
     async def run(self, *, stopping: asyncio.Event, ready: Callable[[], None], status: Callable[[str], None]) -> None:
@@ -141,7 +78,8 @@ class Reconciler:
             asyncio.create_task(work)
             for work in (
                 stopping.wait(),
-                self._cycles(status, ready, claimed),
+                self._make_passes(status, ready, claimed),
+                self._after(claimed, self._follow),
                 self._after(claimed, self._outbox.run),
                 self._after(claimed, self._directory.run),
                 self._after(claimed, self._lease.renew),
@@ -155,7 +93,7 @@ class Reconciler:
             await _end(tasks)
             await self._lease.release()
 
-    async def once(self) -> Plan:
+    async def once(self, *, allow_removals: bool = False) -> Plan:
         """One poll, one pass, one attempt to deliver.
 
         Errors: ``ExplorerError`` (after the pass), ``StoreError``, ``LeaseError``.
@@ -163,42 +101,93 @@ class Reconciler:
         await self._lease.take()
         renewing = asyncio.create_task(self._lease.renew())
         try:
-            return await self._once()
+            return await self._once(allow_removals=allow_removals)
         finally:
             await _end([renewing])
             await self._lease.release()
 
-    async def _once(self) -> Plan:
+    async def preview(self, *, allow_removals: bool = False) -> Plan:
+        """The plan of the next pass, which changes nothing. Errors: ``ExplorerError``, ``StoreError``."""
+        await self._follower.poll()
+        return (await self._passes.preview(allow_removals=allow_removals)).plan
+
+    async def permit(self) -> Plan:
+        """Allow the running reconciler, for some minutes, exactly the removals that it holds back now.
+
+        The plan that holds them back. Errors: ``ExplorerError``, ``StoreError``.
+        """
+        made = await self.preview()
+        if made.held:
+            await self._store.give_consent(made.held_digest, _CONSENT)
+        return made
+
+    async def _once(self, *, allow_removals: bool) -> Plan:
         problem: ExplorerError | None = None
         try:
-            await self._poll()
+            await self._poll(0)
         except ExplorerError as error:
             problem = error
-        made = await self._reconcile()
+        made = await self._pass(allow_removals=allow_removals)
         await self._outbox.flush()
         await self._write_status()
         if problem is not None:
             raise problem
-        return made
-
-    async def preview(self) -> Plan:
-        """The plan of the next pass, which changes nothing. Errors: ``ExplorerError``, ``StoreError``."""
-        await self._follower.poll()
-        actual, records = await look(self._store)
-        await self._follower.ask_for(self._desired.unlisted([*records.entries, *records.damaged]))
-        return self._plan(actual, records)
+        return made.plan
 
     async def _after(self, claimed: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
         """Nothing is told to the explorer before the managed domains are claimed: it looks them up (spec dns §12)."""
         await claimed.wait()
         await work()
 
+    async def _follow(self) -> None:
+        """Ask the explorer again and again; news are planned for at once."""
+        backoff = Backoff(self._interval, _LONGEST_PAUSE * self._interval)
+        while True:
+            started = time.monotonic()
+            before = self._poll_error
+            news = False
+            try:
+                news = await self._poll(self._wait)
+            except ExplorerError as error:
+                _log.warning("poll failed", reason=str(error))
+                pause = backoff.failed()
+            else:
+                backoff.succeeded()
+                chance = random.random()  # noqa: S311 - only spreads the polls of a fleet
+                pause = pace.delay(time.monotonic() - started, news=news, interval=self._interval, chance=chance)
+            if news or self._poll_error != before:
+                self._news.set()
+            await asyncio.sleep(pause)
+
+    async def _poll(self, wait: float) -> bool:
+        """One poll; whether it brought news. Errors: ``ExplorerError``."""
+        self._asked()
+        try:
+            news = await self._follower.poll(wait)
+        except ExplorerError as error:
+            self._poll_error = str(error)
+            self._metrics.polls_failed.inc()
+            raise
+        finally:
+            self._asked()
+        self._poll_error = ""
+        return news
+
+    def _asked(self) -> None:
+        ahead = self._client.clock_ahead
+        clock = clocks.in_words(ahead)
+        if clock and not self._status.clock:
+            _log.warning("clocks differ", reason=clock)
+        self._metrics.clock_ahead.set(ahead or 0)
+        self._status = msgspec.structs.replace(self._status, last_poll=time.time(), clock=clock)
+        self._metrics.last_poll.set(self._status.last_poll)
+
     async def _first_pass(self, status: Callable[[str], None]) -> None:
         backoff = Backoff(longest=5.0)
         while True:
             try:
                 await self._lease.take()
-                await self._reconcile()
+                await self._pass()
             except StoreError as error:
                 status(f"waiting for redis: {error}")
                 _log.warning("waiting for redis", reason=str(error))
@@ -206,16 +195,27 @@ class Reconciler:
             else:
                 return
 
-    async def _cycles(self, status: Callable[[str], None], ready: Callable[[], None], claimed: asyncio.Event) -> None:
+    async def _make_passes(
+        self, status: Callable[[str], None], ready: Callable[[], None], claimed: asyncio.Event
+    ) -> None:
         await self._first_pass(status)
         ready()
         claimed.set()
-        loop = asyncio.get_running_loop()
-        interval = self._settings.explorer.poll_interval
         told = ""
         while True:
-            started = loop.time()
-            error = await self._cycle()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), self._interval)
+            self._news.clear()
+            error = self._poll_error
+            try:
+                await self._pass()
+            except StoreError as failure:
+                self._metrics.passes_failed.inc()
+                _log.warning("pass ended early", reason=str(failure))
+                error = str(failure)
+            if not error:
+                self._status = msgspec.structs.replace(self._status, last_success=time.time())
+                self._metrics.last_success.set(self._status.last_success)
             self._status = msgspec.structs.replace(self._status, last_error=error)
             with contextlib.suppress(StoreError):
                 await self._write_status()
@@ -223,83 +223,16 @@ class Reconciler:
             if text != told:
                 status(text)
                 told = text
-            await asyncio.sleep(max(0.0, started + interval - loop.time()))
 
-    async def _cycle(self) -> str:
-        """One poll and one pass; what went wrong, if anything."""
-        problem = ""
-        try:
-            await self._poll()
-        except ExplorerError as error:
-            problem = str(error)
-            self._metrics.polls_failed.inc()
-            _log.warning("poll failed", reason=problem)
-        try:
-            await self._reconcile()
-        except StoreError as error:
-            self._metrics.passes_failed.inc()
-            _log.warning("pass ended early", reason=str(error))
-            return str(error)
-        if not problem:
-            self._status = msgspec.structs.replace(self._status, last_success=time.time())
-            self._metrics.last_success.set(self._status.last_success)
-        return problem
-
-    async def _poll(self) -> None:
-        self._status = msgspec.structs.replace(self._status, last_poll=time.time())
-        self._metrics.last_poll.set(self._status.last_poll)
-        await self._follower.poll()
-
-    async def _reconcile(self) -> Plan:
-        """One pass. What was applied stays when it ends early. Errors: ``StoreError``, ``LeaseError``."""
-        started = time.monotonic()
-        await self._lease.hold()
-        actual, records = await look(self._store)
-        if unlisted := self._desired.unlisted([*records.entries, *records.damaged]):
-            await self._follower.ask_for(unlisted)
-        made = self._plan(actual, records)
-        self._tell(made)
-        for step in made.steps:
-            failure = await self._store.apply(step.transaction, self._lease.row)
-            if failure:
-                # The next pass looks again and decides anew.
-                self._metrics.steps_failed.labels(step.action).inc()
-                _log.warning("step not done", step=str(step), reason=failure)
-                continue
-            self._metrics.done(step.action)
-            _log.info(
-                str(step.action),
-                id=step.id,
-                type=step.type,
-                domain=step.domain,
-                user=step.user,
-                message=step.message,
-            )
-        if made.steps:
+    async def _pass(self, *, allow_removals: bool = False) -> Pass:
+        """Errors: ``StoreError``, ``LeaseError``."""
+        made = await self._passes.run(self._lease, allow_removals=allow_removals)
+        if made.done:
             self._outbox.wake()
-        self._count(records)
-        self._metrics.pass_seconds.set(time.monotonic() - started)
-        return made
-
-    def _plan(self, actual: Actual, records: Records) -> Plan:
-        # Addresses of this host come and go while we run.
-        policy = replace(self._policy, own_addresses=own_addresses())
-        return plan(self._desired, records, actual, policy, time.time_ns())
-
-    def _tell(self, made: Plan) -> None:
-        """Trouble is logged when it begins, not again with every pass."""
-        problems = frozenset(made.problems)
-        for text in sorted(problems - self._problems):
-            _log.warning("problem", reason=text)
-        if made.held and made.held != self._status.held:
-            _log.error("removals held back", reason=made.held)
-        self._problems = problems
-        self._status = msgspec.structs.replace(self._status, held=made.held)
-        self._metrics.problems.set(len(problems))
-        self._metrics.held.set(bool(made.held))
-
-    def _count(self, records: Records) -> None:
-        counts = Counter(record.type for record in records.entries.values())
+        self._status = msgspec.structs.replace(
+            self._status, held=made.plan.held, repaired=self._status.repaired + made.repaired
+        )
+        counts = Counter(record.type for record in made.records.entries.values())
         self._metrics.reservations(counts)
         self._directory.count(
             Counts(
@@ -309,6 +242,7 @@ class Reconciler:
                 delegate_domain=_uint16(counts["domain_delegate"]),
             )
         )
+        return made
 
     async def _write_status(self) -> None:
         self._status = msgspec.structs.replace(self._status, outbox=await self._store.outbox_length())

@@ -6,6 +6,8 @@ A step is one reservation and one transaction: its rows, its record and what is 
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -77,6 +79,19 @@ class Step:
         why = f": {printable(self.message)}" if self.message else ""
         return f"{self.action:<7} {what}{who}{why}"
 
+    def as_data(self) -> dict[str, Any]:
+        """Plain values; rows by name only, since values may hold secrets."""
+        rows = [f"{printable(row.key)} {printable(row.field or '')}".rstrip() for row in self.transaction.writes]
+        return {
+            "action": str(self.action),
+            "id": self.id,
+            "type": self.type,
+            "domain": self.domain,
+            "user": self.user,
+            "message": self.message,
+            "rows": rows,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -87,6 +102,15 @@ class Plan:
     """One line each, for the operator; nothing in a plan depends on them."""
     held: str = ""
     """Why removals were left out of the plan; empty: they were not."""
+    held_steps: tuple[Step, ...] = ()
+    """The removals that were left out."""
+
+    @property
+    def held_digest(self) -> str:
+        """What an operator consents to who allows exactly ``held_steps``; empty: nothing is held back."""
+        if not self.held_steps:
+            return ""
+        return hashlib.sha256("\n".join(sorted(step.id for step in self.held_steps)).encode()).hexdigest()
 
     def summary(self) -> dict[str, int]:
         """Number of steps by action."""
@@ -97,46 +121,62 @@ class Plan:
         lines = [str(step) for step in self.steps]
         lines += [f"problem {text}" for text in self.problems]
         lines += [f"held    {self.held}"] if self.held else []
+        lines += [f"held    {step}" for step in self.held_steps]
         total = ", ".join(f"{count} {action}" for action, count in self.summary().items())
         return "\n".join([*lines, f"{len(self.steps)} steps{': ' + total if total else ''}"])
 
+    def as_markdown(self) -> str:
+        """For a ticket or a chat: one table, then what is wrong."""
+        lines = ["| action | reservation | type | domain | user | why |", "|---|---|---|---|---|---|"]
+        for mark, steps in (("", self.steps), ("held: ", self.held_steps)):
+            for step in steps:
+                cells = (mark + step.action, step.id, step.type, step.domain, step.user, step.message)
+                lines.append(f"| {' | '.join(map(_cell, cells))} |")
+        notes = [f"**Held back:** {_cell(self.held)}"] if self.held else []
+        notes += [f"**Problem:** {_cell(text)}" for text in self.problems]
+        total = ", ".join(f"{count} {action}" for action, count in self.summary().items())
+        notes.append(f"{len(self.steps)} steps{': ' + total if total else ''}")
+        return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+
     def as_data(self) -> dict[str, Any]:
-        """For programs: plain values; rows by name only, since values may hold secrets."""
-        steps = [
-            {
-                "action": str(step.action),
-                "id": step.id,
-                "type": step.type,
-                "domain": step.domain,
-                "user": step.user,
-                "message": step.message,
-                "rows": [
-                    f"{printable(row.key)} {printable(row.field or '')}".rstrip() for row in step.transaction.writes
-                ],
-            }
-            for step in self.steps
-        ]
-        return {"steps": steps, "summary": self.summary(), "problems": list(self.problems), "held": self.held}
+        """For programs."""
+        return {
+            "steps": [step.as_data() for step in self.steps],
+            "summary": self.summary(),
+            "problems": list(self.problems),
+            "held": self.held,
+            "held_steps": [step.as_data() for step in self.held_steps],
+        }
 
 
-def plan(desired: Desired, records: Records, actual: Actual, policy: Policy, now: int) -> Plan:
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>()#|!~&]")
+
+
+def _cell(text: str) -> str:
+    """A stranger's text that stays in its cell and is no markup."""
+    return _MARKDOWN.sub(r"\\\g<0>", printable(text))
+
+
+def plan(desired: Desired, records: Records, actual: Actual, policy: Policy, now: int, *, consent: str = "") -> Plan:
     """Compare and decide. now: Unix nanoseconds, for the times in records and results.
 
     When more would be removed than the policy allows, the plan is made as if nothing was to be removed; what would be
-    refused then is left undecided, because it may be refused only for the sake of what was kept.
+    refused then is left undecided, because it may be refused only for the sake of what was kept. consent: the
+    ``held_digest`` of removals that an operator allowed.
     """
     made = _Planner(desired, records, actual, policy, now).make(removals=True)
     ends = (Action.REMOVE, Action.REFUSE)
-    removed = sum(1 for step in made.steps if step.id in records.entries and step.action in ends)
+    removals = tuple(step for step in made.steps if step.id in records.entries and step.action in ends)
     allowed = max(policy.max_removal_count, int(policy.max_removal_share * len(records.entries)))
-    if removed <= allowed:
+    if len(removals) <= allowed:
         return made
-    kept = _Planner(desired, records, actual, policy, now).make(removals=False)
     held = (
-        f"{removed} of {len(records.entries)} reservations would be removed and at most {allowed} may be: "
-        "raise reconciler.max_removal_count if this is meant"
+        f"{len(removals)} of {len(records.entries)} reservations would be removed and at most {allowed} may be: "
+        "`tfgateway reconcile --allow-removals` if this is meant"
     )
-    return replace(kept, held=held)
+    kept = _Planner(desired, records, actual, policy, now).make(removals=False)
+    kept = replace(kept, held=held, held_steps=removals)
+    return made if consent == kept.held_digest else kept
 
 
 def accept_all(board: Board, desired: Desired, records: Records) -> dict[str, Reservation]:

@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from tfgateway.errors import StoreError
 from tfgateway.layout.connection import store_errors
 from tfgateway.layout.keys import (
+    CONSENT,
     LEASE,
     MANAGED_DOMAINS,
     OUTBOX,
@@ -125,6 +126,17 @@ class Store:
     async def write_status(self, raw: bytes) -> None:
         with store_errors():
             await self._redis.set(STATUS, raw)
+
+    async def consent(self) -> str:
+        """Digest of the removals that an operator allowed; empty: none."""
+        with store_errors():
+            found: Any = await self._redis.get(CONSENT)
+        return "" if found is None else _text(found)
+
+    async def give_consent(self, digest: str, seconds: int) -> None:
+        """Allow the removals of this digest for a while."""
+        with store_errors():
+            await self._redis.set(CONSENT, digest, ex=seconds)
 
     async def _keys(self) -> tuple[list[bytes], list[bytes]]:
         """Keys that name zones, and keys that name services; a scan may show a key twice."""

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
+from msgspec.structs import asdict
 
 from tfgateway import __version__
 from tfgateway.errors import ExplorerError, GatewayError, StoreError
@@ -17,12 +17,13 @@ from tfgateway.reconciler import answers
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board, Policy
 from tfgateway.reconciler.follower import Follower
-from tfgateway.reconciler.loop import Status, load_identity, look, make_policy, open_explorer, open_redis
 from tfgateway.reconciler.plan import accept_all
 from tfgateway.reconciler.primitives import subdomain
 from tfgateway.reconciler.probe import Prober
 from tfgateway.reconciler.rows import Actual, Rows
+from tfgateway.reconciler.session import load_identity, look, make_policy, open_explorer, open_redis
 from tfgateway.reconciler.state import Facts, Judged, RowState, by_id, judge, row_state, summary
+from tfgateway.reconciler.status import Status, decode_status
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.strangers import strangers
 from tfgateway.reconciler.world import Desired, Records, Reservation, Wanted, of_workload
@@ -39,6 +40,8 @@ class State:
     node_id: str
     problems: tuple[str, ...]
     reservations: tuple[Judged, ...]
+    status: Status | None = None
+    """What the reconciler wrote about itself; None: nothing, or redis cannot be asked."""
 
     @property
     def summary(self) -> dict[str, int]:
@@ -58,6 +61,7 @@ class State:
             "in_sync": self.in_sync,
             "summary": self.summary,
             "problems": list(self.problems),
+            "reconciler": None if self.status is None else asdict(self.status),
             "reservations": [one.as_data() for one in self.reservations],
         }
 
@@ -70,6 +74,7 @@ class _Seen:
     explorer_asked: bool
     actual: Actual | None
     records: Records
+    status: Status | None
     problems: tuple[str, ...]
 
 
@@ -113,19 +118,21 @@ async def survey(settings: Settings) -> State:
             if _is_deployed(wanted):
                 board.accept(_described(identifier, wanted))
     judged = await asyncio.gather(*(one(identifier, wanted) for identifier, wanted in wanted_ones.items()))
-    return State(identity.node_id, tuple(problems), tuple(by_id(judged)))
+    return State(identity.node_id, tuple(problems), tuple(by_id(judged)), seen.status)
 
 
 async def _gather(settings: Settings, policy: Policy) -> _Seen:
     problems: list[str] = []
     actual: Actual | None = None
     records = Records()
+    status: Status | None = None
     async with open_redis(settings) as redis, open_explorer(settings, policy.identity) as client:
         store = Store(redis)
         follower = Follower(client, policy.node_id, settings.reconciler.resync_interval, time.monotonic)
         try:
             actual, records = await look(store)
-            problems += [*actual.problems, *_loop_problems(await store.status(), settings)]
+            status = decode_status(await store.status())
+            problems += [*actual.problems, *_loop_problems(status, settings)]
         except StoreError as error:
             problems.append(f"redis cannot be asked: {error}")
         try:
@@ -136,18 +143,18 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
     desired = follower.desired
     if actual is None and not desired.complete:
         raise GatewayError("; ".join(problems))
-    return _Seen(desired, desired.complete, actual, records, tuple(problems))
+    return _Seen(desired, desired.complete, actual, records, status, tuple(problems))
 
 
-def _loop_problems(raw: bytes | None, settings: Settings) -> list[str]:
+def _loop_problems(status: Status | None, settings: Settings) -> list[str]:
     """What the reconciler wrote about itself."""
-    try:
-        status = msgspec.json.decode(raw or b"", type=Status)
-    except msgspec.MsgspecError:
+    if status is None:
         return ["the reconciler has not written its status yet"]
     found = [f"removals are held back: {status.held}"] if status.held else []
+    found += [status.clock] if status.clock else []
     silence = time.time() - status.last_poll
-    if silence > max(_SHORTEST_SILENCE, 3 * settings.explorer.poll_interval):
+    interval = max(settings.explorer.poll_interval, settings.explorer.long_poll)
+    if silence > max(_SHORTEST_SILENCE, 3 * interval):
         found.append(f"the reconciler has not polled for {silence:.0f} s")
     elif status.last_error:
         found.append(f"the reconciler's last pass: {status.last_error}")

@@ -153,6 +153,8 @@ class Desired:
         """True once a listing came to its end."""
         self.unknown: set[str] = set()
         """Asked for one by one, and the explorer has never heard of them."""
+        self.news = 0
+        """Grows with everything that the explorer tells and that was not known."""
 
     def get(self, identifier: str) -> Wanted | None:
         return self._wanted.get(identifier)
@@ -209,8 +211,9 @@ class Desired:
         if self._seen is not None:
             self._seen.add(identifier)
         known = self._wanted.get(identifier)
-        if known is None or _progress(wanted) >= _progress(known):
+        if known is None or (known != wanted and _progress(wanted) >= _progress(known)):
             self._wanted[identifier] = wanted
+            self.news += 1
 
 
 def _progress(wanted: Wanted) -> int:

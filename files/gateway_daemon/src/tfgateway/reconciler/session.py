@@ -1,0 +1,75 @@
+"""From settings to what a command of the reconciler works with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from tfgateway.errors import ConfigError
+from tfgateway.explorer.client import ExplorerClient
+from tfgateway.identity import seedfile
+from tfgateway.identity.keys import Identity
+from tfgateway.layout.connection import connect
+from tfgateway.layout.keys import RESERVATIONS
+from tfgateway.reconciler import names
+from tfgateway.reconciler.board import Policy
+from tfgateway.reconciler.rows import Actual
+from tfgateway.reconciler.store import Store
+from tfgateway.reconciler.world import Records, read_records
+from tfgateway.settings import Settings
+from tfgateway.targets import networks, own_addresses
+
+
+def load_identity(settings: Settings) -> Identity:
+    """The node's key pair. Errors: ``IdentityError``."""
+    return Identity.from_seed(seedfile.load(Path(settings.identity.seed)).seed)
+
+
+@contextlib.asynccontextmanager
+async def open_redis(settings: Settings) -> AsyncIterator[Redis]:
+    """The redis of the settings. Errors: ``ConfigError``."""
+    redis = settings.redis
+    client = connect(
+        redis.url, timeout=redis.timeout, sentinels=redis.sentinels, sentinel_service=redis.sentinel_service
+    )
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+def open_explorer(settings: Settings, identity: Identity) -> ExplorerClient:
+    """The explorer of the settings; an async context manager."""
+    explorer = settings.explorer
+    return ExplorerClient(
+        explorer.url,
+        identity=identity,
+        key_id=identity.node_id,
+        timeout=explorer.timeout,
+        max_answer=explorer.max_answer,
+    )
+
+
+def make_policy(settings: Settings, identity: Identity) -> Policy:
+    """What the settings allow. Errors: ``ConfigError`` for a managed domain that is no domain."""
+    domains = tuple(domain.lower() for domain in settings.gateway.managed_domains)
+    for domain in domains:
+        if not names.is_valid(domain):
+            raise ConfigError(f"gateway.managed_domains: '{domain}' is not a domain name (without a final dot)")
+    return Policy(
+        identity=identity,
+        managed_domains=domains,
+        allowed_targets=networks(settings.proxy.allowed_targets),
+        own_addresses=own_addresses(),
+        max_removal_share=settings.reconciler.max_removal_share,
+        max_removal_count=settings.reconciler.max_removal_count,
+    )
+
+
+async def look(store: Store) -> tuple[Actual, Records]:
+    """Redis as it is now, records decoded. Errors: ``StoreError``."""
+    actual = await store.observe()
+    return actual, read_records(actual.hashes.get(RESERVATIONS, {}).items())
