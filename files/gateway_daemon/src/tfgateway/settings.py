@@ -86,6 +86,12 @@ class ReconcilerSettings(_Section, frozen=True):
     """A plan that removes more than this share of the recorded reservations refuses itself ..."""
     max_removal_count: Annotated[int, msgspec.Meta(ge=0)] = 10
     """... unless it removes no more than this many."""
+    max_reservations_per_user: Annotated[int, msgspec.Meta(ge=0)] = 1000
+    """Of all types, on this gateway; what was granted once stays (P-26)."""
+    max_zones_per_user: Annotated[int, msgspec.Meta(ge=0)] = 100
+    """Delegated domains among them."""
+    max_addresses: Annotated[int, msgspec.Meta(ge=0)] = 100
+    """Addresses of one subdomain reservation."""
     resync_interval: Seconds = 3600.0
     """Seconds between two complete listings of the explorer."""
     lease: Annotated[float, msgspec.Meta(ge=1)] = 30.0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from tfgateway.errors import LayoutError
+from tfgateway.explorer.models import WORKLOAD_TYPES
 from tfgateway.identity.keys import Identity
 from tfgateway.layout.keys import MANAGED_DOMAINS, OWNER_FIELD, ZONE_OWNERS, zone_of_key
 from tfgateway.layout.owners import decode_zone_owner
@@ -49,6 +51,9 @@ class Policy:
     own_addresses: frozenset[IPAddress] = frozenset()
     max_removal_share: float = 0.3
     max_removal_count: int = 10
+    max_reservations_per_user: int = 1000
+    max_zones_per_user: int = 100
+    max_addresses: int = 100
 
     @property
     def node_id(self) -> str:
@@ -66,6 +71,7 @@ class Board:
         self.policy = policy
         self.rows = rows
         self._holders: dict[tuple[Kind, str], dict[str, Reservation]] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
         self.zones = NameIndex(self._zone_owners())
         self.names = NameIndex({name.lower(): _tid(raw) for name, raw in rows.fields(MANAGED_DOMAINS)})
 
@@ -84,6 +90,7 @@ class Board:
 
     def accept(self, reservation: Reservation) -> None:
         """From now on the reservation counts."""
+        self._counts[reservation.user, reservation.type] += 1
         kind = _KINDS.get(reservation.type)
         if kind is None:
             return
@@ -95,9 +102,23 @@ class Board:
 
     def withdraw(self, reservation: Reservation) -> None:
         """The reservation does not count any more; its rows are still there."""
+        self._counts[reservation.user, reservation.type] -= 1
         kind = _KINDS.get(reservation.type)
         if kind is not None:
             self._holders.get((kind, reservation.domain), {}).pop(reservation.id, None)
+
+    def check_quotas(self, reservation: Reservation) -> None:
+        """One more for its user (P-26). Errors: ``Refusal``."""
+        user, policy = reservation.user, self.policy
+        zones = self._counts[user, "domain_delegate"]
+        if reservation.type == "domain_delegate" and zones >= policy.max_zones_per_user:
+            raise Refusal(f"quota exceeded: a user may have {policy.max_zones_per_user} domains on this gateway")
+        if sum(self._counts[user, kind] for kind in WORKLOAD_TYPES.values()) >= policy.max_reservations_per_user:
+            most = policy.max_reservations_per_user
+            raise Refusal(f"quota exceeded: a user may have {most} reservations on this gateway")
+        addresses = reservation.data.get("destination")
+        if isinstance(addresses, list) and len(addresses) > policy.max_addresses:
+            raise Refusal(f"quota exceeded: a subdomain may have {policy.max_addresses} addresses")
 
     def settle(self, kind: Literal["zone", "name"], name: str) -> None:
         """Rows of ``name`` were removed: whoever is left holds it."""

@@ -285,6 +285,9 @@ class _Planner:
             primitive = PRIMITIVES.get(reservation.type)
             if primitive is None:
                 raise Refusal(f"type of reservation not supported: {reservation.type}")
+            if wanted.result is None or wanted.result.state != ResultState.OK:
+                # What was granted once and got lost here is no more than the user had.
+                self._board.check_quotas(reservation)
             primitive.admit(self._board, reservation)
         except Refusal as refusal:
             if refused is None:

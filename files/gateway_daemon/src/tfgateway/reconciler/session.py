@@ -66,6 +66,9 @@ def make_policy(settings: Settings, identity: Identity) -> Policy:
         own_addresses=own_addresses(),
         max_removal_share=settings.reconciler.max_removal_share,
         max_removal_count=settings.reconciler.max_removal_count,
+        max_reservations_per_user=settings.reconciler.max_reservations_per_user,
+        max_zones_per_user=settings.reconciler.max_zones_per_user,
+        max_addresses=settings.reconciler.max_addresses,
     )
 
 
