@@ -63,6 +63,14 @@ def test_a_certificate_is_renewed_without_a_restart(tfgateway: Any, free_port: A
     assert process.stop() == 0
 
 
+def test_ipv4_and_ipv6(tfgateway: Any, free_port: Any, tmp_path: Path) -> None:
+    port = free_port()
+    tfgateway(*_arguments(port, tmp_path, "--listen", f"[::1]:{port}"), config="")
+    for host in ("127.0.0.1", "[::1]"):
+        with urllib.request.urlopen(f"http://{host}:{port}/api/v1/users", timeout=30) as answer:
+            assert answer.read() == b"[]\n"
+
+
 def test_tls_that_cannot_be_served(tfgateway: Any, free_port: Any, tmp_path: Path) -> None:
     _make_certificate(tmp_path, "first")
     run = lambda *more: tfgateway.run(*_arguments(free_port(), tmp_path, *more), config="")  # noqa: E731

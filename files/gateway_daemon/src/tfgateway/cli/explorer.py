@@ -26,7 +26,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.group("explorer", invoke_without_command=True)
-@click.option("--listen", default="127.0.0.1:8080", show_default=True, help="ADDRESS:PORT; IPv6 in brackets.")
+@click.option(
+    "--listen",
+    multiple=True,
+    default=["127.0.0.1:8080"],
+    show_default=True,
+    help="ADDRESS:PORT; IPv6 in brackets, of which [::] is all; repeatable.",
+)
 @click.option("--database", type=_FILE, help="SQLite file; created when absent. Required.")
 @click.option(
     "--tls-certificate",
@@ -70,7 +76,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.pass_context
 def command(
     ctx: click.Context,
-    listen: str,
+    listen: tuple[str, ...],
     database: Path | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
@@ -87,7 +93,7 @@ def command(
     if database is None:
         raise click.UsageError("--database is required")
     logs.configure(LogSettings())
-    host, port = _address("--listen", listen)
+    addresses = [_address("--listen", address) for address in listen]
     for name, address in (("--owner-resolver", owner_resolver), ("--metrics", metrics)):
         if address:
             _address(name, address)
@@ -106,7 +112,7 @@ def command(
             life.on_reload(certificate.reload)
         page = await _metrics_page(app[METRICS], metrics) if metrics else None
         try:
-            await serve(app, host, port, life.stopping, life.ready, certificate.context if certificate else None)
+            await serve(app, addresses, life.stopping, life.ready, certificate.context if certificate else None)
         finally:
             if page is not None:
                 await page.cleanup()

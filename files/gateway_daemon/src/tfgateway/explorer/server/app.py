@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -85,13 +85,12 @@ def _unheard() -> logging.Logger:
 
 async def serve(
     app: web.Application,
-    host: str,
-    port: int,
+    addresses: Sequence[tuple[str, int]],
     stopping: asyncio.Event,
     ready: Callable[[], None],
     tls: ssl.SSLContext | None = None,
 ) -> None:
-    """Serve until ``stopping`` is set, then answer what is under way and return.
+    """Serve at all ``addresses`` until ``stopping`` is set, then answer what is under way and return.
 
     ready: called once connections are accepted. Errors: ``StoreError``, ``ExplorerError`` when the address is taken.
     """
@@ -105,11 +104,12 @@ async def serve(
     )
     try:
         await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port, ssl_context=tls, backlog=_BACKLOG).start()
-        except OSError as error:
-            raise ExplorerError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-        _log.info("serving", host=host, port=port, tls=tls is not None)
+        for host, port in addresses:
+            try:
+                await web.TCPSite(runner, host, port, ssl_context=tls, backlog=_BACKLOG).start()
+            except OSError as error:
+                raise ExplorerError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+            _log.info("serving", host=host, port=port, tls=tls is not None)
         ready()
         await stopping.wait()
     finally:
