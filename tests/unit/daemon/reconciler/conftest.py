@@ -9,10 +9,12 @@ import msgspec
 import pytest
 from tfgateway.explorer.models import (
     DomainDelegate,
+    Gateway4To6,
     NextAction,
     Proxy,
     Result,
     ResultState,
+    ReverseProxy,
     Subdomain,
     UnknownWorkload,
     Workload,
@@ -41,6 +43,7 @@ class Node:
         self.relist()
         self.hashes: dict[str, dict[str, bytes]] = {}
         self.strings: dict[str, bytes] = {}
+        self.users: dict[str, bytes | None] = {}
         self.now = 1_700_000_000 * SECOND
 
     # What the explorer says
@@ -56,6 +59,12 @@ class Node:
     ) -> Workload:
         common = self._common(number, tid, {})
         return self.want(Proxy(domain=domain, addr=addr, port=port, port_tls=tls, **common))
+
+    def reverse_proxy(self, number: int, domain: str, secret: str, tid: int = 7, **members: Any) -> Workload:
+        return self.want(ReverseProxy(domain=domain, secret=secret, **self._common(number, tid, members)))
+
+    def peer(self, number: int, public_key: str, tid: int = 7, **members: Any) -> Workload:
+        return self.want(Gateway4To6(public_key=public_key, **self._common(number, tid, members)))
 
     def unknown(self, number: int, workload_type: int) -> Workload:
         return self.want(UnknownWorkload(workload_type=workload_type, **self._common(number, 7, {})))
@@ -96,7 +105,7 @@ class Node:
     def plan(self, consent: str = "") -> Plan:
         actual = self.actual
         records = read_records(actual.hashes.get(RESERVATIONS, {}).items())
-        return plan(self.desired, records, actual, self.policy, self.now, consent=consent)
+        return plan(self.desired, records, actual, self.policy, self.now, self.users, consent=consent)
 
     def apply(self, transaction: Transaction) -> bool:
         for row in transaction.expected:

@@ -68,9 +68,7 @@ def test_a_refusal_is_signed_and_then_reported_as_deleted(node: Any) -> None:
     assert node.plan().steps == ()
 
 
-@pytest.mark.parametrize(
-    ("number", "name"), [(6, "reverse_proxy"), (9, "gateway4to6"), (12, "virtual_machine"), (99, "99")]
-)
+@pytest.mark.parametrize(("number", "name"), [(0, "zdb"), (11, "public_ip"), (12, "virtual_machine"), (99, "99")])
 def test_p2_unknown_types_are_answered_and_stop_nothing(node: Any, number: int, name: str) -> None:
     other = node.unknown(8, number)
     good = node.subdomain(9, "www.gw1.example", "203.0.113.5")
@@ -456,12 +454,12 @@ def test_what_the_old_daemon_left_is_adopted_as_it_is(node: Any) -> None:
     assert not node.strings
 
 
-def test_types_that_are_not_served_yet_but_recorded_are_left_alone(node: Any) -> None:
+def test_types_that_are_not_served_but_recorded_are_left_alone(node: Any) -> None:
     node.settle()
-    record = Recorded("9-1", node.node_id, "7", "gateway4to6", {"public_key": "x"}, "2021-01-18T20:00:03Z")
+    record = Recorded("9-1", node.node_id, "7", "virtual_machine", {}, "2021-01-18T20:00:03Z")
     node.hashes[RESERVATIONS] = {"9-1": encode_reservation(record)}
     before = node.rows()
-    workload = node.unknown(9, 9)
+    workload = node.unknown(9, 12)
     node.settle()
     assert node.rows() == before
     node.delete(workload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +10,21 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tfgateway.explorer.models import DomainDelegate, NextAction, Proxy, Subdomain, UnknownWorkload, Workload
+from tfgateway.explorer.models import (
+    DomainDelegate,
+    Gateway4To6,
+    NextAction,
+    Proxy,
+    ReverseProxy,
+    Subdomain,
+    UnknownWorkload,
+    Workload,
+)
+from tfgateway.fourtosix.pool import Pool
+from tfgateway.identity.keys import Identity
+from tfgateway.identity.sealing import encrypt_ecdh
 from tfgateway.layout.keys import OUTBOX, RESERVATIONS
+from tfgateway.reconciler.board import FourToSix
 
 _DOMAINS = st.sampled_from(
     [
@@ -28,6 +42,10 @@ _DOMAINS = st.sampled_from(
     ]
 )
 _ADDRESSES = st.lists(st.sampled_from(["203.0.113.5", "203.0.113.6", "2001:db8::5", "nonsense"]), max_size=3)
+_GATEWAY = Identity.from_seed(bytes(range(32)))
+_USERS = {str(tid): Identity.from_seed(bytes([tid]) * 32) for tid in (7, 8)}
+_SECRETS = [encrypt_ecdh(f"{tid}:x".encode(), user.seed, _GATEWAY.public_key).hex() for tid, user in _USERS.items()]
+_KEYS = [base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
 _ACTIONS = st.sampled_from([NextAction.DEPLOY] * 4 + [NextAction.CREATE, NextAction.DELETE, NextAction.DELETED])
 
 
@@ -38,11 +56,12 @@ def _workloads(draw: st.DrawFn) -> list[Workload]:
         common: dict[str, Any] = {
             "id": number,
             "workload_id": 1,
-            "node_id": "FAe4sisG95oZ42w7buUn5qEE4TAnfTTFPiguZUHmhiF",
+            "node_id": _GATEWAY.node_id,
+            "version": 2,
             "customer_tid": draw(st.integers(7, 8)),
             "next_action": draw(_ACTIONS),
         }
-        kind = draw(st.sampled_from("dssspu"))
+        kind = draw(st.sampled_from("dssspurgg"))
         domain = draw(_DOMAINS)
         if kind == "d":
             made.append(DomainDelegate(domain=domain, **common))
@@ -50,9 +69,20 @@ def _workloads(draw: st.DrawFn) -> list[Workload]:
             made.append(Subdomain(domain=domain, ips=tuple(draw(_ADDRESSES)), **common))
         elif kind == "p":
             made.append(Proxy(domain=domain, addr="203.0.113.10", port=draw(st.sampled_from([0, 80])), **common))
+        elif kind == "r":
+            made.append(ReverseProxy(domain=domain, secret=draw(st.sampled_from([*_SECRETS, "ab"])), **common))
+        elif kind == "g":
+            made.append(Gateway4To6(public_key=draw(st.sampled_from([*_KEYS, "ab"])), **common))
         else:
             made.append(UnknownWorkload(workload_type=12, **common))
     return made
+
+
+def _node(make_node: Callable[..., Any]) -> Any:
+    given_to_peers = FourToSix(Pool(_GATEWAY.seed), "198.51.100.7:3443")
+    node = make_node("gw1.example", max_removal_count=100, fourtosix=given_to_peers)
+    node.users = {tid: user.public_key for tid, user in _USERS.items()}
+    return node
 
 
 def _until_settled(node: Any) -> None:
@@ -73,7 +103,7 @@ _RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.function_s
 @_RELAXED
 @given(workloads=_workloads())
 def test_an_applied_plan_leaves_nothing_to_plan(make_node: Callable[..., Any], workloads: list[Workload]) -> None:
-    node = make_node("gw1.example", max_removal_count=100)
+    node = _node(make_node)
     for workload in workloads:
         node.want(workload)
     node.settle()
@@ -95,7 +125,7 @@ def test_p25_an_interrupted_pass_converges_to_the_same_rows(
     seed: random.Random,
     cut: st.DataObject,
 ) -> None:
-    whole, broken = (make_node("gw1.example", max_removal_count=100) for _ in range(2))
+    whole, broken = _node(make_node), _node(make_node)
     later = [_renumbered(workload) for workload in second]
     for workloads in (first, later):
         shuffled = list(workloads)
@@ -119,7 +149,7 @@ def test_p25_an_interrupted_pass_converges_to_the_same_rows(
 def test_p25_after_a_loss_in_the_middle_the_same_rows_come_back(
     make_node: Callable[..., Any], workloads: list[Workload], cut: st.DataObject
 ) -> None:
-    node = make_node("gw1.example", max_removal_count=100)
+    node = _node(make_node)
     for workload in workloads:
         node.want(workload)
     _until_settled(node)

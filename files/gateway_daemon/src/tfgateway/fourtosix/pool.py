@@ -46,7 +46,7 @@ class Pool:
 
     def address_of(self, tid: str) -> IPv6Address:
         """The one address of a user, however many reservations he has. tid: decimal text."""
-        return IPv6Address(self._prefix() + _md5(self.seed + tid.encode("ascii"))[:_HALF])
+        return IPv6Address(self._prefix() + _md5(self.seed + tid.encode())[:_HALF])
 
     def _prefix(self) -> bytes:
         return b"\xfd" + _md5(self.seed)[: _HALF - 1]

@@ -41,10 +41,15 @@ class Pending:
 
 
 def make_result(
-    identifier: str, category: int, state: ResultState, message: str, identity: Identity, now: int
+    identifier: str,
+    category: int,
+    state: ResultState,
+    message: str,
+    identity: Identity,
+    now: int,
+    data: bytes = b"null",
 ) -> Result:
-    """A signed answer without data. now: Unix nanoseconds."""
-    data = b"null"
+    """A signed answer. data: one JSON value, compact. now: Unix nanoseconds."""
     return Result(
         category=category,
         workload_id=identifier,

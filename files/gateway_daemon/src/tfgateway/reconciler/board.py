@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import WORKLOAD_TYPES
+from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity.keys import Identity
 from tfgateway.layout.keys import MANAGED_DOMAINS, OWNER_FIELD, ZONE_OWNERS, zone_of_key
 from tfgateway.layout.owners import decode_zone_owner
+from tfgateway.layout.peers import encode_key
 from tfgateway.reconciler.names import NameIndex
 from tfgateway.reconciler.rows import Rows
 from tfgateway.reconciler.world import Reservation
@@ -22,14 +25,19 @@ OPERATOR = "(operator)"
 UNREADABLE = "(unreadable)"
 """Holds a zone whose owner in redis cannot be read: it is somebody's."""
 
-Kind = Literal["zone", "name", "service"]
+Kind = Literal["zone", "name", "service", "peer", "key"]
+"""What is held: domains as zone, name or service; of 4to6 a user as peer, and his public key."""
 
 _KINDS: Mapping[str, Kind] = {
     "domain_delegate": "zone",
     "subdomain": "name",
     "proxy": "service",
     "reverse_proxy": "service",
+    "gateway4to6": "peer",
 }
+
+UserKeys = Mapping[str, bytes | None]
+"""Decimal tid -> ed25519 public key; None: the explorer has none that could be used."""
 
 
 class Refusal(Exception):
@@ -41,6 +49,15 @@ class NotNow(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class FourToSix:
+    """What this gateway gives to WireGuard peers."""
+
+    pool: Pool
+    endpoint: str
+    """``host:port`` that peers connect to."""
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What this gateway is and allows."""
 
@@ -49,6 +66,8 @@ class Policy:
     """Lower case."""
     allowed_targets: tuple[IPNetwork, ...] = ()
     own_addresses: frozenset[IPAddress] = frozenset()
+    fourtosix: FourToSix | None = None
+    """None: no IPv6 here."""
     max_removal_share: float = 0.3
     max_removal_count: int = 10
     max_reservations_per_user: int = 1000
@@ -67,9 +86,12 @@ class Board:
     what redis says, so that a row changed by others is repaired rather than believed.
     """
 
-    def __init__(self, policy: Policy, rows: Rows) -> None:
+    def __init__(self, policy: Policy, rows: Rows, users: UserKeys = MappingProxyType({})) -> None:
         self.policy = policy
         self.rows = rows
+        self.unknown_users: set[str] = set()
+        """Tids whose key was needed and is not known."""
+        self._users = users
         self._holders: dict[tuple[Kind, str], dict[str, Reservation]] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
         self.zones = NameIndex(self._zone_owners())
@@ -92,9 +114,8 @@ class Board:
         """From now on the reservation counts."""
         self._counts[reservation.user, reservation.type] += 1
         kind = _KINDS.get(reservation.type)
-        if kind is None:
-            return
-        self._holders.setdefault((kind, reservation.domain), {})[reservation.id] = reservation
+        for place in _places(reservation):
+            self._holders.setdefault(place, {})[reservation.id] = reservation
         if kind == "zone" and reservation.domain not in self.policy.managed_domains:
             self.zones.set(reservation.domain, reservation.user)
         elif kind == "name":
@@ -103,9 +124,8 @@ class Board:
     def withdraw(self, reservation: Reservation) -> None:
         """The reservation does not count any more; its rows are still there."""
         self._counts[reservation.user, reservation.type] -= 1
-        kind = _KINDS.get(reservation.type)
-        if kind is not None:
-            self._holders.get((kind, reservation.domain), {}).pop(reservation.id, None)
+        for place in _places(reservation):
+            self._holders.get(place, {}).pop(reservation.id, None)
 
     def check_quotas(self, reservation: Reservation) -> None:
         """One more for its user (P-26). Errors: ``Refusal``."""
@@ -131,8 +151,15 @@ class Board:
             index.discard(name)
 
     def holders(self, kind: Kind, name: str) -> list[Reservation]:
-        """The reservations that count for exactly this name."""
+        """The reservations that count for exactly this name; of a peer it is the tid, of a key its text."""
         return list(self._holders.get((kind, name), {}).values())
+
+    def user_key(self, tid: str) -> bytes | None:
+        """A user's public key; None: the explorer has none. Errors: ``NotNow`` as long as it has not been asked."""
+        if tid not in self._users:
+            self.unknown_users.add(tid)
+            raise NotNow(f"the explorer has not told the public key of user {tid}")
+        return self._users[tid]
 
     def zone_of(self, name: str) -> tuple[str, str] | None:
         """The longest existing zone at or above ``name``, and its owner: where DNS looks (P-10)."""
@@ -149,6 +176,16 @@ class Board:
                 raise NotNow(f"the owner of zone {zone} in redis cannot be read")
             if zone in self.policy.managed_domains and owner != self.policy.node_id:
                 raise NotNow(f"managed domain {zone} is held by {owner} in redis")
+
+
+def _places(reservation: Reservation) -> list[tuple[Kind, str]]:
+    """What a reservation holds while it counts."""
+    kind = _KINDS.get(reservation.type)
+    if kind is None:
+        return []
+    if kind == "peer":
+        return [(kind, reservation.user), ("key", encode_key(reservation.public_key))]
+    return [(kind, reservation.domain)]
 
 
 def _owner(raw: bytes) -> str:

@@ -27,6 +27,7 @@ from tfgateway.reconciler.lease import Holder, Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.outbox import Outbox
 from tfgateway.reconciler.passes import Pass, Passes
+from tfgateway.reconciler.phonebook import Phonebook
 from tfgateway.reconciler.plan import Plan
 from tfgateway.reconciler.session import load_identity, make_policy, open_explorer, open_redis
 from tfgateway.reconciler.status import Status
@@ -60,7 +61,7 @@ class Reconciler:
         self._follower = Follower(client, identity.node_id, settings.reconciler.resync_interval, time.monotonic)
         desired = self._follower.desired
         policy = make_policy(settings, identity)
-        self._passes = Passes(policy, store, desired, self._follower.ask_for, self._metrics)
+        self._passes = Passes(policy, store, desired, self._follower.ask_for, Phonebook(client), self._metrics)
         self._outbox = Outbox(store, client, identity.node_id, desired)
         self._directory = Directory(client, identity, settings.gateway)
         self._news = asyncio.Event()

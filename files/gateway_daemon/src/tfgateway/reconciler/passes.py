@@ -6,9 +6,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tfgateway.reconciler.board import Policy
+from tfgateway.reconciler.board import Policy, UserKeys
 from tfgateway.reconciler.lease import Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
+from tfgateway.reconciler.phonebook import Phonebook
 from tfgateway.reconciler.plan import Action, Plan, Step, plan
 from tfgateway.reconciler.rows import Actual
 from tfgateway.reconciler.session import look
@@ -46,12 +47,14 @@ class Passes:
         store: Store,
         desired: Desired,
         ask_for: Callable[[Sequence[str]], Awaitable[None]],
+        phonebook: Phonebook,
         metrics: ReconcilerMetrics,
     ) -> None:
         self._policy = policy
         self._store = store
         self._desired = desired
         self._ask_for = ask_for
+        self._phonebook = phonebook
         self._metrics = metrics
         self._problems: frozenset[str] = frozenset()
         self._held = ""
@@ -61,11 +64,16 @@ class Passes:
         actual, records = await look(self._store)
         if unlisted := self._desired.unlisted([*records.entries, *records.damaged]):
             await self._ask_for(unlisted)
-        made = self._plan(actual, records, "")
+        users = self._phonebook.known
+        made = self._plan(actual, records, users)
+        # Without a complete listing the explorer may be away, and this pass is not to wait for it.
+        if made.unknown_users and self._desired.complete:
+            users = await self._phonebook.ask(made.unknown_users)
+            made = self._plan(actual, records, users)
         if made.held:
             consent = made.held_digest if allow_removals else await self._store.consent()
             if consent:
-                made = self._plan(actual, records, consent)
+                made = self._plan(actual, records, users, consent)
         return Pass(made, records)
 
     async def run(self, lease: Lease, *, allow_removals: bool = False) -> Pass:
@@ -95,10 +103,10 @@ class Passes:
         self._metrics.pass_seconds.set(time.monotonic() - started)
         return replace(found, done=tuple(done))
 
-    def _plan(self, actual: Actual, records: Records, consent: str) -> Plan:
+    def _plan(self, actual: Actual, records: Records, users: UserKeys, consent: str = "") -> Plan:
         # Addresses of this host come and go while we run.
         policy = replace(self._policy, own_addresses=own_addresses())
-        return plan(self._desired, records, actual, policy, time.time_ns(), consent=consent)
+        return plan(self._desired, records, actual, policy, time.time_ns(), users, consent=consent)
 
     def _tell(self, made: Plan) -> None:
         """Trouble is logged when it begins, not again with every pass."""

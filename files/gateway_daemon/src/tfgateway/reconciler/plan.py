@@ -13,15 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Result, ResultState, Undecodable, Workload
-from tfgateway.layout.keys import MANAGED_DOMAINS, OUTBOX, QUARANTINE, RESERVATIONS
+from tfgateway.layout.keys import MANAGED_DOMAINS, OUTBOX, PEERS, QUARANTINE, RESERVATIONS
 from tfgateway.layout.reservations import ZERO_TIME, Recorded, RecordedResult, encode_reservation, rfc3339
 from tfgateway.reconciler import answers
-from tfgateway.reconciler.board import Board, NotNow, Policy, Refusal
-from tfgateway.reconciler.primitives import PRIMITIVES, subdomain
+from tfgateway.reconciler.board import Board, NotNow, Policy, Refusal, UserKeys
+from tfgateway.reconciler.primitives import PRIMITIVES, result_data, subdomain
 from tfgateway.reconciler.primitives.domain_delegate import claim
 from tfgateway.reconciler.rows import Actual, Rows, Transaction
 from tfgateway.reconciler.strangers import strangers
@@ -112,6 +113,9 @@ class Plan:
             return ""
         return hashlib.sha256("\n".join(sorted(step.id for step in self.held_steps)).encode()).hexdigest()
 
+    unknown_users: tuple[str, ...] = ()
+    """Tids of users whose public key would have been needed; what waits for it is a problem."""
+
     def summary(self) -> dict[str, int]:
         """Number of steps by action."""
         return dict(Counter(str(step.action) for step in self.steps))
@@ -157,14 +161,23 @@ def _cell(text: str) -> str:
     return _MARKDOWN.sub(r"\\\g<0>", printable(text))
 
 
-def plan(desired: Desired, records: Records, actual: Actual, policy: Policy, now: int, *, consent: str = "") -> Plan:
-    """Compare and decide. now: Unix nanoseconds, for the times in records and results.
+def plan(
+    desired: Desired,
+    records: Records,
+    actual: Actual,
+    policy: Policy,
+    now: int,
+    users: UserKeys = MappingProxyType({}),
+    *,
+    consent: str = "",
+) -> Plan:
+    """Compare and decide. now: Unix nanoseconds, for the times in records and results. users: keys known so far.
 
     When more would be removed than the policy allows, the plan is made as if nothing was to be removed; what would be
     refused then is left undecided, because it may be refused only for the sake of what was kept. consent: the
     ``held_digest`` of removals that an operator allowed.
     """
-    made = _Planner(desired, records, actual, policy, now).make(removals=True)
+    made = _Planner(desired, records, actual, policy, now, users).make(removals=True)
     ends = (Action.REMOVE, Action.REFUSE)
     removals = tuple(step for step in made.steps if step.id in records.entries and step.action in ends)
     allowed = max(policy.max_removal_count, int(policy.max_removal_share * len(records.entries)))
@@ -174,7 +187,7 @@ def plan(desired: Desired, records: Records, actual: Actual, policy: Policy, now
         f"{len(removals)} of {len(records.entries)} reservations would be removed and at most {allowed} may be: "
         "`tfgateway reconcile --allow-removals` if this is meant"
     )
-    kept = _Planner(desired, records, actual, policy, now).make(removals=False)
+    kept = _Planner(desired, records, actual, policy, now, users).make(removals=False)
     kept = replace(kept, held=held, held_steps=removals)
     return made if consent == kept.held_digest else kept
 
@@ -196,12 +209,14 @@ def accept_all(board: Board, desired: Desired, records: Records) -> dict[str, Re
 class _Planner:
     """State while one plan is made."""
 
-    def __init__(self, desired: Desired, records: Records, actual: Actual, policy: Policy, now: int) -> None:
+    def __init__(
+        self, desired: Desired, records: Records, actual: Actual, policy: Policy, now: int, users: UserKeys
+    ) -> None:
         self._desired = desired
         self._records = records
         self._now = now
         self._rows = Rows(actual)
-        self._board = Board(policy, self._rows)
+        self._board = Board(policy, self._rows, users)
         self._identity = policy.identity
         self._managed = policy.managed_domains
         self._accepted = accept_all(self._board, desired, records)
@@ -223,7 +238,8 @@ class _Planner:
         if removals and self._desired.complete and not self._records.damaged:
             self._sweep()
         self._problems += strangers(self._board, self._desired, self._records)
-        return Plan(tuple(self._steps), tuple(self._problems))
+        unknown_users = tuple(sorted(self._board.unknown_users))
+        return Plan(tuple(self._steps), tuple(self._problems), unknown_users=unknown_users)
 
     def _isolated(self, what: str, decide: Callable[[], None]) -> None:
         """One item that breaks a rule nobody thought of must not stop the others (P-1, P-2)."""
@@ -298,7 +314,8 @@ class _Planner:
         self._board.accept(reservation)
         try:
             primitive.ensure(self._board, reservation)
-            result = self._answer_ok(identifier, wanted, workload.workload_type)
+            data = result_data(self._board, reservation)
+            result = self._answer_ok(identifier, wanted, workload.workload_type, data)
             self._drop_record(identifier)
             record = _record(reservation, workload, answers.recorded_result(result, reservation.type, self._now))
             self._rows.put(RESERVATIONS, identifier, encode_reservation(record))
@@ -328,24 +345,23 @@ class _Planner:
                 record = _record(reservation, workload, record.result)
                 self._rows.put(RESERVATIONS, identifier, encode_reservation(record))
             self._close(Action.REPAIR, identifier, reservation)
-            if wanted is not None:
-                self._report(identifier, record, wanted, workload)
+            if wanted is not None and primitive is not None:
+                self._report(identifier, record, wanted, workload, result_data(self._board, reservation))
         self._close(Action.REPAIR, identifier, reservation)
 
-    def _report(self, identifier: str, record: Recorded, wanted: Wanted, workload: Workload) -> None:
-        """P-16: the explorer has no answer of ours, or another one."""
+    def _report(self, identifier: str, record: Recorded, wanted: Wanted, workload: Workload, data: bytes) -> None:
+        """P-16: the explorer has no answer of ours, or another one. data: of the answer as it would be given now."""
         place = answers.result_field(identifier)
         if self._waits(place):
             return
-        if record.result is not None and record.result.state == ResultState.OK and record.result.signature:
-            if answers.same_answer(wanted.result, record.result):
+        given = record.result
+        if given is not None and (given.state, given.data_json) == (ResultState.OK, data) and given.signature:
+            if answers.same_answer(wanted.result, given):
                 return
-            result = answers.from_record(identifier, workload.workload_type, record.result, self._now)
-        elif record.type not in PRIMITIVES:
-            return
+            result = answers.from_record(identifier, workload.workload_type, given, self._now)
         else:
             result = answers.make_result(
-                identifier, workload.workload_type, ResultState.OK, "", self._identity, self._now
+                identifier, workload.workload_type, ResultState.OK, "", self._identity, self._now, data
             )
             answered = replace(record, result=answers.recorded_result(result, record.type, self._now))
             self._rows.put(RESERVATIONS, identifier, encode_reservation(answered))
@@ -383,7 +399,7 @@ class _Planner:
         )
         self._close(Action.REFUSE, identifier, reservation, message=message)
 
-    def _answer_ok(self, identifier: str, wanted: Wanted, category: int) -> Result:
+    def _answer_ok(self, identifier: str, wanted: Wanted, category: int, data: bytes) -> Result:
         """The answer that was given already, or a new one on its way into the outbox."""
         place = answers.result_field(identifier)
         waiting = self._rows.get(OUTBOX, place)
@@ -392,7 +408,7 @@ class _Planner:
             if result.state != ResultState.OK:
                 raise NotNow("an error result for it is still on its way")
             return result
-        result = answers.make_result(identifier, category, ResultState.OK, "", self._identity, self._now)
+        result = answers.make_result(identifier, category, ResultState.OK, "", self._identity, self._now, data)
         if not answers.same_answer(wanted.result, result):
             self._rows.put(OUTBOX, place, answers.encode_result(result))
         return result
@@ -403,7 +419,7 @@ class _Planner:
         self._rows.put(RESERVATIONS, identifier, None)
 
     def _sweep(self) -> None:
-        """P-12: claims to names that stand behind no reservation and serve nothing."""
+        """P-12: claims to names that stand behind no reservation and serve nothing, and peers of former users."""
         wanted = {
             of_workload(item.workload).domain
             for _, item in self._desired.items()
@@ -416,6 +432,10 @@ class _Planner:
                 self._board.settle("name", name.lower())
                 self._close(Action.SWEEP, domain=name, user=printable(owner))
             self._rows.undo()
+        for tid, _ in list(self._rows.fields(PEERS)):
+            if not self._board.holders("peer", tid):
+                self._rows.put(PEERS, tid, None)
+                self._close(Action.SWEEP, user=printable(tid))
 
     def _waits(self, place: str) -> bool:
         return self._rows.get(OUTBOX, place) is not None

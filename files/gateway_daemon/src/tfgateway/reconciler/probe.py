@@ -1,4 +1,4 @@
-"""Asks the planes of this node as a visitor would: a real query, a real connection."""
+"""Asks the planes of this node as a visitor would: a real query, a real connection; the kernel for its peers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ import dns.rcode
 import dns.rdatatype
 
 from tfgateway import gojson
+from tfgateway.errors import ProgramError
 from tfgateway.layout.keys import OWNER_FIELD
+from tfgateway.programs import run
 from tfgateway.settings import Settings, host_port
 
 _QUERY_TIME = 2.0
@@ -27,6 +29,7 @@ _HEAD = 16 * 1024
 _END_OF_HEAD = b"\r\n\r\n"
 _OWN_ANSWER = b"\r\nproxy-status: tfgateway"
 """The proxy marks what it says itself (RFC 9209): then no target was reached."""
+_FORBIDDEN = ("Permission denied", "Operation not permitted")
 _OWN_ALERTS = ("UNRECOGNIZED_NAME", "DECODE_ERROR")
 
 
@@ -39,6 +42,8 @@ class Prober:
         self._tls = _first(settings.proxy.listen_tls)
         self._limit = asyncio.Semaphore(_AT_ONCE)
         self._silence = 0
+        self._interface = settings.fourtosix.interface
+        self._peers: asyncio.Task[dict[str, str] | None] | None = None
 
     async def addresses(self, name: str, expected: Collection[str]) -> bool | None:
         """Does DNS give exactly these addresses? None: nothing listens."""
@@ -67,6 +72,12 @@ class Prober:
             return None
         async with self._limit:
             return all([await visit(domain, *address) for address, visit in visits])
+
+    async def peer(self, key: str, address: str) -> bool | None:
+        """Has the WireGuard interface this peer (base64), with this address and no other? None: we may not look."""
+        self._peers = self._peers or asyncio.create_task(_peers(self._interface))
+        found = await self._peers
+        return None if found is None else found.get(key) == address
 
     async def _query(self, server: tuple[str, int], name: str, kind: str) -> list[str]:
         """Texts of the records of this type; empty for every other answer, and for none."""
@@ -135,6 +146,16 @@ async def _visit_tls(domain: str, host: str, port: int) -> bool:
     except (OSError, TimeoutError, ValueError):
         return False
     return True
+
+
+async def _peers(interface: str) -> dict[str, str] | None:
+    """Allowed addresses by public key; empty without the interface, None when only others may see it."""
+    try:
+        listed = await run("wg", "show", interface, "allowed-ips")
+    except ProgramError as error:
+        return None if any(text in str(error) for text in _FORBIDDEN) else {}
+    lines = (line.partition("\t") for line in listed.decode("ascii", "replace").splitlines())
+    return {key: addresses for key, _, addresses in lines}
 
 
 def _first(listen: Sequence[str]) -> tuple[str, int] | None:

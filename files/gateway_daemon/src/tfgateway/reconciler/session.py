@@ -10,12 +10,13 @@ from redis.asyncio import Redis
 
 from tfgateway.errors import ConfigError
 from tfgateway.explorer.client import ExplorerClient
+from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.layout.connection import connect
 from tfgateway.layout.keys import RESERVATIONS
 from tfgateway.reconciler import names
-from tfgateway.reconciler.board import Policy
+from tfgateway.reconciler.board import FourToSix, Policy
 from tfgateway.reconciler.rows import Actual
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.world import Records, read_records
@@ -59,11 +60,13 @@ def make_policy(settings: Settings, identity: Identity) -> Policy:
     for domain in domains:
         if not names.is_valid(domain):
             raise ConfigError(f"gateway.managed_domains: '{domain}' is not a domain name (without a final dot)")
+    given = settings.fourtosix
     return Policy(
         identity=identity,
         managed_domains=domains,
         allowed_targets=networks(settings.proxy.allowed_targets),
         own_addresses=own_addresses(),
+        fourtosix=FourToSix(Pool(identity.seed, given.private_key), given.endpoint) if given.endpoint else None,
         max_removal_share=settings.reconciler.max_removal_share,
         max_removal_count=settings.reconciler.max_removal_count,
         max_reservations_per_user=settings.reconciler.max_reservations_per_user,

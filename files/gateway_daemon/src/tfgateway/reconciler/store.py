@@ -15,6 +15,7 @@ from tfgateway.layout.keys import (
     LEASE,
     MANAGED_DOMAINS,
     OUTBOX,
+    PEERS,
     QUARANTINE,
     RESERVATIONS,
     STATUS,
@@ -25,7 +26,7 @@ from tfgateway.layout.keys import (
 from tfgateway.reconciler.rows import Actual, Row, Transaction
 from tfgateway.telemetry.text import printable
 
-_OWN_HASHES = (RESERVATIONS, ZONE_OWNERS, MANAGED_DOMAINS, OUTBOX, QUARANTINE)
+_OWN_HASHES = (RESERVATIONS, ZONE_OWNERS, MANAGED_DOMAINS, PEERS, OUTBOX, QUARANTINE)
 _BATCH = 500
 
 # All comparisons come before the first write, so that a row of the wrong type fails the step and changes nothing.

@@ -13,10 +13,12 @@ from tfgateway import __version__
 from tfgateway.errors import ExplorerError, GatewayError, StoreError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Workload
 from tfgateway.layout.keys import OUTBOX
+from tfgateway.layout.peers import encode_key
 from tfgateway.reconciler import answers
 from tfgateway.reconciler.answers import Pending
-from tfgateway.reconciler.board import Board, Policy
+from tfgateway.reconciler.board import Board, Policy, UserKeys
 from tfgateway.reconciler.follower import Follower
+from tfgateway.reconciler.phonebook import Phonebook
 from tfgateway.reconciler.plan import accept_all
 from tfgateway.reconciler.primitives import subdomain
 from tfgateway.reconciler.probe import Prober
@@ -75,6 +77,7 @@ class _Seen:
     actual: Actual | None
     records: Records
     status: Status | None
+    users: UserKeys
     problems: tuple[str, ...]
 
 
@@ -84,7 +87,7 @@ async def survey(settings: Settings) -> State:
     policy = make_policy(settings, identity)
     seen = await _gather(settings, policy)
     rows = Rows(seen.actual or Actual())
-    board = Board(policy, rows)
+    board = Board(policy, rows, seen.users)
     reservations = accept_all(board, seen.desired, seen.records)
     problems = [*seen.problems, *strangers(board, seen.desired, seen.records)]
     outbox = {one.id: one for one in answers.read_outbox(dict(rows.fields(OUTBOX)))[0]}
@@ -126,6 +129,7 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
     actual: Actual | None = None
     records = Records()
     status: Status | None = None
+    users: UserKeys = {}
     async with open_redis(settings) as redis, open_explorer(settings, policy.identity) as client:
         store = Store(redis)
         follower = Follower(client, policy.node_id, settings.reconciler.resync_interval, time.monotonic)
@@ -138,12 +142,15 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
         try:
             await follower.poll()
             await follower.ask_for(follower.desired.unlisted([*records.entries, *records.damaged]))
+            users = await Phonebook(client).ask(
+                {record.user_id for record in records.entries.values() if record.type == "reverse_proxy"}
+            )
         except ExplorerError as error:
             problems.append(f"the explorer cannot be asked: {error}")
     desired = follower.desired
     if actual is None and not desired.complete:
         raise GatewayError("; ".join(problems))
-    return _Seen(desired, desired.complete, actual, records, status, tuple(problems))
+    return _Seen(desired, desired.complete, actual, records, status, users, tuple(problems))
 
 
 def _loop_problems(status: Status | None, settings: Settings) -> list[str]:
@@ -195,4 +202,7 @@ async def _served(prober: Prober, board: Board, reservation: Reservation) -> boo
     if reservation.type == "proxy":
         ports = (reservation.data.get("port"), reservation.data.get("port_tls"))
         return await prober.proxied(domain, http=bool(ports[0]), tls=bool(ports[1]))
+    if reservation.type == "gateway4to6" and board.policy.fourtosix is not None:
+        address = board.policy.fourtosix.pool.address_of(reservation.user)
+        return await prober.peer(encode_key(reservation.public_key), f"{address}/128")
     return None

@@ -9,14 +9,17 @@ from typing import Any
 from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import (
     DomainDelegate,
+    Gateway4To6,
     NextAction,
     Proxy,
     Result,
+    ReverseProxy,
     Subdomain,
     Undecodable,
     Workload,
     gwid,
 )
+from tfgateway.layout.peers import decode_key
 from tfgateway.layout.records import canonical_address
 from tfgateway.layout.reservations import Recorded, decode_reservation
 from tfgateway.telemetry.text import printable
@@ -33,6 +36,8 @@ class Reservation:
     type: str
     data: Mapping[str, Any]
     """The members of redis-layout §6; from an old record they may be anything."""
+    version: int = 2
+    """Of the workload: it says how a secret is encrypted."""
 
     @property
     def domain(self) -> str:
@@ -42,8 +47,19 @@ class Reservation:
     @property
     def stored_domain(self) -> str:
         """As it stands in the data: an old daemon may have written rows under exactly this text."""
-        domain = self.data.get("domain")
-        return domain if isinstance(domain, str) else ""
+        return self._text("domain")
+
+    @property
+    def public_key(self) -> bytes:
+        """Of a WireGuard peer; empty when there is none that could be used."""
+        try:
+            return decode_key(self._text("public_key"))
+        except LayoutError:
+            return b""
+
+    def _text(self, name: str) -> str:
+        value = self.data.get(name)
+        return value if isinstance(value, str) else ""
 
 
 def of_workload(workload: Workload) -> Reservation:
@@ -61,12 +77,16 @@ def of_workload(workload: Workload) -> Reservation:
             "port": workload.port,
             "port_tls": workload.port_tls,
         }
-    return Reservation(gwid(workload), str(workload.customer_tid), workload.type_name, data)
+    elif isinstance(workload, ReverseProxy):
+        data = {"domain": workload.domain.lower(), "secret": workload.secret}
+    elif isinstance(workload, Gateway4To6):
+        data = {"public_key": workload.public_key}
+    return Reservation(gwid(workload), str(workload.customer_tid), workload.type_name, data, workload.version)
 
 
 def of_record(record: Recorded) -> Reservation:
     """The recorded form."""
-    return Reservation(record.id, record.user_id, record.type, record.data or {})
+    return Reservation(record.id, record.user_id, record.type, record.data or {}, record.version)
 
 
 def same_content(one: Reservation, other: Reservation) -> bool:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from tfgateway.reconciler.board import Board
-from tfgateway.reconciler.primitives import domain_delegate, proxy, subdomain
+from tfgateway.reconciler.primitives import domain_delegate, gateway4to6, proxy, reverse_proxy, subdomain
 from tfgateway.reconciler.world import Reservation
 
 
@@ -28,5 +28,16 @@ class Primitive(Protocol):
 
 
 PRIMITIVES: Mapping[str, Primitive] = MappingProxyType(
-    {"domain_delegate": domain_delegate, "subdomain": subdomain, "proxy": proxy}
+    {
+        "domain_delegate": domain_delegate,
+        "subdomain": subdomain,
+        "proxy": proxy,
+        "reverse_proxy": reverse_proxy,
+        "gateway4to6": gateway4to6,
+    }
 )
+
+
+def result_data(board: Board, reservation: Reservation) -> bytes:
+    """The JSON that goes with a success: ``null`` for all but 4to6. Errors: ``NotNow``."""
+    return gateway4to6.result_data(board, reservation) if reservation.type == "gateway4to6" else b"null"
