@@ -8,10 +8,13 @@ import ssl
 import subprocess
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tfgateway.explorer import user
@@ -210,3 +213,131 @@ def web(tmp_path: Path) -> Iterator[Web]:
     started = Web(tmp_path)
     yield started
     started.stop()
+
+
+@dataclass
+class Rogue:
+    """An explorer that does what ours never would: it lies, mumbles, falls silent, sends garbage.
+
+    ``listing`` is what it wants, ``poll`` (if set) answers polls instead; results and deletions are kept.
+    """
+
+    listing: list[dict[str, Any]] = field(default_factory=list)
+    poll: Callable[[BaseHTTPRequestHandler, int], None] | None = None
+    results: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    deleted: list[str] = field(default_factory=list)
+    asked: int = 0
+    step: Callable[[str], None] = lambda _what: None
+    """Told before and after each call that changes something."""
+    url: str = ""
+
+    def items(self, start: int) -> bytes:
+        """The listing from an id on, with the answers that arrived."""
+        shown = []
+        for item in self.listing:
+            gwid = f"{item['id']}-{item['workload_id']}"
+            if gwid in self.deleted or item["id"] < start:
+                continue
+            answers = self.results.get(gwid)
+            shown.append(item | ({"result": json.loads(answers[-1])} if answers else {}))
+        return json.dumps(shown).encode()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def start(self) -> Rogue:
+        rogue = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                path = urlsplit(self.path)
+                if "/reservations/nodes/workloads/" in path.path:
+                    rogue.answer(self, b'{"error":"mongo: no documents in result"}', status=404)
+                    return
+                if "/users/" in path.path:
+                    key = Identity.from_seed(bytes([7]) * 32).public_key.hex()
+                    rogue.answer(self, json.dumps({"id": 7, "pubkey": key}).encode())
+                    return
+                rogue.asked += 1
+                query = parse_qs(path.query)
+                start = int(query["from"][0])
+                if rogue.poll is not None:
+                    rogue.poll(self, start)
+                    return
+                body = rogue.items(start)
+                if body == b"[]" and "wait" in query:
+                    time.sleep(0.1)
+                rogue.answer(self, body)
+
+            def do_POST(self) -> None:
+                self.read()
+                rogue.answer(self, b"null", status=201 if self.path.endswith("/gateways") else 200)
+
+            def do_PUT(self) -> None:
+                body = self.read()
+                rogue.step("before PUT")
+                rogue.results[self.path.rpartition("/")[2]].append(body)
+                rogue.step("after PUT")
+                rogue.answer(self, b"null", status=201)
+
+            def do_DELETE(self) -> None:
+                self.read()
+                rogue.step("before DELETE")
+                rogue.deleted.append(self.path.rpartition("/")[2])
+                rogue.step("after DELETE")
+                rogue.answer(self, b"null")
+
+            def read(self) -> bytes:
+                return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_: object) -> None:
+                """Whoever asked was killed."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    @staticmethod
+    def workload(number: int, kind: int, action: int = 3, **members: Any) -> dict[str, Any]:
+        """One item of a poll."""
+        node_id = Identity.from_seed(bytes(range(32))).node_id
+        given = {"id": number, "workload_id": 1, "node_id": node_id, "workload_type": kind, "next_action": action}
+        return given | {"customer_tid": 7, "epoch": 1_611_000_003, "version": 2} | members
+
+    @classmethod
+    def subdomain(cls, number: int, label: str, action: int = 3, **members: Any) -> dict[str, Any]:
+        return cls.workload(number, 7, action, domain=f"{label}.gw1.example", ips=["203.0.113.5"], **members)
+
+    @staticmethod
+    def answer(
+        handler: BaseHTTPRequestHandler,
+        body: bytes,
+        *,
+        status: int = 200,
+        last: int | str = 0,
+        length: int | None = None,
+    ) -> None:
+        """length: what is promised, when it is not what is sent."""
+        handler.send_response(status)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("x-last-id", str(last))
+        handler.send_header("Content-Length", str(len(body) if length is None else length))
+        handler.end_headers()
+        handler.wfile.write(body)
+        handler.close_connection = length is not None
+
+
+@pytest.fixture
+def rogue() -> Iterator[Rogue]:
+    """A hostile explorer that is still friendly."""
+    started = Rogue().start()
+    yield started
+    started.close()

@@ -116,6 +116,30 @@ async def test_only_news_are_waited_for_and_what_is_repeated_is_none(follower: F
     assert server.waits[3:] == ["7", ""]
 
 
+async def test_p8_ids_that_went_backwards_are_listed_again(follower: Follower, server: Server, clock: Clock) -> None:
+    """The explorer was restored from a backup, or an item had an id that nobody gave out."""
+    everything = [item(1), item(10**17), item(10**30)]
+
+    def pages(start: int) -> object:
+        shown = [one for one in everything if one["id"] >= start]
+        last = max([start, *(one["id"] for one in shown)]) if shown else 7
+        return web.Response(text=json.dumps(shown), headers={"x-last-id": str(min(last, 10**17))})
+
+    server.pages = pages
+    await follower.poll()
+    assert server.asked == [0, 10**17 + 1]
+    everything[1:] = [item(7)]
+    await follower.poll()
+    assert known(follower) == ["1-1", f"{10**17}-1", f"{10**30}-1"]
+    clock.now = 61
+    await follower.poll()
+    assert known(follower) == ["1-1", "7-1"]
+    asked = len(server.asked)
+    clock.now = 200
+    await follower.poll()
+    assert server.asked[asked:] == [8], "and no more often than that"
+
+
 async def test_queued_items_are_taken_and_do_not_move_the_position(follower: Follower, server: Server) -> None:
     server.pages = lambda start: [item(5)] if start <= 5 else [item(2, action=0), item(5, action=4)]
     await follower.poll()

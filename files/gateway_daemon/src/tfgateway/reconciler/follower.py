@@ -19,6 +19,10 @@ _MOST_QUESTIONS = 200
 """Reservations that are asked for one by one in one pass."""
 _AT_ONCE = 8
 _NOT_FOUND = 404
+_HIGHEST_ID = 10**18
+"""Ids from here on are nonsense: an explorer that goes on after one could not be asked for anything."""
+_RELIST_AFTER = 60.0
+"""Seconds after the beginning of a listing before the explorer's ids may be found to have gone backwards again."""
 
 
 class Follower:
@@ -35,6 +39,7 @@ class Follower:
         self._position = 0
         self._listing = False
         self._next_listing = clock()
+        self._listed = clock()
 
     async def poll(self, wait: float = 0) -> bool:
         """Everything that is new, and the queue; False: there was nothing that was not known.
@@ -46,16 +51,20 @@ class Follower:
         if not self._listing and self._clock() >= self._next_listing:
             self.desired.begin_listing()
             self._listing = True
+            self._listed = self._clock()
             self._position = 0
         for number in range(_MOST_PAGES):
             patience = wait if number == 0 and not self._listing else 0
             page = await self._client.poll(self._node_id, self._position, patience)
-            highest = max((item.id for item in page.items), default=-1)
+            highest = max((item.id for item in page.items if item.id < _HIGHEST_ID), default=-1)
             for item in page.items:
                 if not self.desired.merge(item):
                     _log.warning("item skipped", id=item.id, reason=_unusable(item, self._node_id))
             # Not x-last-id: with queued items it moves past ids that nobody has got yet.
             if highest < self._position:
+                if not page.items and page.last_id + 1 < self._position:
+                    # Then it is the last id ever given out: the explorer was restored, or lied about an id before.
+                    self._next_listing = min(self._next_listing, self._listed + _RELIST_AFTER)
                 break
             self._position = highest + 1
         else:
