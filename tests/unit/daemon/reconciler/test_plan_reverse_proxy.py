@@ -118,7 +118,7 @@ def test_a_secret_that_is_no_ciphertext_is_refused(node: Any, given: str, why: s
         ("77:random", "secret must follow the format 'threebotID:random'"),
         ("7:", "secret must follow the format 'threebotID:random'"),
         (b"7:\xff\xfe", "failed to decrypt secret: it is not text"),
-        ("7:" + "x" * 1023, "secret is longer than 1024 bytes"),
+        ("7:" + "x" * 4095, "secret is longer than 4096 bytes"),
     ],
 )
 def test_what_is_encrypted_must_be_a_secret_of_the_user(node: Any, plain: str | bytes, why: str) -> None:
@@ -126,6 +126,14 @@ def test_what_is_encrypted_must_be_a_secret_of_the_user(node: Any, plain: str | 
     node.settle()
     assert refused(node, workload) == why
     assert service(node) is None
+
+
+def test_the_longest_secret_is_one_that_the_proxy_can_read(node: Any) -> None:
+    plain = "7:" + "\0" * 4094
+    workload = node.reverse_proxy(313, DOMAIN, secret(node, plain))
+    node.settle()
+    assert node.answer(workload) == OK
+    assert service(node) == Service(clientsecret=plain, user="7")
 
 
 def test_c2_the_secret_of_another_user_is_of_no_use(node: Any) -> None:

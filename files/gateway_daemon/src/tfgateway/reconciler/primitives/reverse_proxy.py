@@ -12,8 +12,8 @@ from tfgateway.reconciler.board import Board, NotNow, Refusal
 from tfgateway.reconciler.primitives import services
 from tfgateway.reconciler.world import Reservation
 
-_LONGEST_SECRET = 1024
-"""Bytes: far more than a secret needs, and far less than the tunnel's handshake can carry (tcprouter §7)."""
+_LONGEST_SECRET = 4096
+"""Bytes: whatever they are, the entry of the proxy's table stays one that its readers take."""
 _SEALED = 0
 """Workload version of secrets that need no key of the user; only old gateways have recorded such."""
 
