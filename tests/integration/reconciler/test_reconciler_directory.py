@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.explorer.models import Counts
+from tfgateway.explorer.models import Counts, Location
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler import directory
 from tfgateway.reconciler.directory import Directory
@@ -51,6 +51,10 @@ class Server:
             await asyncio.wait_for(self.changed.wait(), 30)
 
 
+async def somewhere() -> Location:
+    return Location(city="Gent")
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     made = Server()
@@ -68,7 +72,7 @@ async def server() -> AsyncIterator[Server]:
 async def entry(server: Server) -> AsyncIterator[Directory]:
     settings = GatewaySettings(farm_id=3, managed_domains=("gw1.example",), name_servers=("ns1.gw1.example",))
     async with ExplorerClient(server.url, identity=IDENTITY, key_id=IDENTITY.node_id) as client:
-        made = Directory(client, IDENTITY, settings)
+        made = Directory(client, IDENTITY, settings, lambda: somewhere())
         task = asyncio.create_task(made.run())
         yield made
         task.cancel()
@@ -81,7 +85,7 @@ async def test_it_registers_then_reports_and_counts_what_changes(server: Server,
     assert posted["node_id"] == IDENTITY.node_id
     assert posted["public_key_hex"] == IDENTITY.public_key.hex()
     assert (posted["farm_id"], posted["tcp_router_port"]) == (3, 18000)
-    assert posted["location"]["city"] == "Unknown"
+    assert posted["location"]["city"] == "Gent"
     assert server.calls[1][1]["uptime"] > 0
     entry.count(Counts(subdomain=2))
     await server.called(4)

@@ -30,6 +30,7 @@ class Gateway:
         self.config = f"""
 identity.seed = "{seed}"
 gateway.managed_domains = ["gw1.example"]
+gateway.geoip = ""
 reconciler.metrics = "127.0.0.1:{port}"
 [redis]
 url = "{redis_server.url}"

@@ -108,6 +108,7 @@ identity.seed = "{seed}"
 redis.url = "redis://127.0.0.1:{self.relay.port}/0"
 explorer.url = "{rogue.url}"
 gateway.managed_domains = ["gw1.example"]
+gateway.geoip = ""
 """
         rogue.listing = [rogue.subdomain(1, "old")]
         self.run()

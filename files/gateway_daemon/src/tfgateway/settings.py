@@ -77,6 +77,9 @@ class GatewaySettings(_Section, frozen=True):
     free_to_use: bool = False
     tcp_client_port: Port = 18000
     location: Location = Location()
+    """Without it, what ``geoip`` says."""
+    geoip: str = "https://geoip.grid.tf"
+    """URL of a GeoIP service that is asked when no location is configured; empty: nobody is asked."""
 
 
 class ReconcilerSettings(_Section, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tfgateway import __version__
@@ -25,10 +26,17 @@ _FORGOTTEN = 404
 class Directory:
     """Keeps the entry up to date; whatever fails here never keeps the gateway from serving."""
 
-    def __init__(self, client: ExplorerClient, identity: Identity, settings: GatewaySettings) -> None:
+    def __init__(
+        self,
+        client: ExplorerClient,
+        identity: Identity,
+        settings: GatewaySettings,
+        locate: Callable[[], Awaitable[Location]],
+    ) -> None:
         self._client = client
         self._identity = identity
         self._settings = settings
+        self._locate = locate
         self._counts = Counts()
         self._sent: Counts | None = None
         self._registered = False
@@ -62,7 +70,7 @@ class Directory:
 
     async def _report_uptime(self) -> None:
         if not self._registered:
-            await self._client.register_gateway(self._entry())
+            await self._client.register_gateway(self._entry(await self._locate()))
             self._registered = True
             self._sent = None
             _log.info("registered", node_id=self._identity.node_id)
@@ -79,20 +87,13 @@ class Directory:
             await self._client.send_counters(self._identity.node_id, counts)
             self._sent = counts
 
-    def _entry(self) -> Gateway:
+    def _entry(self, location: Location) -> Gateway:
         settings = self._settings
-        where = settings.location
         return Gateway(
             node_id=self._identity.node_id,
             farm_id=settings.farm_id,
             os_version=__version__,
-            location=Location(
-                city=where.city,
-                country=where.country,
-                continent=where.continent,
-                latitude=where.latitude,
-                longitude=where.longitude,
-            ),
+            location=location,
             public_key_hex=self._identity.public_key.hex(),
             managed_domains=settings.managed_domains,
             tcp_router_port=settings.tcp_client_port,

@@ -23,6 +23,7 @@ from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.backoff import Backoff
 from tfgateway.reconciler.directory import Directory
 from tfgateway.reconciler.follower import Follower
+from tfgateway.reconciler.geoip import Locator
 from tfgateway.reconciler.lease import Holder, Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.outbox import Outbox
@@ -42,6 +43,8 @@ _END_AGAIN = 0.2
 """Seconds after which a task that should have ended is told again."""
 _CONSENT = 600
 """Seconds for which an operator's consent to removals lasts."""
+_REST = 9
+"""A pass that nothing asked for waits for so many times the length of the last one: it may take a tenth of the time."""
 _LONGEST_PAUSE = 6
 """Poll intervals between two polls of an explorer that does not answer."""
 
@@ -63,7 +66,7 @@ class Reconciler:
         policy = make_policy(settings, identity)
         self._passes = Passes(policy, store, desired, self._follower.ask_for, Phonebook(client), self._metrics)
         self._outbox = Outbox(store, client, identity.node_id, desired)
-        self._directory = Directory(client, identity, settings.gateway)
+        self._directory = Directory(client, identity, settings.gateway, Locator(settings.gateway, store).location)
         self._news = asyncio.Event()
         self._poll_error = "the explorer was not asked yet"
         self._status = Status(version=__version__)
@@ -203,17 +206,20 @@ class Reconciler:
         ready()
         claimed.set()
         told = ""
+        took = 0.0
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._interval)
+                await asyncio.wait_for(self._news.wait(), max(self._interval, _REST * took))
             self._news.clear()
             error = self._poll_error
+            started = time.monotonic()
             try:
                 await self._pass()
             except StoreError as failure:
                 self._metrics.passes_failed.inc()
                 _log.warning("pass ended early", reason=str(failure))
                 error = str(failure)
+            took = time.monotonic() - started
             if not error:
                 self._status = msgspec.structs.replace(self._status, last_success=time.time())
                 self._metrics.last_success.set(self._status.last_success)

@@ -13,6 +13,7 @@ from tfgateway.layout.connection import store_errors
 from tfgateway.layout.keys import (
     CONSENT,
     LEASE,
+    LOCATION,
     MANAGED_DOMAINS,
     OUTBOX,
     PEERS,
@@ -138,6 +139,16 @@ class Store:
         """Allow the removals of this digest for a while."""
         with store_errors():
             await self._redis.set(CONSENT, digest, ex=seconds)
+
+    async def location(self) -> bytes | None:
+        """What ``write_location`` kept."""
+        with store_errors():
+            found: Any = await self._redis.get(LOCATION)
+        return None if found is None else bytes(found)
+
+    async def write_location(self, raw: bytes) -> None:
+        with store_errors():
+            await self._redis.set(LOCATION, raw)
 
     async def _keys(self) -> tuple[list[bytes], list[bytes]]:
         """Keys that name zones, and keys that name services; a scan may show a key twice."""
