@@ -26,7 +26,7 @@ from tfgateway.reconciler import answers
 from tfgateway.reconciler.board import Policy
 from tfgateway.reconciler.plan import Plan, plan
 from tfgateway.reconciler.rows import Actual, Transaction
-from tfgateway.reconciler.world import Desired, read_records
+from tfgateway.reconciler.world import Desired, migrated, read_records
 from tfgateway.targets import networks
 
 SECOND = 10**9
@@ -104,7 +104,7 @@ class Node:
 
     def plan(self, consent: str = "") -> Plan:
         actual = self.actual
-        records = read_records(actual.hashes.get(RESERVATIONS, {}).items())
+        records = migrated(read_records(actual.hashes.get(RESERVATIONS, {}).items()), self.desired)
         return plan(self.desired, records, actual, self.policy, self.now, self.users, consent=consent)
 
     def apply(self, transaction: Transaction) -> bool:

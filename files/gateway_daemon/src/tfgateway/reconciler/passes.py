@@ -14,7 +14,7 @@ from tfgateway.reconciler.plan import Action, Plan, Step, plan
 from tfgateway.reconciler.rows import Actual
 from tfgateway.reconciler.session import look
 from tfgateway.reconciler.store import Store
-from tfgateway.reconciler.world import Desired, Records
+from tfgateway.reconciler.world import Desired, Records, migrated
 from tfgateway.targets import own_addresses
 from tfgateway.telemetry.logs import logger
 
@@ -62,6 +62,7 @@ class Passes:
     async def preview(self, *, allow_removals: bool = False) -> Pass:
         """What a pass would do. allow_removals: as if an operator had allowed them. Errors: ``StoreError``."""
         actual, records = await look(self._store)
+        records = migrated(records, self._desired)
         if unlisted := self._desired.unlisted([*records.entries, *records.damaged]):
             await self._ask_for(unlisted)
         users = self._phonebook.known

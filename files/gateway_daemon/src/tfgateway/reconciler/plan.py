@@ -16,6 +16,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Result, ResultState, Undecodable, Workload
 from tfgateway.layout.keys import MANAGED_DOMAINS, OUTBOX, PEERS, QUARANTINE, RESERVATIONS
@@ -272,7 +274,7 @@ class _Planner:
             self._release(identifier, reservation)
         self._drop_record(identifier)
         if not told:
-            self._rows.put(OUTBOX, answers.deleted_field(identifier), answers.encode_deleted(self._now))
+            self._tell_deleted(identifier)
         self._close(Action.REMOVE, identifier, reservation)
 
     def _admit_all(self, wanted: list[tuple[str, Wanted]], *, may_refuse: bool) -> None:
@@ -318,7 +320,7 @@ class _Planner:
             result = self._answer_ok(identifier, wanted, workload.workload_type, data)
             self._drop_record(identifier)
             record = _record(reservation, workload, answers.recorded_result(result, reservation.type, self._now))
-            self._rows.put(RESERVATIONS, identifier, encode_reservation(record))
+            self._rows.put(RESERVATIONS, self._field(identifier), encode_reservation(record))
         except BaseException:
             self._board.withdraw(reservation)
             raise
@@ -343,7 +345,7 @@ class _Planner:
         if record is not None and isinstance(workload, Workload):
             if not same_content(of_record(record), reservation):
                 record = _record(reservation, workload, record.result)
-                self._rows.put(RESERVATIONS, identifier, encode_reservation(record))
+                self._rows.put(RESERVATIONS, self._field(identifier), encode_reservation(record))
             self._close(Action.REPAIR, identifier, reservation)
             if wanted is not None and primitive is not None:
                 self._report(identifier, record, wanted, workload, result_data(self._board, reservation))
@@ -364,8 +366,8 @@ class _Planner:
                 identifier, workload.workload_type, ResultState.OK, "", self._identity, self._now, data
             )
             answered = replace(record, result=answers.recorded_result(result, record.type, self._now))
-            self._rows.put(RESERVATIONS, identifier, encode_reservation(answered))
-        self._rows.put(OUTBOX, place, answers.encode_result(result))
+            self._rows.put(RESERVATIONS, self._field(identifier), encode_reservation(answered))
+        self._tell(identifier, result)
         self._close(Action.REPORT, identifier, of_record(record))
 
     def _end(self, identifier: str, reservation: Reservation, workload: Workload | Undecodable, message: str) -> None:
@@ -389,8 +391,8 @@ class _Planner:
         place = answers.result_field(identifier)
         if not self._waits(place):
             result = answers.make_result(identifier, category, ResultState.ERROR, message, self._identity, self._now)
-            self._rows.put(OUTBOX, place, answers.encode_result(result))
-        self._rows.put(OUTBOX, answers.deleted_field(identifier), answers.encode_deleted(self._now))
+            self._tell(identifier, result)
+        self._tell_deleted(identifier)
         self._drop_record(identifier)
         reservation = (
             Reservation(identifier, "", WORKLOAD_TYPES.get(category, str(category)), {})
@@ -410,13 +412,27 @@ class _Planner:
             return result
         result = answers.make_result(identifier, category, ResultState.OK, "", self._identity, self._now, data)
         if not answers.same_answer(wanted.result, result):
-            self._rows.put(OUTBOX, place, answers.encode_result(result))
+            self._tell(identifier, result)
         return result
+
+    def _field(self, identifier: str) -> str:
+        """Where a reservation is recorded."""
+        return self._records.references.get(identifier, identifier)
+
+    def _tell(self, identifier: str, result: Result) -> None:
+        """To the explorer, under both ids of a migrated reservation (P-24)."""
+        for name in dict.fromkeys((identifier, self._field(identifier))):
+            own = msgspec.structs.replace(result, workload_id=name)
+            self._rows.put(OUTBOX, answers.result_field(name), answers.encode_result(own))
+
+    def _tell_deleted(self, identifier: str) -> None:
+        for name in dict.fromkeys((identifier, self._field(identifier))):
+            self._rows.put(OUTBOX, answers.deleted_field(name), answers.encode_deleted(self._now))
 
     def _drop_record(self, identifier: str) -> None:
         if identifier in self._records.damaged:
             self._rows.put(QUARANTINE, identifier, self._rows.get(RESERVATIONS, identifier))
-        self._rows.put(RESERVATIONS, identifier, None)
+        self._rows.put(RESERVATIONS, self._field(identifier), None)
 
     def _sweep(self) -> None:
         """P-12: claims to names that stand behind no reservation and serve nothing, and peers of former users."""

@@ -28,7 +28,7 @@ from tfgateway.reconciler.state import Facts, Judged, RowState, by_id, judge, ro
 from tfgateway.reconciler.status import Status, decode_status
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.strangers import strangers
-from tfgateway.reconciler.world import Desired, Records, Reservation, Wanted, of_workload
+from tfgateway.reconciler.world import Desired, Records, Reservation, Wanted, migrated, of_workload
 from tfgateway.settings import Settings
 
 _SHORTEST_SILENCE = 60.0
@@ -141,6 +141,7 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
             problems.append(f"redis cannot be asked: {error}")
         try:
             await follower.poll()
+            records = migrated(records, follower.desired)
             await follower.ask_for(follower.desired.unlisted([*records.entries, *records.damaged]))
             users = await Phonebook(client).ask(
                 {record.user_id for record in records.entries.values() if record.type == "reverse_proxy"}
@@ -171,6 +172,7 @@ def _loop_problems(status: Status | None, settings: Settings) -> list[str]:
 def _shown(seen: _Seen, outbox: dict[str, Pending]) -> dict[str, Wanted | None]:
     """What is of interest: everything but what ended and left nothing behind."""
     here = [*seen.records.entries, *seen.records.damaged, *outbox]
+    here = [name for name in here if name not in seen.records.references.values()]
     there = [name for name, wanted in seen.desired.items() if wanted.next_action != NextAction.DELETED]
     return {identifier: seen.desired.get(identifier) for identifier in [*here, *there]}
 

@@ -115,6 +115,8 @@ class Records:
     entries: Mapping[str, Recorded] = field(default_factory=dict)
     damaged: Mapping[str, str] = field(default_factory=dict)
     """Field -> why it cannot be read (P-17): left where it is until the explorer says what it was."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """gwid -> the older gwid that a migrated one is recorded under (P-24); ``entries`` has it under the new one."""
 
 
 def read_records(raw: Iterable[tuple[str, bytes]]) -> Records:
@@ -183,6 +185,14 @@ class Desired:
         """All by ascending id (P-8)."""
         return sorted(self._wanted.items(), key=lambda item: order(item[0]))
 
+    def referring(self) -> list[tuple[str, Workload]]:
+        """Those that name an older reservation which they replace, by ascending id."""
+        found = [(name, wanted.workload) for name, wanted in self._wanted.items()]
+        return sorted(
+            ((name, work) for name, work in found if isinstance(work, Workload) and work.reference),
+            key=lambda item: order(item[0]),
+        )
+
     def begin_listing(self) -> None:
         """The pages that follow are a listing from 0; one that was begun before counts for nothing."""
         self._seen = set()
@@ -234,6 +244,23 @@ class Desired:
         if known is None or (known != wanted and _progress(wanted) >= _progress(known)):
             self._wanted[identifier] = wanted
             self.news += 1
+
+
+def migrated(records: Records, desired: Desired) -> Records:
+    """Recognise reservations that the explorer lists under a new gwid, with the old one as ``reference`` (P-24).
+
+    Anybody can write anything there: it counts only for what is recorded for the same user with the same content, and
+    is not listed by itself.
+    """
+    entries, references = dict(records.entries), dict(records.references)
+    for identifier, workload in desired.referring():
+        old = workload.reference
+        if old not in entries or identifier in entries or desired.get(old) is not None:
+            continue
+        if same_content(of_record(entries[old]), of_workload(workload)):
+            entries[identifier] = entries.pop(old)
+            references[identifier] = old
+    return Records(entries, records.damaged, references)
 
 
 def _progress(wanted: Wanted) -> int:
