@@ -1,4 +1,4 @@
-"""SQLite in WAL mode behind one thread: the event loop never waits for the disk, and there is one writer.
+"""SQLite in WAL mode behind threads: the event loop never waits for the disk, one thread writes, others read meanwhile.
 
 Each table holds whole objects as JSON (``body``) next to the columns by which they are found.
 """
@@ -37,48 +37,78 @@ CREATE INDEX workload_pool ON workload (pool_id, id) WHERE active = 1;
 CREATE TABLE queue (id INTEGER PRIMARY KEY, node_id TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX queue_node ON queue (node_id, id);
 """
+_LATER_INDEXES = """
+CREATE INDEX IF NOT EXISTS workload_action ON workload (next_action, id);
+CREATE INDEX IF NOT EXISTS workload_type ON workload (workload_type, id);
+"""
 
 _T = TypeVar("_T")
 _Column = int | str | bytes
 
 
 class Database:
-    """Runs functions of a connection, each in a transaction of its own."""
+    """Runs functions of a connection, each in a transaction of its own; those of one kind one after the other."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer = _Lane(path)
+        # A stranger's list of everything must not keep a gateway from the one row that it waits for.
+        self._reader, self._scanner = _Lane(path), _Lane(path)
+
+    async def open(self) -> None:
+        """Create or open the file. Errors: ``StoreError``."""
+        await self._writer.run(lambda connection: _prepare(connection, self._path))
+        for lane in (self._reader, self._scanner):
+            await lane.run(_read_only)
+
+    async def close(self) -> None:
+        """Finish what was asked for, then close."""
+        # The last one to close tidies up, and has to be allowed to write.
+        for lane in (self._scanner, self._reader, self._writer):
+            await lane.close()
+
+    async def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """What ``work``, which looks at few rows, returns, seeing one state of the data: all that was written before.
+
+        Errors: its own, ``StoreError``.
+        """
+        return await self._reader.transaction("BEGIN", work)
+
+    async def scan(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """As ``read``, for work that may look at many rows."""
+        return await self._scanner.transaction("BEGIN", work)
+
+    async def write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """What ``work`` returns, durable; when it raises, nothing has changed. Errors: its own, ``StoreError``."""
+        return await self._writer.transaction("BEGIN IMMEDIATE", work)
+
+
+class _Lane:
+    """One connection, and the one thread that uses it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
         self._connection: sqlite3.Connection | None = None
 
-    async def open(self) -> None:
-        """Create or open the file. Errors: ``StoreError``."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+    async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """What ``work`` returns; opened at the first time. Errors: its own, ``StoreError``."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+
+    async def transaction(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        return await self.run(lambda connection: _transaction(connection, begin, work))
 
     async def close(self) -> None:
-        """Finish what was asked for, then close."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
-    async def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """What ``work`` returns, seeing one state of the data. Errors: its own, ``StoreError``."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, "BEGIN", work)
-
-    async def write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """What ``work`` returns, durable; when it raises, nothing has changed. Errors: its own, ``StoreError``."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._transaction, "BEGIN IMMEDIATE", work)
-
-    def _open(self) -> None:
+    def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         try:
-            self._connection = connection = sqlite3.connect(self._path, isolation_level=None, timeout=10)
-            connection.execute("PRAGMA journal_mode = WAL")
-            # An id that was answered must not be given out again after a power cut.
-            connection.execute("PRAGMA synchronous = FULL")
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-            elif version != VERSION:
-                raise StoreError(f"{self._path}: written by another version ({version}) of the explorer")
+            if self._connection is None:
+                self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=10)
+            return work(self._connection)
+        except sqlite3.IntegrityError:  # the caller's business: a name that is taken
+            raise
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: {error}") from error
 
@@ -86,24 +116,34 @@ class Database:
         if self._connection is not None:
             self._connection.close()
 
-    def _transaction(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        connection = self._connection
-        if connection is None:
-            raise StoreError("the database is not open")
-        try:
-            connection.execute(begin)
-            try:
-                result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-        except sqlite3.IntegrityError:  # the caller's business: a name that is taken
-            raise
-        except sqlite3.Error as error:
-            raise StoreError(f"{self._path}: {error}") from error
-        return result
+
+def _transaction(connection: sqlite3.Connection, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    connection.execute(begin)
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the connection the writer's, and the tables when there are none. Errors: ``StoreError``."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    # An id that was answered must not be given out again after a power cut.
+    connection.execute("PRAGMA synchronous = FULL")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+    elif version != VERSION:
+        raise StoreError(f"{path}: written by another version ({version}) of the explorer")
+    connection.executescript(_LATER_INDEXES)
+
+
+def _read_only(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA query_only = ON")
 
 
 # Table and column names in the functions below are literals of the callers; values are always bound.

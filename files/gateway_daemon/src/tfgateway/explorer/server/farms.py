@@ -67,7 +67,7 @@ async def listing(request: web.Request) -> web.Response:
     if name := request.query.get("name"):
         where["name"] = name
     page, size = http.paging(request)
-    bodies, pages = await request.app[SERVICES].database.read(
+    bodies, pages = await request.app[SERVICES].database.scan(
         lambda connection: database.select(connection, "farm", where, page, size)
     )
     return http.array(bodies, {"Pages": str(pages)})

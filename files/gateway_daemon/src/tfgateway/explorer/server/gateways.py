@@ -59,7 +59,7 @@ async def listing(request: web.Request) -> web.Response:
     if (farm_id := http.query_number(request, "farm_id")) is not None:
         where["farm_id"] = farm_id
     page, size = http.paging(request)
-    bodies, pages = await request.app[SERVICES].database.read(
+    bodies, pages = await request.app[SERVICES].database.scan(
         lambda connection: database.select(connection, "gateway", where, page, size)
     )
     return http.array(bodies, {"Pages": str(pages)})

@@ -65,7 +65,12 @@ async def create(request: web.Request) -> web.Response:
 async def one(request: web.Request) -> web.Response:
     """GET /reservations/pools/{id}."""
     pool_id = http.path_number(request, "id")
-    pool = await request.app[SERVICES].database.read(lambda connection: store.pool(connection, pool_id))
+
+    def work(connection: sqlite3.Connection) -> Pool | None:
+        pool = store.pool(connection, pool_id)
+        return None if pool is None else store.with_use(connection, pool)
+
+    pool = await request.app[SERVICES].database.scan(work)
     if pool is None:
         raise http.missing()
     return http.answer(wire.encode(pool))
@@ -80,7 +85,7 @@ async def of_owner(request: web.Request) -> web.Response:
         bodies, pages = database.select(connection, "pool", {"customer_tid": tid}, page, size)
         return [wire.encode(store.with_use(connection, store.read(body, Pool))) for body in bodies], pages
 
-    bodies, pages = await request.app[SERVICES].database.read(work)
+    bodies, pages = await request.app[SERVICES].database.scan(work)
     return http.array(bodies, {"Pages": str(pages)})
 
 

@@ -38,9 +38,9 @@ def gateway(connection: sqlite3.Connection, node_id: str) -> Gateway | None:
 
 
 def pool(connection: sqlite3.Connection, pool_id: int) -> Pool | None:
-    """One pool with the workloads that use it now."""
+    """One pool; ``with_use`` adds the workloads that use it."""
     body = database.find(connection, "pool", id=pool_id)
-    return None if body is None else with_use(connection, read(body, Pool))
+    return None if body is None else read(body, Pool)
 
 
 def with_use(connection: sqlite3.Connection, pool: Pool) -> Pool:

@@ -101,7 +101,7 @@ async def listing(request: web.Request) -> web.Response:
         name: request.query[name].lower() for name in ("name", "email") if request.query.get(name)
     }
     page, size = http.paging(request)
-    bodies, pages = await request.app[SERVICES].database.read(
+    bodies, pages = await request.app[SERVICES].database.scan(
         lambda connection: database.select(connection, "user", where, page, size)
     )
     if not await _signed(request):

@@ -79,7 +79,7 @@ async def listing(request: web.Request) -> web.Response:
     wanted = {name: http.query_number(request, name) for name in _FILTERS}
     where: dict[str, int | str | bytes] = {name: value for name, value in wanted.items() if value is not None}
     page, size = http.paging(request)
-    bodies, pages = await request.app[SERVICES].database.read(
+    bodies, pages = await request.app[SERVICES].database.scan(
         lambda connection: database.select(connection, "workload", where, page, size)
     )
     return http.array(bodies, {"Pages": str(pages)})

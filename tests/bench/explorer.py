@@ -1,0 +1,307 @@
+"""The explorer with a million workloads and a thousand gateways that wait: how soon does a gateway hear of a new one?
+
+The explorer is the real process on the disk that ``TMPDIR`` names; gateways and users are one process beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import re
+import socket
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import msgspec
+from tfgateway.explorer import signing, wire
+from tfgateway.explorer.client import ExplorerClient
+from tfgateway.explorer.models import (
+    Farm,
+    Gateway,
+    NextAction,
+    Pool,
+    Result,
+    ResultState,
+    SigningRequest,
+    Subdomain,
+    User,
+    Workload,
+    gwid,
+)
+from tfgateway.explorer.server.database import Database
+from tfgateway.identity.keys import Identity
+
+from tests.bench.report import Figure, publish
+
+WORKLOADS = 1_000_000
+GATEWAYS = 1_000
+CREATED = 200
+WAIT = 60
+LATENCY_LIMIT = 100.0  # ms
+MEMORY_LIMIT = 300.0  # MB
+
+USER = Identity.from_seed(bytes(range(0x20, 0x40)))
+TID = 1
+OTHER_TIDS = range(2, 1002)
+"""Who the workloads that are there already belong to."""
+
+
+def measure(scale: float) -> bool:
+    """Fill, run, print. True: the limits are kept."""
+    gateways = [
+        Identity.from_seed(number.to_bytes(32, "big")) for number in range(1, max(int(GATEWAYS * scale), 2) + 1)
+    ]
+    workloads = max(int(WORKLOADS * scale), len(gateways))
+    with tempfile.TemporaryDirectory(prefix="tfgateway-bench-") as directory:
+        database = Path(directory) / "explorer.sqlite"
+        started = time.monotonic()
+        asyncio.run(_fill(database, [gateway.node_id for gateway in gateways], workloads))
+        written = time.monotonic() - started
+        figures = asyncio.run(_measure(database, gateways, workloads))
+        size = database.stat().st_size / 2**20
+    conditions = {"workloads": workloads, "gateways waiting": len(gateways), "database MB": round(size)}
+    conditions["seconds to fill"] = round(written)
+    return publish("explorer", conditions, figures)
+
+
+async def _fill(path: Path, nodes: list[str], workloads: int) -> None:
+    """What a long life would have written, straight into the tables."""
+    database = Database(path)
+    await database.open()
+    await database.close()
+    users = [User(id=TID, name="bench", email="bench@example.com", pubkey=USER.public_key.hex())]
+    users += [User(id=tid, name=f"user{tid}", email=f"{tid}@example.com", pubkey="00" * 32) for tid in OTHER_TIDS]
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.executemany(
+            "INSERT INTO user VALUES (?, ?, ?, ?)", [(u.id, u.name, u.email, _json(u)) for u in users]
+        )
+        connection.execute(
+            "INSERT INTO farm VALUES (1, 'bench', 1, ?)", (_json(Farm(id=1, name="bench", threebot_id=1)),)
+        )
+        entries = [Gateway(id=number, node_id=node, farm_id=1) for number, node in enumerate(nodes, 1)]
+        connection.executemany(
+            "INSERT INTO gateway VALUES (?, ?, 1, '', '', ?)", [(e.id, e.node_id, _json(e)) for e in entries]
+        )
+        pool = Pool(pool_id=1, node_ids=tuple(nodes), customer_tid=TID, empty_at=2**63 - 1)
+        connection.execute("INSERT INTO pool VALUES (1, ?, ?)", (TID, _json(pool)))
+        rows = (
+            (w.id, w.node_id, w.customer_tid, w.pool_id, w.workload_type, w.next_action, 1, _json(w))
+            for w in _deployed(nodes, workloads)
+        )
+        connection.executemany("INSERT INTO workload VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.commit()
+
+
+def _deployed(nodes: list[str], count: int) -> Iterator[Workload]:
+    for number in range(1, count + 1):
+        node, tid = nodes[number % len(nodes)], OTHER_TIDS[number % len(OTHER_TIDS)]
+        yield Subdomain(
+            id=number,
+            workload_id=1,
+            node_id=node,
+            pool_id=1,
+            customer_tid=tid,
+            customer_signature="00" * 64,
+            next_action=NextAction.DEPLOY,
+            signing_request_delete=SigningRequest(signers=(tid,), quorum_min=1),
+            epoch=1611000000,
+            version=2,
+            domain=f"host{number}.gw.example",
+            ips=("192.0.2.1",),
+            result=Result(
+                category=7, workload_id=f"{number}-1", signature="00" * 64, state=1, epoch=1611000000, node_id=node
+            ),
+        )
+
+
+def _json(value: object) -> bytes:
+    return wire.encode(value)
+
+
+async def _measure(database: Path, gateways: list[Identity], workloads: int) -> list[Figure]:
+    port, metrics = _free_port(), _free_port()
+    command = [
+        str(Path(sys.executable).with_name("tfgateway")),
+        "explorer",
+        f"--listen=127.0.0.1:{port}",
+        f"--metrics=127.0.0.1:{metrics}",
+    ]
+    with (database.parent / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*command, f"--database={database}", stdout=log, stderr=log)
+    try:
+        await _answers(port)
+        async with ExplorerClient(f"http://127.0.0.1:{port}", identity=USER, key_id=str(TID)) as client:
+            return await _run(port, metrics, process.pid, client, gateways, workloads)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _run(
+    port: int, metrics: int, pid: int, client: ExplorerClient, gateways: list[Identity], last: int
+) -> list[Figure]:
+    async with _waiting(port, metrics, [gateway.node_id for gateway in gateways], last) as (arrived, started):
+        figures = [Figure("all gateways wait after", started * 1000, "ms")]
+        resting = _memory(pid, "VmRSS")
+        quiet = await _latencies(client, gateways, arrived)
+        figures += _spread("new workload to its gateway", quiet)
+        for name, path in {
+            "list of a user": "/reservations/workloads?customer_tid=7&size=100",
+            "list of all, first page": "/reservations/workloads?size=100",
+            "list by state": "/reservations/workloads?next_action=4",
+            "list by type": "/reservations/workloads?workload_type=8",
+            "first page of a gateway": f"/reservations/nodes/{gateways[0].node_id}/workloads?from=0",
+        }.items():
+            figures.append(Figure(name, await _timed(port, path), "ms"))
+        stopping = asyncio.Event()
+        lister = asyncio.create_task(_list_all(port, stopping))
+        busy = await _latencies(client, gateways, arrived)
+        stopping.set()
+        figures += _spread("new workload while others list all", busy)
+        await lister
+    peak = _memory(pid, "VmHWM")
+    return [
+        *figures,
+        Figure("memory of the explorer, resting", resting, "MB", MEMORY_LIMIT),
+        Figure("memory of the explorer, peak", peak, "MB", MEMORY_LIMIT),
+    ]
+
+
+def _spread(name: str, seconds: list[float]) -> list[Figure]:
+    ordered = sorted(second * 1000 for second in seconds)
+    return [
+        Figure(f"{name}, median", statistics.median(ordered), "ms", LATENCY_LIMIT),
+        Figure(f"{name}, 99 %", ordered[int(len(ordered) * 0.99)], "ms", LATENCY_LIMIT),
+        Figure(f"{name}, slowest", ordered[-1], "ms"),
+    ]
+
+
+async def _latencies(
+    client: ExplorerClient, gateways: list[Identity], arrived: dict[int, asyncio.Future[float]]
+) -> list[float]:
+    """Seconds from the user's request to the gateway's answer in hand, for one workload after the other."""
+    found = []
+    for number in range(CREATED):
+        gateway = random.choice(gateways)
+        workload = Subdomain(
+            workload_id=1,
+            node_id=gateway.node_id,
+            pool_id=1,
+            customer_tid=TID,
+            epoch=int(time.time()),
+            domain=f"new{number}.gw.example",
+            ips=("192.0.2.1",),
+        )
+        signed = signing.sign_workload(workload, USER)
+        started = time.monotonic()
+        made = msgspec.structs.replace(signed, id=await client.create_workload(signed))
+        async with asyncio.timeout(30):
+            found.append(await arrived.setdefault(made.id, asyncio.Future()) - started)
+        await _acknowledge(client, gateway, made)
+    return found
+
+
+async def _acknowledge(client: ExplorerClient, gateway: Identity, workload: Workload) -> None:
+    signature = signing.sign_result(ResultState.OK, "", b"null", gateway)
+    result = Result(state=ResultState.OK, signature=signature)
+    url = client._base
+    async with ExplorerClient(url, identity=gateway, key_id=gateway.node_id) as own:
+        await own.put_result(gateway.node_id, gwid(workload), result)
+
+
+@contextlib.asynccontextmanager
+async def _waiting(
+    port: int, metrics: int, nodes: list[str], last: int
+) -> AsyncIterator[tuple[dict[int, asyncio.Future[float]], float]]:
+    """Every node polls and waits, over and over; when a workload arrived, and how long all took to begin to wait."""
+    arrived: dict[int, asyncio.Future[float]] = {}
+
+    async def gateway(node: str) -> None:
+        start = last + 1
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while True:
+            for found in await _get(reader, writer, f"/reservations/nodes/{node}/workloads?from={start}&wait={WAIT}"):
+                future = arrived.setdefault(found["id"], asyncio.Future())
+                if not future.done():
+                    future.set_result(time.monotonic())
+                start = max(start, found["id"] + 1)
+
+    started = time.monotonic()
+    tasks = [asyncio.create_task(gateway(node)) for node in nodes]
+    while await _gauge(metrics, "tfgateway_explorer_polls_waiting") < len(nodes):  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.05)
+    yield arrived, time.monotonic() - started
+    for task in tasks:
+        task.cancel()
+    failed = [
+        result
+        for result in await asyncio.gather(*tasks, return_exceptions=True)
+        if type(result) is not asyncio.CancelledError
+    ]
+    if failed:
+        raise RuntimeError(f"{len(failed)} gateways failed: {failed[0]!r}")
+
+
+async def _list_all(port: int, stopping: asyncio.Event) -> None:
+    """Somebody with a browser."""
+    while not stopping.is_set():
+        await _timed(port, "/reservations/workloads?size=1000&page=500")
+
+
+async def _timed(port: int, path: str) -> float:
+    """Milliseconds of one GET."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    started = time.monotonic()
+    await _get(reader, writer, path)
+    writer.close()
+    return (time.monotonic() - started) * 1000
+
+
+async def _get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> list[dict[str, int]]:
+    writer.write(f"GET /api/v1{path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    length = re.search(r"(?i)content-length: (\d+)", head)
+    if not head.startswith("HTTP/1.1 200 ") or length is None:
+        raise RuntimeError(f"GET {path}: {head.splitlines()[0]}")
+    found: list[dict[str, int]] = json.loads(await reader.readexactly(int(length[1])))
+    return found
+
+
+async def _gauge(port: int, name: str) -> float:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+    page = (await reader.read()).decode()
+    writer.close()
+    return float(page.partition(f"\n{name} ")[2].partition("\n")[0])
+
+
+async def _answers(port: int) -> None:
+    for _ in range(600):
+        with contextlib.suppress(OSError):
+            await _timed(port, "/users")
+            return
+        await asyncio.sleep(0.1)
+    raise RuntimeError("the explorer does not start")
+
+
+def _memory(pid: int, name: str) -> float:
+    """Megabytes of the explorer's process."""
+    found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    if found is None:
+        raise RuntimeError(f"the kernel does not tell {name}")
+    return int(found[1]) / 1024
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

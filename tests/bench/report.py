@@ -1,0 +1,58 @@
+"""Figures as a table for people and as JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[2]
+DIRECTORY = ROOT / ".cache" / "bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value; ``limit``: what it must stay below, None when it is told for its own sake."""
+
+    name: str
+    value: float
+    unit: str
+    limit: float | None = None
+
+    @property
+    def kept(self) -> bool:
+        return self.limit is None or self.value < self.limit
+
+
+def publish(part: str, conditions: Mapping[str, object], figures: list[Figure]) -> bool:
+    """Print the table, write ``.cache/bench/PART.json``; True when every limit is kept."""
+    told = ", ".join(f"{name} {value}" for name, value in conditions.items())
+    table = Table(title=f"{part}: {told}", title_justify="left", box=None, header_style="bold")
+    table.add_column("figure")
+    for column in ("value", "limit"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for figure in figures:
+        limit = "" if figure.limit is None else f"< {figure.limit:g} {figure.unit}"
+        verdict = "" if figure.limit is None else "[green]kept[/]" if figure.kept else "[red]exceeded[/]"
+        table.add_row(figure.name, f"{figure.value:,.1f} {figure.unit}", limit, verdict)
+    console = Console(width=110)
+    console.print(table)
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    path = DIRECTORY / f"{part}.json"
+    machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()}
+    data = {
+        "part": part,
+        "machine": machine,
+        "conditions": conditions,
+        "figures": [{**asdict(figure), "kept": figure.kept} for figure in figures],
+    }
+    path.write_text(json.dumps(data, indent=2) + "\n")
+    console.print(f"as JSON: {path.relative_to(ROOT)}\n")
+    return all(figure.kept for figure in figures)
