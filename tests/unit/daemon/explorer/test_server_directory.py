@@ -63,7 +63,7 @@ async def test_addresses_that_are_no_text(explorer: Any, path: str, status: int)
         assert answer.status == status
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'"x"', b"1"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 60_000, b'"x"', b"1"])
 async def test_bodies_that_are_no_object(explorer: Any, body: bytes) -> None:
     for path in ("/users", "/farms", "/reservations/pools"):
         answer = await explorer.call("POST", path, body)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer import signing
+from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Proxy, ResultState, Subdomain
+from tfgateway.explorer.server.policy import Policy
 from tfgateway.identity.keys import Identity
 
 
@@ -291,3 +293,14 @@ async def test_more_polls_than_may_wait_are_answered_at_once(start_explorer: Any
     explorer.feed.publish("N")
     assert (await first).json == []
     assert explorer.feed.waiting == 0
+
+
+async def test_e12_a_page_of_the_largest_workloads_can_be_read(lenient: Any) -> None:
+    """One user's bloated workloads must not keep a gateway from all the others."""
+    largest = Policy().max_body - 2000
+    assert (await lenient.post(lenient.workload(description="x" * Policy().max_body))).status == 413
+    for _ in range(Policy().poll_page):
+        await lenient.create(description="x" * largest)
+    async with ExplorerClient(lenient.explorer.url) as client:
+        page = await client.poll(lenient.node_id, 0)
+    assert len(page.items) == Policy().poll_page

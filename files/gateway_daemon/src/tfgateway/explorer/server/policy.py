@@ -21,7 +21,8 @@ class Policy:
     """Longest time that a poll may ask to wait."""
     max_waiting: int = 10_000
     """Polls that wait at one time; those that come on top are answered at once."""
-    max_body: int = 1024 * 1024
+    max_body: int = 64 * 1024
+    """Of a request. A page of the largest workloads must stay readable: gateways bound what they read, and so do we."""
     body_timeout: float = 30.0
     """For the whole body of a request (E-12)."""
     idle_timeout: float = 75.0
