@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -83,6 +84,16 @@ def _unheard() -> logging.Logger:
     return unheard
 
 
+def _listener(host: str, port: int, read_timeout: float) -> socket.socket:
+    """A socket whose connections end when the peer takes nothing for ``read_timeout`` seconds. Errors: ``OSError``."""
+    listener = socket.create_server(
+        (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+    )
+    # Connections inherit it. A peer with a closed window acknowledges, so that no keepalive would ever find it out.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(read_timeout * 1000))
+    return listener
+
+
 async def serve(
     app: web.Application,
     addresses: Sequence[tuple[str, int]],
@@ -106,9 +117,10 @@ async def serve(
         await runner.setup()
         for host, port in addresses:
             try:
-                await web.TCPSite(runner, host, port, ssl_context=tls, backlog=_BACKLOG).start()
+                listener = _listener(host, port, policy.read_timeout)
             except OSError as error:
                 raise ExplorerError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+            await web.SockSite(runner, listener, ssl_context=tls, backlog=_BACKLOG).start()
             _log.info("serving", host=host, port=port, tls=tls is not None)
         ready()
         await stopping.wait()

@@ -27,6 +27,8 @@ class Policy:
     """For the whole body of a request (E-12)."""
     idle_timeout: float = 75.0
     """For the next request on a connection, and for the first (E-12)."""
+    read_timeout: float = 60.0
+    """For a client that takes nothing of an answer: it is not kept in memory for longer (E-12)."""
     max_metadata: int = 1024
     max_domains: int = 100
     """Managed domains of one gateway."""
