@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Callable
 
-PARTS = ("explorer",)
+PARTS = ("explorer", "reconciler")
 
 
 def main() -> int:

@@ -206,20 +206,22 @@ class Reconciler:
         ready()
         claimed.set()
         told = ""
-        took = 0.0
+        due = time.monotonic() + self._interval
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), max(self._interval, _REST * took))
+                await asyncio.wait_for(self._news.wait(), max(0.0, due - time.monotonic()))
             self._news.clear()
             error = self._poll_error
-            started = time.monotonic()
             try:
-                await self._pass()
+                if time.monotonic() >= due or not await self._news_pass():
+                    started = time.monotonic()
+                    await self._pass()
+                    due = started + max(self._interval, (1 + _REST) * (time.monotonic() - started))
             except StoreError as failure:
+                due = time.monotonic() + self._interval
                 self._metrics.passes_failed.inc()
                 _log.warning("pass ended early", reason=str(failure))
                 error = str(failure)
-            took = time.monotonic() - started
             if not error:
                 self._status = msgspec.structs.replace(self._status, last_success=time.time())
                 self._metrics.last_success.set(self._status.last_success)
@@ -230,6 +232,13 @@ class Reconciler:
             if text != told:
                 status(text)
                 told = text
+
+    async def _news_pass(self) -> bool:
+        """False: everything has to be looked at. Errors: ``StoreError``."""
+        done = await self._passes.news(self._lease)
+        if done:
+            self._outbox.wake()
+        return done is not None
 
     async def _pass(self, *, allow_removals: bool = False) -> Pass:
         """Errors: ``StoreError``, ``LeaseError``."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from tfgateway.reconciler.board import Policy, UserKeys
@@ -56,6 +57,7 @@ class Passes:
         self._ask_for = ask_for
         self._phonebook = phonebook
         self._metrics = metrics
+        self._more: Callable[[Collection[str], int], Plan | None] | None = None
         self._problems: frozenset[str] = frozenset()
         self._held = ""
 
@@ -65,6 +67,7 @@ class Passes:
         records = migrated(records, self._desired)
         if unlisted := self._desired.unlisted([*records.entries, *records.damaged]):
             await self._ask_for(unlisted)
+        self._desired.take_fresh()
         users = self._phonebook.known
         made = self._plan(actual, records, users)
         # Without a complete listing the explorer may be away, and this pass is not to wait for it.
@@ -78,13 +81,39 @@ class Passes:
         return Pass(made, records)
 
     async def run(self, lease: Lease, *, allow_removals: bool = False) -> Pass:
-        """One pass. What was applied stays when it ends early. Errors: ``StoreError``, ``LeaseError``."""
+        """One look at everything. What was applied stays when it ends early. Errors: ``StoreError``, ``LeaseError``."""
         started = time.monotonic()
+        self._more = None
         await lease.hold()
         found = await self.preview(allow_removals=allow_removals)
         self._tell(found.plan)
+        done = await self._apply(found.plan, lease)
+        if len(done) == len(found.plan.steps):
+            self._more = found.plan.more
+        self._metrics.pass_seconds.set(time.monotonic() - started)
+        return replace(found, done=done)
+
+    async def news(self, lease: Lease) -> tuple[Step, ...] | None:
+        """Only what the explorer told since the last pass, on top of what that one left; nobody looks at all of redis.
+
+        Each transaction still finds out whether redis holds what it was planned from. The steps that were carried out;
+        None: this takes ``run``. Errors: ``StoreError``.
+        """
+        more, self._more = self._more, None
+        fresh = self._desired.take_fresh() if more is not None else None
+        made = more(fresh, time.time_ns()) if more is not None and fresh is not None else None
+        if made is None:
+            return None
+        done = await self._apply(made, lease)
+        if len(done) < len(made.steps):
+            return None
+        self._more = more
+        return done
+
+    async def _apply(self, made: Plan, lease: Lease) -> tuple[Step, ...]:
+        """The steps that were carried out. Errors: ``StoreError``."""
         done: list[Step] = []
-        for step in found.plan.steps:
+        for step in made.steps:
             failure = await self._store.apply(step.transaction, lease.row)
             if failure:
                 # The next pass looks again and decides anew.
@@ -101,13 +130,17 @@ class Passes:
                 user=step.user,
                 message=step.message,
             )
-        self._metrics.pass_seconds.set(time.monotonic() - started)
-        return replace(found, done=tuple(done))
+        return tuple(done)
 
     def _plan(self, actual: Actual, records: Records, users: UserKeys, consent: str = "") -> Plan:
         # Addresses of this host come and go while we run.
         policy = replace(self._policy, own_addresses=own_addresses())
-        return plan(self._desired, records, actual, policy, time.time_ns(), users, consent=consent)
+        # A big plan makes millions of objects that all live as long as it does: looking for garbage doubles its time.
+        gc.disable()
+        try:
+            return plan(self._desired, records, actual, policy, time.time_ns(), users, consent=consent)
+        finally:
+            gc.enable()
 
     def _tell(self, made: Plan) -> None:
         """Trouble is logged when it begins, not again with every pass."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
@@ -115,6 +115,9 @@ class Plan:
             return ""
         return hashlib.sha256("\n".join(sorted(step.id for step in self.held_steps)).encode()).hexdigest()
 
+    more: Callable[[Collection[str], int], Plan | None] | None = field(default=None, repr=False, compare=False)
+    """Plans for reservations (by gwid, at a time as for ``plan``) of which there are news, on top of this plan as
+    applied. It answers None, and is not to be asked again, when everything has to be looked at."""
     unknown_users: tuple[str, ...] = ()
     """Tids of users whose public key would have been needed; what waits for it is a problem."""
 
@@ -179,12 +182,13 @@ def plan(
     refused then is left undecided, because it may be refused only for the sake of what was kept. consent: the
     ``held_digest`` of removals that an operator allowed.
     """
-    made = _Planner(desired, records, actual, policy, now, users).make(removals=True)
+    planner = _Planner(desired, records, actual, policy, now, users)
+    made = planner.make(removals=True)
     ends = (Action.REMOVE, Action.REFUSE)
     removals = tuple(step for step in made.steps if step.id in records.entries and step.action in ends)
     allowed = max(policy.max_removal_count, int(policy.max_removal_share * len(records.entries)))
     if len(removals) <= allowed:
-        return made
+        return replace(made, more=partial(planner.more, allowed))
     held = (
         f"{len(removals)} of {len(records.entries)} reservations would be removed and at most {allowed} may be: "
         "`tfgateway reconcile --allow-removals` if this is meant"
@@ -242,6 +246,25 @@ class _Planner:
         self._problems += strangers(self._board, self._desired, self._records)
         unknown_users = tuple(sorted(self._board.unknown_users))
         return Plan(tuple(self._steps), tuple(self._problems), unknown_users=unknown_users)
+
+    def more(self, allowed: int, identifiers: Collection[str], now: int) -> Plan | None:
+        """``Plan.more``; allowed: how many removals need no look at everything."""
+        self._now, self._steps, self._problems = now, [], []
+        wanted = [(name, item) for name in sorted(identifiers, key=order) if (item := self._desired.get(name))]
+        gone = [name for name, item in wanted if item.next_action in _GONE and name in self._accepted]
+        known = any(name in self._accepted for name, item in wanted if item.next_action not in _GONE)
+        if not self._desired.complete or known or len(gone) > allowed or len(wanted) != len(identifiers):
+            return None
+        refused: set[str] = set()
+        for name, item in wanted:
+            if item.next_action in _GONE:
+                self._isolated(name, partial(self._remove, name, item))
+        for name, item in wanted:
+            if item.next_action in _WANTED:
+                self._isolated(name, partial(self._admit, name, item, refused))
+        if refused or self._problems:
+            return None
+        return Plan(tuple(self._steps))
 
     def _isolated(self, what: str, decide: Callable[[], None]) -> None:
         """One item that breaks a rule nobody thought of must not stop the others (P-1, P-2)."""

@@ -177,6 +177,7 @@ class Desired:
         """Asked for one by one, and the explorer has never heard of them."""
         self.news = 0
         """Grows with everything that the explorer tells and that was not known."""
+        self._fresh: set[str] | None = None
 
     def get(self, identifier: str) -> Wanted | None:
         return self._wanted.get(identifier)
@@ -208,6 +209,12 @@ class Desired:
             self._seen = None
             self.complete = True
             self.unknown.clear()
+            self._fresh = None
+
+    def take_fresh(self) -> set[str] | None:
+        """What the explorer told since the last call; None: a listing ended, so that anything may have changed."""
+        fresh, self._fresh = self._fresh, set()
+        return fresh
 
     def merge(self, item: Workload | Undecodable) -> bool:
         """Take in one item of a page or a single answer; False: it is not for this gateway, or has no id."""
@@ -244,6 +251,8 @@ class Desired:
         if known is None or (known != wanted and _progress(wanted) >= _progress(known)):
             self._wanted[identifier] = wanted
             self.news += 1
+            if self._fresh is not None:
+                self._fresh.add(identifier)
 
 
 def migrated(records: Records, desired: Desired) -> Records:
