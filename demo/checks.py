@@ -23,8 +23,7 @@ _ANY_ADDRESS = {"0.0.0.0", "[::]", "*"}  # noqa: S104  (compared with, not bound
 
 
 def run(fleet: Fleet) -> None:
-    """All checks. Errors: ``DemoError``."""
-    root()
+    """All checks that need root. Errors: ``DemoError``."""
     new_fleet = not podman.succeeds("network", "exists", fleet.prefix)
     if new_fleet:
         subnet_free(fleet)

@@ -15,6 +15,7 @@ from demo.proofs import Proof
 
 def up(wanted: Fleet, console: Console) -> None:
     """Everything, from nothing or from wherever an earlier run stopped. Errors: ``DemoError``."""
+    checks.root()  # before anything is written that root would own
     progress = Progress(console, wanted.directory / "logs")
     with progress.step("this machine"):
         checks.run(wanted)

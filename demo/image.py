@@ -21,6 +21,7 @@ _DEFAULT_MIRROR = re.compile(r'^DEF_MIRROR="([^"$]+)"', re.MULTILINE)
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _CONTEXT = ROOT / "demo" / "node"
 _DIGEST_LABEL = "tfgrid.gateway.digest"
+_OWN_LABEL = "tfgrid.gateway.image"
 
 
 def ensure(log: Path) -> bool:
@@ -36,6 +37,7 @@ def ensure(log: Path) -> bool:
         f"--tag={IMAGE}",
         f"--build-arg=BASE={BASE}",
         f"--label={_DIGEST_LABEL}={wanted}",
+        f"--label={_OWN_LABEL}=node",
         "--network=host",
         "--layers=false",
         "--force-rm",
@@ -50,6 +52,8 @@ def remove() -> None:
     for name in (IMAGE, BASE):
         if podman.succeeds("image", "exists", name):
             podman.succeeds("image", "rm", name)
+    # Older builds, which a newer one took the name from.
+    podman.run("image", "prune", "--force", f"--filter=label={_OWN_LABEL}")
 
 
 def mirror() -> str:
@@ -66,7 +70,7 @@ def _import_base(log: Path) -> None:
     archive = CACHE / "image" / f"{SUITE}.tar"
     if not archive.exists():
         _bootstrap(archive, log)
-    podman.run("import", str(archive), BASE, log=log)
+    podman.run("import", f"--change=LABEL {_OWN_LABEL}=base", str(archive), BASE, log=log)
 
 
 def _bootstrap(archive: Path, log: Path) -> None:
