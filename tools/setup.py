@@ -75,6 +75,8 @@ def main(wanted: list[str]) -> None:
     _continue_with_usable_python()
     packages = list(CONTROLLER)
     if "demo" in wanted:
+        if os.geteuid() != 0:
+            raise SetupError("systemd in containers needs root; run it as root, for example by sudo")
         packages += CONTAINERS
         # crun refuses hybrid cgroups; with unified ones podman's own choice is right.
         unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
@@ -206,5 +208,5 @@ def _say(what: str) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except SetupError as error:
+    except (SetupError, OSError) as error:
         sys.exit(f"setup: {error}")
