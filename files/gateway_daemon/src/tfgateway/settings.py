@@ -78,7 +78,7 @@ class GatewaySettings(_Section, frozen=True):
     tcp_client_port: Port = 18000
     location: Location = Location()
     """Without it, what ``geoip`` says."""
-    geoip: str = "https://geoip.grid.tf"
+    geoip: str = ""
     """URL of a GeoIP service that is asked when no location is configured; empty: nobody is asked."""
 
 
