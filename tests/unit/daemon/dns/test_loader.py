@@ -84,6 +84,22 @@ async def test_only_what_changed_is_decoded(running: Running) -> None:
     assert zone.nodes[b"\x04kept\x01z\0"] is before[b"\x04kept\x01z\0"]
 
 
+async def test_watchers_are_told_which_names_changed(running: Running) -> None:
+    told: list[object] = []
+    running.table.watch(lambda zone, changed: told.append((zone, None if changed is None else sorted(changed))))
+    seen = {running.table.generation}
+    for content, expected in (
+        (fields(www=address("192.0.2.1"), old=address("192.0.2.2")), None),
+        (fields(www=address("192.0.2.3"), new=address("192.0.2.2")), [b"\x03new", b"\x03old", b"\x03www"]),
+        (None, None),
+    ):
+        await running.tell(b"z.", content)
+        assert told.pop() == (b"\x01z\0", expected and [label + b"\x01z\0" for label in expected])
+        assert not told
+        seen.add(running.table.generation)
+    assert len(seen) == 4
+
+
 async def test_apex_comes_and_goes(running: Running) -> None:
     apex = {b"@": json.dumps(address("192.0.2.1")).encode()}
     for told, expected in ((apex, bytes([192, 0, 2, 1])), (fields(www={}), None), (apex, bytes([192, 0, 2, 1]))):

@@ -116,10 +116,12 @@ class Loader:
         if old is not None and len(changes) <= _AT_ONCE:
             zone = old
             zone.apply(changes)
+            zone.stamp(self._serials.issue(key, zone.digest, int(self._clock())))
+            self._table.announce(name, [owner for owner, _ in changes])
         else:
             zone = await self._build(name, old, changes)
-        zone.stamp(self._serials.issue(key, zone.digest, int(self._clock())))
-        self._table.put(zone)
+            zone.stamp(self._serials.issue(key, zone.digest, int(self._clock())))
+            self._table.put(zone)
         self._log.debug("zone loaded", zone=key, names=len(zone.nodes), changed=len(changes), serial=zone.serial)
 
     async def _changes(

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from tfgateway.dns import codes, names
 from tfgateway.dns.zone import Zone
+
+Watcher = Callable[[bytes, Collection[bytes] | None], None]
+"""Called between two queries, with the change in place: the zone's name, and the names in it (folded) that came, went
+or have other records; None: the zone as a whole came, went or was replaced.
+
+With any change the zone's serial may change too: its SOA, and with it every NXDOMAIN and NODATA of the zone. And an
+answer depends on more than its own name: on a cut or wildcard above it, on the targets of its CNAME, on the addresses
+of hosts that its NS, MX and SRV name, and on whether anything stands below it. Whoever keeps answers keeps each under
+all those names, or drops more than what changed.
+"""
 
 
 class DnsTable:
     """The zones that are served: every hash whose name ends in a dot (dns.md §11.4)."""
 
     def __init__(self) -> None:
+        self.generation = 0
+        """Another number after every change of anything."""
+        self._watchers: list[Watcher] = []
         self._zones: dict[bytes, Zone] = {}
         self._above: dict[bytes, int] = {}
         """Names above a zone -> how many zones are below."""
@@ -31,11 +44,23 @@ class DnsTable:
         if zone.name not in self._zones:
             self._count_above(zone.name, 1)
         self._zones[zone.name] = zone
+        self.announce(zone.name, None)
 
     def remove(self, name: bytes) -> None:
         """Serve the zone no more; harmless when it is not there."""
         if self._zones.pop(name, None) is not None:
             self._count_above(name, -1)
+            self.announce(name, None)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell it of every change from now on. It must be quick and must not raise."""
+        self._watchers.append(watcher)
+
+    def announce(self, zone: bytes, changed: Collection[bytes] | None) -> None:
+        """For whoever changed a zone in place: tell the watchers (see ``Watcher``)."""
+        self.generation += 1
+        for watcher in self._watchers:
+            watcher(zone, changed)
 
     def find(self, name: bytes, kind: int) -> Zone | None:
         """The zone that answers for ``name`` (folded); None: not ours.
