@@ -24,7 +24,7 @@ def dialler(
 
 
 def route(address: str, *, by_operator: bool = False) -> Route:
-    return Route(address, 80, 443, tunnelled=False, by_operator=by_operator)
+    return Route(address, 80, 443, by_operator=by_operator)
 
 
 @pytest.fixture

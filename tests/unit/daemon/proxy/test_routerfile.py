@@ -34,10 +34,10 @@ def test_the_file_of_the_old_router() -> None:
     assert problems == ()
     assert routes == StaticRoutes(
         {
-            "web.example": Route("192.0.2.1", 80, 443, tunnelled=False, by_operator=True),
-            "tunnel.example": Route("", 0, 0, tunnelled=True, by_operator=True),
+            "web.example": Route("192.0.2.1", 80, 443, by_operator=True),
+            "tunnel.example": Route("", 0, 0, by_operator=True, secret=b"s3cr3t"),
         },
-        Route("::1", 0, 8443, tunnelled=False, by_operator=True),
+        Route("::1", 0, 8443, by_operator=True),
     )
 
 
@@ -45,7 +45,7 @@ def test_keys_match_in_any_case() -> None:
     raw = b'[SERVER.Services."web.example"]\nADDR = "192.0.2.1"\nHttpPort = 8080\nTLSport = 1\ntlsport = 2\n'
     routes, problems = parse_router_toml(raw, "router.toml")
     assert problems == ()
-    assert routes.by_host == {"web.example": Route("192.0.2.1", 8080, 2, tunnelled=False, by_operator=True)}
+    assert routes.by_host == {"web.example": Route("192.0.2.1", 8080, 2, by_operator=True)}
 
 
 def test_t19_names_are_lowered_and_lose_their_final_dot() -> None:

@@ -7,16 +7,21 @@ from tfgateway.errors import LayoutError
 from tfgateway.layout.keys import SERVICE_PREFIX, service_key
 from tfgateway.layout.services import Service, encode_service
 from tfgateway.proxy.routing import Plane, Route, RouteTable, StaticRoutes, route_of
+from tfgateway.tunnel.seam import NoTunnels
 
 SECRET = "7:s3cr3t-tunnel-key"
 
 
+def table_of(static: StaticRoutes) -> RouteTable:
+    return RouteTable(static, NoTunnels())
+
+
 def static(address: str) -> Route:
-    return Route(address, 80, 443, tunnelled=False, by_operator=True)
+    return Route(address, 80, 443, by_operator=True)
 
 
 def tenant(address: str) -> Route:
-    return Route(address, 80, 443, tunnelled=False, by_operator=False)
+    return Route(address, 80, 443, by_operator=False)
 
 
 def put(table: RouteTable, domain: str, **members: str | int) -> None:
@@ -25,7 +30,7 @@ def put(table: RouteTable, domain: str, **members: str | int) -> None:
 
 
 def test_lookup_order_is_file_then_redis_then_catch_all() -> None:
-    table = RouteTable(StaticRoutes({"both.example": static("192.0.2.1")}, catch_all=static("192.0.2.9")))
+    table = table_of(StaticRoutes({"both.example": static("192.0.2.1")}, catch_all=static("192.0.2.9")))
     put(table, "both.example")
     put(table, "redis.example")
     assert table.find("both.example") == static("192.0.2.1")
@@ -34,7 +39,7 @@ def test_lookup_order_is_file_then_redis_then_catch_all() -> None:
 
 
 def test_nothing_is_found_without_a_catch_all() -> None:
-    table = RouteTable(StaticRoutes())
+    table = table_of(StaticRoutes())
     put(table, "web.example")
     assert table.find("other.example") is None
     assert table.find("sub.web.example") is None
@@ -43,21 +48,21 @@ def test_nothing_is_found_without_a_catch_all() -> None:
 
 
 def test_t8_the_empty_host_of_redis_is_never_found() -> None:
-    table = RouteTable(StaticRoutes())
+    table = table_of(StaticRoutes())
     put(table, "")
     assert len(table) == 0
     assert table.find("") is None
-    with_catch_all = RouteTable(StaticRoutes(catch_all=static("192.0.2.9")))
+    with_catch_all = table_of(StaticRoutes(catch_all=static("192.0.2.9")))
     put(with_catch_all, "")
     assert with_catch_all.find("") == static("192.0.2.9")
 
 
 def test_t8_a_static_service_without_a_name_is_never_found() -> None:
-    assert RouteTable(StaticRoutes({"": static("192.0.2.1")})).find("") is None
+    assert table_of(StaticRoutes({"": static("192.0.2.1")})).find("") is None
 
 
 def test_t9_catch_all_of_redis_catches_nothing() -> None:
-    table = RouteTable(StaticRoutes())
+    table = table_of(StaticRoutes())
     put(table, "CATCH_ALL")
     assert table.find("other.example") is None
     assert table.find("catch_all") is None
@@ -68,7 +73,7 @@ def test_t9_catch_all_of_redis_catches_nothing() -> None:
     "address", ["", "localhost", "web.example", "127.1", "203.0.113.10:80", "fe80::1%eth0", "0x7f000001"]
 )
 def test_t1_an_address_that_is_no_literal_is_no_route(address: str) -> None:
-    table = RouteTable(StaticRoutes())
+    table = table_of(StaticRoutes())
     with pytest.raises(LayoutError):
         put(table, "web.example", addr=address)
     assert table.find("web.example") is None
@@ -85,7 +90,7 @@ def test_t1_addresses_get_their_canonical_form(address: str, canonical: str) -> 
 @pytest.mark.parametrize("members", [{"httpport": -1}, {"tlsport": 65536}, {"httpport": 2**40}])
 def test_ports_out_of_range_are_no_route(members: dict[str, int]) -> None:
     with pytest.raises(LayoutError):
-        put(RouteTable(StaticRoutes()), "web.example", **members)
+        put(table_of(StaticRoutes()), "web.example", **members)
 
 
 def test_the_kind_of_traffic_chooses_the_port() -> None:
@@ -95,13 +100,13 @@ def test_the_kind_of_traffic_chooses_the_port() -> None:
 
 
 def test_a_client_secret_makes_a_tunnel_and_the_address_is_ignored() -> None:
-    table = RouteTable(StaticRoutes())
+    table = table_of(StaticRoutes())
     put(table, "tunnel.example", clientsecret=SECRET, addr="127.0.0.1")
-    assert table.find("tunnel.example") == Route("", 0, 0, tunnelled=True, by_operator=False)
+    assert table.find("tunnel.example") == Route("", 0, 0, by_operator=False, secret=SECRET.encode())
 
 
 def test_t13_routes_and_errors_do_not_show_the_secret() -> None:
-    table = RouteTable(StaticRoutes())
+    table = table_of(StaticRoutes())
     put(table, "tunnel.example", clientsecret=SECRET)
     assert SECRET not in repr(table.find("tunnel.example"))
     with pytest.raises(LayoutError) as caught:
@@ -110,7 +115,7 @@ def test_t13_routes_and_errors_do_not_show_the_secret() -> None:
 
 
 def test_a_service_changes_and_goes() -> None:
-    table = RouteTable(StaticRoutes())
+    table = table_of(StaticRoutes())
     put(table, "web.example")
     put(table, "web.example", addr="203.0.113.11")
     assert table.find("web.example") == tenant("203.0.113.11")
@@ -124,7 +129,7 @@ def test_a_service_changes_and_goes() -> None:
     [b"", b"{}", b"[]", b"rubbish", b'{"Value":"%%%"}', b'{"Value":"e30="}', b'{"Value":"W10="}', b"\xff\xfe"],
 )
 def test_a_damaged_value_takes_only_its_own_service(value: bytes) -> None:
-    table = RouteTable(StaticRoutes())
+    table = table_of(StaticRoutes())
     put(table, "web.example")
     put(table, "neighbour.example")
     with pytest.raises(LayoutError):
@@ -135,15 +140,51 @@ def test_a_damaged_value_takes_only_its_own_service(value: bytes) -> None:
 
 @pytest.mark.parametrize("key", [SERVICE_PREFIX.encode(), SERVICE_PREFIX.encode() + b"\xff", b"other"])
 def test_t8_keys_without_a_domain_are_passed_over(key: bytes) -> None:
-    table = RouteTable(StaticRoutes())
+    table = table_of(StaticRoutes())
     table.update(key, encode_service("x", Service(addr="203.0.113.10", httpport=80)))
     assert len(table) == 0
 
 
 def test_names_with_capitals_in_redis_stay_unreachable() -> None:
     """As for the old router: or else WEB.example would take the visitors of somebody else's web.example."""
-    table = RouteTable(StaticRoutes())
+    table = table_of(StaticRoutes())
     put(table, "WEB.example", addr="203.0.113.66")
     assert table.find("web.example") is None
     put(table, "web.example")
     assert table.find("web.example") == tenant("203.0.113.10")
+
+
+class Secrets:
+    """Notes what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, bytes]] = []
+
+    def add_secret(self, secret: bytes) -> None:
+        self.heard.append(("add", secret))
+
+    def remove_secret(self, secret: bytes) -> None:
+        self.heard.append(("remove", secret))
+
+    def next(self) -> list[tuple[str, bytes]]:
+        heard, self.heard = self.heard, []
+        return heard
+
+
+def test_t4_tunnels_hear_which_secrets_there_are() -> None:
+    """Once for a secret that several services share; a service that keeps its secret cuts no session."""
+    static_one = Route("", 0, 0, by_operator=True, secret=b"static")
+    secrets = Secrets()
+    table = RouteTable(StaticRoutes({"static.example": static_one}, catch_all=static_one), secrets)
+    assert secrets.next() == [("add", b"static")]
+    put(table, "one.example", clientsecret="shared")
+    put(table, "two.example", clientsecret="shared")
+    put(table, "two.example", clientsecret="shared", httpport=8080)
+    assert secrets.next() == [("add", b"shared")]
+    put(table, "one.example", clientsecret="other")
+    assert secrets.next() == [("add", b"other")]
+    with pytest.raises(LayoutError):
+        table.update(service_key("two.example").encode(), b"rubbish")
+    assert secrets.next() == [("remove", b"shared")]
+    table.update(service_key("one.example").encode(), None)
+    assert secrets.next() == [("remove", b"other")]

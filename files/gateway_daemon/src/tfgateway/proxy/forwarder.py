@@ -17,6 +17,7 @@ from tfgateway.proxy.relay import relay
 from tfgateway.proxy.routing import Plane, Route, RouteTable
 from tfgateway.settings import ProxySettings
 from tfgateway.telemetry.logs import logger
+from tfgateway.tunnel.seam import NoTunnel, Tunnels, Visitor
 
 _READ_SIZE = 16 * 1024
 _FAREWELL_TIME = 2.0  # seconds for an answer to leave and for the visitor to close
@@ -49,10 +50,13 @@ class _Gone(Exception):
 class Forwarder:
     """Serves connections. Each ends with both sockets closed (T-12), its figures counted and one access log line."""
 
-    def __init__(self, settings: ProxySettings, table: RouteTable, dialler: Dialler, metrics: ProxyMetrics) -> None:
+    def __init__(
+        self, settings: ProxySettings, table: RouteTable, dialler: Dialler, tunnels: Tunnels, metrics: ProxyMetrics
+    ) -> None:
         self._settings = settings
         self._table = table
         self._dialler = dialler
+        self._tunnels = tunnels
         self._metrics = metrics
 
     async def serve(self, visitor: socket.socket, source: str, listener: Plane) -> None:
@@ -99,8 +103,11 @@ class Forwarder:
     async def _serve(self, visitor: socket.socket, visit: Visit) -> None:
         try:
             plane, first = await self._sniff(visitor, visit)
-            route, port = self._route(visit.host, plane)
-            target = await self._dial(route, port, visit)
+            route = self._route(visit.host, plane)
+            if route.secret:
+                await self._carry(visitor, visit, plane, first, route.secret)
+                return
+            target = await self._dial(route, route.port(plane), visit)
         except Refused as refused:
             visit.outcome, visit.detail = refused.refusal.outcome, refused.detail
             await _farewell(visitor, refused.refusal.answer(visit.speaks, visit.method))
@@ -123,16 +130,21 @@ class Forwarder:
         except ParseError as error:
             raise Refused(BAD_REQUEST, str(error)) from error
 
-    def _route(self, host: str, plane: Plane) -> tuple[Route, int]:
+    def _route(self, host: str, plane: Plane) -> Route:
         route = self._table.find(host)
         if route is None:
             raise Refused(UNKNOWN_HOST)
-        if route.tunnelled:
-            raise Refused(NO_TUNNEL)
-        port = route.port(plane)
-        if not port:
+        if not route.secret and not route.port(plane):
             raise Refused(UNKNOWN_HOST, f"the service has no {plane} port")
-        return route, port
+        return route
+
+    async def _carry(self, visitor: socket.socket, visit: Visit, plane: Plane, first: bytes, secret: bytes) -> None:
+        visit.target = "tunnel"
+        try:
+            carried = await self._tunnels.carry(Visitor(visitor, first, visit.source, plane, secret))
+        except NoTunnel as error:
+            raise Refused(NO_TUNNEL) from error
+        visit.outcome, visit.to_target, visit.to_visitor = carried.ending, carried.to_target, carried.to_visitor
 
     async def _dial(self, route: Route, port: int, visit: Visit) -> socket.socket:
         visit.target = f"[{route.address}]:{port}" if ":" in route.address else f"{route.address}:{port}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from tfgateway.errors import LayoutError
 from tfgateway.layout.keys import domain_of_service_key
@@ -29,10 +31,10 @@ class Route:
     """0: the service takes no plain HTTP."""
     tls_port: int
     """0: the service takes no TLS."""
-    tunnelled: bool
-    """Reached through the tunnel of a client, not by dialling."""
     by_operator: bool
     """From the operator's own file: the deny rule for tenants does not apply (T-15)."""
+    secret: bytes = field(default=b"", repr=False)
+    """Of the tunnel that leads there; empty: reached by dialling."""
 
     def port(self, plane: Plane) -> int:
         return self.tls_port if plane is Plane.TLS else self.http_port
@@ -47,12 +49,25 @@ class StaticRoutes:
     catch_all: Route | None = None
 
 
+class SecretWatcher(Protocol):
+    """Wants to know which tunnels may exist (``tunnel.seam.Tunnels``)."""
+
+    def add_secret(self, secret: bytes) -> None: ...
+
+    def remove_secret(self, secret: bytes) -> None: ...
+
+
 class RouteTable:
     """All services, looked up per connection without asking anybody."""
 
-    def __init__(self, static: StaticRoutes) -> None:
+    def __init__(self, static: StaticRoutes, tunnels: SecretWatcher) -> None:
+        """``tunnels`` hears which secrets some service has, and when the last one with it is gone."""
         self._static = static
+        self._tunnels = tunnels
         self._from_redis: dict[str, Route] = {}
+        self._secrets: Counter[bytes] = Counter()
+        for route in (*static.by_host.values(), static.catch_all):
+            self._change_secret(None, route)
 
     def __len__(self) -> int:
         """Services known from redis."""
@@ -67,9 +82,29 @@ class RouteTable:
         domain = domain_of_service_key(key)
         if domain is None:
             return
-        self._from_redis.pop(domain, None)
-        if value is not None:
-            self._from_redis[domain] = route_of(decode_service(value), by_operator=False)
+        before = self._from_redis.pop(domain, None)
+        after = None
+        try:
+            if value is not None:
+                after = self._from_redis[domain] = route_of(decode_service(value), by_operator=False)
+        finally:
+            self._change_secret(before, after)
+
+    def _change_secret(self, before: Route | None, after: Route | None) -> None:
+        """Count by secret; one that stays is not reported as gone, which would cut its sessions."""
+        gone = before.secret if before else b""
+        new = after.secret if after else b""
+        if gone == new:
+            return
+        if new:
+            self._secrets[new] += 1
+            if self._secrets[new] == 1:
+                self._tunnels.add_secret(new)
+        if gone:
+            self._secrets[gone] -= 1
+            if not self._secrets[gone]:
+                del self._secrets[gone]
+                self._tunnels.remove_secret(gone)
 
     def find(self, host: str) -> Route | None:
         """The route for a host as ``hosts.host_name`` gives it, "" when the visitor named none.
@@ -87,11 +122,12 @@ class RouteTable:
 def route_of(service: Service, *, by_operator: bool) -> Route:
     """Check a service and take what routing needs. Errors: ``LayoutError``, without any of its secrets (T-13)."""
     if service.clientsecret:
-        return Route(address="", http_port=0, tls_port=0, tunnelled=True, by_operator=by_operator)
+        secret = service.clientsecret.encode()
+        return Route(address="", http_port=0, tls_port=0, by_operator=by_operator, secret=secret)
     for name, port in (("httpport", service.httpport), ("tlsport", service.tlsport)):
         if not 0 <= port <= 65535:
             raise LayoutError(f"{name} {port} is not a port")
-    return Route(_literal(service.addr), service.httpport, service.tlsport, tunnelled=False, by_operator=by_operator)
+    return Route(_literal(service.addr), service.httpport, service.tlsport, by_operator=by_operator)
 
 
 def _literal(text: str) -> str:

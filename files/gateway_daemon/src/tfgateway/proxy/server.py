@@ -27,6 +27,7 @@ from tfgateway.proxy.routing import Plane, RouteTable, StaticRoutes
 from tfgateway.settings import RedisSettings, Settings
 from tfgateway.telemetry import metrics as metrics_page
 from tfgateway.telemetry.logs import logger
+from tfgateway.tunnel.seam import NoTunnels
 
 _THROWN_AWAY = 16 * 1024  # octets of a visitor over a limit
 
@@ -47,7 +48,8 @@ async def serve(
     ``GatewayError`` for an address that cannot be listened on.
     """
     _use_all_descriptors()
-    table = RouteTable(_static_routes(settings.proxy.router_toml))
+    tunnels = NoTunnels()
+    table = RouteTable(_static_routes(settings.proxy.router_toml), tunnels)
     mirror = _mirror_into(table, settings.redis)
     metrics = ProxyMetrics(services=lambda: len(table), mirror_age=mirror.age)
     dialler = Dialler(
@@ -55,7 +57,7 @@ async def serve(
         allowed=targets.networks(settings.proxy.allowed_targets),
         own_addresses=targets.own_addresses,
     )
-    forwarder = Forwarder(settings.proxy, table, dialler, metrics)
+    forwarder = Forwarder(settings.proxy, table, dialler, tunnels, metrics)
     admission = Admission(total=settings.proxy.max_connections, per_source=settings.proxy.max_connections_per_source)
     entrance = _Entrance(forwarder, admission)
     async with contextlib.AsyncExitStack() as stack:

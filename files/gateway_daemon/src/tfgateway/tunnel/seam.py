@@ -1,0 +1,74 @@
+"""Where proxy and tunnels meet: the proxy knows which tunnel a visitor wants, the tunnels carry him there.
+
+The proxy keeps the account of a visitor (limits, metrics, access log), the tunnels keep the sessions.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tfgateway.errors import GatewayError
+
+
+class NoTunnel(GatewayError):
+    """No client with this secret is connected, and none came within the time of grace."""
+
+
+@dataclass(slots=True)
+class Visitor:
+    """A connection whose service is reached through a tunnel."""
+
+    socket: socket.socket
+    """Connected, non-blocking, watched by nobody."""
+    first: bytes
+    """What was read from it so far: the client gets it before anything else (MUST KEEP, spec tcprouter §5)."""
+    source: str
+    """IP literal of the visitor."""
+    plane: str
+    """``http`` or ``tls``."""
+    secret: bytes = field(repr=False)
+    """Names the tunnel (T-13: never in a log)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What became of a visitor that a tunnel took."""
+
+    ending: str
+    """The outcome in metrics and access log: ``closed``, ``reset``, ``idle`` as for a dialled target, or
+    ``handed_over`` when another worker of this gateway took the descriptor and does the account."""
+    to_target: int = 0
+    """Octets that went into the tunnel, ``first`` included."""
+    to_visitor: int = 0
+
+
+class Tunnels(Protocol):
+    """The sessions of all tunnel clients, as the proxy sees them."""
+
+    def add_secret(self, secret: bytes) -> None:
+        """A service with this secret is known now, in the file or in redis: clients may register under it (T-4)."""
+
+    def remove_secret(self, secret: bytes) -> None:
+        """The last service with this secret is gone: its sessions end."""
+
+    async def carry(self, visitor: Visitor) -> Carried:
+        """Serve one visitor to his end, then close his socket.
+
+        Errors: ``NoTunnel`` after the time of grace, with the socket open and nothing read from it or sent to it: the
+        proxy answers. Cancelled at the end of draining: closes the socket too.
+        """
+
+
+class NoTunnels:
+    """A gateway that takes no tunnel clients."""
+
+    def add_secret(self, secret: bytes) -> None:
+        pass
+
+    def remove_secret(self, secret: bytes) -> None:
+        pass
+
+    async def carry(self, visitor: Visitor) -> Carried:
+        raise NoTunnel("no tunnel client is connected")
