@@ -8,6 +8,7 @@ from rich.table import Table
 
 from demo import assembly, checks, fleet, image, playbook, proofs, reservations
 from demo.fleet import Fleet
+from demo.paths import ROOT
 from demo.person import Person
 from demo.progress import Progress
 from demo.proofs import Proof
@@ -33,7 +34,7 @@ def up(wanted: Fleet, console: Console) -> None:
         step.note(", ".join(node_ids.values()))
     for group in reservations.wanted(wanted):
         with progress.step(
-            f"reserved and deployed: {', '.join(f'{item.kind} {item.domain}' for item in group)}"
+            f"reserved and deployed: {', '.join(f'{item.kind} {item.domain}'.strip() for item in group)}"
         ) as step:
             made, found = reservations.make(alice, group, node_ids)
             step.note(", ".join([f"{made} made"] * bool(made) + [f"{found} there already"] * bool(found)))
@@ -44,7 +45,8 @@ def up(wanted: Fleet, console: Console) -> None:
             answers.append((proof, proofs.prove(proof)))
         step.note(f"{len(answers)} of {len(answers)} as reserved")
     _summary(console, answers)
-    _what_next(console, wanted, node_ids[wanted.nodes[0].name])
+    (tunnel,) = [line["id"] for line in alice.reserve("list") if line["type"] == "gateway4to6"]
+    _what_next(console, wanted, node_ids[wanted.nodes[0].name], tunnel)
     console.print(f"The fleet is up, after {progress.seconds:.0f} s. [bold]make demo-down[/] removes it.")
 
 
@@ -66,11 +68,12 @@ def _summary(console: Console, answers: list[tuple[Proof, str]]) -> None:
     console.print(table)
 
 
-def _what_next(console: Console, wanted: Fleet, node_id: str) -> None:
+def _what_next(console: Console, wanted: Fleet, node_id: str, tunnel: int) -> None:
     first = wanted.nodes[0]
     at, domain = wanted.address(first.host), reservations.managed_domain(first)
     name = f"you.{domain}"
     ssh = f"ssh -F {wanted.state}/ssh_config {first.name}"
+    key = reservations.wireguard_key(wanted).relative_to(ROOT)
     reserve = f".venv/bin/tfgateway reserve --explorer {wanted.explorer_url} --seed {wanted.state}/alice.seed"
     lines = [
         ("ask the name server yourself", f"dig @{at} www.{domain}"),
@@ -80,6 +83,7 @@ def _what_next(console: Console, wanted: Fleet, node_id: str) -> None:
             f"{reserve} create subdomain --domain {name} --ip 203.0.113.7 --node {node_id}",
         ),
         ("", f"dig @{at} {name} +short"),
+        ("her IPv6 address over WireGuard, for wg-quick", f"{reserve} wireguard {tunnel} --key-file {key}"),
         ("empty redis: all is served again within a pass", f"{ssh} redis-cli FLUSHALL"),
         ("stop redis: what is known is served on; start it again", f"{ssh} systemctl stop tfredis"),
         ("", f"{ssh} systemctl start tfredis"),

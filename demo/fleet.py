@@ -62,6 +62,10 @@ class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.address(_WEB_HOST)
 
     @property
+    def web_address6(self) -> str:
+        return self.address6(_WEB_HOST)
+
+    @property
     def key(self) -> Path:
         return self.directory / "id_ed25519"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from demo.errors import DemoError
 from demo.fleet import Fleet, Node
@@ -17,7 +18,10 @@ _PATIENCE = 90  # seconds for a gateway to register or to deploy
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One reservation: the arguments of ``tfgateway reserve create KIND``, and the explorer's name of the type."""
+    """One reservation: the arguments of ``tfgateway reserve create KIND``, and the explorer's name of the type.
+
+    domain: empty for a type that has none, of which the user has one.
+    """
 
     node: Node
     kind: str
@@ -31,6 +35,11 @@ def managed_domain(node: Node, suffix: str = SUFFIXES[0]) -> str:
     return f"{node.name.replace('tf-gateway-', 'tfgw-', 1)}.{suffix}"
 
 
+def wireguard_key(fleet: Fleet) -> Path:
+    """Where the user of the demo has the private key of her tunnel."""
+    return fleet.directory / "alice.wireguard"
+
+
 def wanted(fleet: Fleet) -> list[list[Wanted]]:
     """The demo's reservations in groups: a group needs the one before it."""
     first, second = fleet.nodes[:2]
@@ -42,6 +51,7 @@ def wanted(fleet: Fleet) -> list[list[Wanted]]:
                 second, "subdomain", "subdomain", f"www.{managed_domain(second, SUFFIXES[1])}", ("--ip=203.0.113.6",)
             ),
             Wanted(first, "delegate", "domain_delegate", DELEGATED),
+            Wanted(first, "4to6", "gateway4to6", "", (f"--key-file={wireguard_key(fleet)}",)),
         ],
         [
             Wanted(first, "subdomain", "subdomain", SITE, (f"--ip={fleet.address(first.host)}",)),
@@ -75,16 +85,9 @@ def make(person: Person, group: list[Wanted], node_ids: dict[str, str]) -> tuple
     for item in group:
         known = there.get((item.type_name, item.domain))
         if known is None:
-            arguments = (
-                "create",
-                item.kind,
-                "--domain",
-                item.domain,
-                "--node",
-                node_ids[item.node.name],
-                *item.options,
-            )
-            known = person.reserve(*arguments)["id"]
+            named = ("--domain", item.domain) if item.domain else ()
+            at = ("--node", node_ids[item.node.name])
+            known = person.reserve("create", item.kind, *named, *at, *item.options)["id"]
             made += 1
         ids.append(str(known))
     person.reserve("wait", "--timeout", str(_PATIENCE), *ids)

@@ -83,7 +83,7 @@ def test_interrupted_says_how_to_go_on(interrupted: Ended) -> None:
 def test_one_command_from_nothing_to_served_reservations(first: Ended) -> None:
     assert first.status == 0, first.output
     assert "9 of 9 as reserved" in first.output
-    assert "4 in_sync" in first.output
+    assert "5 in_sync" in first.output
     assert "What to try next" in first.output
 
 

@@ -13,7 +13,7 @@ from demo.fleet import Fleet
 from demo.person import Person
 
 FLEET = fleet.load(Path(__file__).parent.parent / "fleet.toml")
-UNITS = ["tfredis", "tfgateway", "tfgateway-dns", "tfgateway-proxy", "ssh", "ufw"]
+UNITS = ["tfredis", "tfgateway", "tfgateway-dns", "tfgateway-proxy", "tfgateway-4to6", "ssh", "ufw"]
 
 
 @pytest.hookimpl(wrapper=True)

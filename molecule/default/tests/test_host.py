@@ -15,7 +15,7 @@ from demo import podman
 from demo.fleet import Fleet, Node
 from demo.person import Person, tfgateway
 
-PLANES = ["tfgateway", "tfgateway-dns", "tfgateway-proxy"]
+PLANES = ["tfgateway", "tfgateway-dns", "tfgateway-proxy", "tfgateway-4to6"]
 SSH_PORTS = [22, 34022]
 
 
@@ -82,8 +82,11 @@ def test_seed_is_readable_by_its_owner_only(host: Host) -> None:
     assert seed.size > 0
 
 
-@pytest.mark.parametrize(("unit", "sees"), [("tfgateway", True), ("tfgateway-dns", False), ("tfgateway-proxy", False)])
-def test_only_the_reconciler_sees_the_seed(host: Host, unit: str, sees: bool) -> None:
+@pytest.mark.parametrize(
+    ("unit", "sees"),
+    [("tfgateway", True), ("tfgateway-dns", False), ("tfgateway-proxy", False), ("tfgateway-4to6", True)],
+)
+def test_only_units_that_derive_keys_see_the_seed(host: Host, unit: str, sees: bool) -> None:
     pid = host.check_output(f"systemctl show -p MainPID --value {unit}")
     size = host.check_output(f"nsenter --target {pid} --mount stat --format %s /etc/identity.seed")
     assert (int(size) > 0) is sees
@@ -113,7 +116,7 @@ def test_firewall_lets_in_what_it_should_and_nothing_else(host: Host, molecule_f
     assert "Status: active" in status
     assert "deny (incoming)" in status
     allowed = {line.split()[0] for line in status.splitlines() if "ALLOW IN" in line and "(v6)" not in line}
-    wanted = {"22", "34022", "53", "80", "443", "18000"}
+    wanted = {"22", "34022", "53", "80", "443", "18000", "3443"}
     assert {rule.partition("/")[0] for rule in allowed} == wanted
 
 

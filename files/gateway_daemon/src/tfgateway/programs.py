@@ -31,7 +31,9 @@ async def run(*command: str, secret: bytes = b"", limit: float = 10.0) -> bytes:
             process.kill()
             await process.wait()
     if process.returncode:
-        why = printable(said.strip()) if said and not secret else f"exit code {process.returncode}"
+        # The last line: wireguard-go says what it thinks of the kernel first, in a box.
+        lines = said.strip().splitlines() if not secret else []
+        why = printable(lines[-1]) if lines else f"exit code {process.returncode}"
         raise ProgramError(f"{_shown(command)}: {why}")
     return output
 
