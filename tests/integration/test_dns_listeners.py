@@ -14,6 +14,7 @@ import structlog.testing
 from tfgateway.dns import listeners
 from tfgateway.dns.counts import Counts
 from tfgateway.dns.listeners import Listeners
+from tfgateway.dns.service import Service
 from tfgateway.dns.table import DnsTable
 from tfgateway.errors import GatewayError
 from tfgateway.settings import DnsSettings
@@ -26,7 +27,7 @@ class Running:
     def __init__(self, port: int) -> None:
         self.port = port
         self.counts = Counts()
-        self.listeners = Listeners(DnsTable(), DnsSettings(), self.counts, logger("dns"))
+        self.listeners = Listeners(DnsTable(), Service(), None, DnsSettings(), self.counts, logger("dns"))
 
     async def ask(self, *, tcp: bool) -> dns.rcode.Rcode:
         ask = dns.asyncquery.tcp if tcp else dns.asyncquery.udp

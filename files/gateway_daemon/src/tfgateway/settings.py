@@ -18,6 +18,8 @@ DEFAULT_PATH = Path("/etc/tfgateway/gateway.toml")
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+DnsText = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,100}\Z")]
+"""Printable ASCII."""
 
 
 class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -102,6 +104,46 @@ class ReconcilerSettings(_Section, frozen=True):
     metrics: str = "127.0.0.1:9153"
 
 
+class CookieSettings(_Section, frozen=True):
+    """[dns.cookies]: DNS cookies (RFC 7873), with secrets from ``dns.secrets``."""
+
+    enabled: bool = True
+    required: bool = False
+    """Over UDP, answer only clients with a valid cookie; others have to fetch one first, or to use TCP."""
+
+
+PerSecond = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class RateSettings(_Section, frozen=True):
+    """[dns.rate_limit]: responses a second over UDP to one network, of all workers together. 0: not limited."""
+
+    mode: Literal["on", "log", "off"] = "on"
+    """``log``: everything is answered; log and metrics tell what would not have been."""
+    responses: PerSecond = 50
+    """With records of one name; of names that a wildcard makes: of one zone."""
+    nodata: PerSecond = 50
+    """Without records, about one name."""
+    nxdomains: PerSecond = 50
+    """About one zone."""
+    referrals: PerSecond = 50
+    """To one delegation."""
+    errors: PerSecond = 20
+    """REFUSED, FORMERR and the like."""
+    all: PerSecond = 0
+    """Of all kinds, about whatever. A network of busy resolvers may ask for much."""
+    slip: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
+    """Each n-th response too many is sent truncated, so that a real client asks again over TCP. 0: none."""
+    window: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
+    """Seconds that a flood must have ended for its network to be answered again at the longest."""
+    ipv4_prefix: Annotated[int, msgspec.Meta(ge=8, le=32)] = 24
+    ipv6_prefix: Annotated[int, msgspec.Meta(ge=16, le=128)] = 56
+    exempt: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks (CIDR) that are not limited."""
+    table_size: Annotated[int, msgspec.Meta(ge=100, le=10_000_000)] = 50_000
+    """(network, name) pairs that a worker remembers: about 300 bytes each."""
+
+
 class DnsSettings(_Section, frozen=True):
     """[dns]"""
 
@@ -109,6 +151,17 @@ class DnsSettings(_Section, frozen=True):
     ttl: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 300
     """Ceiling and default of served TTLs, seconds (spec redis-layout §4)."""
     udp_size: Annotated[int, msgspec.Meta(ge=512, le=4096)] = 1232
+    """Bytes of UDP payload that are sent at most: what passes everywhere unfragmented (RFC 9715)."""
+    secrets: str = ""
+    """Path of a TOML file with what must stay secret (see ``dns.secrets``); empty: there is none."""
+    cookies: CookieSettings = CookieSettings()
+    rate_limit: RateSettings = RateSettings()
+    nsid: DnsText = ""
+    """Told to clients that ask which server this is (RFC 5001); empty: nothing."""
+    chaos_id: DnsText = ""
+    """Answers ``id.server`` and ``hostname.bind`` in class CHAOS; empty: REFUSED."""
+    chaos_version: DnsText = ""
+    """Answers ``version.server`` and ``version.bind`` in class CHAOS; empty: REFUSED."""
     tcp_idle: Seconds = 10.0
     tcp_connections: Annotated[int, msgspec.Meta(ge=1)] = 1000
     tcp_connections_per_client: Annotated[int, msgspec.Meta(ge=1)] = 20
@@ -201,11 +254,16 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
                 host_port(value)
             except ValueError as error:
                 raise ConfigError(f"{name}: {key}: {error}") from error
-    for value in settings.proxy.allowed_targets:
-        try:
-            ipaddress.ip_network(value)
-        except ValueError as error:
-            raise ConfigError(f"{name}: proxy.allowed_targets: {error}") from error
+    networks = [
+        ("proxy.allowed_targets", settings.proxy.allowed_targets),
+        ("dns.rate_limit.exempt", settings.dns.rate_limit.exempt),
+    ]
+    for key, values in networks:
+        for value in values:
+            try:
+                ipaddress.ip_network(value)
+            except ValueError as error:
+                raise ConfigError(f"{name}: {key}: {error}") from error
     if settings.fourtosix.endpoint and not _is_endpoint(settings.fourtosix.endpoint):
         raise ConfigError(
             f"{name}: fourtosix.endpoint: '{settings.fourtosix.endpoint}' is not HOST:PORT (IPv6 in brackets)"

@@ -12,12 +12,15 @@ import dns.rdatatype
 import pytest
 from tfgateway.dns import names, nodes
 from tfgateway.dns.counts import Counts
-from tfgateway.dns.respond import respond
+from tfgateway.dns.respond import Reply, respond
 from tfgateway.dns.rrsets import Policy
+from tfgateway.dns.service import Service
 from tfgateway.dns.table import DnsTable
 from tfgateway.dns.zone import Zone
 
 SERVERS = ("ns1.gateway.example.", "ns2.gateway.example.")
+CLIENT = bytes([192, 0, 2, 1])
+NOW = 1_600_000_000
 Fields = Mapping[str, object]
 """Field -> record JSON as an object, or the raw bytes."""
 
@@ -25,11 +28,11 @@ Fields = Mapping[str, object]
 class Gateway:
     """A table of zones and a way to ask it."""
 
-    def __init__(self, zones: Mapping[str, Fields], ttl: int = 300, udp_size: int = 1232) -> None:
+    def __init__(self, zones: Mapping[str, Fields], ttl: int = 300, service: Service | None = None) -> None:
         self.policy = Policy(ttl, tuple(names.from_text(host.encode()) for host in SERVERS))
         self.table = DnsTable()
         self.counts = Counts()
-        self.udp_size = udp_size
+        self.service = service or Service()
         for key, fields in zones.items():
             self.table.put(self.zone(key, fields))
 
@@ -45,7 +48,11 @@ class Gateway:
         return zone
 
     def exchange(self, message: bytes, transport: str = "udp") -> bytes | None:
-        return respond(message, self.table, transport, self.udp_size, self.counts)
+        reply = self.reply(message, transport)
+        return None if reply is None else reply.message
+
+    def reply(self, message: bytes, transport: str = "udp", client: bytes = CLIENT, now: int = NOW) -> Reply | None:
+        return respond(message, client, now, self.table, self.service, transport, self.counts)
 
     def ask(self, name: str, kind: str | int = "A", transport: str = "udp", **options: object) -> dns.message.Message:
         """The reply to one question, parsed. options: of dns.message.make_query."""

@@ -13,6 +13,7 @@ from tfgateway.dns.counts import Counts
 from tfgateway.dns.respond import respond
 from tfgateway.dns.rrsets import Policy
 from tfgateway.dns.serial import SerialBook
+from tfgateway.dns.service import Service
 from tfgateway.dns.table import DnsTable
 from tfgateway.layout.serials import Issued
 from tfgateway.telemetry.logs import logger
@@ -135,8 +136,8 @@ async def test_queries_are_answered_while_a_big_zone_is_loaded(running: Running)
     query = b"\x12\x34\0\0\0\1\0\0\0\0\0\0\x03www\x05small\0\0\1\0\1"
     answered = 0
     while not settled.done():
-        reply = respond(query, running.table, "udp", 1232, Counts())
-        assert reply is not None and reply[3] == codes.NOERROR
+        reply = respond(query, bytes(4), 0, running.table, Service(), "udp", Counts())
+        assert reply is not None and reply.message[3] == codes.NOERROR
         answered += 1
         await asyncio.sleep(0)
     assert answered > 10

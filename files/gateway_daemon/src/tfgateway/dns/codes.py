@@ -14,12 +14,15 @@ AAAA: Final = 28
 SRV: Final = 33
 OPT: Final = 41
 DS: Final = 43
+TSIG: Final = 250
 IXFR: Final = 251
 AXFR: Final = 252
 ANY: Final = 255
 CAA: Final = 257
 
 CLASS_IN: Final = 1
+CLASS_CH: Final = 3
+CLASS_ANY: Final = 255
 
 OPCODE_QUERY: Final = 0
 
@@ -29,8 +32,22 @@ SERVFAIL: Final = 2
 NXDOMAIN: Final = 3
 NOTIMP: Final = 4
 REFUSED: Final = 5
+NOTAUTH: Final = 9
 BADVERS: Final = 16
 """RFC 6891 §6.1.3: the first one that needs the OPT record's upper eight bits."""
+BADCOOKIE: Final = 23
+
+OPTION_NSID: Final = 3
+OPTION_COOKIE: Final = 10
+OPTION_KEEPALIVE: Final = 11
+OPTION_EDE: Final = 15
+
+# Extended DNS Errors (RFC 8914 §4).
+EDE_STALE_ANSWER: Final = 3
+EDE_NOT_READY: Final = 14
+EDE_PROHIBITED: Final = 18
+EDE_NOT_AUTHORITATIVE: Final = 20
+EDE_NOT_SUPPORTED: Final = 21
 
 TYPE_NAMES: Final = {
     A: "A",
@@ -58,5 +75,7 @@ RCODE_NAMES: Final = {
     NXDOMAIN: "NXDOMAIN",
     NOTIMP: "NOTIMP",
     REFUSED: "REFUSED",
+    NOTAUTH: "NOTAUTH",
     BADVERS: "BADVERS",
+    BADCOOKIE: "BADCOOKIE",
 }

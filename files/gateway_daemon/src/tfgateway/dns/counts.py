@@ -15,6 +15,8 @@ class Counts:
         """(transport, type or 0 for "other", rcode) -> answered queries."""
         self.drops: defaultdict[tuple[str, str], int] = defaultdict(int)
         """(transport, reason) -> messages without a reply."""
+        self.cookies: defaultdict[str, int] = defaultdict(int)
+        """``valid``, ``client``, ``bad`` or ``malformed`` -> queries with a COOKIE option."""
 
     def answered(self, transport: str, kind: int, rcode: int) -> None:
         """A reply was made."""

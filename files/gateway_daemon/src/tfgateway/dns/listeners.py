@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Sequence
-from functools import partial
 
 from structlog.typing import FilteringBoundLogger
 
 from tfgateway.dns.counts import Counts
-from tfgateway.dns.respond import Transport, respond, servfail
+from tfgateway.dns.respond import Reply, Transport, respond, servfail, truncated
+from tfgateway.dns.rrl import DROP, SLIP, RateLimiter
+from tfgateway.dns.service import Service
 from tfgateway.dns.sockets import open_tcp, open_udp
 from tfgateway.dns.table import DnsTable
 from tfgateway.dns.tcp import TcpListener
@@ -21,14 +23,24 @@ from tfgateway.settings import DnsSettings
 class Listeners:
     """UDP and TCP at every listening address."""
 
-    def __init__(self, table: DnsTable, settings: DnsSettings, counts: Counts, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        table: DnsTable,
+        service: Service,
+        limiter: RateLimiter | None,
+        settings: DnsSettings,
+        counts: Counts,
+        log: FilteringBoundLogger,
+    ) -> None:
+        """limiter: None: responses over UDP are not limited."""
         self._table = table
-        self._udp_size = settings.udp_size
+        self._service = service
+        self._limiter = limiter
         self._counts = counts
         self._log = log
         self._udp: list[UdpListener] = []
         self._tcp = TcpListener(
-            partial(self._answer, "tcp"),
+            self._answer_tcp,
             counts,
             idle=settings.tcp_idle,
             connections=settings.tcp_connections,
@@ -44,7 +56,7 @@ class Listeners:
         """Serve each ``ADDRESS:PORT``. Errors: ``GatewayError`` that names the address; ``close`` is due even then."""
         for address in addresses:
             try:
-                self._udp.append(UdpListener(open_udp(address), partial(self._answer, "udp"), self._counts))
+                self._udp.append(UdpListener(open_udp(address), self._answer_udp, self._counts))
                 await self._tcp.listen(open_tcp(address))
             except OSError as error:
                 if error.errno != errno.EAFNOSUPPORT:
@@ -63,10 +75,27 @@ class Listeners:
             listener.close()
         await self._tcp.close()
 
-    def _answer(self, transport: Transport, message: bytes) -> bytes | None:
+    def _answer_udp(self, message: bytes, client: bytes) -> bytes | None:
+        reply = self._respond(message, client, "udp")
+        if reply is None:
+            return None
+        if self._limiter is not None and not reply.proven:
+            verdict = self._limiter.check(client, reply.account, time.monotonic_ns() // 1000)
+            if verdict == DROP:
+                self._counts.dropped("udp", "rate")
+                return None
+            if verdict == SLIP:
+                return truncated(reply)
+        return reply.message
+
+    def _answer_tcp(self, message: bytes, client: bytes) -> bytes | None:
+        reply = self._respond(message, client, "tcp")
+        return None if reply is None else reply.message
+
+    def _respond(self, message: bytes, client: bytes, transport: Transport) -> Reply | None:
         """``respond`` that never raises: a query that it fails on gets SERVFAIL, and the next one is answered."""
         try:
-            return respond(message, self._table, transport, self._udp_size, self._counts)
+            return respond(message, client, int(time.time()), self._table, self._service, transport, self._counts)
         except Exception as error:
             self._log.error("query not answered", message=message.hex(), reason=repr(error), exc_info=True)
-            return servfail(message, transport, self._udp_size, self._counts)
+            return servfail(message, self._service, transport, self._counts)

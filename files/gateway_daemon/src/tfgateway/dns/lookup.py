@@ -23,6 +23,12 @@ class Answer:
 
     rcode: int = codes.NOERROR
     authoritative: bool = True
+    ede: int | None = None
+    """Extended DNS Error (RFC 8914) that tells a person more than the rcode."""
+    about: bytes = b""
+    """What alike answers are limited by: the name if it stands in the zone, else zone cut or zone; of errors: none."""
+    truncated: bool = False
+    """Say nothing but: ask over TCP."""
     answer: Section = field(default_factory=list)
     authority: Section = field(default_factory=list)
     glue: Section = field(default_factory=list)
@@ -39,13 +45,15 @@ def lookup(table: DnsTable, name: bytes, kind: int) -> Answer:
     """
     zone = table.find(name, kind)
     if zone is None:
-        return Answer(codes.REFUSED, authoritative=False)
-    reply = Answer()
+        return Answer(codes.REFUSED, authoritative=False, ede=codes.EDE_NOT_AUTHORITATIVE)
+    reply = Answer(about=name if name in zone.nodes else zone.name)
     visited = {name}
     while zone is not None:
         found = zone.locate(name)
         if isinstance(found, Cut) and not (kind == codes.DS and found.name == name):
-            reply.authoritative = bool(reply.answer)
+            if not reply.answer:
+                reply.authoritative = False
+                reply.about = found.name
             _refer(reply, zone, found)
             return reply
         if isinstance(found, Cut) or (found is None and table.leads_to_zone(name)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from tfgateway.dns import codes
 from tfgateway.dns.counts import Counts
+from tfgateway.dns.rrl import KIND_NAMES
 from tfgateway.dns.table import DnsTable
 
 _PREFIX = "tfgateway_dns"
@@ -26,13 +27,15 @@ class DnsCollector(Collector):
         mirror_age: Callable[[], float],
         damaged: Callable[[], int],
         tcp_connections: Callable[[], int],
+        rate_limited: Callable[[], Mapping[tuple[int, str], int]],
     ) -> None:
-        """mirror_age: seconds since the table was known to be what redis holds."""
+        """mirror_age: seconds since the table was known to be what redis holds; rate_limited: ``RateLimiter.over``."""
         self._counts = counts
         self._table = table
         self._mirror_age = mirror_age
         self._damaged = damaged
         self._tcp_connections = tcp_connections
+        self._rate_limited = rate_limited
 
     def collect(self) -> Iterator[Metric]:
         """All families of the plane."""
@@ -48,6 +51,16 @@ class DnsCollector(Collector):
         for (transport, reason), count in sorted(self._counts.drops.items()):
             drops.add_metric([transport, reason], count)
         yield drops
+        cookies = CounterMetricFamily(f"{_PREFIX}_cookies", "Queries with a DNS cookie.", labels=["outcome"])
+        for outcome, count in sorted(self._counts.cookies.items()):
+            cookies.add_metric([outcome], count)
+        yield cookies
+        limited = CounterMetricFamily(
+            f"{_PREFIX}_rate_limited", "Responses over their network's limit.", labels=["kind", "outcome"]
+        )
+        for (number, outcome), count in sorted(self._rate_limited().items()):
+            limited.add_metric([KIND_NAMES[number], outcome], count)
+        yield limited
         yield CounterMetricFamily(
             f"{_PREFIX}_damaged_elements", "Parts of redis values that could not be used.", value=self._damaged()
         )

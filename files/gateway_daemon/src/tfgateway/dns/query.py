@@ -32,7 +32,7 @@ class Query:
     rcode: int = codes.NOERROR
     """Why it is not looked up: FORMERR, NOTIMP or BADVERS."""
     question: bytes = b""
-    """Name, type and class as sent: the reply repeats them unchanged."""
+    """Name, type and class as sent: the reply repeats them unchanged. Empty: none, or none that can be read."""
     name: bytes = b""
     """Folded."""
     type: int = 0
@@ -68,15 +68,17 @@ def read(message: bytes) -> Query:
 
 def _read_sections(query: Query, message: bytes, counts: list[int]) -> None:
     questions, answers, authorities, additionals = counts
-    if questions != 1:
-        raise ParseError("not one question")  # RFC 9619
-    end = names.read(message, HEADER.size)
-    if end + _QUESTION_TAIL.size > len(message):
-        raise ParseError("message ends within the question")
-    query.name = names.fold(message[HEADER.size : end])
-    query.type, query.rrclass = _QUESTION_TAIL.unpack_from(message, end)
-    end += _QUESTION_TAIL.size
-    query.question = message[HEADER.size : end]
+    if questions > 1:
+        raise ParseError("more than one question")  # RFC 9619
+    end = HEADER.size
+    if questions:
+        end = names.read(message, end)
+        if end + _QUESTION_TAIL.size > len(message):
+            raise ParseError("message ends within the question")
+        query.name = names.fold(message[HEADER.size : end])
+        query.type, query.rrclass = _QUESTION_TAIL.unpack_from(message, end)
+        end += _QUESTION_TAIL.size
+        query.question = message[HEADER.size : end]
     for _ in range(answers + authorities):
         end = _read_record(None, message, end)
     for _ in range(additionals):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
-from tfgateway.dns import codes, edns, names
+from tfgateway.dns import codes, cookies, edns, names, rrl
 from tfgateway.dns.counts import Counts
 from tfgateway.dns.lookup import Answer, Section, lookup
 from tfgateway.dns.query import HEADER, Query, Unanswerable, read
-from tfgateway.dns.rrsets import TARGET_AT, RRset
+from tfgateway.dns.rrsets import TARGET_AT, RRset, chaos_text
+from tfgateway.dns.service import Service
 from tfgateway.dns.table import DnsTable
 
 Transport = Literal["udp", "tcp"]
@@ -21,53 +22,145 @@ _KEPT: Final = 0x7900
 _MAX_TCP: Final = 65535
 _POINTER: Final = 0xC000
 _MAX_POINTER: Final = 0x3FFF
+_RCODE_BITS: Final = 0xF
+_KEEPALIVE_UNIT: Final = 0.1
+"""Seconds (RFC 7828 §3.1)."""
 
 
-def respond(message: bytes, table: DnsTable, transport: Transport, udp_size: int, counts: Counts) -> bytes | None:
-    """The reply to ``message``; None: it gets none.
+class Reply(NamedTuple):
+    """What is sent, and what decides whether it may be."""
 
-    udp_size: bytes of UDP payload that we send at most and say that we take. What happened is added to ``counts``.
+    message: bytes
+    opt_size: int
+    """Bytes of the OPT record at the end of the message; 0: none."""
+    account: int
+    """For ``RateLimiter.check``."""
+    proven: bool
+    """Does the client surely have this address (a valid cookie)? Then it is not limited (RFC 7873 §5.2.3)."""
+
+
+def respond(
+    message: bytes, client: bytes, now: int, table: DnsTable, service: Service, transport: Transport, counts: Counts
+) -> Reply | None:
+    """The reply to ``message``; None: it gets none. What happened is added to ``counts``.
+
+    client: packed address; now: Unix seconds. The COOKIE option alone depends on these.
     """
     try:
         query = read(message)
     except Unanswerable as error:
         counts.dropped(transport, error.reason)
         return None
+    cookie, proven = _check_cookie(query, client, now, service, counts)
+    if query.rcode == codes.NOERROR and not query.question and not cookie:
+        query.rcode = codes.FORMERR
     if query.rcode != codes.NOERROR:
         answer = Answer(query.rcode, authoritative=False)
-    elif query.rrclass != codes.CLASS_IN or query.type in (codes.AXFR, codes.IXFR):
-        answer = Answer(codes.REFUSED, authoritative=False)  # D-10: zones are not for everybody to copy
+        if query.rcode == codes.NOTIMP:
+            answer.ede = codes.EDE_NOT_SUPPORTED
+    elif service.cookies_required and transport == "udp" and not proven:
+        # RFC 7873 §5.2.3: fetch a cookie; who does not know how proves its address over TCP.
+        answer = Answer(codes.BADCOOKIE if cookie else codes.NOERROR, authoritative=False, truncated=not cookie)
     else:
-        answer = lookup(table, query.name, query.type)
+        answer = _answer(query, table, service)
     counts.answered(transport, query.type, answer.rcode)
-    return _write(query, answer, transport, udp_size)
+    written, opt_size = _write(query, answer, service, transport, cookie)
+    return Reply(written, opt_size, rrl.account(_kind(answer), answer.about), proven)
 
 
-def servfail(message: bytes, transport: Transport, udp_size: int, counts: Counts) -> bytes | None:
+def servfail(message: bytes, service: Service, transport: Transport, counts: Counts) -> Reply | None:
     """The reply to a query that ``respond`` failed on; None: not even that."""
     try:
         query = read(message)
     except Unanswerable:
         return None
     counts.answered(transport, query.type, codes.SERVFAIL)
-    return _write(query, Answer(codes.SERVFAIL, authoritative=False), transport, udp_size)
+    written, opt_size = _write(query, Answer(codes.SERVFAIL, authoritative=False), service, transport, b"")
+    return Reply(written, opt_size, rrl.account(rrl.ERROR, b""), proven=False)
 
 
-def _write(query: Query, answer: Answer, transport: Transport, udp_size: int) -> bytes:
+def truncated(reply: Reply) -> bytes:
+    """What is sent instead of a reply that is one too many: ask again over TCP. An error is small and says all."""
+    message = reply.message
+    if reply.account == rrl.account(rrl.ERROR, b""):
+        return message
+    end = names.read(message, HEADER.size) + 4
+    flags = int.from_bytes(message[2:4], "big") & ~(_AUTHORITATIVE | _RCODE_BITS) | _TRUNCATED
+    header = HEADER.pack(int.from_bytes(message[:2], "big"), flags, 1, 0, 0, bool(reply.opt_size))
+    return header + message[HEADER.size : end] + message[len(message) - reply.opt_size :]
+
+
+def _check_cookie(query: Query, client: bytes, now: int, service: Service, counts: Counts) -> tuple[bytes, bool]:
+    """The COOKIE option of the reply (empty: none), and whether the client has proved its address."""
+    if service.cookies is None or query.edns is None or query.edns.cookie is None:
+        return b"", False
+    if not cookies.is_wellformed(query.edns.cookie):
+        counts.cookies["malformed"] += 1
+        query.rcode = query.rcode or codes.FORMERR
+        return b"", False
+    checked = service.cookies.check(query.edns.cookie, client, now)
+    counts.cookies[checked.outcome] += 1
+    return edns.option(codes.OPTION_COOKIE, checked.reply), checked.outcome == "valid"
+
+
+def _answer(query: Query, table: DnsTable, service: Service) -> Answer:
+    """To a query that is well-formed."""
+    if not query.question:
+        return Answer(authoritative=False)  # it asks for nothing but a cookie (RFC 7873 §5.4)
+    if query.rrclass == codes.CLASS_CH and query.name in service.chaos and query.type in (codes.TXT, codes.ANY):
+        return Answer(answer=[(query.name, chaos_text(service.chaos[query.name]))], about=query.name)
+    if query.rrclass != codes.CLASS_IN:
+        return Answer(codes.REFUSED, authoritative=False, ede=codes.EDE_NOT_AUTHORITATIVE)
+    if query.type in (codes.AXFR, codes.IXFR):  # D-10: zones are not for everybody to copy
+        return Answer(codes.REFUSED, authoritative=False, ede=codes.EDE_PROHIBITED)
+    if table.expired:
+        return Answer(codes.SERVFAIL, authoritative=False, ede=codes.EDE_NOT_READY)
+    answer = lookup(table, query.name, query.type)
+    if table.stale and answer.rcode != codes.REFUSED:
+        answer.ede = codes.EDE_STALE_ANSWER
+    return answer
+
+
+def _kind(answer: Answer) -> int:
+    """What rate limiting calls it."""
+    if answer.rcode == codes.NXDOMAIN:
+        return rrl.NXDOMAIN
+    if answer.rcode != codes.NOERROR or not answer.about:
+        return rrl.ERROR
+    if answer.answer:
+        return rrl.POSITIVE
+    return rrl.NODATA if answer.authoritative else rrl.REFERRAL
+
+
+def _options(query: edns.Edns, answer: Answer, service: Service, transport: Transport, cookie: bytes) -> bytes:
+    options = cookie
+    if query.nsid and service.nsid:
+        options += edns.option(codes.OPTION_NSID, service.nsid)
+    if query.keepalive and transport == "tcp":  # over UDP it is ignored (RFC 7828 §3.2.1)
+        units = min(int(service.tcp_idle / _KEEPALIVE_UNIT), 0xFFFF)
+        options += edns.option(codes.OPTION_KEEPALIVE, units.to_bytes(2, "big"))
+    if answer.ede is not None:
+        options += edns.option(codes.OPTION_EDE, answer.ede.to_bytes(2, "big"))
+    return options
+
+
+def _write(query: Query, answer: Answer, service: Service, transport: Transport, cookie: bytes) -> tuple[bytes, int]:
+    """The message, and the size of the OPT record at its end."""
     opt = b""
     limit = _MAX_TCP
     if transport == "udp":
-        limit = min(query.edns.udp_size, udp_size) if query.edns else edns.MIN_UDP
+        limit = min(query.edns.udp_size, service.udp_size) if query.edns else edns.MIN_UDP
     if query.edns:
-        opt = edns.reply_record(query.edns, answer.rcode, udp_size)
+        options = _options(query.edns, answer, service, transport, cookie)
+        opt = edns.reply_record(query.edns, answer.rcode, service.udp_size, options)
         limit -= len(opt)
-    flags = _RESPONSE | query.flags & _KEPT | answer.rcode & 0xF
+    flags = _RESPONSE | query.flags & _KEPT | answer.rcode & _RCODE_BITS
     if answer.authoritative:
         flags |= _AUTHORITATIVE
     body = _Body(query)
     written = [body.add(section) for section in (answer.answer, answer.authority, answer.glue)]
     optional = 0
-    if body.size > limit:
+    if body.size > limit or answer.truncated:
         flags |= _TRUNCATED
         body = _Body(query)
         written = [0, 0, 0]
@@ -76,7 +169,7 @@ def _write(query: Query, answer: Answer, transport: Transport, udp_size: int) ->
     answers, authorities, glue = written
     additionals = glue + optional + bool(opt)
     header = HEADER.pack(query.id, flags, bool(query.question), answers, authorities, additionals)
-    return b"".join([header, *body.parts, opt])
+    return b"".join([header, *body.parts, opt]), len(opt)
 
 
 class _Body:

@@ -114,6 +114,12 @@ def for_denial(soa: RRset) -> RRset:
     return RRset(codes.SOA, (body[:4] + ttl + body[8:],))
 
 
+def chaos_text(text: bytes) -> RRset:
+    """A TXT record of class CHAOS, never to be cached. text: at most 255 bytes."""
+    data = b"%c%b" % (len(text), text)
+    return RRset(codes.TXT, (_HEAD.pack(codes.TXT, codes.CLASS_CH, 0, len(data)) + data,))
+
+
 def _rrset(
     kind: int, elements: Iterable[Any], encode: Callable[[Any], bytes], ceiling: int, problems: list[str]
 ) -> RRset:

@@ -10,15 +10,14 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from tfgateway.dns import names
+from tfgateway.dns import configure
 from tfgateway.dns.counts import Counts
 from tfgateway.dns.listeners import Listeners
 from tfgateway.dns.loader import Loader
 from tfgateway.dns.metrics import DnsCollector
-from tfgateway.dns.rrsets import Policy
 from tfgateway.dns.serialstore import SerialStore
 from tfgateway.dns.table import DnsTable
-from tfgateway.errors import ConfigError, GatewayError, ParseError
+from tfgateway.errors import GatewayError
 from tfgateway.layout.connection import connect
 from tfgateway.mirror import Mirror
 from tfgateway.settings import Settings
@@ -48,14 +47,14 @@ async def serve(
         sentinels=settings.redis.sentinels,
         sentinel_service=settings.redis.sentinel_service,
     )
+    policy, service = configure.policy(settings), configure.service(settings.dns)
+    limiter = configure.limiter(settings.dns.rate_limit)
     table = DnsTable()
     counts = Counts()
     store = SerialStore(redis, _log)
-    loader = Loader(
-        table, _policy(settings), store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix
-    )
+    loader = Loader(table, policy, store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix)
     mirror = Mirror(redis, loader.selection, loader.sink, _log)
-    listeners = Listeners(table, settings.dns, counts, _log)
+    listeners = Listeners(table, service, limiter, settings.dns, counts, _log)
     registry = CollectorRegistry()
     registry.register(
         DnsCollector(
@@ -64,6 +63,7 @@ async def serve(
             mirror_age=mirror.age,
             damaged=lambda: loader.damaged,
             tcp_connections=lambda: listeners.tcp_connections,
+            rate_limited=lambda: {} if limiter is None else limiter.over,
         )
     )
     async with contextlib.AsyncExitStack() as stack:
@@ -85,18 +85,6 @@ async def serve(
         ready()
         status("serving")
         await _first([stopping.wait()], endless)
-
-
-def _policy(settings: Settings) -> Policy:
-    if not settings.gateway.name_servers:
-        raise ConfigError("gateway.name_servers: name at least one: each zone needs an NS and a SOA record")
-    servers = []
-    for host in settings.gateway.name_servers:
-        try:
-            servers.append(names.from_text(host.encode() if host.endswith(".") else host.encode() + b"."))
-        except ParseError as error:
-            raise ConfigError(f"gateway.name_servers: '{host}': {error}") from error
-    return Policy(settings.dns.ttl, tuple(servers))
 
 
 async def _load(store: SerialStore, loader: Loader) -> None:

@@ -48,6 +48,13 @@ def open_tcp(listen: str) -> socket.socket:
     return sock
 
 
+def packed(host: str) -> bytes:
+    """The address of a peer as ``socket`` tells it, in network byte order."""
+    if ":" not in host:
+        return socket.inet_aton(host)
+    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+
+
 def reply_from(received: Ancillary) -> Ancillary:
     """Ancillary data that sends a reply from the address its query was sent to (RFC 2181 §4.1)."""
     for level, kind, data in received:

@@ -25,6 +25,10 @@ class DnsTable:
         self.generation = 0
         """Another number after every change of anything."""
         self._watchers: list[Watcher] = []
+        self.stale = False
+        """Has redis not been heard for so long that who asks should know (RFC 8914 §4.4)? Set by ``set_age``."""
+        self.expired = False
+        """Is what was known too old to be served?"""
         self._zones: dict[bytes, Zone] = {}
         self._above: dict[bytes, int] = {}
         """Names above a zone -> how many zones are below."""
@@ -61,6 +65,13 @@ class DnsTable:
         self.generation += 1
         for watcher in self._watchers:
             watcher(zone, changed)
+
+    def set_age(self, *, stale: bool, expired: bool) -> None:
+        """Serve what was known with a remark (stale), not at all (expired), or as usual; answers change with it."""
+        if (stale, expired) != (self.stale, self.expired):
+            self.stale, self.expired = stale, expired
+            for zone in self:
+                self.announce(zone.name, None)
 
     def find(self, name: bytes, kind: int) -> Zone | None:
         """The zone that answers for ``name`` (folded); None: not ours.

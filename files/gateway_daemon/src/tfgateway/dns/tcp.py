@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 from collections import Counter
 from collections.abc import Callable
 
 from tfgateway.dns.counts import Counts
+from tfgateway.dns.sockets import packed
 
 _READ_AHEAD = 16 * 1024
 """Bytes of unread queries after which the client is told to wait."""
@@ -24,14 +24,16 @@ class TcpListener:
 
     def __init__(
         self,
-        answer: Callable[[bytes], bytes | None],
+        answer: Callable[[bytes, bytes], bytes | None],
         counts: Counts,
         *,
         idle: float,
         connections: int,
         connections_per_client: int,
     ) -> None:
-        """answer: must not raise. idle: seconds for one query to arrive, and for a full buffer to be read again."""
+        """answer: of query and packed client address; must not raise. idle: seconds for one query to arrive, and for a
+        full buffer to be read again.
+        """
         self._answer = answer
         self._counts = counts
         self._idle = idle
@@ -39,7 +41,7 @@ class TcpListener:
         self._limit_per_client = connections_per_client
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._clients: Counter[str] = Counter()
+        self._clients: Counter[bytes] = Counter()
 
     @property
     def connections(self) -> int:
@@ -63,22 +65,25 @@ class TcpListener:
         if peer is None:  # reset before it was accepted
             writer.transport.abort()
             return
-        client = _client(peer[0])
+        address = packed(peer[0])
+        client = _client(address)
         if self.connections >= self._limit or self._clients[client] >= self._limit_per_client:
             self._counts.dropped("tcp", "connections")
             writer.transport.abort()
             return
         self._clients[client] += 1
-        task = asyncio.create_task(self._serve(client, reader, writer))
+        task = asyncio.create_task(self._serve(client, address, reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, client: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, client: bytes, address: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         writer.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         try:
             # Resets, silence and the end of input are how connections end: no errors.
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                await self._converse(reader, writer)
+                await self._converse(address, reader, writer)
             writer.close()
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(self._idle):
@@ -89,13 +94,13 @@ class TcpListener:
             if not self._clients[client]:
                 del self._clients[client]
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse(self, address: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answered = 0
         while True:
             async with asyncio.timeout(self._idle):
                 size = int.from_bytes(await reader.readexactly(2), "big")
                 message = await reader.readexactly(size)
-            reply = self._answer(message)
+            reply = self._answer(message, address)
             if reply is None:
                 return  # whoever sends no queries has lost the framing
             writer.write(len(reply).to_bytes(2, "big") + reply)
@@ -106,9 +111,6 @@ class TcpListener:
                 await asyncio.sleep(0)
 
 
-def _client(host: str) -> str:
+def _client(address: bytes) -> bytes:
     """Whom a connection counts for: an IPv4 address, or an IPv6 /64, which one host has for itself."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if address.version == 4:
-        return host
-    return str(ipaddress.ip_network((address, 64), strict=False))
+    return address[:8]

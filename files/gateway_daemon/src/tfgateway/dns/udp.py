@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 
 from tfgateway.dns.counts import Counts
-from tfgateway.dns.sockets import ANCILLARY_SIZE, reply_from
+from tfgateway.dns.sockets import ANCILLARY_SIZE, packed, reply_from
 
 _BATCH = 64
 """Datagrams a turn of the event loop: more would let a flood keep the rest waiting."""
@@ -17,8 +17,10 @@ _MAX_QUERY = 4096
 class UdpListener:
     """Answers what arrives at one socket."""
 
-    def __init__(self, sock: socket.socket, answer: Callable[[bytes], bytes | None], counts: Counts) -> None:
-        """sock: from ``sockets.open_udp``; closed by ``close``. answer: must not raise."""
+    def __init__(self, sock: socket.socket, answer: Callable[[bytes, bytes], bytes | None], counts: Counts) -> None:
+        """sock: from ``sockets.open_udp``; closed by ``close``. answer: of query and packed client address; must not
+        raise.
+        """
         self._socket = sock
         self._answer = answer
         self._counts = counts
@@ -45,7 +47,7 @@ class UdpListener:
             if flags & socket.MSG_TRUNC:
                 self._counts.dropped("udp", "oversized")
                 continue
-            reply = self._answer(message)
+            reply = self._answer(message, packed(peer[0]))
             if reply is None:
                 continue
             try:

@@ -1,0 +1,66 @@
+"""From settings to what the pure modules of this plane take."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from tfgateway.dns import names, rrl, secrets
+from tfgateway.dns.cookies import Cookies
+from tfgateway.dns.rrsets import Policy
+from tfgateway.dns.service import Service
+from tfgateway.errors import ConfigError, ParseError
+from tfgateway.settings import DnsSettings, RateSettings, Settings
+
+_CHAOS_ID = (b"\x02id\x06server\0", b"\x08hostname\x04bind\0")
+_CHAOS_VERSION = (b"\x07version\x06server\0", b"\x07version\x04bind\0")
+
+
+def policy(settings: Settings) -> Policy:
+    """What holds for all zones. Errors: ``ConfigError``."""
+    if not settings.gateway.name_servers:
+        raise ConfigError("gateway.name_servers: name at least one: each zone needs an NS and a SOA record")
+    servers = []
+    for host in settings.gateway.name_servers:
+        try:
+            servers.append(names.from_text(host.encode() if host.endswith(".") else host.encode() + b"."))
+        except ParseError as error:
+            raise ConfigError(f"gateway.name_servers: '{host}': {error}") from error
+    return Policy(settings.dns.ttl, tuple(servers))
+
+
+def service(settings: DnsSettings) -> Service:
+    """What holds for all replies. Errors: ``ConfigError``: the file of secrets is not usable."""
+    known = secrets.load(settings.secrets)
+    chaos = {
+        name: text.encode("ascii")
+        for text, asked in ((settings.chaos_id, _CHAOS_ID), (settings.chaos_version, _CHAOS_VERSION))
+        for name in asked
+        if text
+    }
+    return Service(
+        udp_size=settings.udp_size,
+        cookies=Cookies(known.cookie_secrets or [secrets.of_this_boot()]) if settings.cookies.enabled else None,
+        cookies_required=settings.cookies.enabled and settings.cookies.required,
+        nsid=settings.nsid.encode("ascii"),
+        chaos=chaos,
+        tcp_idle=settings.tcp_idle,
+    )
+
+
+def limiter(settings: RateSettings, workers: int = 1) -> rrl.RateLimiter | None:
+    """The rate limiter of one of ``workers`` processes, which share the load evenly; None: there are no limits."""
+    if settings.mode == "off":
+        return None
+    rates = {kind: getattr(settings, name) / workers for kind, name in rrl.KIND_NAMES.items()}
+    return rrl.RateLimiter(
+        rrl.Limits(
+            rates=rates,
+            slip=settings.slip,
+            window=settings.window,
+            ipv4_prefix=settings.ipv4_prefix,
+            ipv6_prefix=settings.ipv6_prefix,
+            exempt=[ipaddress.ip_network(network) for network in settings.exempt],
+            table_size=settings.table_size,
+            log_only=settings.mode == "log",
+        )
+    )

@@ -1,0 +1,154 @@
+"""Response rate limiting: how many alike responses a network may cause a second (D-12). Pure.
+
+A query's source address is easily forged; what is answered then hits somebody who asked for nothing. Responses are
+counted by the network that they go to and by what they are about, the *account*. Each has a credit of one second's
+worth; what exceeds it is dropped, but for each n-th, which goes out truncated, so that a real client asks again over
+TCP. The debt grows up to ``window`` seconds: a flood that goes on gets no more than those. As BIND, NSD and Knot do it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+POSITIVE: Final = 0
+NODATA: Final = 1
+NXDOMAIN: Final = 2
+REFERRAL: Final = 3
+ERROR: Final = 4
+ALL: Final = 5
+"""Everything that goes to one network."""
+KIND_NAMES: Final = {
+    POSITIVE: "responses",
+    NODATA: "nodata",
+    NXDOMAIN: "nxdomains",
+    REFERRAL: "referrals",
+    ERROR: "errors",
+    ALL: "all",
+}
+
+SEND: Final = 0
+SLIP: Final = 1
+"""Send ``respond.truncated`` instead."""
+DROP: Final = 2
+
+_KIND_BITS: Final = 3
+_KIND_MASK: Final = 2**_KIND_BITS - 1
+_SECOND: Final = 1_000_000
+_IPV4: Final = 4
+"""Bytes of a packed address."""
+_MAX_REPORTED: Final = 100
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def account(kind: int, name: bytes) -> int:
+    """What responses about ``name`` (folded) are counted under. Of this process only: names are hashed."""
+    return hash(name) << _KIND_BITS | kind
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From the settings."""
+
+    rates: Mapping[int, float]
+    """Kind -> responses a second; absent or 0: not limited."""
+    slip: int = 2
+    """Each n-th response too many is sent truncated; 0: none, 1: all."""
+    window: int = 15
+    """Seconds that a debt lasts at most."""
+    ipv4_prefix: int = 24
+    ipv6_prefix: int = 56
+    exempt: Sequence[Network] = field(default=())
+    table_size: int = 50_000
+    """Accounts that are remembered at most."""
+    log_only: bool = False
+    """Count, and let everything through."""
+
+
+class RateLimiter:
+    """Credits of (network, account) pairs, in two generations of half the table: what is not used ages out."""
+
+    __slots__ = ("_cost_all", "_costs", "_exempt", "_limits", "_old", "_reported", "_window", "_young", "over")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._costs = [
+            int(_SECOND / rate) if (rate := limits.rates.get(kind, 0)) else 0 for kind in range(_KIND_MASK + 1)
+        ]
+        """Microseconds of credit that a response takes."""
+        self._cost_all = self._costs[ALL]
+        self._exempt = [
+            (item.version == 4, shift := item.max_prefixlen - item.prefixlen, int(item.network_address) >> shift)
+            for item in limits.exempt
+        ]
+        self._window = limits.window * _SECOND
+        self._young: dict[int, list[int]] = {}
+        self._old: dict[int, list[int]] = {}
+        self._reported: dict[tuple[bool, int], int] = {}
+        self.over: dict[tuple[int, str], int] = {}
+        """(kind, ``dropped``, ``slipped``, ``exempt`` or ``logged``) -> responses over their limit so far."""
+
+    def __len__(self) -> int:
+        """Accounts that are remembered."""
+        return len(self._young) + len(self._old)
+
+    def check(self, client: bytes, about: int, now: int) -> int:
+        """SEND, SLIP or DROP for one response. client: packed address; about: ``account``; now: monotonic in us."""
+        address = int.from_bytes(client, "big")
+        ipv4 = len(client) == _IPV4
+        network = address >> 32 - self._limits.ipv4_prefix if ipv4 else address >> 128 - self._limits.ipv6_prefix
+        cost = self._costs[about & _KIND_MASK]
+        if cost and (over := self._spend((ipv4, network, about), cost, now)):
+            return self._judge(over, ipv4, address, network, about & _KIND_MASK)
+        if self._cost_all and (over := self._spend((ipv4, network, ALL), self._cost_all, now)):
+            return self._judge(over, ipv4, address, network, ALL)
+        return SEND
+
+    def report(self) -> dict[str, int]:
+        """Networks that responses were too many for -> how many, since the last call; at most 100 of them."""
+        told = {}
+        for (ipv4, network), count in self._reported.items():
+            if ipv4:
+                prefix = self._limits.ipv4_prefix
+                told[str(ipaddress.IPv4Network((network << 32 - prefix, prefix)))] = count
+            else:
+                prefix = self._limits.ipv6_prefix
+                told[str(ipaddress.IPv6Network((network << 128 - prefix, prefix)))] = count
+        self._reported.clear()
+        return told
+
+    def _spend(self, of: tuple[bool, int, int], cost: int, now: int) -> int:
+        """0: within the limit; else how many responses of this account were not, so far."""
+        key = hash(of)
+        entry = self._young.get(key)
+        if entry is None:
+            entry = self._old.get(key) or [0, 0]
+            self._young[key] = entry
+            if 2 * len(self._young) >= self._limits.table_size:
+                self._old = self._young
+                self._young = {}
+        full = entry[0]  # when all credit is back
+        full = (full if full > now else now) + cost
+        if full <= now + _SECOND:
+            entry[0] = full
+            return 0
+        entry[0] = min(full, now + self._window)
+        entry[1] += 1
+        return entry[1]
+
+    def _judge(self, over: int, ipv4: bool, address: int, network: int, kind: int) -> int:
+        limits = self._limits
+        verdict, outcome = DROP, "dropped"
+        if any(family == ipv4 and address >> shift == value for family, shift, value in self._exempt):
+            verdict, outcome = SEND, "exempt"
+        elif limits.log_only:
+            verdict, outcome = SEND, "logged"
+        elif limits.slip and over % limits.slip == 0:
+            verdict, outcome = SLIP, "slipped"
+        self.over[kind, outcome] = self.over.get((kind, outcome), 0) + 1
+        if outcome != "exempt" and ((ipv4, network) in self._reported or len(self._reported) < _MAX_REPORTED):
+            self._reported[ipv4, network] = self._reported.get((ipv4, network), 0) + 1
+        return verdict
