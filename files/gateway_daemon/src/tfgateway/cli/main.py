@@ -13,6 +13,7 @@ _COMMANDS = {
     "check-config": "tfgateway.cli.check_config",
     "dns": "tfgateway.cli.dns",
     "explorer": "tfgateway.cli.explorer",
+    "former": "tfgateway.cli.former",
     "fourtosix": "tfgateway.cli.fourtosix",
     "identity": "tfgateway.cli.identity",
     "proxy": "tfgateway.cli.proxy",
