@@ -144,6 +144,15 @@ class RateSettings(_Section, frozen=True):
     """(network, name) pairs that a worker remembers: about 300 bytes each."""
 
 
+class TransferSettings(_Section, frozen=True):
+    """[[dns.transfer]]: who may copy zones (AXFR, over TCP)."""
+
+    network: str
+    """CIDR."""
+    key: str = ""
+    """Name of the TSIG key in ``dns.secrets`` that requests have to be signed with; empty: none."""
+
+
 class DnsSettings(_Section, frozen=True):
     """[dns]"""
 
@@ -156,6 +165,8 @@ class DnsSettings(_Section, frozen=True):
     """Path of a TOML file with what must stay secret (see ``dns.secrets``); empty: there is none."""
     cookies: CookieSettings = CookieSettings()
     rate_limit: RateSettings = RateSettings()
+    transfer: tuple[TransferSettings, ...] = ()
+    """Empty: nobody may copy zones (D-10)."""
     nsid: DnsText = ""
     """Told to clients that ask which server this is (RFC 5001); empty: nothing."""
     chaos_id: DnsText = ""
@@ -257,6 +268,7 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
     networks = [
         ("proxy.allowed_targets", settings.proxy.allowed_targets),
         ("dns.rate_limit.exempt", settings.dns.rate_limit.exempt),
+        ("dns.transfer.network", tuple(item.network for item in settings.dns.transfer)),
     ]
     for key, values in networks:
         for value in values:

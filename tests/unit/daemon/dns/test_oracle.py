@@ -162,12 +162,17 @@ def as_layout(sets: dict[str, list[str]]) -> dict[str, object]:
 
 
 def as_rfc(zone: Name, names: dict[Name, dict[str, list[str]]]) -> dict[Name, dict[str, list[str]]]:
-    """The zone as a name server would load it: SOA and NS at the apex, nothing beside an alias elsewhere."""
+    """The zone as a name server would load it: SOA and NS at the apex, nothing beside an alias elsewhere.
+
+    A delegated name is no alias: its NS are kept.
+    """
     loaded: dict[Name, dict[str, list[str]]] = {zone: {"NS": ["ns1.gateway.example.", "ns2.gateway.example."]}}
     for labels, sets in names.items():
         if not labels:
             loaded[zone].update(sets)
-        elif "CNAME" in sets and "NS" not in sets:
+        elif "NS" in sets:
+            loaded[(*labels, *zone)] = {kind: data for kind, data in sets.items() if kind != "CNAME"}
+        elif "CNAME" in sets:
             loaded[(*labels, *zone)] = {"CNAME": sets["CNAME"]}
         else:
             loaded[(*labels, *zone)] = sets

@@ -8,6 +8,7 @@ from tfgateway.dns import names, rrl, secrets
 from tfgateway.dns.cookies import Cookies
 from tfgateway.dns.rrsets import Policy
 from tfgateway.dns.service import Service
+from tfgateway.dns.transfer import Allowed
 from tfgateway.errors import ConfigError, ParseError
 from tfgateway.settings import DnsSettings, RateSettings, Settings
 
@@ -31,6 +32,13 @@ def policy(settings: Settings) -> Policy:
 def service(settings: DnsSettings) -> Service:
     """What holds for all replies. Errors: ``ConfigError``: the file of secrets is not usable."""
     known = secrets.load(settings.secrets)
+    keys = known.keys
+    transfers = []
+    for allowed in settings.transfer:
+        key = secrets.key_name(allowed.key) if allowed.key else b""
+        if key and key not in keys:
+            raise ConfigError(f"dns.transfer: the key '{allowed.key}' is not in the file dns.secrets")
+        transfers.append(Allowed(ipaddress.ip_network(allowed.network), key))
     chaos = {
         name: text.encode("ascii")
         for text, asked in ((settings.chaos_id, _CHAOS_ID), (settings.chaos_version, _CHAOS_VERSION))
@@ -43,6 +51,8 @@ def service(settings: DnsSettings) -> Service:
         cookies_required=settings.cookies.enabled and settings.cookies.required,
         nsid=settings.nsid.encode("ascii"),
         chaos=chaos,
+        keys=keys,
+        transfers=transfers,
         tcp_idle=settings.tcp_idle,
     )
 

@@ -18,6 +18,11 @@ class Counts:
         self.cookies: defaultdict[str, int] = defaultdict(int)
         """``valid``, ``client``, ``bad`` or ``malformed`` -> queries with a COOKIE option."""
 
+        self.tsig: defaultdict[str, int] = defaultdict(int)
+        """``valid``, ``badkey``, ``badsig`` or ``badtime`` -> queries with a TSIG record."""
+        self.transfers: defaultdict[str, int] = defaultdict(int)
+        """``full``, ``current`` (nothing newer) or ``refused`` -> queries for a zone."""
+
     def answered(self, transport: str, kind: int, rcode: int) -> None:
         """A reply was made."""
         self.queries[transport, kind if kind in codes.TYPE_NAMES else 0, rcode] += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from structlog.typing import FilteringBoundLogger
 
@@ -88,9 +88,21 @@ class Listeners:
                 return truncated(reply)
         return reply.message
 
-    def _answer_tcp(self, message: bytes, client: bytes) -> bytes | None:
+    def _answer_tcp(self, message: bytes, client: bytes) -> Iterator[bytes]:
         reply = self._respond(message, client, "tcp")
-        return None if reply is None else reply.message
+        if reply is None:
+            return
+        yield reply.message
+        if reply.rest is None:
+            return
+        while True:
+            try:
+                yield reply.rest.send(int(time.time()))
+            except StopIteration:
+                return
+            except Exception as error:
+                self._log.error("zone transfer broken off", message=message.hex(), reason=repr(error), exc_info=True)
+                raise ConnectionAbortedError from error
 
     def _respond(self, message: bytes, client: bytes, transport: Transport) -> Reply | None:
         """``respond`` that never raises: a query that it fails on gets SERVFAIL, and the next one is answered."""

@@ -27,6 +27,8 @@ class Answer:
     """Extended DNS Error (RFC 8914) that tells a person more than the rcode."""
     about: bytes = b""
     """What alike answers are limited by: the name if it stands in the zone, else zone cut or zone; of errors: none."""
+    transfer: Zone | None = None
+    """Send all of this zone."""
     truncated: bool = False
     """Say nothing but: ask over TCP."""
     answer: Section = field(default_factory=list)

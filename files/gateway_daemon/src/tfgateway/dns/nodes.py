@@ -17,7 +17,10 @@ def read(raw: bytes, policy: Policy) -> tuple[Node, list[str]]:
     if records.soa is not None:
         problems.append("soa: only a zone's own name (@) has one")
     kinds = {rrset.type for rrset in rrsets}
-    if codes.CNAME in kinds and codes.NS not in kinds and len(kinds) > 1:
+    if codes.CNAME in kinds and codes.NS in kinds:
+        problems.append("a delegated name is no alias (RFC 1034 §3.6.2): its cname is not served")
+        rrsets = [rrset for rrset in rrsets if rrset.type != codes.CNAME]
+    elif codes.CNAME in kinds and len(kinds) > 1:
         problems.append("an alias has no other records (RFC 1034 §3.6.2): only its cname is served")
         rrsets = [rrset for rrset in rrsets if rrset.type == codes.CNAME]
     return Node(tuple(rrsets), hash(raw)), [*skipped, *problems]

@@ -38,6 +38,10 @@ class Query:
     type: int = 0
     rrclass: int = 0
     edns: edns.Edns | None = None
+    tsig_at: int | None = None
+    """Where the TSIG record begins, the last one of the message (RFC 8945 §5.1)."""
+    serial: int | None = None
+    """Of the SOA in the authority section: what a secondary has that asks for a zone's changes (RFC 1995 §3)."""
 
     @property
     def opcode(self) -> int:
@@ -79,16 +83,25 @@ def _read_sections(query: Query, message: bytes, counts: list[int]) -> None:
         query.type, query.rrclass = _QUESTION_TAIL.unpack_from(message, end)
         end += _QUESTION_TAIL.size
         query.question = message[HEADER.size : end]
-    for _ in range(answers + authorities):
-        end = _read_record(None, message, end)
+    for _ in range(answers):
+        end = _read_record(message, end)[1]
+    for _ in range(authorities):
+        kind, end = _read_record(message, end)
+        if kind == codes.SOA:
+            query.serial = int.from_bytes(message[end - 20 : end - 16], "big")
     for _ in range(additionals):
-        end = _read_record(query, message, end)
+        if query.tsig_at is not None:
+            raise ParseError("TSIG is not the last record")
+        start = end
+        kind, end = _read_record(message, start, query)
+        if kind == codes.TSIG:
+            query.tsig_at = start
     if end != len(message):
         raise ParseError("data follows the message")
 
 
-def _read_record(query: Query | None, message: bytes, at: int) -> int:
-    """The end of the record at ``at``; an OPT is noted in ``query`` (None: no place for one)."""
+def _read_record(message: bytes, at: int, query: Query | None = None) -> tuple[int, int]:
+    """Type and end of the record at ``at``; an OPT is noted in ``query`` (None: no place for one, nor for a TSIG)."""
     owner = at
     at = names.skip(message, at)
     if at + _RECORD.size > len(message):
@@ -103,4 +116,6 @@ def _read_record(query: Query | None, message: bytes, at: int) -> int:
         if query is None or query.edns is not None or message[owner] != 0:
             raise ParseError("misplaced OPT record")
         query.edns = edns.read(rrclass, ttl, message[at:end])
-    return end
+    elif kind == codes.TSIG and query is None:
+        raise ParseError("misplaced TSIG record")
+    return kind, end

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from tfgateway.dns import codes, cookies, edns, names, rrl
+from tfgateway.dns import codes, edns, names, rrl, transfer, tsig
+from tfgateway.dns.cookies import Cookies, is_wellformed
 from tfgateway.dns.counts import Counts
 from tfgateway.dns.lookup import Answer, Section, lookup
 from tfgateway.dns.query import HEADER, Query, Unanswerable, read
 from tfgateway.dns.rrsets import TARGET_AT, RRset, chaos_text
+from tfgateway.dns.serial import is_newer
 from tfgateway.dns.service import Service
 from tfgateway.dns.table import DnsTable
+from tfgateway.dns.zone import Zone
+from tfgateway.errors import ParseError
 
 Transport = Literal["udp", "tcp"]
 
@@ -32,11 +38,29 @@ class Reply(NamedTuple):
 
     message: bytes
     opt_size: int
-    """Bytes of the OPT record at the end of the message; 0: none."""
+    """Bytes of the OPT record at the end of the message; 0: none. (After it, only a signature may follow.)"""
     account: int
     """For ``RateLimiter.check``."""
     proven: bool
-    """Does the client surely have this address (a valid cookie)? Then it is not limited (RFC 7873 §5.2.3)."""
+    """Does the client surely have this address (a valid cookie, a signature)? Then it is not limited (RFC 7873 §5.2.3).
+    """
+    rest: Generator[bytes, int, None] | None = None
+    """Of a zone transfer, over TCP only: further messages, each made when the current Unix time is sent to it."""
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """A query and all that its reply depends on but for the zones."""
+
+    query: Query
+    client: bytes
+    now: int
+    service: Service
+    transport: Transport
+    cookie: bytes = b""
+    """The COOKIE option of the reply; empty: none."""
+    session: tsig.Session | None = None
+    proven: bool = False
 
 
 def respond(
@@ -44,28 +68,33 @@ def respond(
 ) -> Reply | None:
     """The reply to ``message``; None: it gets none. What happened is added to ``counts``.
 
-    client: packed address; now: Unix seconds. The COOKIE option alone depends on these.
+    client: packed address; now: Unix seconds. What replies say depends on them in COOKIE options, signatures and zone
+    transfers alone.
     """
     try:
         query = read(message)
     except Unanswerable as error:
         counts.dropped(transport, error.reason)
         return None
-    cookie, proven = _check_cookie(query, client, now, service, counts)
-    if query.rcode == codes.NOERROR and not query.question and not cookie:
+    exchange = _Exchange(query, client, now, service, transport)
+    if query.edns is not None and query.edns.cookie is not None and service.cookies is not None:
+        _check_cookie(exchange, query.edns.cookie, service.cookies, counts)
+    if query.tsig_at is not None and query.rcode != codes.FORMERR:
+        _check_signature(exchange, message, query.tsig_at, counts)
+    if query.rcode == codes.NOERROR and not query.question and not exchange.cookie:
         query.rcode = codes.FORMERR
     if query.rcode != codes.NOERROR:
         answer = Answer(query.rcode, authoritative=False)
         if query.rcode == codes.NOTIMP:
             answer.ede = codes.EDE_NOT_SUPPORTED
-    elif service.cookies_required and transport == "udp" and not proven:
+    elif service.cookies_required and transport == "udp" and not exchange.proven:
         # RFC 7873 §5.2.3: fetch a cookie; who does not know how proves its address over TCP.
+        cookie = exchange.cookie
         answer = Answer(codes.BADCOOKIE if cookie else codes.NOERROR, authoritative=False, truncated=not cookie)
     else:
-        answer = _answer(query, table, service)
+        answer = _answer(exchange, table, counts)
     counts.answered(transport, query.type, answer.rcode)
-    written, opt_size = _write(query, answer, service, transport, cookie)
-    return Reply(written, opt_size, rrl.account(_kind(answer), answer.about), proven)
+    return _write(exchange, answer)
 
 
 def servfail(message: bytes, service: Service, transport: Transport, counts: Counts) -> Reply | None:
@@ -75,8 +104,7 @@ def servfail(message: bytes, service: Service, transport: Transport, counts: Cou
     except Unanswerable:
         return None
     counts.answered(transport, query.type, codes.SERVFAIL)
-    written, opt_size = _write(query, Answer(codes.SERVFAIL, authoritative=False), service, transport, b"")
-    return Reply(written, opt_size, rrl.account(rrl.ERROR, b""), proven=False)
+    return _write(_Exchange(query, b"", 0, service, transport), Answer(codes.SERVFAIL, authoritative=False))
 
 
 def truncated(reply: Reply) -> bytes:
@@ -90,35 +118,72 @@ def truncated(reply: Reply) -> bytes:
     return header + message[HEADER.size : end] + message[len(message) - reply.opt_size :]
 
 
-def _check_cookie(query: Query, client: bytes, now: int, service: Service, counts: Counts) -> tuple[bytes, bool]:
-    """The COOKIE option of the reply (empty: none), and whether the client has proved its address."""
-    if service.cookies is None or query.edns is None or query.edns.cookie is None:
-        return b"", False
-    if not cookies.is_wellformed(query.edns.cookie):
+def _check_cookie(exchange: _Exchange, option: bytes, known: Cookies, counts: Counts) -> None:
+    """Has the client proved its address by a cookie?"""
+    if not is_wellformed(option):
         counts.cookies["malformed"] += 1
-        query.rcode = query.rcode or codes.FORMERR
-        return b"", False
-    checked = service.cookies.check(query.edns.cookie, client, now)
+        exchange.query.rcode = exchange.query.rcode or codes.FORMERR
+        return
+    checked = known.check(option, exchange.client, exchange.now)
     counts.cookies[checked.outcome] += 1
-    return edns.option(codes.OPTION_COOKIE, checked.reply), checked.outcome == "valid"
+    exchange.cookie = edns.option(codes.OPTION_COOKIE, checked.reply)
+    exchange.proven = checked.outcome == "valid"
 
 
-def _answer(query: Query, table: DnsTable, service: Service) -> Answer:
+def _check_signature(exchange: _Exchange, message: bytes, at: int, counts: Counts) -> None:
+    """Is the query from who has the key that it names?"""
+    try:
+        session = tsig.verify(message, at, exchange.service.keys, exchange.now)
+    except ParseError:
+        exchange.query.rcode = codes.FORMERR
+        return
+    counts.tsig[session.outcome] += 1
+    exchange.session = session
+    exchange.query.rcode = exchange.query.rcode or session.rcode
+    exchange.proven = exchange.proven or session.rcode == codes.NOERROR
+
+
+def _answer(exchange: _Exchange, table: DnsTable, counts: Counts) -> Answer:
     """To a query that is well-formed."""
+    query, chaos = exchange.query, exchange.service.chaos
     if not query.question:
         return Answer(authoritative=False)  # it asks for nothing but a cookie (RFC 7873 §5.4)
-    if query.rrclass == codes.CLASS_CH and query.name in service.chaos and query.type in (codes.TXT, codes.ANY):
-        return Answer(answer=[(query.name, chaos_text(service.chaos[query.name]))], about=query.name)
+    if query.rrclass == codes.CLASS_CH and query.name in chaos and query.type in (codes.TXT, codes.ANY):
+        return Answer(answer=[(query.name, chaos_text(chaos[query.name]))], about=query.name)
     if query.rrclass != codes.CLASS_IN:
         return Answer(codes.REFUSED, authoritative=False, ede=codes.EDE_NOT_AUTHORITATIVE)
-    if query.type in (codes.AXFR, codes.IXFR):  # D-10: zones are not for everybody to copy
-        return Answer(codes.REFUSED, authoritative=False, ede=codes.EDE_PROHIBITED)
+    if query.type in (codes.AXFR, codes.IXFR):
+        return _answer_transfer(exchange, table, counts)
     if table.expired:
         return Answer(codes.SERVFAIL, authoritative=False, ede=codes.EDE_NOT_READY)
     answer = lookup(table, query.name, query.type)
     if table.stale and answer.rcode != codes.REFUSED:
         answer.ede = codes.EDE_STALE_ANSWER
     return answer
+
+
+def _answer_transfer(exchange: _Exchange, table: DnsTable, counts: Counts) -> Answer:
+    """To AXFR and IXFR. No history is kept: changes are the whole zone again (RFC 1995 §4)."""
+    query = exchange.query
+    key = b"" if exchange.session is None else exchange.session.key
+    over_udp = exchange.transport == "udp"
+    admitted = any(allowed.admits(exchange.client, key) for allowed in exchange.service.transfers)
+    if not admitted or (over_udp and query.type == codes.AXFR):  # D-10; RFC 5936 §4.2
+        counts.transfers["refused"] += 1
+        return Answer(codes.REFUSED, authoritative=False, ede=codes.EDE_PROHIBITED)
+    if table.expired:
+        return Answer(codes.SERVFAIL, authoritative=False, ede=codes.EDE_NOT_READY)
+    zone = table.get(query.name)
+    if zone is None:
+        return Answer(codes.NOTAUTH, authoritative=False, ede=codes.EDE_NOT_AUTHORITATIVE)
+    if query.type == codes.IXFR:
+        if query.serial is None:
+            return Answer(codes.FORMERR, authoritative=False)
+        if over_udp or not is_newer(zone.serial, query.serial):
+            counts.transfers["current"] += 1
+            return Answer(answer=[(zone.name, zone.soa)], about=zone.name)
+    counts.transfers["full"] += 1
+    return Answer(about=zone.name, transfer=zone)
 
 
 def _kind(answer: Answer) -> int:
@@ -132,31 +197,36 @@ def _kind(answer: Answer) -> int:
     return rrl.NODATA if answer.authoritative else rrl.REFERRAL
 
 
-def _options(query: edns.Edns, answer: Answer, service: Service, transport: Transport, cookie: bytes) -> bytes:
-    options = cookie
+def _opt(exchange: _Exchange, answer: Answer) -> bytes:
+    """The OPT record of the reply; empty: none."""
+    query, service = exchange.query.edns, exchange.service
+    if query is None:
+        return b""
+    options = exchange.cookie
     if query.nsid and service.nsid:
         options += edns.option(codes.OPTION_NSID, service.nsid)
-    if query.keepalive and transport == "tcp":  # over UDP it is ignored (RFC 7828 §3.2.1)
+    if query.keepalive and exchange.transport == "tcp":  # over UDP it is ignored (RFC 7828 §3.2.1)
         units = min(int(service.tcp_idle / _KEEPALIVE_UNIT), 0xFFFF)
         options += edns.option(codes.OPTION_KEEPALIVE, units.to_bytes(2, "big"))
     if answer.ede is not None:
         options += edns.option(codes.OPTION_EDE, answer.ede.to_bytes(2, "big"))
-    return options
+    return edns.reply_record(query, answer.rcode, service.udp_size, options)
 
 
-def _write(query: Query, answer: Answer, service: Service, transport: Transport, cookie: bytes) -> tuple[bytes, int]:
-    """The message, and the size of the OPT record at its end."""
-    opt = b""
-    limit = _MAX_TCP
-    if transport == "udp":
-        limit = min(query.edns.udp_size, service.udp_size) if query.edns else edns.MIN_UDP
-    if query.edns:
-        options = _options(query.edns, answer, service, transport, cookie)
-        opt = edns.reply_record(query.edns, answer.rcode, service.udp_size, options)
-        limit -= len(opt)
+def _write(exchange: _Exchange, answer: Answer) -> Reply:
+    query, session = exchange.query, exchange.session
+    opt = _opt(exchange, answer)
+    account = rrl.account(_kind(answer), answer.about)
     flags = _RESPONSE | query.flags & _KEPT | answer.rcode & _RCODE_BITS
     if answer.authoritative:
         flags |= _AUTHORITATIVE
+    if answer.transfer is not None:
+        messages = _transfer(exchange, answer.transfer, flags, opt)
+        return Reply(next(messages), len(opt), account, exchange.proven, messages)
+    limit = _MAX_TCP
+    if exchange.transport == "udp":
+        limit = min(query.edns.udp_size, exchange.service.udp_size) if query.edns else edns.MIN_UDP
+    limit -= len(opt) + (session.size if session else 0)
     body = _Body(query)
     written = [body.add(section) for section in (answer.answer, answer.authority, answer.glue)]
     optional = 0
@@ -169,7 +239,19 @@ def _write(query: Query, answer: Answer, service: Service, transport: Transport,
     answers, authorities, glue = written
     additionals = glue + optional + bool(opt)
     header = HEADER.pack(query.id, flags, bool(query.question), answers, authorities, additionals)
-    return b"".join([header, *body.parts, opt]), len(opt)
+    message = b"".join([header, *body.parts, opt])
+    if session:
+        message = session.sign(message, exchange.now)
+    return Reply(message, len(opt), account, exchange.proven)
+
+
+def _transfer(exchange: _Exchange, zone: Zone, flags: int, opt: bytes) -> Generator[bytes, int, None]:
+    """The messages of a zone; the first one has the OPT record (RFC 5936 §2.2.5)."""
+    session, now = exchange.session, exchange.now
+    for count, body in transfer.bodies(exchange.query, zone, HEADER.size + len(opt)):
+        message = HEADER.pack(exchange.query.id, flags, 1, count, 0, bool(opt)) + body + opt
+        opt = b""
+        now = yield session.sign(message, now) if session else message
 
 
 class _Body:

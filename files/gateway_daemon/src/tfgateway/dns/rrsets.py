@@ -12,7 +12,8 @@ from tfgateway.errors import ParseError
 from tfgateway.layout.records import Address, Caa, Host, Mx, RecordSet, Soa, Srv, Text
 
 _HEAD: Final = struct.Struct("!HHIH")
-_MAX_RDATA: Final = 65535
+_MAX_RDATA: Final = 64_000
+"""Bytes that fit into one message (RFC 1035 §4.2.2) with names, OPT and signature."""
 _MAX_TTL: Final = 2**31 - 1  # RFC 2181 §8
 _TTL_OF_NOTHING: Final = 360  # redis-layout §4: neither stored nor configured
 _STRING: Final = 255  # RFC 1035 §3.3: longest <character-string>

@@ -3,6 +3,11 @@
 It is a TOML file of its own, so that ``gateway.toml`` may be read by everybody and shown in a diff::
 
     cookies = ["e5e973e5a6b2a43f48e7dc849e37bfcf"]  # 16 bytes in hex; the first makes cookies, all are accepted
+
+    [[tsig]]
+    name = "secondary.example."
+    algorithm = "hmac-sha256"
+    secret = "c2VjcmV0IG9mIDMyIGJ5dGVzLCBpbiBiYXNlIDY0ISE="  # as tsig-keygen prints it
 """
 
 from __future__ import annotations
@@ -10,12 +15,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import dns.name
+import dns.tsig
 import msgspec
 
+from tfgateway.dns import names
 from tfgateway.dns.cookies import SECRET_SIZE
-from tfgateway.errors import ConfigError
+from tfgateway.dns.tsig import ALGORITHMS, Keys
+from tfgateway.errors import ConfigError, ParseError
 
 CookieSecret = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Fa-f]{32}\Z")]
+
+
+class TsigKey(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A key that a secondary signs with."""
+
+    name: str
+    algorithm: str = "hmac-sha256"
+    secret: bytes
+    """msgspec reads it from base 64."""
 
 
 class Secrets(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -24,10 +42,35 @@ class Secrets(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     cookies: tuple[CookieSecret, ...] = ()
     """To roll over (RFC 9018 §5): add the new one last on all servers, then make it the first, then drop the old."""
 
+    tsig: tuple[TsigKey, ...] = ()
+
+    @property
+    def keys(self) -> Keys:
+        """The TSIG keys. Errors: ``ConfigError``."""
+        keys = {}
+        for key in self.tsig:
+            if key.algorithm not in ALGORITHMS:
+                raise ConfigError(
+                    f"dns.secrets: tsig '{key.name}': the algorithm has to be one of {', '.join(ALGORITHMS)}"
+                )
+            if not key.secret:
+                raise ConfigError(f"dns.secrets: tsig '{key.name}': the secret is empty")
+            name = key_name(key.name)
+            keys[name] = dns.tsig.Key(dns.name.from_wire(name, 0)[0], key.secret, key.algorithm)
+        return keys
+
     @property
     def cookie_secrets(self) -> list[bytes]:
         """As bytes."""
         return [bytes.fromhex(secret) for secret in self.cookies]
+
+
+def key_name(text: str) -> bytes:
+    """The folded name of a key; the final dot may be missing. Errors: ``ConfigError``."""
+    try:
+        return names.fold(names.from_text(text.encode() if text.endswith(".") else text.encode() + b"."))
+    except ParseError as error:
+        raise ConfigError(f"name of a TSIG key: '{text}': {error}") from error
 
 
 def load(path: str) -> Secrets:

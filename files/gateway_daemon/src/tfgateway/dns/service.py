@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tfgateway.dns.cookies import Cookies
+from tfgateway.dns.transfer import Allowed
+from tfgateway.dns.tsig import Keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,5 +24,9 @@ class Service:
     """What a client that asks is told about which server this is (RFC 5001); empty: nothing."""
     chaos: Mapping[bytes, bytes] = field(default_factory=dict)
     """Folded name -> text that is answered in class CHAOS (RFC 4892)."""
+    keys: Keys = field(default_factory=dict)
+    """TSIG keys that requests may be signed with."""
+    transfers: Sequence[Allowed] = ()
+    """Who may copy zones; empty: nobody."""
     tcp_idle: float = 10.0
     """Seconds that an idle connection is kept."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tfgateway.dns.counts import Counts
 from tfgateway.dns.sockets import packed
@@ -16,7 +16,9 @@ _READ_AHEAD = 16 * 1024
 _WRITE_BUFFER = 64 * 1024
 """Bytes of unsent replies after which no further query of that client is answered."""
 _TURN = 16
-"""Pipelined queries that are answered before others get their turn."""
+"""Pipelined queries that are answered before others get their turn ..."""
+_LONG = 4096
+"""... which they also get after a reply of more bytes than this: part of a zone transfer."""
 
 
 class TcpListener:
@@ -24,14 +26,15 @@ class TcpListener:
 
     def __init__(
         self,
-        answer: Callable[[bytes, bytes], bytes | None],
+        answer: Callable[[bytes, bytes], Iterator[bytes]],
         counts: Counts,
         *,
         idle: float,
         connections: int,
         connections_per_client: int,
     ) -> None:
-        """answer: of query and packed client address; must not raise. idle: seconds for one query to arrive, and for a
+        """answer: messages for a query and a packed client address, none: the connection ends; made one by one when the
+        one before is on its way, must not raise but ``OSError``. idle: seconds for one query to arrive, and for a
         full buffer to be read again.
         """
         self._answer = answer
@@ -100,15 +103,17 @@ class TcpListener:
             async with asyncio.timeout(self._idle):
                 size = int.from_bytes(await reader.readexactly(2), "big")
                 message = await reader.readexactly(size)
-            reply = self._answer(message, address)
-            if reply is None:
+            answerable = False
+            for reply in self._answer(message, address):
+                answerable = True
+                writer.write(len(reply).to_bytes(2, "big") + reply)
+                async with asyncio.timeout(self._idle):
+                    await writer.drain()
+                answered += 1
+                if answered % _TURN == 0 or len(reply) > _LONG:
+                    await asyncio.sleep(0)
+            if not answerable:
                 return  # whoever sends no queries has lost the framing
-            writer.write(len(reply).to_bytes(2, "big") + reply)
-            async with asyncio.timeout(self._idle):
-                await writer.drain()
-            answered += 1
-            if answered % _TURN == 0:
-                await asyncio.sleep(0)
 
 
 def _client(address: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from tfgateway.dns import codes, names
@@ -81,6 +81,16 @@ class Zone:
                 self._cuts.add(name)
         self._digest &= _DIGEST_MASK
         self._set_soa()
+
+    @property
+    def soa(self) -> RRset:
+        """As it is served."""
+        return next(item for item in self.nodes[self.name].rrsets if item.type == codes.SOA)
+
+    def snapshot(self) -> Iterator[tuple[bytes, tuple[RRset, ...]]]:
+        """All names with their records as they are now, whatever changes while they are gone through."""
+        held, nodes = list(self.nodes), list(self.nodes.values())
+        return ((name, node.rrsets) for name, node in zip(held, nodes, strict=True))
 
     def stamp(self, serial: int) -> None:
         """Serve the SOA with this serial."""
