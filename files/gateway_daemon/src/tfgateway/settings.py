@@ -196,6 +196,24 @@ class ProxySettings(_Section, frozen=True):
     max_connections_per_source: Annotated[int, msgspec.Meta(ge=1)] = 1000
     allowed_targets: tuple[str, ...] = ()
     """Networks (CIDR) that tenants may name although they are denied by default (T-15)."""
+    listen_tunnels: tuple[str, ...] = ("0.0.0.0:18000", "[::]:18000")
+    """Where tunnel clients connect; empty: this gateway takes none."""
+    listen_tunnels_tls: tuple[str, ...] = ()
+    """The same inside TLS (T-21); needs ``tunnel_certificate`` and ``tunnel_key``."""
+    tunnel_certificate: str = ""
+    """Path of the certificate chain, PEM."""
+    tunnel_key: str = ""
+    """Path of its private key, PEM."""
+    tunnel_grace: Seconds = 10.0
+    """Seconds for which a visitor waits for a client that is reconnecting."""
+    tunnel_share: bool = False
+    """Clients with one secret share its visitors; by default the newest one replaces the others."""
+    tunnel_streams: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    """Visitors in one tunnel at once."""
+    tunnel_unknown: Annotated[int, msgspec.Meta(ge=0)] = 64
+    """Clients that are held although no service has their secret yet (T-4) ..."""
+    tunnel_unknown_time: Seconds = 30.0
+    """... and for how many seconds."""
     metrics: str = "127.0.0.1:9155"
 
 
@@ -254,6 +272,8 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
         ("dns.listen", settings.dns.listen),
         ("proxy.listen_http", settings.proxy.listen_http),
         ("proxy.listen_tls", settings.proxy.listen_tls),
+        ("proxy.listen_tunnels", settings.proxy.listen_tunnels),
+        ("proxy.listen_tunnels_tls", settings.proxy.listen_tunnels_tls),
         ("reconciler.metrics", (settings.reconciler.metrics,)),
         ("dns.metrics", (settings.dns.metrics,)),
         ("proxy.metrics", (settings.proxy.metrics,)),
@@ -276,6 +296,8 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
                 ipaddress.ip_network(value)
             except ValueError as error:
                 raise ConfigError(f"{name}: {key}: {error}") from error
+    if settings.proxy.listen_tunnels_tls and not (settings.proxy.tunnel_certificate and settings.proxy.tunnel_key):
+        raise ConfigError(f"{name}: proxy.listen_tunnels_tls: needs proxy.tunnel_certificate and proxy.tunnel_key")
     if settings.fourtosix.endpoint and not _is_endpoint(settings.fourtosix.endpoint):
         raise ConfigError(
             f"{name}: fourtosix.endpoint: '{settings.fourtosix.endpoint}' is not HOST:PORT (IPv6 in brackets)"

@@ -6,14 +6,19 @@ The proxy keeps the account of a visitor (limits, metrics, access log), the tunn
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from tfgateway.errors import GatewayError
 
 
 class NoTunnel(GatewayError):
     """No client with this secret is connected, and none came within the time of grace."""
+
+
+class NotAnswered(NoTunnel):
+    """The client dropped the visitor before an octet of an answer: the service behind it is not there."""
 
 
 @dataclass(slots=True)
@@ -30,6 +35,8 @@ class Visitor:
     """``http`` or ``tls``."""
     secret: bytes = field(repr=False)
     """Names the tunnel (T-13: never in a log)."""
+    context: bytes = b""
+    """The proxy's notes for his account: they go with him into another worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,11 @@ class Carried:
     to_target: int = 0
     """Octets that went into the tunnel, ``first`` included."""
     to_visitor: int = 0
+
+
+Adopt = Callable[[Visitor, Coroutine[Any, Any, Carried]], None]
+"""A visitor came from another worker of this gateway: the proxy here takes him into its account. It awaits the second
+as it would ``Tunnels.carry``, with the same errors."""
 
 
 class Tunnels(Protocol):

@@ -269,6 +269,11 @@ class Connection:
         stream = self._streams.get(number)
         return stream.send.left if stream is not None and not stream.ended_by_us else 0
 
+    def acknowledged(self, number: int) -> bool:
+        """Whether the peer has taken a stream; True for one that is gone."""
+        stream = self._streams.get(number)
+        return stream is None or stream.acknowledged
+
     def send(self, number: int, data: bytes) -> None:
         """Send data, not more than ``window`` allows. Errors: ``ValueError`` for more, and after ``end``."""
         stream = self._streams.get(number)

@@ -1,0 +1,306 @@
+"""The user's side of a tunnel: keeps a session with each gateway, and leads its visitors to a local service."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+
+from tfgateway.tunnel.backoff import Backoff
+from tfgateway.tunnel.handshake import encode_handshake
+from tfgateway.tunnel.relay import Ending, Relay, Relayed
+from tfgateway.tunnel.session import Channel, Limits, Session
+from tfgateway.tunnel.tls import secure
+from tfgateway.tunnel.wire import tune
+from tfgateway.tunnel.yamux.connection import Connection, Role
+
+_TLS_HANDSHAKE = 0x16
+_STEADY = 60.0
+"""Seconds after which a session counts as one that worked: the next attempt is quick again."""
+
+HostPort = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to connect to what."""
+
+    secret: bytes = field(repr=False)
+    local: HostPort | None
+    """Where visitors without TLS are led; None: they are refused."""
+    local_tls: HostPort | None
+    """Where those with TLS are led."""
+    backoff: float = 5.0
+    """Seconds before the second attempt; they double up to a minute."""
+    dial_timeout: float = 10.0
+    """Seconds for connecting, to a gateway or to a service, and for a visitor's first octet."""
+    idle_timeout: float = 3600.0
+    """Seconds without an octet after which a visitor is cut."""
+    tls: ssl.SSLContext | None = None
+    """How to talk to the gateways; None: in clear, as the old client."""
+    limits: Limits = field(default_factory=Limits)
+
+
+class Phase(StrEnum):
+    """How it stands with one gateway."""
+
+    CONNECTING = "connecting"
+    WAITING = "waiting"
+    """Connected, but the gateway does not know the secret yet."""
+    CONNECTED = "connected"
+    """Visitors can come."""
+    RETRYING = "retrying"
+
+
+@dataclass(slots=True)
+class Status:
+    """What a person wants to know of one gateway."""
+
+    remote: str
+    phase: Phase = Phase.CONNECTING
+    reason: str = ""
+    """Why it is not connected."""
+    retry_in: float = 0.0
+    """Seconds, in the phase ``retrying``."""
+    since: float = 0.0
+    """Event loop's time when the phase began."""
+    sessions: int = 0
+    """How often it was connected."""
+    visitors: int = 0
+    """So far."""
+    active: int = 0
+    """Now."""
+    failed: int = 0
+    """Visitors for whom the local service could not be reached."""
+    received: int = 0
+    """Octets from visitors."""
+    sent: int = 0
+    """Octets to visitors."""
+
+
+Changed = Callable[[Status], None]
+
+
+async def run(remotes: list[HostPort], options: Options, changed: Changed) -> None:
+    """Keep a session with each of ``remotes`` until cancelled. ``changed`` hears of every new phase."""
+    async with asyncio.TaskGroup() as group:
+        for remote in remotes:
+            group.create_task(_Follower(remote, options, changed).run())
+
+
+class _Follower:
+    """One gateway."""
+
+    def __init__(self, remote: HostPort, options: Options, changed: Changed) -> None:
+        host, port = remote
+        self._remote = remote
+        self._options = options
+        self._changed = changed
+        self._status = Status(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self) -> None:
+        backoff = Backoff(self._options.backoff, random.random)
+        while True:
+            self._phase(Phase.CONNECTING)
+            started = self._loop.time()
+            try:
+                reason = await self._attempt()
+            except TimeoutError:
+                reason = "it does not answer"
+            except ssl.SSLCertVerificationError as error:
+                reason = f"its certificate is not valid: {error.verify_message}"
+            except OSError as error:
+                reason = error.strerror or str(error)
+            if self._status.phase is Phase.CONNECTED and self._loop.time() - started > _STEADY:
+                backoff.reset()
+            self._status.retry_in = backoff.next()
+            self._phase(Phase.RETRYING, reason)
+            await asyncio.sleep(self._status.retry_in)
+
+    def _phase(self, phase: Phase, reason: str = "") -> None:
+        self._status.phase = phase
+        self._status.reason = reason
+        self._status.since = self._loop.time()
+        self._changed(self._status)
+
+    async def _attempt(self) -> str:
+        """One session from the first packet to its end: why it ended. Errors: ``OSError``, ``TimeoutError``."""
+        async with asyncio.timeout(self._options.dial_timeout):
+            sock = await _connect(self._remote)
+            if self._options.tls is not None:
+                sock = await secure(sock, self._options.tls, self._remote[0])
+        over: asyncio.Future[str] = self._loop.create_future()
+        session = Session(
+            sock,
+            Connection(Role.CLIENT, max_streams=self._options.limits.streams),
+            limits=self._options.limits,
+            opened=self._visited,
+            over=lambda _session, reason: None if over.done() else over.set_result(reason),
+        )
+        try:
+            stream = session.open()
+            session.bind(stream, _Introduction(self._registered))
+            # In one frame: the old server reads once (T-14).
+            session.send(stream, encode_handshake(self._options.secret))
+            session.end(stream)
+            self._phase(Phase.WAITING)
+            return await over
+        finally:
+            session.close("the client ends")
+
+    def _registered(self) -> None:
+        self._status.sessions += 1
+        self._phase(Phase.CONNECTED)
+
+    def _visited(self, session: Session, stream: int) -> Channel:
+        self._status.visitors += 1
+        self._status.active += 1
+        session.accept(stream)
+        return _Arrival(session, stream, self._options, self._left)
+
+    def _left(self, relayed: Relayed | None) -> None:
+        self._status.active -= 1
+        if relayed is None:
+            self._status.failed += 1
+        else:
+            self._status.received += relayed.to_socket
+            self._status.sent += relayed.to_stream
+
+
+class _Introduction:
+    """The first stream: its end says that the gateway has read the secret, and ours that it knows it."""
+
+    held = 0
+
+    def __init__(self, registered: Callable[[], None]) -> None:
+        self._registered = registered
+
+    def received(self, data: memoryview) -> None:
+        pass
+
+    def ended(self) -> None:
+        self._registered()
+
+    def dropped(self, reason: str) -> None:
+        pass
+
+    def may_send(self) -> None:
+        pass
+
+
+class _Arrival:
+    """A visitor's stream until the local service has accepted: a ``Channel`` that keeps what comes.
+
+    Each waits for itself: one that says nothing keeps no other waiting, and one that fails ends alone (T-16).
+    """
+
+    def __init__(self, session: Session, stream: int, options: Options, left: Callable[[Relayed | None], None]) -> None:
+        self._session = session
+        self._stream = stream
+        self._options = options
+        self._left = left
+        self._first = bytearray()
+        self._ended = False
+        self._over = False
+        self._dialling: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._silence = self._loop.call_later(options.dial_timeout, self._refuse)
+
+    @property
+    def held(self) -> int:
+        """See ``Channel``."""
+        return len(self._first)
+
+    def received(self, data: memoryview) -> None:
+        """See ``Channel``. The window bounds what is kept."""
+        self._first += data
+        self._session.hold(len(data))  # may drop this stream
+        if self._dialling is None and not self._over:
+            self._silence.cancel()
+            # Only what the first octet says counts: whether it is TLS (spec tcprouter §9).
+            tls = self._first[0] == _TLS_HANDSHAKE
+            target = self._options.local_tls if tls else self._options.local
+            self._dialling = asyncio.create_task(self._dial(target))
+
+    def ended(self) -> None:
+        """See ``Channel``."""
+        self._ended = True
+        if self._dialling is None:
+            self._refuse()
+
+    def dropped(self, reason: str) -> None:
+        """See ``Channel``."""
+        if self._dialling is not None:
+            self._dialling.cancel()
+        self._give_up()
+
+    def may_send(self) -> None:
+        """See ``Channel``."""
+
+    async def _dial(self, target: HostPort | None) -> None:
+        try:
+            if target is None:
+                raise ConnectionRefusedError
+            async with asyncio.timeout(self._options.dial_timeout):
+                sock = await _connect(target)
+        except OSError:  # TimeoutError is one
+            self._refuse()
+            return
+        self._session.hold(-len(self._first))
+        relay = Relay(
+            self._session,
+            self._stream,
+            sock,
+            b"",
+            idle_timeout=self._options.idle_timeout,
+            done=partial(self._done, sock),
+        )
+        self._session.bind(self._stream, relay)
+        relay.received(memoryview(bytes(self._first)))
+        if self._ended:
+            relay.ended()
+        relay.start()
+
+    def _done(self, sock: socket.socket, relayed: Relayed) -> None:
+        if relayed.ending is Ending.REFUSED:
+            sock.close()
+        self._left(relayed)
+
+    def _refuse(self) -> None:
+        self._session.reset(self._stream)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        self._over = True
+        self._silence.cancel()
+        self._session.hold(-len(self._first))
+        self._left(None)
+
+
+async def _connect(address: HostPort) -> socket.socket:
+    """A connected, non-blocking socket to the first address that accepts. Errors: ``OSError``."""
+    loop = asyncio.get_running_loop()
+    host, port = address
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    problem: OSError = OSError(f"{host} has no address")
+    for family, kind, protocol, _, where in found:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            tune(sock)
+            await loop.sock_connect(sock, where)
+        except OSError as error:
+            sock.close()
+            problem = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise problem

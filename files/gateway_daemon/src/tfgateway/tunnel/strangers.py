@@ -1,0 +1,39 @@
+"""How often one source may come with what is no known secret (T-4). Pure: the clock is passed in."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+
+_MAX_SOURCES = 10_000
+
+
+class Patience:
+    """A budget of failures for each source: an IPv4 address, or an IPv6 /64, which one client has to itself."""
+
+    def __init__(self, *, burst: int, per_second: float) -> None:
+        """``burst`` failures at once, and ``per_second`` more as time goes by."""
+        self._burst = float(burst)
+        self._per_second = per_second
+        self._spent: OrderedDict[str | bytes, tuple[float, float]] = OrderedDict()
+        """Source -> (failures not forgiven yet, when that was true); the oldest are forgotten first."""
+
+    def exhausted(self, address: str, now: float) -> bool:
+        """Whether this IP literal has to wait."""
+        return self._failures(_source(address), now) + 1 > self._burst
+
+    def failed(self, address: str, now: float) -> None:
+        """Count one failure."""
+        source = _source(address)
+        self._spent[source] = (self._failures(source, now) + 1, now)
+        self._spent.move_to_end(source)
+        if len(self._spent) > _MAX_SOURCES:
+            self._spent.popitem(last=False)
+
+    def _failures(self, source: str | bytes, now: float) -> float:
+        failures, then = self._spent.get(source, (0.0, now))
+        return max(0.0, failures - (now - then) * self._per_second)
+
+
+def _source(address: str) -> str | bytes:
+    return ipaddress.IPv6Address(address).packed[:8] if ":" in address else address

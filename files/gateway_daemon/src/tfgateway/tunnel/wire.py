@@ -1,0 +1,173 @@
+"""The TCP connection of a session, plain or inside TLS: reads what comes, keeps what does not go out yet."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+_SCRATCH = 256 * 1024
+_AT_ONCE = 128  # buffers of one system call
+_TLS_ROUNDS = 16  # records that are read before others get their turn
+_TLS_SMALL = 16 * 1024
+_TLS_CHUNK = 64 * 1024
+_NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+# One buffer for all sessions: what is read is passed on before anything else is read.
+_scratch = memoryview(bytearray(_SCRATCH))
+
+Buffer = bytes | memoryview
+
+
+def tune(sock: socket.socket) -> None:
+    """Send at once: what is small waits for nothing."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class Wire:
+    """Owns a connected, non-blocking socket."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        received: Callable[[memoryview], None],
+        drained: Callable[[], None],
+        lost: Callable[[str], None],
+        write_timeout: float,
+    ) -> None:
+        """Start reading.
+
+        received: gets a slice that is valid until it returns. drained: less than before waits to be sent. lost: the
+        connection ended or broke, with the reason; the owner closes. write_timeout: seconds without progress after
+        which a peer that takes nothing is lost.
+        """
+        self._sock = sock
+        self._received = received
+        self._drained = drained
+        self._lost = lost
+        self._write_timeout = write_timeout
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Buffer] = deque()
+        self._stalled: asyncio.TimerHandle | None = None
+        self.unsent = 0
+        """Octets that wait to be sent."""
+        self._readable: Callable[[], None] = self._read_tls if self.secure else self._read_plain
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    @property
+    def secure(self) -> bool:
+        """Inside TLS: what the cipher remembers cannot move to another process."""
+        return isinstance(self._sock, ssl.SSLSocket)
+
+    @property
+    def closed(self) -> bool:
+        return self._sock.fileno() < 0
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        """Send these after what waits already. They must not change any more."""
+        if self.closed:
+            return
+        self._queue.extend(buffers)
+        self.unsent += sum(map(len, buffers))
+        if self._stalled is None:
+            self._flush()
+
+    def close(self) -> None:
+        """Again is harmless. What was handed to the kernel still goes out."""
+        if not self.closed:
+            self.release().close()
+
+    def release(self) -> socket.socket:
+        """The socket, watched no more; it is the caller's."""
+        self._loop.remove_reader(self._sock.fileno())
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+            self._loop.remove_writer(self._sock.fileno())
+        return self._sock
+
+    def unsent_bytes(self) -> bytes:
+        """A copy of what waits to be sent."""
+        return b"".join(self._queue)
+
+    def _read_plain(self) -> None:
+        try:
+            count = self._sock.recv_into(_scratch)
+        except _NOT_NOW:
+            return
+        except OSError as error:
+            self._lost(error.strerror or "broken")
+            return
+        if count:
+            self._received(_scratch[:count])
+        else:
+            self._lost("closed by the peer")
+
+    def _read_tls(self) -> None:
+        for _ in range(_TLS_ROUNDS):
+            self._read_plain()
+            if self.closed:
+                return
+            if not self._pending():
+                return
+        self._loop.call_soon(self._read_rest)
+
+    def _read_rest(self) -> None:
+        if not self.closed:
+            self._read_tls()
+
+    def _pending(self) -> int:
+        """Octets that TLS has decrypted already: the kernel does not tell of them."""
+        return self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+
+    def _writable(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+            self._loop.remove_writer(self._sock.fileno())
+        self._flush()
+        if not self.closed:
+            self._drained()
+
+    def _flush(self) -> None:
+        queue = self._queue
+        while queue:
+            try:
+                sent = self._send_some()
+            except _NOT_NOW:
+                self._loop.add_writer(self._sock.fileno(), self._writable)
+                self._stalled = self._loop.call_later(self._write_timeout, self._lost, "it takes nothing")
+                return
+            except OSError as error:
+                queue.clear()
+                self.unsent = 0
+                # Told from the loop: whoever is sending now is not done with his own state.
+                self._loop.call_soon(self._lost, error.strerror or "broken")
+                return
+            self.unsent -= sent
+            while sent:
+                first = queue[0]
+                if len(first) > sent:
+                    queue[0] = memoryview(first)[sent:]
+                    break
+                sent -= len(first)
+                queue.popleft()
+
+    def _send_some(self) -> int:
+        if isinstance(self._sock, ssl.SSLSocket):
+            self._join_first()
+            return self._sock.send(self._queue[0])
+        return self._sock.sendmsg(islice(self._queue, _AT_ONCE))
+
+    def _join_first(self) -> None:
+        """Many small ones in one record. What was tried may be tried again with more behind it (SSL_write(3))."""
+        queue = self._queue
+        if len(queue) > 1 and len(queue[0]) < _TLS_SMALL:
+            joined = bytearray()
+            while queue and len(joined) < _TLS_CHUNK:
+                joined += queue.popleft()
+            queue.appendleft(bytes(joined))
