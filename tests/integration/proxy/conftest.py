@@ -261,6 +261,7 @@ def configuration(redis_server: Any, free_port: Callable[[], int]) -> Callable[.
                 f'listen_tls = ["127.0.0.1:{ports["tls"]}"]',
                 f'metrics = "127.0.0.1:{ports["metrics_port"]}"',
                 'allowed_targets = ["127.0.0.1/32"]',
+                "access_log = 1.0",
                 *lines,
             ]
         )

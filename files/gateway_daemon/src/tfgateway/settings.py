@@ -181,6 +181,55 @@ class DnsSettings(_Section, frozen=True):
     metrics: str = "127.0.0.1:9154"
 
 
+class TargetSettings(_Section, frozen=True):
+    """One of ``targets`` of a [[proxy.services]]"""
+
+    address: str
+    """IP literal or host name; names are resolved again and again."""
+    http_port: Port = 0
+    """0: takes no plain HTTP."""
+    tls_port: Port = 0
+    """0: takes no TLS."""
+    weight: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+
+
+class CheckSettings(_Section, frozen=True):
+    """[proxy.services.check]: asks each target again and again whether it works"""
+
+    type: Literal["tcp", "http"] = "tcp"
+    """``tcp``: accepts a connection; ``http``: answers ``path`` with a status below 400."""
+    port: Port = 0
+    """0: the target's HTTP port or, without one, its TLS port."""
+    path: Annotated[str, msgspec.Meta(pattern=r"^/[!-~]*\Z")] = "/"
+    host: Annotated[str, msgspec.Meta(pattern=r"^[!-~]*\Z")] = ""
+    """Host field of the request; empty: the first of ``names``."""
+    interval: Seconds = 5.0
+    timeout: Seconds = 2.0
+    rise: Annotated[int, msgspec.Meta(ge=1)] = 2
+    """Checks in a row that must pass until a target that was down is used again."""
+    fall: Annotated[int, msgspec.Meta(ge=1)] = 3
+    """Checks in a row that must fail until a target is not used any more."""
+
+
+class ServiceSettings(_Section, frozen=True):
+    """[[proxy.services]]: a static service, looked up before those in redis"""
+
+    names: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """Host names; ``CATCH_ALL``: whatever nothing else is found for."""
+    targets: tuple[TargetSettings, ...] = ()
+    tunnel_secret: str = ""
+    """Of the tunnel that leads there, instead of ``targets``."""
+    balance: Literal["round_robin", "least_connections"] = "round_robin"
+    check: CheckSettings | None = None
+    """Without it, a target is always taken to work."""
+    slow_start: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Seconds in which a target that came back is led up to its full share."""
+    allow: tuple[str, ...] = ()
+    """Networks (CIDR) whose visitors are served; empty: everybody."""
+    proxy_protocol: Literal["off", "v1", "v2"] = "off"
+    """Version in which the targets are told the visitor's address (T-18)."""
+
+
 class ProxySettings(_Section, frozen=True):
     """[proxy]"""
 
@@ -194,6 +243,13 @@ class ProxySettings(_Section, frozen=True):
     drain_timeout: Seconds = 30.0
     max_connections: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     max_connections_per_source: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    max_unmatched: Annotated[int, msgspec.Meta(ge=1)] = 2000
+    """Visitors who have not yet said what they want; above, whoever is silent longest gives way."""
+    services: tuple[ServiceSettings, ...] = ()
+    proxy_protocol_from: tuple[str, ...] = ()
+    """Networks (CIDR) of balancers whose connections begin with a PROXY header (v1 or v2)."""
+    access_log: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """Share of the connections that get a line in the log: 1 for all, 0 for none."""
     allowed_targets: tuple[str, ...] = ()
     """Networks (CIDR) that tenants may name although they are denied by default (T-15)."""
     listen_tunnels: tuple[str, ...] = ("0.0.0.0:18000", "[::]:18000")
@@ -289,6 +345,8 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
         ("proxy.allowed_targets", settings.proxy.allowed_targets),
         ("dns.rate_limit.exempt", settings.dns.rate_limit.exempt),
         ("dns.transfer.network", tuple(item.network for item in settings.dns.transfer)),
+        ("proxy.proxy_protocol_from", settings.proxy.proxy_protocol_from),
+        *(("proxy.services.allow", service.allow) for service in settings.proxy.services),
     ]
     for key, values in networks:
         for value in values:
@@ -298,6 +356,9 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
                 raise ConfigError(f"{name}: {key}: {error}") from error
     if settings.proxy.listen_tunnels_tls and not (settings.proxy.tunnel_certificate and settings.proxy.tunnel_key):
         raise ConfigError(f"{name}: proxy.listen_tunnels_tls: needs proxy.tunnel_certificate and proxy.tunnel_key")
+    for service in settings.proxy.services:
+        if bool(service.targets) == bool(service.tunnel_secret):
+            raise ConfigError(f"{name}: proxy.services: '{service.names[0]}' needs either targets or tunnel_secret")
     if settings.fourtosix.endpoint and not _is_endpoint(settings.fourtosix.endpoint):
         raise ConfigError(
             f"{name}: fourtosix.endpoint: '{settings.fourtosix.endpoint}' is not HOST:PORT (IPv6 in brackets)"

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import select
 import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from tfgateway.proxy.answers import DIAL_FAILED, DIAL_TIMEOUT, TARGET_DENIED, Refused
-from tfgateway.proxy.dial import Dialler
+from tfgateway.proxy.answers import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
+from tfgateway.proxy.dial import Dialler, refused
 from tfgateway.proxy.routing import Route
 from tfgateway.targets import IPAddress, networks
+
+
+def dial(tested: Dialler, to: Route, port: int) -> socket.socket:
+    return tested.dial(to.address, port, by_operator=to.by_operator)
+
+
+def connected(sock: socket.socket) -> socket.socket:
+    """``sock`` once its connection is there, or has failed."""
+    select.select([], [sock], [], 30)
+    return sock
 
 
 def dialler(
     *,
     allowed: tuple[str, ...] = (),
-    timeout: float = 30.0,
     own: Callable[[], frozenset[IPAddress]] = frozenset,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> Dialler:
-    return Dialler(timeout=timeout, allowed=networks(allowed), own_addresses=own, clock=clock)
+    return Dialler(allowed=networks(allowed), own_addresses=own, clock=clock)
 
 
 def route(address: str, *, by_operator: bool = False) -> Route:
@@ -43,9 +54,9 @@ def accepted(server: socket.socket) -> bool:
     return True
 
 
-async def test_t20_a_connection_finds_dead_peers(server: socket.socket) -> None:
+def test_t20_a_connection_finds_dead_peers(server: socket.socket) -> None:
     port = server.getsockname()[1]
-    with await dialler(allowed=("127.0.0.1/32",)).dial(route("127.0.0.1"), port) as target:
+    with connected(dial(dialler(allowed=("127.0.0.1/32",)), route("127.0.0.1"), port)) as target:
         assert target.getpeername() == ("127.0.0.1", port)
         assert target.gettimeout() == 0
         assert target.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
@@ -53,28 +64,28 @@ async def test_t20_a_connection_finds_dead_peers(server: socket.socket) -> None:
         assert target.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
-async def test_ipv6_target() -> None:
+def test_ipv6_target() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
         port = listening.getsockname()[1]
-        with await dialler(allowed=("::1/128",)).dial(route("::1"), port) as target:
+        with connected(dial(dialler(allowed=("::1/128",)), route("::1"), port)) as target:
             assert target.getpeername()[:2] == ("::1", port)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fe80::1", "0.0.0.0"])
-async def test_t15_what_a_tenant_chose_is_checked_again(server: socket.socket, address: str) -> None:
+def test_t15_what_a_tenant_chose_is_checked_again(server: socket.socket, address: str) -> None:
     with pytest.raises(Refused) as caught:
-        await dialler().dial(route(address), server.getsockname()[1])
+        dial(dialler(), route(address), server.getsockname()[1])
     assert caught.value.refusal is TARGET_DENIED
     assert caught.value.detail
     assert not accepted(server)
 
 
-async def test_t15_the_operator_may_name_any_address(server: socket.socket) -> None:
-    (await dialler().dial(route("127.0.0.1", by_operator=True), server.getsockname()[1])).close()
+def test_t15_the_operator_may_name_any_address(server: socket.socket) -> None:
+    (dial(dialler(), route("127.0.0.1", by_operator=True), server.getsockname()[1])).close()
     assert accepted(server)
 
 
-async def test_t15_own_addresses_are_read_again_after_a_while(server: socket.socket) -> None:
+def test_t15_own_addresses_are_read_again_after_a_while(server: socket.socket) -> None:
     now = 0.0
     reads = 0
 
@@ -87,20 +98,35 @@ async def test_t15_own_addresses_are_read_again_after_a_while(server: socket.soc
     for later, address in ((0.0, "203.0.113.1"), (9.0, "203.0.113.1"), (10.0, "203.0.113.2"), (100.0, "203.0.113.3")):
         now = later
         with pytest.raises(Refused, match="target_denied"):
-            await tested.dial(route(address), 80)
+            dial(tested, route(address), 80)
     assert reads == 3
 
 
-async def test_a_target_that_refuses(server: socket.socket) -> None:
+def test_a_target_that_refuses(server: socket.socket) -> None:
     port = server.getsockname()[1]
     server.close()
+    with (
+        connected(dial(dialler(allowed=("127.0.0.1/32",)), route("127.0.0.1"), port)) as target,
+        pytest.raises(ConnectionRefusedError) as caught,
+    ):
+        target.send(b"x")
+    why = refused(caught.value)
+    assert why.refusal is DIAL_FAILED
+    assert "refused" in why.detail
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_t10_out_of_descriptors_is_no_fault_of_the_target(number: int) -> None:
+    assert refused(OSError(number, "")).refusal is TOO_MANY
+
+
+def test_an_address_that_cannot_be_reached_is_refused_at_once() -> None:
     with pytest.raises(Refused) as caught:
-        await dialler(allowed=("127.0.0.1/32",)).dial(route("127.0.0.1"), port)
+        dial(dialler(), route("2001:db8::1%nowhere", by_operator=True), 80)
     assert caught.value.refusal is DIAL_FAILED
-    assert "refused" in caught.value.detail
 
 
-async def test_t2_a_target_that_hangs() -> None:
+def test_t2_a_target_that_hangs_keeps_nobody_waiting() -> None:
     """A full backlog: Linux drops further SYNs, as a host behind a silent firewall does."""
     with socket.socket() as server, socket.socket() as filler, socket.socket() as second:
         server.bind(("127.0.0.1", 0))
@@ -108,6 +134,6 @@ async def test_t2_a_target_that_hangs() -> None:
         for one in (filler, second):
             one.setblocking(False)
             one.connect_ex(server.getsockname())
-        with pytest.raises(Refused) as caught:
-            await dialler(allowed=("127.0.0.1/32",), timeout=0.2).dial(route("127.0.0.1"), server.getsockname()[1])
-    assert caught.value.refusal is DIAL_TIMEOUT
+        tested = dialler(allowed=("127.0.0.1/32",))
+        with dial(tested, route("127.0.0.1"), server.getsockname()[1]) as target, pytest.raises(BlockingIOError):
+            target.send(b"x")

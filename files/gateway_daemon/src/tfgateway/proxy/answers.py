@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfgateway.proxy.routing import Plane
+from tfgateway.proxy.traffic import Plane
 
-_DECODE_ERROR, _UNRECOGNIZED_NAME = 50, 112  # AlertDescription, RFC 8446 §6
+_ACCESS_DENIED, _DECODE_ERROR, _UNRECOGNIZED_NAME = 49, 50, 112  # AlertDescription, RFC 8446 §6
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,12 @@ BAD_REQUEST = Refusal(
 )
 # Empty SETTINGS, then GOAWAY with HTTP_1_1_REQUIRED (RFC 9113 §3.4, §6.8, §7).
 HTTP2_PREFACE = Refusal("http2_preface", bytes.fromhex("000000040000000000000008070000000000000000000000000d"))
+BAD_PROXY_HEADER = Refusal("bad_proxy_header")
+FORBIDDEN = Refusal(
+    "forbidden",
+    _page(403, "Forbidden", "The service is not for visitors from your address."),
+    _alert(_ACCESS_DENIED),
+)
 UNKNOWN_HOST = Refusal(
     "unknown_host",
     _page(404, "Not Found", "No service of this gateway has this name."),
@@ -72,5 +78,6 @@ HEAD_TIMEOUT = Refusal("head_timeout", _page(408, "Request Timeout", "The reques
 TARGET_DENIED = Refusal("target_denied", _page(502, "Bad Gateway", "The service is set to an address it may not use."))
 DIAL_FAILED = Refusal("dial_failed", _page(502, "Bad Gateway", "The service cannot be reached."))
 NO_TUNNEL = Refusal("no_tunnel", _page(503, "Service Unavailable", "The service is not connected at the moment."))
+NO_TARGET = Refusal("no_target", _page(503, "Service Unavailable", "No target of the service works at the moment."))
 TOO_MANY = Refusal("too_many", _page(503, "Service Unavailable", "There are too many connections at the moment."))
 DIAL_TIMEOUT = Refusal("dial_timeout", _page(504, "Gateway Timeout", "The service does not answer."))

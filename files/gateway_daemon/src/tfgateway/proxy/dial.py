@@ -1,21 +1,21 @@
-"""A connection to the target of a service, or the reason why there is none."""
+"""The way to the target of a service: begun without waiting, or the reason why there is none."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import socket
 import time
 from collections.abc import Callable, Collection
 
-from tfgateway.proxy.answers import DIAL_FAILED, DIAL_TIMEOUT, TARGET_DENIED, TOO_MANY, Refused
-from tfgateway.proxy.routing import Route
+from tfgateway.proxy.answers import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
 from tfgateway.proxy.tcp import tune
 from tfgateway.targets import IPAddress, IPNetwork, denied_reason
 
 _OWN_ADDRESSES_AGE = 10.0  # seconds for which the list of our own addresses is believed
+_MOST_VERDICTS = 10_000  # addresses whose check is remembered that long
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_UNDER_WAY = (0, errno.EINPROGRESS)
 
 
 class Dialler:
@@ -24,47 +24,57 @@ class Dialler:
     def __init__(
         self,
         *,
-        timeout: float,
         allowed: Collection[IPNetwork],
         own_addresses: Callable[[], Collection[IPAddress]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._timeout = timeout
         self._allowed = allowed
         self._read_own_addresses = own_addresses
         self._clock = clock
         self._own: Collection[IPAddress] = ()
-        self._own_until = float("-inf")
+        self._verdicts: dict[str, str | None] = {}
+        self._valid_until = float("-inf")
 
-    async def dial(self, route: Route, port: int) -> socket.socket:
-        """A connected non-blocking socket, which the caller closes. Errors: ``Refused``."""
-        if not route.by_operator:
-            reason = denied_reason(route.address, self._allowed, self._own_addresses())
+    def dial(self, address: str, port: int, *, by_operator: bool) -> socket.socket:
+        """A non-blocking socket whose connection is under way; the caller waits for it and closes it.
+
+        Errors: ``Refused``.
+        """
+        if not by_operator:
+            reason = self._denied(address)
             if reason is not None:
                 raise Refused(TARGET_DENIED, reason)
         try:
-            return await self._connect(route.address, port)
-        except TimeoutError as error:
-            raise Refused(DIAL_TIMEOUT) from error
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, _STREAM)
         except OSError as error:
-            refusal = TOO_MANY if error.errno in _OUT_OF_DESCRIPTORS else DIAL_FAILED
-            raise Refused(refusal, os.strerror(error.errno or 0)) from error
-
-    async def _connect(self, address: str, port: int) -> socket.socket:
-        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+            raise refused(error) from error
         try:
-            sock.setblocking(False)
             tune(sock)
-            async with asyncio.timeout(self._timeout):
-                await asyncio.get_running_loop().sock_connect(sock, (address, port))
-        except BaseException:
+            status = sock.connect_ex((address, port))
+            if status not in _UNDER_WAY:
+                raise OSError(status, os.strerror(status))
+        except OSError as error:
             sock.close()
-            raise
+            raise refused(error) from error
         return sock
 
-    def _own_addresses(self) -> Collection[IPAddress]:
+    def _denied(self, address: str) -> str | None:
         now = self._clock()
-        if now >= self._own_until:
+        if now >= self._valid_until or len(self._verdicts) >= _MOST_VERDICTS:
             self._own = self._read_own_addresses()
-            self._own_until = now + _OWN_ADDRESSES_AGE
-        return self._own
+            self._verdicts.clear()
+            self._valid_until = now + _OWN_ADDRESSES_AGE
+        try:
+            return self._verdicts[address]
+        except KeyError:
+            verdict = self._verdicts[address] = denied_reason(address, self._allowed, self._own)
+            return verdict
+
+
+_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+
+
+def refused(error: OSError) -> Refused:
+    """What a visitor is told about a connection that failed."""
+    refusal = TOO_MANY if error.errno in _OUT_OF_DESCRIPTORS else DIAL_FAILED
+    return Refused(refusal, os.strerror(error.errno or 0))

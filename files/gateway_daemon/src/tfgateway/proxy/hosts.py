@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
+import idna
+
 from tfgateway.errors import ParseError
 
 _LONGEST = 255  # octets of a name (RFC 1035 §2.3.4)
@@ -37,6 +39,29 @@ def authority_host(raw: bytes) -> str:
         raise ParseError("not host[:port]")
     literal, name = parts.groups()
     return host_name(name) if literal is None else _ipv6(literal)
+
+
+def a_label(name: str) -> str:
+    """A host name as it is asked for: lower case, no final dot, internationalised labels as ``xn--`` (RFC 5890).
+
+    Errors: ``ParseError`` for what is no host name.
+    """
+    if name.isascii():
+        return host_name(name.encode("ascii"))
+    try:
+        return idna.encode(name.removesuffix("."), uts46=True).decode("ascii")
+    except idna.IDNAError:
+        raise ParseError("not an internationalised host name") from None
+
+
+def u_label(host: str) -> str | None:
+    """The internationalised form of a host as ``host_name`` gives it; None: it has none."""
+    if "xn--" not in host:
+        return None
+    try:
+        return idna.decode(host)
+    except idna.IDNAError:
+        return None
 
 
 def _ipv6(raw: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
+from functools import lru_cache
 
 
 class Admission:
@@ -15,23 +16,36 @@ class Admission:
         self._by_source: Counter[str | bytes] = Counter()
         self._open = 0
 
-    def enter(self, address: str) -> bool:
-        """Count one more from this IP literal; False, and nothing counted, when a limit is reached."""
-        source = _source(address)
-        if self._open >= self._total or self._by_source[source] >= self._per_source:
+    def enter(self, address: str | None) -> bool:
+        """Count one more from this IP literal; False, and nothing counted, when a limit is reached.
+
+        None: the source is not known yet (``claim``).
+        """
+        if self._open >= self._total or (address is not None and not self.claim(address)):
             return False
         self._open += 1
-        self._by_source[source] += 1
         return True
 
-    def leave(self, address: str) -> None:
-        """Undo one ``enter`` that returned True."""
+    def claim(self, address: str) -> bool:
+        """Count the source of one that has entered without; False, and nothing counted, when its limit is reached."""
         source = _source(address)
+        count = self._by_source.get(source, 0)
+        if count >= self._per_source:
+            return False
+        self._by_source[source] = count + 1
+        return True
+
+    def leave(self, address: str | None) -> None:
+        """Undo one ``enter`` that returned True, and the ``claim`` that followed it."""
         self._open -= 1
+        if address is None:
+            return
+        source = _source(address)
         self._by_source[source] -= 1
         if not self._by_source[source]:
             del self._by_source[source]
 
 
+@lru_cache(maxsize=4096)
 def _source(address: str) -> str | bytes:
     return ipaddress.IPv6Address(address).packed[:8] if ":" in address else address

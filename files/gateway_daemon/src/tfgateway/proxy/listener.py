@@ -7,6 +7,7 @@ import errno
 import socket
 from collections.abc import Callable
 
+from tfgateway.proxy.engine import Engine
 from tfgateway.proxy.tcp import tune
 from tfgateway.settings import host_port
 from tfgateway.telemetry.logs import logger
@@ -14,50 +15,69 @@ from tfgateway.telemetry.logs import logger
 _BACKLOG = 4096
 _AT_ONCE = 64  # accepted connections before others get their turn
 _PAUSE = 0.2  # seconds after an accept that failed
+_DEFER = 1  # seconds; see tcp(7): longer, and a visitor who says nothing keeps no descriptor of ours
 
 _log = logger("proxy")
 
 
-class Listener:
-    """One listening TCP socket. ``on_accept`` gets each connection, non-blocking, and its peer's IP literal."""
+def bind(address: str) -> socket.socket:
+    """A bound, non-blocking socket that does not listen yet. Errors: ``OSError``."""
+    host, port = host_port(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        tune(sock)
+        # A visitor is handed over with his first bytes: they are read straight after accept.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
-    def __init__(self, address: str, on_accept: Callable[[socket.socket, str], None]) -> None:
-        """Bind, but do not listen yet: visitors are refused rather than kept waiting. Errors: ``OSError``."""
+
+class Listener:
+    """Accepts from one bound socket. ``on_accept`` gets each connection, non-blocking, and its peer's IP literal."""
+
+    def __init__(
+        self, engine: Engine, sock: socket.socket, address: str, on_accept: Callable[[socket.socket, str], None]
+    ) -> None:
         self.address = address
+        self._engine = engine
+        self._socket = sock
         self._on_accept = on_accept
         self._resume: asyncio.TimerHandle | None = None
-        host, port = host_port(address)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            self._socket.setblocking(False)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            tune(self._socket)
-            self._socket.bind((host, port))
-        except BaseException:
-            self._socket.close()
-            raise
+        self._accepting = False
 
     def start(self) -> None:
         """Listen and accept. Errors: ``OSError`` when another process came first."""
         self._socket.listen(_BACKLOG)
-        asyncio.get_running_loop().add_reader(self._socket, self._accept)
+        self._watch()
 
-    def close(self) -> None:
-        """Stop accepting; again is harmless."""
+    def stop(self) -> None:
+        """Accept no more; the socket stays open. Again is harmless."""
+        self._accepting = False
         if self._resume is not None:
             self._resume.cancel()
         if self._socket.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._socket)
-            self._socket.close()
+            self._engine.let_go(self._socket.fileno())
 
-    def _accept(self) -> None:
+    def close(self) -> None:
+        """Stop, and close the socket: what waits in its queue is refused. Again is harmless."""
+        self.stop()
+        self._socket.close()
+
+    def ready(self, _descriptor: int, _events: int) -> None:
         for _ in range(_AT_ONCE):
+            if not self._accepting:
+                return
             try:
                 connection, peer = self._socket.accept()
-            except (BlockingIOError, InterruptedError):
+            except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno != errno.ECONNABORTED:
@@ -66,9 +86,15 @@ class Listener:
             connection.setblocking(False)
             self._on_accept(connection, peer[0].partition("%")[0])
 
+    def fail(self) -> None:
+        """One visitor was not taken; the others are."""
+
+    def _watch(self) -> None:
+        self._accepting = True
+        self._engine.watch_listener(self._socket.fileno(), self)
+
     def _pause(self, error: OSError) -> None:
         """Out of descriptors, most likely (T-10): visitors wait in the backlog, the process neither spins nor ends."""
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._socket)
-        self._resume = loop.call_later(_PAUSE, loop.add_reader, self._socket, self._accept)
+        self.stop()
+        self._resume = asyncio.get_running_loop().call_later(_PAUSE, self._watch)
         _log.warning("accepting paused", listen=self.address, reason=error.strerror)

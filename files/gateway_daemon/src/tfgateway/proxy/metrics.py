@@ -1,42 +1,100 @@
-"""The figures of the proxy, on a registry of its own."""
+"""The figures of the proxy. Counted in plain numbers, which cost nothing, and shown when somebody asks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-_DIAL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+from tfgateway.proxy.traffic import Plane
+
+_DIAL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_TOTAL_BOUNDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 3600)
 
 
-class ProxyMetrics:
+class Times:
+    """How often something took how long."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """``bounds``: upper ends of the buckets, seconds, ascending."""
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._sum += seconds
+
+    def family(self, name: str, text: str) -> HistogramMetricFamily:
+        total = 0
+        buckets = []
+        for bound, count in zip((*map(str, map(float, self._bounds)), "+Inf"), self._counts, strict=True):
+            total += count
+            buckets.append((bound, total))
+        return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self._sum)
+
+
+class ProxyMetrics(Collector):
     """What the other parts of the room count."""
 
     def __init__(self, *, services: Callable[[], float], mirror_age: Callable[[], float]) -> None:
         """``services``: how many are known from redis; ``mirror_age``: seconds since they were known to be current."""
+        self._services = services
+        self._mirror_age = mirror_age
+        self._sources: list[Callable[[], Iterable[Metric]]] = []
+        self.ended: Counter[tuple[Plane, str]] = Counter()
+        """By listener and outcome."""
+        self.active: Counter[Plane] = Counter()
+        self.to_target = 0
+        """Octets."""
+        self.to_visitor = 0
+        self.dial_times = Times(_DIAL_BOUNDS)
+        self.total_times = Times(_TOTAL_BOUNDS)
         self.registry = CollectorRegistry()
-        self.connections = Counter(
-            "tfgateway_proxy_connections",
-            "Connections that have ended",
-            ["listener", "outcome"],
-            registry=self.registry,
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+
+    def account(self, listener: Plane, outcome: str, seconds: float, to_target: int, to_visitor: int) -> None:
+        """Count a connection that has ended; octets each way."""
+        self.active[listener] -= 1
+        self.ended[listener, outcome] += 1
+        self.total_times.add(seconds)
+        self.to_target += to_target
+        self.to_visitor += to_visitor
+
+    def include(self, source: Callable[[], Iterable[Metric]]) -> None:
+        """Show what ``source`` gives too."""
+        self._sources.append(source)
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry."""
+        ended = CounterMetricFamily(
+            "tfgateway_proxy_connections", "Connections that have ended", labels=["listener", "outcome"]
         )
-        self.active = Gauge(
-            "tfgateway_proxy_connections_active", "Connections open now", ["listener"], registry=self.registry
-        )
-        relayed = Counter("tfgateway_proxy_bytes", "Octets relayed", ["direction"], registry=self.registry)
-        self.bytes_to_target = relayed.labels("to_target")
-        self.bytes_to_visitor = relayed.labels("to_visitor")
-        self.dial_seconds = Histogram(
-            "tfgateway_proxy_dial_seconds",
-            "Time until a target accepted",
-            buckets=_DIAL_BUCKETS,
-            registry=self.registry,
-        )
-        Gauge("tfgateway_proxy_services", "Services known from redis", registry=self.registry).set_function(services)
-        Gauge(
+        for labels, count in list(self.ended.items()):
+            ended.add_metric(list(labels), count)
+        yield ended
+        active = GaugeMetricFamily("tfgateway_proxy_connections_active", "Connections open now", labels=["listener"])
+        for plane in Plane:
+            active.add_metric([plane], self.active[plane])
+        yield active
+        relayed = CounterMetricFamily("tfgateway_proxy_bytes", "Octets relayed", labels=["direction"])
+        relayed.add_metric(["to_target"], self.to_target)
+        relayed.add_metric(["to_visitor"], self.to_visitor)
+        yield relayed
+        yield self.dial_times.family("tfgateway_proxy_dial_seconds", "Time until a target accepted")
+        yield self.total_times.family("tfgateway_proxy_connection_seconds", "Time from accepting to the end")
+        yield GaugeMetricFamily("tfgateway_proxy_services", "Services known from redis", self._services())
+        yield GaugeMetricFamily(
             "tfgateway_proxy_mirror_age_seconds",
             "Time since the services were known to be as in redis",
-            registry=self.registry,
-        ).set_function(mirror_age)
-        ProcessCollector(registry=self.registry)
+            self._mirror_age(),
+        )
+        for source in self._sources:
+            yield from source()

@@ -1,21 +1,30 @@
 """Bytes between two connected sockets, both ways, until both directions have ended.
 
-The engine of the proxy: whoever replaces it keeps ``relay`` and ``Relayed``.
+What is short is copied; what has turned out to be long goes through a pipe of the kernel (``splice``) and never enters
+this process. Edge-triggered: a direction moves on until its source is empty or its sink is full.
 """
 
 from __future__ import annotations
 
-import asyncio
+import os
 import socket
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
+
+from tfgateway.proxy.engine import ENDED, READABLE, WRITABLE, Engine
+from tfgateway.proxy.pipes import Pipe, Pipes
 
 _CHUNK = 64 * 1024
-_ROUNDS = 8  # chunks that one direction moves before others get their turn
+_LONG = 256 * 1024  # octets of a direction after which it is worth a pipe
+_SPLICE_SIZE = 1 << 20
+_TRICKLE = 32 * 1024  # octets: a burst that is smaller is better copied
+_ROUNDS = 16  # moves of one direction before others get their turn
+# Not SPLICE_F_MORE: the last piece of an answer would wait for a next one.
+_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 # One buffer for all connections: a chunk is sent before the next is read, only what does not fit is kept.
 _scratch = memoryview(bytearray(_CHUNK))
-_NOTHING = memoryview(b"")
 
 
 class Ending(StrEnum):
@@ -27,6 +36,10 @@ class Ending(StrEnum):
     """A side broke the connection. Ordinary on the Internet, no error."""
     IDLE = "idle"
     """Nothing moved for the idle time-out."""
+    CUT = "cut"
+    """This process stops."""
+    ERROR = "error"
+    """A mistake of this program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,161 +52,283 @@ class Relayed:
     to_visitor: int
 
 
-async def relay(visitor: socket.socket, target: socket.socket, first: bytes, *, idle_timeout: float) -> Relayed:
-    """Deliver ``first`` to the target, then copy both ways until both directions have ended.
+class Owner(Protocol):
+    """Hears once how a relay ended; both sockets are closed then."""
 
-    Both sockets are connected and non-blocking; the caller closes them. An end of one side is passed on as a half-close
-    while the other direction goes on (MUST KEEP, spec tcprouter §5). At most 64 KiB a direction wait in this process,
-    besides ``first``: a side that does not read stops the other from being read. ``idle_timeout``: seconds without a
-    byte in either direction.
-    """
-    return await _Relay(visitor, target, first, idle_timeout).run()
+    def relayed(self, relayed: Relayed) -> None: ...
 
 
-class _Relay:
-    """The two directions of one connection, and the clock over both."""
+class Relay:
+    """Delivers ``first`` to the target, then copies both ways until both directions have ended.
 
-    def __init__(self, visitor: socket.socket, target: socket.socket, first: bytes, idle_timeout: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._done: asyncio.Future[Ending] = self._loop.create_future()
-        self._last_moved = self._loop.time()
-        self._idle_timeout = idle_timeout
-        self._timer = self._loop.call_later(idle_timeout, self._check_idle)
-        self._to_target = _Direction(self, self._loop, visitor, target, first)
-        self._to_visitor = _Direction(self, self._loop, target, visitor, b"")
-
-    async def run(self) -> Relayed:
-        try:
-            self._to_target.start()
-            self._to_visitor.start()
-            ending = await self._done
-        finally:
-            self._timer.cancel()
-            self._to_target.stop()
-            self._to_visitor.stop()
-        return Relayed(ending, self._to_target.moved, self._to_visitor.moved)
-
-    def moved(self) -> None:
-        self._last_moved = self._loop.time()
-
-    def direction_ended(self) -> None:
-        both = (self._to_target, self._to_visitor)
-        if all(direction.ended for direction in both):
-            self.finish(Ending.RESET if any(direction.broken for direction in both) else Ending.CLOSED)
-
-    def finish(self, ending: Ending) -> None:
-        if not self._done.done():
-            self._done.set_result(ending)
-
-    def _check_idle(self) -> None:
-        left = self._last_moved + self._idle_timeout - self._loop.time()
-        if left <= 0:
-            self.finish(Ending.IDLE)
-        else:
-            self._timer = self._loop.call_later(left, self._check_idle)
-
-
-class _Direction:
-    """Copies from one socket to the other. It waits for the source or for the sink, never for both.
-
-    The event loop is given descriptors: a socket object that it does not watch it would render as text first.
+    Both sockets are connected and non-blocking; the relay closes them. An end of one side is passed on as a half-close
+    while the other direction goes on (MUST KEEP, spec tcprouter §5). At most 64 KiB a direction wait in this process
+    and 1 MiB in a pipe, besides ``first``: a side that does not read stops the other from being read.
     """
 
-    __slots__ = ("_loop", "_pending", "_relay", "_sink", "_source", "_waits_for", "broken", "ended", "moved")
+    __slots__ = ("_engine", "_last_moved", "_owner", "_target", "_to_target", "_to_visitor", "_visitor", "_visitor_fd")
 
     def __init__(
         self,
-        relay: _Relay,
-        loop: asyncio.AbstractEventLoop,
-        source: socket.socket,
-        sink: socket.socket,
+        engine: Engine,
+        pipes: Pipes,
+        visitor: socket.socket,
+        target: socket.socket,
         first: bytes,
+        owner: Owner,
+        *,
+        sent: int = 0,
     ) -> None:
-        self._relay = relay
-        self._loop = loop
+        """``sent``: octets of ``first`` that the target's socket took already. The caller has the engine watch both."""
+        self._engine = engine
+        self._owner: Owner | None = owner
+        self._visitor = visitor
+        self._visitor_fd = visitor.fileno()
+        self._target = target
+        self._last_moved = engine.now
+        self._to_target = _Direction(self, engine, pipes, visitor, target)
+        self._to_visitor = _Direction(self, engine, pipes, target, visitor)
+        self._to_target.moved = sent
+        if sent < len(first):
+            self._to_target.pending = memoryview(first)[sent:]
+            self._to_target.blocked = True
+
+    def ready(self, descriptor: int, events: int) -> None:
+        """Called by the engine; both descriptors are watched for both ways."""
+        self._last_moved = self._engine.now
+        if descriptor == self._visitor_fd:
+            out, back = self._to_target, self._to_visitor
+        else:
+            out, back = self._to_visitor, self._to_target
+        if events & READABLE:
+            out.readable = True
+            if events & ENDED:
+                out.ending = True
+            if not out.blocked:
+                out.move()
+        if back.blocked and events & WRITABLE:
+            back.blocked = False
+            back.move()
+
+    def idle_since(self) -> float:
+        """When something moved last, by the engine's clock."""
+        return self._last_moved
+
+    def moved(self) -> tuple[int, int]:
+        """Octets to the target and to the visitor so far."""
+        return self._to_target.moved, self._to_visitor.moved
+
+    def ended(self, sink: socket.socket) -> None:
+        """The direction to ``sink`` has ended; the last one needs no half-close."""
+        to_target, to_visitor = self._to_target, self._to_visitor
+        if not (to_target.ended and to_visitor.ended):
+            try:
+                sink.shutdown(socket.SHUT_WR)
+            except OSError:  # reset by its peer meanwhile
+                (to_target if sink is self._target else to_visitor).broken = True
+        else:
+            self.finish(Ending.RESET if to_target.broken or to_visitor.broken else Ending.CLOSED)
+
+    def finish(self, ending: Ending) -> None:
+        """Close both sockets and tell the owner; again is harmless."""
+        owner, self._owner = self._owner, None
+        if owner is None:
+            return
+        for sock in (self._visitor, self._target):
+            self._engine.forget(sock.fileno())
+            sock.close()
+        self._to_target.stop()
+        self._to_visitor.stop()
+        owner.relayed(Relayed(ending, self._to_target.moved, self._to_visitor.moved))
+
+    def fail(self) -> None:
+        self.finish(Ending.ERROR)
+
+
+class _Direction:
+    """From one socket to the other."""
+
+    __slots__ = (
+        "_bursting",
+        "_engine",
+        "_pipe",
+        "_pipes",
+        "_relay",
+        "_sink",
+        "_source",
+        "blocked",
+        "broken",
+        "ended",
+        "ending",
+        "moved",
+        "pending",
+        "readable",
+    )
+
+    def __init__(self, relay: Relay, engine: Engine, pipes: Pipes, source: socket.socket, sink: socket.socket) -> None:
+        self._relay: Relay | None = relay
+        self._engine = engine
+        self._pipes = pipes
         self._source = source
         self._sink = sink
-        self._pending = memoryview(first)
-        self._waits_for: socket.socket | None = None
+        self._pipe: Pipe | None = None
+        self._bursting = False  # there was more than a chunk to be read at once
+        self.pending: memoryview | None = None
+        self.readable = False
+        """The source may have something."""
+        self.ending = False
+        """The source has ended or broken: read on until that is seen, a short read is not the last."""
+        self.blocked = False
+        """Something waits for room in the sink."""
         self.moved = 0
+        """Octets that the sink took."""
         self.ended = False
         self.broken = False
 
-    def start(self) -> None:
-        if self._pending:
-            self._writable()  # a fresh connection takes it at once
-        else:
-            self._wait_for(self._source)
-
     def stop(self) -> None:
-        self._wait_for(None)
+        """Let go of everything; the sockets are closed by the relay."""
+        self._relay = None
+        self.ended = True
+        self.blocked = False
+        self.pending = None
+        self._give_pipe_back()
 
-    def _wait_for(self, awaited: socket.socket | None) -> None:
-        """Wait for the source to be readable, for the sink to be writable, or for nothing."""
-        if awaited is self._waits_for:
+    def resume(self) -> None:
+        if not self.ended and not self.blocked:
+            self.move()
+
+    def fail(self) -> None:
+        if self._relay is not None:
+            self._relay.fail()
+
+    def move(self) -> None:
+        """Move what can be moved now, but no more than others can wait for."""
+        if self.pending is not None and not self._send(self.pending):
             return
-        if self._waits_for is self._source:
-            self._loop.remove_reader(self._source.fileno())
-        elif self._waits_for is self._sink:
-            self._loop.remove_writer(self._sink.fileno())
-        if awaited is self._source:
-            self._loop.add_reader(awaited.fileno(), self._readable)
-        elif awaited is self._sink:
-            self._loop.add_writer(awaited.fileno(), self._writable)
-        self._waits_for = awaited
-
-    def _readable(self) -> None:
-        self._relay.moved()
+        if self.ended:
+            return
         for _ in range(_ROUNDS):
-            try:
-                count = self._source.recv_into(_scratch)
-            except (BlockingIOError, InterruptedError):
+            more = self._splice() if self._wants_pipe() else self._copy()
+            if not more:
                 return
-            except OSError:
-                # The source is gone as a sink too. What the other side was sent before still arrives there: the caller
-                # closes without forcing a reset.
-                self._relay.finish(Ending.RESET)
-                return
-            if not count:
-                self._end()
-                return
-            unsent = self._send(_scratch[:count])
-            if unsent is None:
-                return
-            if unsent:
-                self._pending = memoryview(bytes(unsent))
-                self._wait_for(self._sink)
-                return
-            if count < _CHUNK:
-                return  # drained, most likely: what is left, an end included, wakes us again
+        self._engine.put_off(self)
 
-    def _writable(self) -> None:
-        self._relay.moved()
-        unsent = self._send(self._pending)
-        if unsent is None:
-            return
-        self._pending = unsent or _NOTHING  # an empty rest would keep the whole buffer alive
-        self._wait_for(self._sink if unsent else self._source)
+    def _wants_pipe(self) -> bool:
+        if self._pipe is None and self._bursting and self.moved >= _LONG:
+            self._pipe = self._pipes.take()
+            self._bursting = False
+        return self._pipe is not None
 
-    def _send(self, data: memoryview) -> memoryview | None:
-        """Send what the sink takes: the rest, or None when the sink is lost and the direction with it."""
+    def _copy(self) -> bool:
+        """One chunk. False: nothing more can be done now."""
+        if not self.readable:
+            return False
+        try:
+            count = self._source.recv_into(_scratch)
+        except BlockingIOError:
+            self.readable = False
+            return False
+        except OSError:
+            self._reset()
+            return False
+        if not count:
+            self._end()
+            return False
+        if not self._send(_scratch[:count]):
+            return False
+        if count < _CHUNK:
+            if not self.ending:
+                # Drained. What comes next, an end included, is reported.
+                self.readable = False
+                return False
+        else:
+            self._bursting = True
+        return True
+
+    def _send(self, data: memoryview) -> bool:
+        """Send what the sink takes and keep the rest. False: there is a rest, or the sink is lost."""
         try:
             sent = self._sink.send(data)
-        except (BlockingIOError, InterruptedError):
-            return data
+        except BlockingIOError:
+            sent = 0
         except OSError:
             # The other direction goes on: a target may refuse an upload and have answered why.
             self._end(broken=True)
-            return None
+            return False
         self.moved += sent
-        return data[sent:]
+        if sent < len(data):
+            # A copy: the buffer is everybody's. An object of its own already, if it is a rest.
+            self.pending = data[sent:] if self.pending is not None else memoryview(bytes(data[sent:]))
+            self.blocked = True
+            return False
+        self.pending = None
+        return True
+
+    def _splice(self) -> bool:
+        """Empty the pipe, fill it again. False: nothing more can be done now."""
+        pipe = self._pipe
+        if pipe is None:
+            return False
+        if pipe.filled and not self._empty(pipe):
+            return False
+        if not self.readable:
+            self._give_pipe_back()
+            return False
+        try:
+            count = os.splice(self._source.fileno(), pipe.write, _SPLICE_SIZE, flags=_FLAGS)
+        except BlockingIOError:
+            self.readable = False
+            self._give_pipe_back()  # the next burst may be long in coming
+            return False
+        except OSError:
+            self._reset()
+            return False
+        if not count:
+            self._end()
+            return False
+        pipe.filled = count
+        if not self._empty(pipe):
+            return False
+        if count < _TRICKLE:
+            self._give_pipe_back()
+        else:
+            self._bursting = True
+        return True
+
+    def _empty(self, pipe: Pipe) -> bool:
+        """False: not everything fitted, or the sink is lost."""
+        sink = self._sink.fileno()
+        while pipe.filled:
+            try:
+                count = os.splice(pipe.read, sink, pipe.filled, flags=_FLAGS)
+            except BlockingIOError:
+                self.blocked = True
+                return False
+            except OSError:
+                self._end(broken=True)
+                return False
+            pipe.filled -= count
+            self.moved += count
+        return True
+
+    def _give_pipe_back(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            self._pipes.give_back(pipe)
+
+    def _reset(self) -> None:
+        # The source is gone as a sink too. What the other side was sent before still arrives there: closing does not
+        # force a reset.
+        if self._relay is not None:
+            self._relay.finish(Ending.RESET)
 
     def _end(self, *, broken: bool = False) -> None:
-        self.stop()
-        try:
-            self._sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            broken = True  # reset by its peer meanwhile
+        """No more comes this way: pass the end on."""
         self.ended = True
+        self.blocked = False
+        self.pending = None
+        self.readable = False
         self.broken = broken
-        self._relay.direction_ended()
+        self._give_pipe_back()
+        if self._relay is not None:
+            self._relay.ended(self._sink)

@@ -6,19 +6,34 @@ import ipaddress
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
 
 from tfgateway.errors import LayoutError
 from tfgateway.layout.keys import domain_of_service_key
 from tfgateway.layout.services import Service, decode_service
+from tfgateway.proxy.balance import Pool
+from tfgateway.proxy.hosts import u_label
+from tfgateway.proxy.traffic import Plane
+from tfgateway.targets import IPNetwork
 
 
-class Plane(StrEnum):
-    """What kind of traffic a connection carries: it chooses between the two ports of a service."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What only an operator can give a service."""
 
-    HTTP = "http"
-    TLS = "tls"
+    pool: Pool | None = None
+    """Its targets; None: a tunnel."""
+    allow: tuple[IPNetwork, ...] = ()
+    """Networks whose visitors are served; empty: everybody."""
+    proxy_protocol: int = 0
+    """Version of the PROXY protocol that its targets are told the visitor's address with; 0: not told (T-18)."""
+
+    def allows(self, source: str) -> bool:
+        """Whether a visitor from this IP literal is served."""
+        if not self.allow:
+            return True
+        address = ipaddress.ip_address(source)
+        return any(address in network for network in self.allow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +50,17 @@ class Route:
     """From the operator's own file: the deny rule for tenants does not apply (T-15)."""
     secret: bytes = field(default=b"", repr=False)
     """Of the tunnel that leads there; empty: reached by dialling."""
+    options: Options | None = None
+
+    @property
+    def pool(self) -> Pool | None:
+        """The targets of a static service; None: the address of the route, or a tunnel."""
+        return None if self.options is None else self.options.pool
+
+    def takes(self, plane: Plane) -> bool:
+        """Whether there is a target for such traffic."""
+        pool = self.pool
+        return bool(self.port(plane)) if pool is None else pool.takes(plane)
 
     def port(self, plane: Plane) -> int:
         return self.tls_port if plane is Plane.TLS else self.http_port
@@ -114,6 +140,9 @@ class RouteTable:
         """
         if host:
             route = self._static.by_host.get(host) or self._from_redis.get(host)
+            if route is None and "xn--" in host:
+                # Whoever wrote redis by hand may have written the name as people read it.
+                route = self._from_redis.get(u_label(host) or "")
             if route is not None:
                 return route
         return self._static.catch_all

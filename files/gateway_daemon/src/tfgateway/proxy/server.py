@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import resource
 import socket
 from collections.abc import Callable, Mapping
@@ -16,20 +17,21 @@ from tfgateway.errors import ConfigError, GatewayError, LayoutError
 from tfgateway.layout.connection import connect
 from tfgateway.layout.keys import SERVICE_PREFIX, domain_of_service_key
 from tfgateway.mirror import Mirror, Selection
-from tfgateway.proxy.answers import TOO_MANY
+from tfgateway.proxy.connection import Connection
 from tfgateway.proxy.dial import Dialler
-from tfgateway.proxy.forwarder import Forwarder, Visit
-from tfgateway.proxy.limits import Admission
-from tfgateway.proxy.listener import Listener
+from tfgateway.proxy.engine import Engine
+from tfgateway.proxy.health import Watch
+from tfgateway.proxy.listener import Listener, bind
 from tfgateway.proxy.metrics import ProxyMetrics
+from tfgateway.proxy.office import Office
 from tfgateway.proxy.routerfile import parse_router_toml
-from tfgateway.proxy.routing import Plane, RouteTable, StaticRoutes
+from tfgateway.proxy.routing import RouteTable, StaticRoutes
+from tfgateway.proxy.services import static_services
+from tfgateway.proxy.traffic import Plane
 from tfgateway.settings import RedisSettings, Settings
 from tfgateway.telemetry import metrics as metrics_page
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.seam import NoTunnels
-
-_THROWN_AWAY = 16 * 1024  # octets of a visitor over a limit
 
 _log = logger("proxy")
 
@@ -49,18 +51,25 @@ async def serve(
     """
     _use_all_descriptors()
     tunnels = NoTunnels()
-    table = RouteTable(_static_routes(settings.proxy.router_toml), tunnels)
+    static, services = static_services(settings.proxy.services, _old_routes(settings.proxy.router_toml))
+    table = RouteTable(static, tunnels)
     mirror = _mirror_into(table, settings.redis)
     metrics = ProxyMetrics(services=lambda: len(table), mirror_age=mirror.age)
-    dialler = Dialler(
-        timeout=settings.proxy.dial_timeout,
-        allowed=targets.networks(settings.proxy.allowed_targets),
-        own_addresses=targets.own_addresses,
-    )
-    forwarder = Forwarder(settings.proxy, table, dialler, tunnels, metrics)
-    admission = Admission(total=settings.proxy.max_connections, per_source=settings.proxy.max_connections_per_source)
-    entrance = _Entrance(forwarder, admission)
     async with contextlib.AsyncExitStack() as stack:
+        engine = Engine()
+        stack.callback(engine.close)
+        office = Office(
+            settings.proxy,
+            engine=engine,
+            table=table,
+            dialler=Dialler(
+                allowed=targets.networks(settings.proxy.allowed_targets), own_addresses=targets.own_addresses
+            ),
+            tunnels=tunnels,
+            metrics=metrics,
+            trusted=targets.networks(settings.proxy.proxy_protocol_from),
+        )
+        entrance = _Entrance(office)
         stack.callback(entrance.close)
         entrance.bind({Plane.HTTP: settings.proxy.listen_http, Plane.TLS: settings.proxy.listen_tls})
         try:
@@ -68,41 +77,48 @@ async def serve(
         except OSError as error:
             raise _cannot_listen(settings.proxy.metrics, error) from error
         stack.push_async_callback(page.cleanup)
+        watch = Watch(services)
+        metrics.include(watch.metrics)
+        stack.push_async_callback(watch.stop)
         following = asyncio.create_task(mirror.run())
         stack.callback(following.cancel)
         status("waiting for redis")
         await _until_one_of(following, stopping, mirror.ready)
         if stopping.is_set():
             return
+        await watch.start()
+        # What was read stays: a collection need not look at a million services again and again.
+        gc.collect()
+        gc.freeze()
         entrance.open()
         ready()
         status("serving")
         await _until_one_of(following, stopping)
         entrance.close()
         status("waiting for open connections to end")
-        await entrance.drain(settings.proxy.drain_timeout)
+        await office.drain(settings.proxy.drain_timeout)
 
 
 class _Entrance:
-    """The listeners, and the connections that came in through them."""
+    """The listeners."""
 
-    def __init__(self, forwarder: Forwarder, admission: Admission) -> None:
-        self._forwarder = forwarder
-        self._admission = admission
+    def __init__(self, office: Office) -> None:
+        self._office = office
         self._listeners: list[Listener] = []
-        self._serving: set[asyncio.Task[None]] = set()
 
     def bind(self, addresses: Mapping[Plane, tuple[str, ...]]) -> None:
         """Take the addresses, without listening yet. Errors: ``GatewayError``."""
         for plane, listen in addresses.items():
             for address in listen:
                 try:
-                    self._listeners.append(Listener(address, partial(self._accepted, plane)))
+                    sock = bind(address)
                 except OSError as error:
                     if error.errno != errno.EAFNOSUPPORT:
                         raise _cannot_listen(address, error) from error
                     # A machine without IPv6 serves IPv4 with the default settings.
                     _log.warning("not listening: no such address family here", listen=address)
+                else:
+                    self._listeners.append(Listener(self._office.engine, sock, address, partial(self._accepted, plane)))
         if not self._listeners:
             raise ConfigError("proxy.listen_http, proxy.listen_tls: no address that can be listened on")
 
@@ -119,39 +135,11 @@ class _Entrance:
         for listener in self._listeners:
             listener.close()
 
-    async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 - not an error when it is over
-        """Wait up to ``timeout`` seconds until all connections have ended, then cut what is left."""
-        if not self._serving:
-            return
-        _, late = await asyncio.wait(self._serving, timeout=timeout)
-        for task in late:
-            task.cancel()
-        if late:
-            _log.info("connections cut", connections=len(late))
-            await asyncio.wait(late)
-
     def _accepted(self, plane: Plane, visitor: socket.socket, source: str) -> None:
-        if not self._admission.enter(source):
-            self._turn_away(plane, visitor, source)
-            return
-        task = asyncio.create_task(self._forwarder.serve(visitor, source, plane))
-        self._serving.add(task)
-        task.add_done_callback(partial(self._left, source))
-
-    def _left(self, source: str, task: asyncio.Task[None]) -> None:
-        self._serving.discard(task)
-        self._admission.leave(source)
-
-    def _turn_away(self, plane: Plane, visitor: socket.socket, source: str) -> None:
-        """Answer at once or not at all: whoever is over a limit gets no more of our time."""
-        with visitor, contextlib.suppress(OSError):
-            with contextlib.suppress(BlockingIOError):
-                visitor.recv(_THROWN_AWAY)  # closing with bytes unread would reset the answer away
-            visitor.send(TOO_MANY.answer(plane))
-        self._forwarder.account(Visit(source, plane, outcome=TOO_MANY.outcome), 0.0)
+        Connection(self._office, visitor, source, plane).start()
 
 
-def _static_routes(path: str) -> StaticRoutes:
+def _old_routes(path: str) -> StaticRoutes:
     """Services of the operator's ``router.toml``; none without a path. Errors: ``ConfigError``."""
     if not path:
         return StaticRoutes()

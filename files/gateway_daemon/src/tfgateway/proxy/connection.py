@@ -1,0 +1,497 @@
+"""One visitor from the accepted connection to the closed one: read, route, dial, relay, account for it.
+
+A state machine on the engine: no task of its own, and nothing that waits. Only a visitor of a tunnel gets a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import select
+import socket
+import time
+from collections.abc import Collection
+from enum import Enum
+
+from tfgateway.errors import ParseError
+from tfgateway.proxy import answers, proxyproto
+from tfgateway.proxy.answers import Refusal, Refused
+from tfgateway.proxy.balance import Member
+from tfgateway.proxy.clienthello import HANDSHAKE_RECORD, ClientHelloParser
+from tfgateway.proxy.dial import refused
+from tfgateway.proxy.httphead import Http2Preface, RequestHeadParser
+from tfgateway.proxy.office import Office
+from tfgateway.proxy.relay import Ending, Relay, Relayed
+from tfgateway.proxy.routing import Route
+from tfgateway.proxy.traffic import Plane
+from tfgateway.targets import IPNetwork
+from tfgateway.telemetry.logs import logger
+from tfgateway.tunnel.seam import NoTunnel, Visitor
+
+_READ_SIZE = 16 * 1024
+_FAREWELL_BYTES = 256 * 1024  # octets that are read and thrown away after an answer
+_MOST_TRIES = 3  # targets of a service for one visitor
+_BROKEN = select.EPOLLHUP | select.EPOLLERR
+
+_log = logger("proxy")
+
+
+class _Stage(Enum):
+    HEAD = 1
+    DIAL = 2
+    RELAY = 3
+    TUNNEL = 4
+    FAREWELL = 5
+    OVER = 6
+
+
+class Connection:
+    """An accepted visitor. Whatever happens, his sockets are closed in the end (T-12), and he is counted once."""
+
+    __slots__ = (
+        "_announced",
+        "_counted",
+        "_dial_started",
+        "_expects_header",
+        "_first",
+        "_hello",
+        "_left",
+        "_member",
+        "_office",
+        "_plane",
+        "_relay",
+        "_request",
+        "_route",
+        "_speaks",
+        "_stage",
+        "_started",
+        "_target",
+        "_task",
+        "_tried",
+        "_visitor",
+        "detail",
+        "host",
+        "listener",
+        "method",
+        "outcome",
+        "seconds",
+        "source",
+        "target",
+        "to_target",
+        "to_visitor",
+    )
+
+    def __init__(self, office: Office, visitor: socket.socket, source: str, listener: Plane) -> None:
+        """``visitor``: non-blocking, from the IP literal ``source``."""
+        self._office = office
+        self._visitor = visitor
+        self._stage = _Stage.HEAD
+        self._started = time.monotonic()
+        self._counted: str | None = None  # the source whose limit this counts for
+        self._expects_header = False
+        self._announced: proxyproto.Addresses | None = None
+        self._hello: ClientHelloParser | None = None
+        self._request: RequestHeadParser | None = None
+        self._plane = listener  # what kind of traffic it turned out to be
+        self._speaks: Plane | None = None  # in which protocol to refuse; None: nothing was said, or neither of the two
+        self._first = b""
+        self._left = 0
+        self._route: Route | None = None
+        self._member: Member | None = None
+        self._tried: tuple[Member, ...] = ()
+        self._target: socket.socket | None = None
+        self._dial_started = 0.0
+        self._relay: Relay | None = None
+        self._task: asyncio.Task[None] | None = None
+        # For the access log:
+        self.source = source
+        self.listener = listener
+        self.method = ""
+        self.host = ""
+        self.target = ""
+        self.outcome = "error"
+        self.detail = ""
+        self.to_target = 0
+        self.to_visitor = 0
+        self.seconds = 0.0
+
+    def start(self) -> None:
+        """Admit the visitor, or turn him away, and read what he has sent already. Raises nothing."""
+        office = self._office
+        office.live.add(self)
+        office.metrics.active[self.listener] += 1
+        try:
+            if office.trusted and _within(self.source, office.trusted):
+                self._expects_header = True
+                admitted = office.admission.enter(None)
+            else:
+                admitted = office.admission.enter(self.source)
+                self._counted = self.source
+            if admitted:
+                self._read_head()
+            else:
+                self._turn_away(admitted=False)
+        except Exception:
+            _log.exception("connection not served", source=self.source, listener=self.listener)
+            self.fail()
+
+    # -- what the engine and the office call
+
+    def ready(self, descriptor: int, events: int) -> None:
+        stage = self._stage
+        if stage is _Stage.DIAL:
+            if self._target is not None and descriptor == self._target.fileno():
+                self._try_target()
+            elif events & _BROKEN:
+                self._close("reset")
+        elif stage is _Stage.HEAD:
+            self._read_head()
+        elif stage is _Stage.FAREWELL:
+            self._take_leave()
+
+    def expire(self) -> None:
+        """The deadline of this stage has passed (T-2)."""
+        stage = self._stage
+        if stage is _Stage.HEAD:
+            self._refuse(answers.HEAD_TIMEOUT)
+        elif stage is _Stage.DIAL:
+            self._dial_failed(Refused(answers.DIAL_TIMEOUT))
+        elif stage is _Stage.RELAY:
+            self._look_whether_idle()
+        elif stage is _Stage.FAREWELL:
+            self._close(self.outcome)
+
+    def fail(self) -> None:
+        """A mistake of this program happened here: nobody else may suffer."""
+        self._close("error")
+
+    def cut(self) -> None:
+        """This process stops."""
+        if self._task is not None:
+            self._task.cancel()
+        elif self._relay is not None:
+            self._relay.finish(Ending.CUT)
+        else:
+            self._close("cut")
+
+    # -- reading what the visitor wants
+
+    def _read_head(self) -> None:
+        while True:
+            try:
+                data = self._visitor.recv(_READ_SIZE)
+            except BlockingIOError:
+                self._wait_for_head()
+                return
+            except OSError as error:
+                self._close("reset", error.strerror or "")
+                return
+            if not data:
+                self._close("no_request")
+                return
+            try:
+                if self._take(data):
+                    return
+            except Refused as why:
+                self._refuse(why.refusal, why.detail)
+                return
+
+    def _wait_for_head(self) -> None:
+        office = self._office
+        descriptor = self._visitor.fileno()
+        if descriptor in office.engine:
+            return
+        if len(office.heads) >= office.settings.max_unmatched:
+            # Whoever has been silent longest gives way to somebody who may want something.
+            oldest = office.heads.oldest()
+            if oldest is not None:
+                oldest._turn_away()
+        office.heads.start(self, office.engine.now)
+        office.engine.watch(descriptor, self)
+
+    def _take(self, data: bytes) -> bool:
+        """The next bytes of the visitor. True: he has said what he wants, and is led there. Errors: ``Refused``."""
+        if self._expects_header:
+            data = self._take_proxy_header(data)
+            if not data:
+                return False
+        try:
+            known = self._take_hello(data) if self.listener is Plane.TLS else self._take_request(data)
+        except Http2Preface as error:
+            raise Refused(answers.HTTP2_PREFACE) from error
+        except ParseError as error:
+            raise Refused(answers.BAD_REQUEST, str(error)) from error
+        if known:
+            self._hello = self._request = None
+            self._office.heads.stop(self)
+            self._lead()
+        return known
+
+    def _take_proxy_header(self, data: bytes) -> bytes:
+        """The visitor's own bytes that follow it; empty: none yet. Errors: ``Refused``."""
+        self._first += data
+        try:
+            header = proxyproto.read(self._first)
+        except ParseError as error:
+            raise Refused(answers.BAD_PROXY_HEADER, str(error)) from error
+        if header is None:
+            return b""
+        self._expects_header = False
+        rest, self._first = self._first[header.length :], b""
+        if header.addresses is not None:
+            self._announced = header.addresses
+            self.source = header.addresses.source
+            if not self._office.admission.claim(self.source):
+                raise Refused(answers.TOO_MANY)
+            self._counted = self.source
+        return rest
+
+    def _take_hello(self, data: bytes) -> bool:
+        parser = self._hello
+        if parser is None:
+            if data[0] != HANDSHAKE_RECORD:
+                # No TLS: nameless, and for the plain port of CATCH_ALL (spec tcprouter §3).
+                self._plane = Plane.HTTP
+                self._first = data
+                return True
+            self._speaks = Plane.TLS
+            parser = self._hello = ClientHelloParser()
+        hello = parser.feed(data)
+        if hello is None:
+            return False
+        self.host = hello.server_name
+        self._first = bytes(parser.received)
+        return True
+
+    def _take_request(self, data: bytes) -> bool:
+        parser = self._request
+        if parser is None:
+            self._speaks = Plane.HTTP
+            parser = self._request = RequestHeadParser()
+        head = parser.feed(data)
+        if head is None:
+            return False
+        self.method, self.host = head.method, head.host
+        self._first = bytes(parser.received)
+        return True
+
+    # -- leading him there
+
+    def _lead(self) -> None:
+        """Errors: ``Refused``."""
+        route = self._office.table.find(self.host)
+        if route is None:
+            raise Refused(answers.UNKNOWN_HOST)
+        self._route = route
+        options = route.options
+        if options is not None and not options.allows(self.source):
+            raise Refused(answers.FORBIDDEN)
+        if route.secret:
+            self._enter_tunnel(route.secret)
+            return
+        if not route.takes(self._plane):
+            raise Refused(answers.UNKNOWN_HOST, f"the service has no {self._plane} port")
+        if options is None:
+            self._dial(route.address, route.port(self._plane), by_operator=route.by_operator)
+            return
+        if options.proxy_protocol:
+            self._first = proxyproto.encode(options.proxy_protocol, self._both_ends()) + self._first
+        self._dial_member()
+
+    def _both_ends(self) -> proxyproto.Addresses:
+        """Of the visitor's connection, as he or a trusted balancer says."""
+        if self._announced is not None:
+            return self._announced
+        near, far = self._visitor.getsockname(), self._visitor.getpeername()
+        return proxyproto.Addresses(self.source, far[1], near[0].partition("%")[0], near[1])
+
+    def _enter_tunnel(self, secret: bytes) -> None:
+        self._stage = _Stage.TUNNEL
+        self.target = "tunnel"
+        self._office.engine.let_go(self._visitor.fileno())
+        self._task = asyncio.get_running_loop().create_task(self._be_carried(secret))
+
+    async def _be_carried(self, secret: bytes) -> None:
+        visitor = Visitor(self._visitor, self._first, self.source, self._plane, secret)
+        self._first = b""
+        try:
+            carried = await self._office.tunnels.carry(visitor)
+        except NoTunnel:
+            self._task = None
+            self._refuse(answers.NO_TUNNEL)
+        except asyncio.CancelledError:
+            self._close("cut")
+            raise
+        except Exception:
+            _log.exception("connection not served", source=self.source, listener=self.listener)
+            self._close("error")
+        else:
+            self.to_target, self.to_visitor = carried.to_target, carried.to_visitor
+            self._close(carried.ending)
+        finally:
+            self._task = None
+
+    def _dial_member(self) -> None:
+        """The next target of a static service. Errors: ``Refused``."""
+        pool = self._route.pool if self._route is not None else None
+        member = pool.choose(self._plane, self._office.engine.now, self._tried) if pool is not None else None
+        address = member.next_address() if member is not None else None
+        if member is None or address is None:
+            raise Refused(answers.NO_TARGET)
+        self._tried += (member,)
+        member.active += 1
+        self._member = member
+        self._dial(address, member.port(self._plane), by_operator=True)
+
+    def _dial(self, address: str, port: int, *, by_operator: bool) -> None:
+        """Errors: ``Refused``."""
+        self.target = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        self._stage = _Stage.DIAL
+        self._dial_started = time.monotonic()
+        self._target = self._office.dialler.dial(address, port, by_operator=by_operator)
+        # On a short way the connection is there already, and the head leaves with no event in between.
+        self._try_target()
+
+    def _try_target(self) -> None:
+        """Send the head: it leaves when the connection is there, and fails when that has failed."""
+        target = self._target
+        if target is None:
+            return
+        try:
+            sent = target.send(self._first)
+        except BlockingIOError:
+            office = self._office
+            if target.fileno() not in office.engine:
+                office.dials.start(self, office.engine.now)
+                office.engine.watch(target.fileno(), self)
+        except OSError as error:
+            self._dial_failed(refused(error))
+        else:
+            self._begin_relay(target, sent)
+
+    def _dial_failed(self, why: Refused) -> None:
+        """Another target of the service gets the visitor if there is one: nothing of his was delivered yet."""
+        self._drop_target()
+        if self._tried and len(self._tried) < _MOST_TRIES:
+            with contextlib.suppress(Refused):  # the first reason is the better one
+                self._dial_member()
+                return
+        self._refuse(why.refusal, why.detail)
+
+    def _drop_target(self) -> None:
+        office = self._office
+        office.dials.stop(self)
+        target, self._target = self._target, None
+        if target is not None:
+            office.engine.forget(target.fileno())
+            target.close()
+        member, self._member = self._member, None
+        if member is not None:
+            member.active -= 1
+
+    # -- relaying
+
+    def _begin_relay(self, target: socket.socket, sent: int) -> None:
+        office = self._office
+        engine = office.engine
+        office.metrics.dial_times.add(time.monotonic() - self._dial_started)
+        office.dials.stop(self)
+        self._stage = _Stage.RELAY
+        first, self._first = self._first, b""
+        relay = self._relay = Relay(engine, office.pipes, self._visitor, target, first, self, sent=sent)
+        for sock in (self._visitor, target):
+            descriptor = sock.fileno()
+            if descriptor in engine:
+                engine.pass_on(descriptor, relay)
+            else:
+                engine.watch(descriptor, relay)
+        office.looks.start(self, engine.now)
+
+    def _look_whether_idle(self) -> None:
+        office, relay = self._office, self._relay
+        if relay is None:
+            return
+        if office.engine.now - relay.idle_since() >= office.settings.idle_timeout:
+            relay.finish(Ending.IDLE)
+        else:
+            office.looks.start(self, office.engine.now)
+
+    def relayed(self, relayed: Relayed) -> None:
+        """Called by the relay."""
+        self._relay = None
+        self.to_target, self.to_visitor = relayed.to_target, relayed.to_visitor
+        self._close(relayed.ending)
+
+    # -- the end
+
+    def _refuse(self, refusal: Refusal, detail: str = "") -> None:
+        """Say why, and wait for the end: closing with bytes unread would reset the answer away (RFC 9112 §9.6)."""
+        office = self._office
+        self._drop_target()
+        office.heads.stop(self)
+        self._first = b""
+        self._hello = self._request = None
+        self.outcome, self.detail = refusal.outcome, detail
+        answer = refusal.answer(self._speaks, self.method)
+        try:
+            if answer:
+                self._visitor.send(answer)  # a fresh connection has room for it
+                self._visitor.shutdown(socket.SHUT_WR)
+        except OSError:
+            answer = b""  # whoever does not listen misses his answer
+        if not answer:
+            self._close(refusal.outcome, detail)
+            return
+        self._stage = _Stage.FAREWELL
+        self._left = _FAREWELL_BYTES
+        office.farewells.start(self, office.engine.now)
+        descriptor = self._visitor.fileno()
+        if descriptor not in office.engine:
+            office.engine.watch(descriptor, self)
+        self._take_leave()
+
+    def _take_leave(self) -> None:
+        """Throw away what still comes, until the visitor has closed."""
+        try:
+            while self._left > 0:
+                data = self._visitor.recv(_READ_SIZE)
+                if not data:
+                    break
+                self._left -= len(data)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.detail = self.detail or error.strerror or ""
+        self._close(self.outcome, self.detail)
+
+    def _turn_away(self, *, admitted: bool = True) -> None:
+        """Answer at once or not at all: whoever is over a limit gets no more of our time."""
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(BlockingIOError):
+                self._visitor.recv(_READ_SIZE)  # closing with bytes unread would reset the answer away
+            self._visitor.send(answers.TOO_MANY.answer(self.listener))
+        self._close(answers.TOO_MANY.outcome, admitted=admitted)
+
+    def _close(self, outcome: str, detail: str = "", *, admitted: bool = True) -> None:
+        """Close what is open and account for the visit; again is harmless."""
+        office = self._office
+        if not office.leave(self):
+            return
+        self._stage = _Stage.OVER
+        for deadlines in (office.heads, office.looks, office.farewells):
+            deadlines.stop(self)
+        office.engine.forget(self._visitor.fileno())
+        self._visitor.close()
+        self._drop_target()
+        if admitted:
+            office.admission.leave(self._counted)
+        self.outcome, self.detail = outcome, detail
+        self.seconds = time.monotonic() - self._started
+        office.metrics.account(self.listener, outcome, self.seconds, self.to_target, self.to_visitor)
+        office.access_log.write(self)
+
+
+def _within(source: str, networks: Collection[IPNetwork]) -> bool:
+    address = ipaddress.ip_address(source)
+    return any(address in network for network in networks)

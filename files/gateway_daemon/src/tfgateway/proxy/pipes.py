@@ -1,0 +1,74 @@
+"""Kernel pipes for ``splice``: bytes of a long transfer go through one without entering this process."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+_SIZE = 1 << 20  # octets: what pipe(7) allows everybody
+_USEFUL = 128 * 1024  # octets: below, copying is as fast
+
+
+class Pipe:
+    """One pipe; whoever has taken it owns it."""
+
+    __slots__ = ("filled", "read", "write")
+
+    def __init__(self) -> None:
+        self.read, self.write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.filled = 0
+        """Octets that are in it."""
+
+    def close(self) -> None:
+        os.close(self.read)
+        os.close(self.write)
+
+
+class Pipes:
+    """A bounded number of pipes, each owned by one transfer at a time.
+
+    The kernel bounds what all pipes of an unprivileged user hold together (pipe-user-pages-soft, pipe(7)), and so does
+    ``limit`` with their descriptors: a transfer that gets none copies.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._made = 0
+        self._free: list[Pipe] = []
+        self._unused = 0
+
+    def take(self) -> Pipe | None:
+        """An empty pipe; None when there is none to be had."""
+        if self._free:
+            pipe = self._free.pop()
+            self._unused = min(self._unused, len(self._free))
+            return pipe
+        if self._made >= self._limit:
+            return None
+        try:
+            pipe = Pipe()
+        except OSError:
+            return None  # out of descriptors: visitors need them more
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe.write, fcntl.F_SETPIPE_SZ, _SIZE)
+        if fcntl.fcntl(pipe.write, fcntl.F_GETPIPE_SZ) < _USEFUL:
+            pipe.close()
+            return None
+        self._made += 1
+        return pipe
+
+    def give_back(self, pipe: Pipe) -> None:
+        """After use; what is still in it is lost."""
+        if pipe.filled:
+            pipe.close()
+            self._made -= 1
+        else:
+            self._free.append(pipe)
+
+    def trim(self) -> None:
+        """Close those that nobody has needed since the last call."""
+        for _ in range(self._unused):
+            self._free.pop(0).close()
+            self._made -= 1
+        self._unused = len(self._free)
