@@ -18,30 +18,53 @@ DIRECTORY = ROOT / ".cache" / "bench"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value; ``limit``: what it must stay below, None when it is told for its own sake."""
+    """One measured value; ``limit``: what it must stay below, ``floor``: what it must reach, ``goal``: what is wanted.
+
+    None of them: it is told for its own sake.
+    """
 
     name: str
     value: float
     unit: str
     limit: float | None = None
+    floor: float | None = None
+    goal: float | None = None
 
     @property
     def kept(self) -> bool:
-        return self.limit is None or self.value < self.limit
+        return (self.limit is None or self.value < self.limit) and (self.floor is None or self.value >= self.floor)
+
+    @property
+    def bounds(self) -> str:
+        """As the table shows them."""
+        parts = [
+            f"{sign} {bound:g}"
+            for sign, bound in (("<", self.limit), (">=", self.floor), ("goal", self.goal))
+            if bound is not None
+        ]
+        return f"{', '.join(parts)} {self.unit}" if parts else ""
+
+    @property
+    def verdict(self) -> str:
+        """In rich's markup."""
+        if self.limit is None and self.floor is None:
+            return ""
+        if not self.kept:
+            return "[red]missed[/]"
+        return "[green]kept[/]" if self.goal is None or self.value < self.goal else "[green]goal[/]"
 
 
 def publish(part: str, conditions: Mapping[str, object], figures: list[Figure]) -> bool:
-    """Print the table, write ``.cache/bench/PART.json``; True when every limit is kept."""
+    """Print the table, write ``.cache/bench/PART.json``; True when every bound is kept."""
     told = ", ".join(f"{name} {value}" for name, value in conditions.items())
     table = Table(title=f"{part}: {told}", title_justify="left", box=None, header_style="bold")
     table.add_column("figure")
-    for column in ("value", "limit"):
+    for column in ("value", "bounds"):
         table.add_column(column, justify="right")
     table.add_column("")
     for figure in figures:
-        limit = "" if figure.limit is None else f"< {figure.limit:g} {figure.unit}"
-        verdict = "" if figure.limit is None else "[green]kept[/]" if figure.kept else "[red]exceeded[/]"
-        table.add_row(figure.name, f"{figure.value:,.1f} {figure.unit}", limit, verdict)
+        digits = 2 if abs(figure.value) < 10 else 1
+        table.add_row(figure.name, f"{figure.value:,.{digits}f} {figure.unit}", figure.bounds, figure.verdict)
     console = Console(width=110)
     console.print(table)
     DIRECTORY.mkdir(parents=True, exist_ok=True)

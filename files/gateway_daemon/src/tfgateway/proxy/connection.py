@@ -11,8 +11,11 @@ import ipaddress
 import select
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from enum import Enum
+from typing import Any
+
+import msgspec
 
 from tfgateway.errors import ParseError
 from tfgateway.proxy import answers, proxyproto
@@ -27,7 +30,7 @@ from tfgateway.proxy.routing import Route
 from tfgateway.proxy.traffic import Plane
 from tfgateway.targets import IPNetwork
 from tfgateway.telemetry.logs import logger
-from tfgateway.tunnel.seam import NoTunnel, Visitor
+from tfgateway.tunnel.seam import Carried, NotAnswered, NoTunnel, Visitor
 
 _READ_SIZE = 16 * 1024
 _FAREWELL_BYTES = 256 * 1024  # octets that are read and thrown away after an answer
@@ -44,6 +47,17 @@ class _Stage(Enum):
     TUNNEL = 4
     FAREWELL = 5
     OVER = 6
+
+
+class _Notes(msgspec.Struct, array_like=True):
+    """What goes with a visitor of a tunnel into another worker."""
+
+    listener: Plane
+    started: float
+    """By the monotonic clock, which all processes of a machine share."""
+    method: str
+    host: str
+    spoke: bool
 
 
 class Connection:
@@ -310,16 +324,39 @@ class Connection:
         self._stage = _Stage.TUNNEL
         self.target = "tunnel"
         self._office.engine.let_go(self._visitor.fileno())
-        self._task = asyncio.get_running_loop().create_task(self._be_carried(secret))
-
-    async def _be_carried(self, secret: bytes) -> None:
-        visitor = Visitor(self._visitor, self._first, self.source, self._plane, secret)
+        notes = _Notes(self.listener, self._started, self.method, self.host, self._speaks is not None)
+        visitor = Visitor(
+            self._visitor, self._first, self.source, self._plane, secret, context=msgspec.msgpack.encode(notes)
+        )
         self._first = b""
+        self._be_carried(self._office.tunnels.carry(visitor))
+
+    def be_adopted(self, visitor: Visitor, carrying: Coroutine[Any, Any, Carried]) -> None:
+        """Go on where another worker had brought this visitor; ``carrying`` as from ``Tunnels.carry``."""
+        with contextlib.suppress(msgspec.MsgspecError):  # without the notes his account is poorer
+            notes = msgspec.msgpack.decode(visitor.context, type=_Notes)
+            self.listener, self._started = notes.listener, notes.started
+            self.method, self.host = notes.method, notes.host
+            self._speaks = self._plane if notes.spoke else None
+        self._stage = _Stage.TUNNEL
+        self.target = "tunnel"
+        office = self._office
+        office.live.add(self)
+        office.metrics.active[self.listener] += 1
+        # The limits were asked where he came in; here he is counted all the same.
+        office.admission.take_in(self.source)
+        self._counted = self.source
+        self._be_carried(carrying)
+
+    def _be_carried(self, carrying: Coroutine[Any, Any, Carried]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._carried(carrying))
+
+    async def _carried(self, carrying: Coroutine[Any, Any, Carried]) -> None:
         try:
-            carried = await self._office.tunnels.carry(visitor)
-        except NoTunnel:
+            carried = await carrying
+        except NoTunnel as error:
             self._task = None
-            self._refuse(answers.NO_TUNNEL)
+            self._refuse(answers.DIAL_FAILED if isinstance(error, NotAnswered) else answers.NO_TUNNEL)
         except asyncio.CancelledError:
             self._close("cut")
             raise
@@ -490,6 +527,11 @@ class Connection:
         self.seconds = time.monotonic() - self._started
         office.metrics.account(self.listener, outcome, self.seconds, self.to_target, self.to_visitor)
         office.access_log.write(self)
+
+
+def adopt(office: Office, visitor: Visitor, carrying: Coroutine[Any, Any, Carried]) -> None:
+    """Take in a visitor of a tunnel whom another worker hands over (``seam.Adopt``, given the office)."""
+    Connection(office, visitor.socket, visitor.source, Plane(visitor.plane)).be_adopted(visitor, carrying)
 
 
 def _within(source: str, networks: Collection[IPNetwork]) -> bool:
