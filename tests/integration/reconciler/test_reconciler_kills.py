@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tfgateway.identity import seedfile
 from tfgateway.layout.keys import OUTBOX, RESERVATIONS
 from tfgateway.layout.reservations import decode_reservation
 
+_COMMAND = re.compile(rb"(?=\*\d+\r\n\$\d+\r\n)")
 _WRITE = re.compile(rb"\r\n(EVALSHA|EVAL|SET|HDEL|DEL)\r\n")
 
 
@@ -65,7 +67,6 @@ class Relay:
             while True:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(("127.0.0.1", self._target))
-                # redis-py sends the next command of a connection when it has the reply to the one before.
                 writing: list[str] = []
                 for source, sink, pump in ((client, server, self._ask), (server, client, self._reply)):
                     threading.Thread(target=self._pump, args=(source, sink, pump, writing), daemon=True).start()
@@ -73,10 +74,15 @@ class Relay:
     def _pump(
         self, source: socket.socket, sink: socket.socket, tell: Callable[[bytes, list[str]], None], writing: list[str]
     ) -> None:
+        source_is_client = tell == self._ask
         with contextlib.suppress(OSError, Killed):
             while data := source.recv(1 << 20):
-                tell(data, writing)
-                sink.sendall(data)
+                for part in _COMMAND.split(data) if source_is_client else [data]:
+                    # The next command when redis has answered the one before, however many were sent together.
+                    while source_is_client and writing:
+                        time.sleep(0.0005)
+                    tell(part, writing)
+                    sink.sendall(part)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

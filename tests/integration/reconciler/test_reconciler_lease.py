@@ -93,12 +93,12 @@ async def test_what_cannot_be_read_belongs_to_somebody(redis: Redis, text: bytes
 async def test_whoever_lost_it_writes_nothing(redis: Redis) -> None:
     store, mine = Store(redis), Lease(redis, here(), 30)
     await mine.hold()
-    assert await store.apply(WRITE, mine.row) == ""
+    assert await store.apply([WRITE], mine.row) == [""]
     await redis.delete("h")
     for stolen in (b"another's", None):
         await (redis.delete(LEASE) if stolen is None else redis.set(LEASE, stolen))
         with pytest.raises(StoreError, match="the lease was lost"):
-            await store.apply(WRITE, mine.row)
+            await store.apply([WRITE], mine.row)
     assert await redis.exists("h") == 0
 
 

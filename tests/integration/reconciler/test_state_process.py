@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from typing import Any
 
 from tfgateway.explorer.models import DomainDelegate, Proxy, Subdomain, UnknownWorkload
@@ -11,6 +12,13 @@ from tfgateway.layout.keys import OUTBOX, RESERVATIONS
 
 def one(state: dict[str, Any], domain: str) -> dict[str, Any]:
     return next(found for found in state["reservations"] if found["domain"] == domain)
+
+
+def gauges(fleet: Any, name: str) -> dict[str, float]:
+    """Label -> value."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{fleet.ports['rm']}/metrics", timeout=10) as answer:
+        lines = [line for line in answer.read().decode().splitlines() if line.startswith(f"{name}{{")]
+    return {line.partition("{")[2].partition("}")[0]: float(line.split()[-1]) for line in lines}
 
 
 def reserve(fleet: Any, web: int) -> list[int]:
@@ -57,6 +65,7 @@ def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Any, until: Any, web
         "redis": True,
         "served": True,
     }
+    until(lambda: gauges(fleet, "tfgateway_reconciler_verdicts")['verdict="in_sync"'] == 5, "told by the metrics too")
     human = fleet.run("state")
     assert human.returncode == 0
     assert f"{fleet.node_id}: in sync: 5 reservations: 5 in_sync" in human.stdout
@@ -121,7 +130,7 @@ def test_a_refused_one_is_failed_until_the_explorer_has_the_answer(fleet: Any) -
     assert [(found["verdict"], found["message"]) for found in state["reservations"]] == [("failed", "no such thing")]
 
 
-def test_what_the_explorer_does_not_know_is_orphaned_and_damage_is_told(fleet: Any) -> None:
+def test_what_the_explorer_does_not_know_is_orphaned_and_damage_is_told(fleet: Any, until: Any) -> None:
     fleet.start("reconcile")
     fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id)))
     with fleet.redis() as client:
@@ -132,6 +141,7 @@ def test_what_the_explorer_does_not_know_is_orphaned_and_damage_is_told(fleet: A
     assert one(state, "old.gw1.example")["verdict"] == "orphaned"
     assert {found["id"]: found["verdict"] for found in state["reservations"]}["78-1"] == "orphaned"
     assert any("record 78-1 cannot be read" in text for text in state["problems"])
+    until(lambda: gauges(fleet, "tfgateway_reconciler_verdicts")['verdict="orphaned"'] == 2, "told by the metrics too")
 
 
 def test_one_of_explorer_and_redis_is_enough_to_judge(fleet: Any, until: Any) -> None:

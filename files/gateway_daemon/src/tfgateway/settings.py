@@ -91,6 +91,9 @@ class ReconcilerSettings(_Section, frozen=True):
     """A plan that removes more than this share of the recorded reservations refuses itself ..."""
     max_removal_count: Annotated[int, msgspec.Meta(ge=0)] = 10
     """... unless it removes no more than this many."""
+    repair_orphans: bool = False
+    """Remove zones, subdomains, proxy entries and unreadable records behind which there is no reservation (P-5, P-12);
+    they are reported as problems in any case."""
     max_reservations_per_user: Annotated[int, msgspec.Meta(ge=0)] = 1000
     """Of all types, on this gateway; what was granted once stays (P-26)."""
     max_zones_per_user: Annotated[int, msgspec.Meta(ge=0)] = 100

@@ -24,9 +24,9 @@ from tfgateway.identity.keys import Identity
 from tfgateway.layout.keys import OUTBOX, RESERVATIONS
 from tfgateway.reconciler import answers
 from tfgateway.reconciler.board import Policy
-from tfgateway.reconciler.plan import Plan, plan
-from tfgateway.reconciler.rows import Actual, Transaction
-from tfgateway.reconciler.world import Desired, migrated, read_records
+from tfgateway.reconciler.plan import Plan, Step, Stream, plan
+from tfgateway.reconciler.rows import Actual, Seal, Transaction, seal
+from tfgateway.reconciler.world import Desired, Reader, Records, migrated
 from tfgateway.targets import networks
 
 SECOND = 10**9
@@ -99,17 +99,39 @@ class Node:
 
     @property
     def actual(self) -> Actual:
-        hashes = {key: dict(fields) for key, fields in self.hashes.items()}
-        return Actual(hashes, dict(self.strings))
+        return Actual({key: dict(fields) for key, fields in self.hashes.items()}, dict(self.strings))
+
+    def look(self) -> tuple[Actual, Records]:
+        """As the store does it."""
+        reader = Reader(self.desired)
+        hashes = self.actual.hashes
+        for key in (OUTBOX, RESERVATIONS):
+            for name, value in hashes.get(key, {}).items():
+                hashes[key][name] = reader.take(key, name, value)
+        for name in reader.unsealed():
+            hashes[OUTBOX][name] = self.hashes[OUTBOX][name]
+        return Actual(hashes, dict(self.strings)), migrated(reader.records(), self.desired)
 
     def plan(self, consent: str = "") -> Plan:
-        actual = self.actual
-        records = migrated(read_records(actual.hashes.get(RESERVATIONS, {}).items()), self.desired)
+        actual, records = self.look()
         return plan(self.desired, records, actual, self.policy, self.now, self.users, consent=consent)
+
+    def stream(self) -> list[Step]:
+        """What ``settle`` does, with each step applied before the next one is decided."""
+        actual, records = self.look()
+        stream = Stream(self.desired, records, actual, self.policy, self.now, self.users)
+        done = []
+        for step in stream.steps():
+            assert self.apply(step.transaction), str(step)
+            done.append(step)
+        made = stream.outcome()
+        assert (made.steps, made.held) == ((), "")
+        return done
 
     def apply(self, transaction: Transaction) -> bool:
         for row in transaction.expected:
-            if self.get(row.key, row.field) != row.value:
+            found = self.get(row.key, row.field)
+            if (seal(found) if found is not None and isinstance(row.value, Seal) else found) != row.value:
                 return False
         for row in transaction.writes:
             if row.field is None:

@@ -106,7 +106,11 @@ def test_an_applied_plan_leaves_nothing_to_plan(make_node: Callable[..., Any], w
     node = _node(make_node)
     for workload in workloads:
         node.want(workload)
-    node.settle()
+    made = node.settle()
+    streamed = _node(make_node)
+    for workload in workloads:
+        streamed.want(workload)
+    assert tuple(streamed.stream()) == made.steps
     for workload in workloads:
         deployed = workload.next_action in (NextAction.DEPLOY, NextAction.CREATE)
         if deployed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board
 from tfgateway.reconciler.plan import accept_all
 from tfgateway.reconciler.rows import Rows
-from tfgateway.reconciler.state import Facts, Judged, RowState, Verdict, by_id, judge, row_state, summary
+from tfgateway.reconciler.state import Facts, Judged, RowState, Verdict, by_id, judge, row_state, summary, tally
 from tfgateway.reconciler.world import Reservation, Wanted, read_records
 
 OK = Result(state=ResultState.OK)
@@ -97,3 +98,31 @@ def test_rows_are_judged_one_reservation_at_a_time(node: Any) -> None:
     assert states() == [RowState.OK, RowState.MISSING, RowState.MISSING, RowState.MISSING]
     node.put("alice.example.", "__owner__", "{}")
     assert states()[0] is RowState.DRIFTED
+
+
+def test_the_reconcilers_own_tally_has_every_verdict(node: Any) -> None:
+    for number in range(1, 5):
+        node.subdomain(number, f"n{number}.gw1.example", "203.0.113.5")
+    made = node.settle()
+    node.acknowledge()
+    assert tally(node.desired, made.left, {})["in_sync"] == 4
+    node.subdomain(5, "unreported.gw1.example", "203.0.113.5")
+    node.unknown(6, 12)
+    made = node.settle()
+    node.put("tfgateway_reservations", "7-1", "damaged")
+    node.subdomain(8, "pending.gw1.example", "203.0.113.5")
+    node.delete(node.desired.get("4-1").workload)
+    left = node.plan().left
+    left = replace(left, recorded={name: one for name, one in made.left.recorded.items() if name != "8-1"})
+    state = {"1-1": RowState.MISSING, "2-1": RowState.DRIFTED}
+    waiting = Result(state=ResultState.ERROR, workload_id="6-1", message="no")
+    node.desired.acknowledge("6-1", waiting)
+    assert tally(node.desired, left, state) == {
+        "in_sync": 1,
+        "pending": 2,
+        "missing": 1,
+        "drifted": 1,
+        "orphaned": 1,
+        "failed": 1,
+        "unreported": 1,
+    }

@@ -6,6 +6,7 @@ An entry of the outbox never changes: what may have reached the explorer once mu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 
@@ -31,6 +32,16 @@ def deleted_field(identifier: str) -> str:
     return _DELETED + identifier
 
 
+def is_field(field: str) -> bool:
+    """Whether it is the name of a field of the outbox at all."""
+    return field.startswith((_RESULT, _DELETED))
+
+
+def of_field(field: str) -> str:
+    """The reservation that a field of the outbox is about."""
+    return field.partition(":")[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Pending:
     """Everything that the outbox holds about one reservation."""
@@ -54,11 +65,17 @@ def make_result(
         category=category,
         workload_id=identifier,
         data_json=RawJson(data),
-        signature=sign_result(state, message, data, identity),
+        signature=_signature(state, message, data, identity),
         state=state,
         message=message,
         epoch=now // _NANOSECONDS,
     )
+
+
+@lru_cache(maxsize=256)
+def _signature(state: ResultState, message: str, data: bytes, identity: Identity) -> str:
+    """It covers no id: all who succeed have the same, and it takes as long to make as everything else of a step."""
+    return sign_result(state, message, data, identity)
 
 
 def recorded_result(result: Result, type_name: str, now: int) -> RecordedResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -68,6 +68,8 @@ class Policy:
     own_addresses: frozenset[IPAddress] = frozenset()
     fourtosix: FourToSix | None = None
     """None: no IPv6 here."""
+    repair_orphans: bool = False
+    """Whether what stands behind no reservation is removed (``orphans``), not only reported."""
     max_removal_share: float = 0.3
     max_removal_count: int = 10
     max_reservations_per_user: int = 1000
@@ -92,7 +94,8 @@ class Board:
         self.unknown_users: set[str] = set()
         """Tids whose key was needed and is not known."""
         self._users = users
-        self._holders: dict[tuple[Kind, str], dict[str, Reservation]] = {}
+        # Nearly everything has one holder: a container for each would cost more than all the rest of a board.
+        self._holders: dict[Kind, dict[str, Reservation | tuple[Reservation, ...]]] = defaultdict(dict)
         self._counts: Counter[tuple[str, str]] = Counter()
         self.zones = NameIndex(self._zone_owners())
         self.names = NameIndex({name.lower(): _tid(raw) for name, raw in rows.fields(MANAGED_DOMAINS)})
@@ -114,8 +117,9 @@ class Board:
         """From now on the reservation counts."""
         self._counts[reservation.user, reservation.type] += 1
         kind = _KINDS.get(reservation.type)
-        for place in _places(reservation):
-            self._holders.setdefault(place, {})[reservation.id] = reservation
+        for place, name in _places(reservation):
+            others = tuple(one for one in self.holders(place, name) if one.id != reservation.id)
+            self._holders[place][name] = (*others, reservation) if others else reservation
         if kind == "zone" and reservation.domain not in self.policy.managed_domains:
             self.zones.set(reservation.domain, reservation.user)
         elif kind == "name":
@@ -124,8 +128,11 @@ class Board:
     def withdraw(self, reservation: Reservation) -> None:
         """The reservation does not count any more; its rows are still there."""
         self._counts[reservation.user, reservation.type] -= 1
-        for place in _places(reservation):
-            self._holders.get(place, {}).pop(reservation.id, None)
+        for place, name in _places(reservation):
+            if left := tuple(one for one in self.holders(place, name) if one.id != reservation.id):
+                self._holders[place][name] = left
+            else:
+                self._holders[place].pop(name, None)
 
     def check_quotas(self, reservation: Reservation) -> None:
         """One more for its user (P-26). Errors: ``Refusal``."""
@@ -152,7 +159,8 @@ class Board:
 
     def holders(self, kind: Kind, name: str) -> list[Reservation]:
         """The reservations that count for exactly this name; of a peer it is the tid, of a key its text."""
-        return list(self._holders.get((kind, name), {}).values())
+        found = self._holders[kind].get(name, ())
+        return list(found) if isinstance(found, tuple) else [found]
 
     def user_key(self, tid: str) -> bytes | None:
         """A user's public key; None: the explorer has none. Errors: ``NotNow`` as long as it has not been asked."""

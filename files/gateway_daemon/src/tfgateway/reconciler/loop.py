@@ -31,6 +31,7 @@ from tfgateway.reconciler.passes import Pass, Passes
 from tfgateway.reconciler.phonebook import Phonebook
 from tfgateway.reconciler.plan import Plan
 from tfgateway.reconciler.session import load_identity, make_policy, open_explorer, open_redis
+from tfgateway.reconciler.state import RowState, tally
 from tfgateway.reconciler.status import Status
 from tfgateway.reconciler.store import Store
 from tfgateway.settings import Settings
@@ -69,6 +70,8 @@ class Reconciler:
         self._directory = Directory(client, identity, settings.gateway, Locator(settings.gateway, store).location)
         self._news = asyncio.Event()
         self._poll_error = "the explorer was not asked yet"
+        self._last: Pass | None = None
+        self._next_tally = 0.0
         self._status = Status(version=__version__)
 
     async def run(self, *, stopping: asyncio.Event, ready: Callable[[], None], status: Callable[[str], None]) -> None:
@@ -113,7 +116,7 @@ class Reconciler:
     async def preview(self, *, allow_removals: bool = False) -> Plan:
         """The plan of the next pass, which changes nothing. Errors: ``ExplorerError``, ``StoreError``."""
         await self._follower.poll()
-        return (await self._passes.preview(allow_removals=allow_removals)).plan
+        return await self._passes.preview(allow_removals=allow_removals)
 
     async def permit(self) -> Plan:
         """Allow the running reconciler, for some minutes, exactly the removals that it holds back now.
@@ -131,7 +134,7 @@ class Reconciler:
             await self._poll(0)
         except ExplorerError as error:
             problem = error
-        made = await self._pass(allow_removals=allow_removals)
+        made = await self._pass(allow_removals=allow_removals, keep_steps=True)
         await self._outbox.flush()
         await self._write_status()
         if problem is not None:
@@ -235,21 +238,28 @@ class Reconciler:
 
     async def _news_pass(self) -> bool:
         """False: everything has to be looked at. Errors: ``StoreError``."""
-        done = await self._passes.news(self._lease)
-        if done:
-            self._outbox.wake()
-        return done is not None
+        made = await self._passes.news(self._lease)
+        if made is not None:
+            self._note(made)
+        return made is not None
 
-    async def _pass(self, *, allow_removals: bool = False) -> Pass:
+    async def _pass(self, *, allow_removals: bool = False, keep_steps: bool = False) -> Pass:
         """Errors: ``StoreError``, ``LeaseError``."""
-        made = await self._passes.run(self._lease, allow_removals=allow_removals)
-        if made.done:
-            self._outbox.wake()
+        self._last = None  # it holds all that the last plan was made of
+        made = await self._passes.run(self._lease, allow_removals=allow_removals, keep_steps=keep_steps)
         self._status = msgspec.structs.replace(
             self._status, held=made.plan.held, repaired=self._status.repaired + made.repaired
         )
-        counts = Counter(record.type for record in made.records.entries.values())
+        self._note(made)
+        return made
+
+    def _note(self, made: Pass) -> None:
+        if made.done:
+            self._outbox.wake()
+        counts = Counter(reservation.type for reservation in made.plan.left.recorded.values())
         self._metrics.reservations(counts)
+        self._last = made
+        self._tally()
         self._directory.count(
             Counts(
                 proxy=_uint16(counts["proxy"]),
@@ -258,11 +268,22 @@ class Reconciler:
                 delegate_domain=_uint16(counts["domain_delegate"]),
             )
         )
-        return made
+
+    def _tally(self) -> None:
+        """Of a hundred thousand it takes a moment: not again and again."""
+        if self._last is None or time.monotonic() < self._next_tally:
+            return
+        started = time.monotonic()
+        failed = dict.fromkeys(self._last.failed, RowState.DRIFTED)
+        undecided = dict.fromkeys(self._last.plan.left.undecided, RowState.GROUNDLESS)
+        self._metrics.verdicts(tally(self._follower.desired, self._last.plan.left, undecided | failed))
+        self._next_tally = started + (1 + _REST) * (time.monotonic() - started)
 
     async def _write_status(self) -> None:
         self._status = msgspec.structs.replace(self._status, outbox=await self._store.outbox_length())
         self._metrics.outbox.set(self._status.outbox)
+        self._metrics.failing.set(bool(self._status.last_error))
+        self._tally()
         await self._store.write_status(msgspec.json.encode(self._status))
 
 

@@ -21,6 +21,8 @@ class ReconcilerMetrics:
 
         self.last_poll = gauge("last_poll_seconds", "When the explorer was asked last")
         self.last_success = gauge("last_success_seconds", "When a poll and the pass after it succeeded last")
+        self.failing = gauge("failing", "1 while the last poll or pass failed: `tfgateway state` shows the error")
+        self._verdicts = gauge("verdicts", "Reservations by verdict, without asking the planes", ("verdict",))
         self.polls_failed = counter("polls_failed", "Polls of the explorer that failed")
         self.passes_failed = counter("passes_failed", "Passes that redis or a bug ended early")
         self.outbox = gauge("outbox", "Answers that the explorer has not acknowledged")
@@ -38,6 +40,11 @@ class ReconcilerMetrics:
     def done(self, action: Action) -> None:
         """A step was carried out."""
         self._steps.labels(action).inc()
+
+    def verdicts(self, counts: Mapping[str, int]) -> None:
+        """Reservations by verdict; all verdicts are given."""
+        for name, count in counts.items():
+            self._verdicts.labels(name).set(count)
 
     def reservations(self, counts: Mapping[str, int]) -> None:
         """Recorded reservations by type."""

@@ -19,6 +19,7 @@ from tfgateway.telemetry.logs import logger
 _log = logger("reconciler")
 
 _AT_ONCE = 8
+_READ_AT_ONCE = 500
 _GIVE_UP_AFTER = 3
 """Failures without one success between them after which a round ends: the explorer is away, not one item bad."""
 _UNDELIVERABLE = frozenset({400, 404, 409, 410, 422})
@@ -59,12 +60,32 @@ class Outbox:
 
     async def flush(self) -> bool:
         """One round; True: nothing waits any more. Errors: ``StoreError``."""
-        waiting, damaged = answers.read_outbox(await self._store.outbox())
-        if damaged:
-            _log.error("outbox entries nobody can read dropped", fields=", ".join(damaged))
-            await self._store.take_from_outbox(damaged)
-        self._failures = Counter({one.id: self._failures[one.id] for one in waiting if self._failures[one.id]})
-        queue = deque(sorted(waiting, key=lambda one: (self._failures[one.id], order(one.id))))
+        names = await self._store.outbox_names()
+        waiting = {answers.of_field(name) for name in names if answers.is_field(name)}
+        strange = [name for name in names if not answers.is_field(name)]
+        self._failures = Counter({name: self._failures[name] for name in waiting if self._failures[name]})
+        queue = deque(sorted(waiting, key=lambda name: (self._failures[name], order(name))))
+        if strange:
+            await self._drop(strange)
+        while queue:
+            # Not all at once: their bytes would be the biggest thing in memory.
+            some = [queue.popleft() for _ in range(min(_READ_AT_ONCE, len(queue)))]
+            fields = [field(name) for name in some for field in (answers.result_field, answers.deleted_field)]
+            found, damaged = answers.read_outbox(await self._store.outbox(fields))
+            if damaged:
+                await self._drop(damaged)
+            by_name = {one.id: one for one in found}
+            if not await self._deliver_all([by_name[name] for name in some if name in by_name]):
+                return False
+        return not self._failures
+
+    async def _drop(self, damaged: list[str]) -> None:
+        _log.error("outbox entries nobody can read dropped", fields=", ".join(damaged))
+        await self._store.take_from_outbox(damaged)
+
+    async def _deliver_all(self, waiting: list[Pending]) -> bool:
+        """False: the explorer is away."""
+        queue = deque(waiting)
         in_a_row = 0
 
         async def work() -> None:
@@ -82,7 +103,7 @@ class Outbox:
                     self._failures.pop(one.id, None)
 
         await asyncio.gather(*(work() for _ in range(min(_AT_ONCE, len(waiting)))))
-        return not queue and not self._failures
+        return in_a_row < _GIVE_UP_AFTER
 
     async def _deliver(self, one: Pending) -> None:
         if one.result is not None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from tfgateway.reconciler.board import Policy, UserKeys
 from tfgateway.reconciler.lease import Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.phonebook import Phonebook
-from tfgateway.reconciler.plan import Action, Plan, Step, plan
+from tfgateway.reconciler.plan import Action, Plan, Step, Stream, plan
 from tfgateway.reconciler.rows import Actual
 from tfgateway.reconciler.session import look
 from tfgateway.reconciler.store import Store
@@ -21,19 +23,21 @@ from tfgateway.telemetry.logs import logger
 
 _log = logger("reconciler")
 
+_AT_ONCE = 100
+"""Steps that are sent to redis together; each is a transaction of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What was planned, what it was planned from, and the steps that were carried out."""
+    """What was planned, and what was carried out of it."""
 
     plan: Plan
-    records: Records
-    done: tuple[Step, ...] = ()
-
-    @property
-    def repaired(self) -> int:
-        """Reservations whose rows or record had drifted."""
-        return sum(1 for step in self.done if step.action is Action.REPAIR)
+    done: int = 0
+    """Steps that were carried out."""
+    failed: frozenset[str] = frozenset()
+    """Reservations whose steps redis did not take."""
+    repaired: int = 0
+    """Reservations whose rows or record had drifted."""
 
 
 class Passes:
@@ -61,13 +65,9 @@ class Passes:
         self._problems: frozenset[str] = frozenset()
         self._held = ""
 
-    async def preview(self, *, allow_removals: bool = False) -> Pass:
+    async def preview(self, *, allow_removals: bool = False) -> Plan:
         """What a pass would do. allow_removals: as if an operator had allowed them. Errors: ``StoreError``."""
-        actual, records = await look(self._store)
-        records = migrated(records, self._desired)
-        if unlisted := self._desired.unlisted([*records.entries, *records.damaged]):
-            await self._ask_for(unlisted)
-        self._desired.take_fresh()
+        actual, records = await self._look()
         users = self._phonebook.known
         made = self._plan(actual, records, users)
         # Without a complete listing the explorer may be away, and this pass is not to wait for it.
@@ -78,69 +78,100 @@ class Passes:
             consent = made.held_digest if allow_removals else await self._store.consent()
             if consent:
                 made = self._plan(actual, records, users, consent)
-        return Pass(made, records)
+        return made
 
-    async def run(self, lease: Lease, *, allow_removals: bool = False) -> Pass:
-        """One look at everything. What was applied stays when it ends early. Errors: ``StoreError``, ``LeaseError``."""
+    async def run(self, lease: Lease, *, allow_removals: bool = False, keep_steps: bool = True) -> Pass:
+        """One look at everything. What was applied stays when it ends early. Errors: ``StoreError``, ``LeaseError``.
+
+        keep_steps: whether anybody wants to see them. If not, and if nearly nothing is recorded yet, they are carried
+        out as they are decided.
+        """
         started = time.monotonic()
         self._more = None
         await lease.hold()
-        found = await self.preview(allow_removals=allow_removals)
-        self._tell(found.plan)
-        done = await self._apply(found.plan, lease)
-        if len(done) == len(found.plan.steps):
-            self._more = found.plan.more
+        done = None if keep_steps else await self._converge(lease)
+        if done is None:
+            made = await self.preview(allow_removals=allow_removals)
+            done = await self._carry_out(made.steps, lambda: made, lease)
+        self._tell(done.plan)
+        if not done.failed:
+            self._more = done.plan.more
         self._metrics.pass_seconds.set(time.monotonic() - started)
-        return replace(found, done=done)
+        return done
 
-    async def news(self, lease: Lease) -> tuple[Step, ...] | None:
+    async def news(self, lease: Lease) -> Pass | None:
         """Only what the explorer told since the last pass, on top of what that one left; nobody looks at all of redis.
 
-        Each transaction still finds out whether redis holds what it was planned from. The steps that were carried out;
-        None: this takes ``run``. Errors: ``StoreError``.
+        Each transaction still finds out whether redis holds what it was planned from. None: this takes ``run``.
+        Errors: ``StoreError``.
         """
         more, self._more = self._more, None
         fresh = self._desired.take_fresh() if more is not None else None
         made = more(fresh, time.time_ns()) if more is not None and fresh is not None else None
         if made is None:
             return None
-        done = await self._apply(made, lease)
-        if len(done) < len(made.steps):
+        done = await self._carry_out(made.steps, lambda: made, lease)
+        if done.failed:
             return None
         self._more = more
         return done
 
-    async def _apply(self, made: Plan, lease: Lease) -> tuple[Step, ...]:
-        """The steps that were carried out. Errors: ``StoreError``."""
-        done: list[Step] = []
-        for step in made.steps:
-            failure = await self._store.apply(step.transaction, lease.row)
-            if failure:
-                # The next pass looks again and decides anew.
-                self._metrics.steps_failed.labels(step.action).inc()
-                _log.warning("step not done", step=str(step), reason=failure)
-                continue
-            done.append(step)
-            self._metrics.done(step.action)
-            _log.info(
-                str(step.action),
-                id=step.id,
-                type=step.type,
-                domain=step.domain,
-                user=step.user,
-                message=step.message,
-            )
-        return tuple(done)
+    async def _look(self) -> tuple[Actual, Records]:
+        """Redis as it is, and what the explorer says about all that is recorded."""
+        actual, records = await look(self._store, self._desired)
+        records = migrated(records, self._desired)
+        if unlisted := self._desired.unlisted([*records.names(), *records.damaged]):
+            await self._ask_for(unlisted)
+        self._desired.take_fresh()
+        return actual, records
+
+    async def _converge(self, lease: Lease) -> Pass | None:
+        """None: so much is recorded, or somebody's key is lacking, that there has to be a whole plan first."""
+        if not Stream.fits(self._policy, await self._store.recorded()):
+            return None
+        actual, records = await self._look()
+        stream = Stream(self._desired, records, actual, self._policy_now(), time.time_ns(), self._phonebook.known)
+        del actual
+        done = await self._carry_out(stream.steps(), stream.outcome, lease)
+        return None if done.plan.unknown_users and self._desired.complete else done
+
+    async def _carry_out(self, steps: Iterable[Step], outcome: Callable[[], Plan], lease: Lease) -> Pass:
+        """outcome: asked for when all steps are through. Errors: ``StoreError``."""
+        remaining = iter(steps)
+        done: Counter[Action] = Counter()
+        failed: set[str] = set()
+        while some := tuple(islice(remaining, _AT_ONCE)):
+            failures = await self._store.apply([step.transaction for step in some], lease.row)
+            for step, failure in zip(some, failures, strict=True):
+                if failure:
+                    # The next pass looks again and decides anew.
+                    failed.add(step.id)
+                    self._metrics.steps_failed.labels(step.action).inc()
+                    _log.warning("step not done", step=str(step), reason=failure)
+                    continue
+                done[step.action] += 1
+                self._metrics.done(step.action)
+                _log.info(
+                    str(step.action),
+                    id=step.id,
+                    type=step.type,
+                    domain=step.domain,
+                    user=step.user,
+                    message=step.message,
+                )
+        return Pass(outcome(), done.total(), frozenset(failed), done[Action.REPAIR])
 
     def _plan(self, actual: Actual, records: Records, users: UserKeys, consent: str = "") -> Plan:
-        # Addresses of this host come and go while we run.
-        policy = replace(self._policy, own_addresses=own_addresses())
         # A big plan makes millions of objects that all live as long as it does: looking for garbage doubles its time.
         gc.disable()
         try:
-            return plan(self._desired, records, actual, policy, time.time_ns(), users, consent=consent)
+            return plan(self._desired, records, actual, self._policy_now(), time.time_ns(), users, consent=consent)
         finally:
             gc.enable()
+
+    def _policy_now(self) -> Policy:
+        """Addresses of this host come and go while we run."""
+        return replace(self._policy, own_addresses=own_addresses())
 
     def _tell(self, made: Plan) -> None:
         """Trouble is logged when it begins, not again with every pass."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
@@ -22,13 +22,14 @@ from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Result, ResultState, Undecodable, Workload
 from tfgateway.layout.keys import MANAGED_DOMAINS, OUTBOX, PEERS, QUARANTINE, RESERVATIONS
 from tfgateway.layout.reservations import ZERO_TIME, Recorded, RecordedResult, encode_reservation, rfc3339
-from tfgateway.reconciler import answers
+from tfgateway.reconciler import answers, orphans
 from tfgateway.reconciler.board import Board, NotNow, Policy, Refusal, UserKeys
 from tfgateway.reconciler.primitives import PRIMITIVES, result_data, subdomain
 from tfgateway.reconciler.primitives.domain_delegate import claim
-from tfgateway.reconciler.rows import Actual, Rows, Transaction
+from tfgateway.reconciler.rows import Actual, Rows, Seal, Transaction
 from tfgateway.reconciler.strangers import strangers
 from tfgateway.reconciler.world import (
+    WANTED,
     Desired,
     Records,
     Reservation,
@@ -40,7 +41,6 @@ from tfgateway.reconciler.world import (
 )
 from tfgateway.telemetry.text import printable
 
-_WANTED = frozenset({NextAction.CREATE, NextAction.DEPLOY})
 _GONE = frozenset({NextAction.DELETE, NextAction.DELETED})
 
 
@@ -61,6 +61,8 @@ class Action(StrEnum):
     """The explorer does not have our answer."""
     SWEEP = "sweep"
     """A claim to a name that nothing stands behind any more (P-12)."""
+    CLEAN = "clean"
+    """Something that is served, but that nobody reserved (P-5), where the settings allow to remove it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,17 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """What is recorded once a plan is applied."""
+
+    recorded: Mapping[str, Reservation] = field(default_factory=dict)
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    """Records that cannot be read, and why."""
+    undecided: frozenset[str] = frozenset()
+    """Reservations that wait for something else to be put right."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is to be done, and what can not be done."""
 
@@ -113,11 +126,14 @@ class Plan:
         """What an operator consents to who allows exactly ``held_steps``; empty: nothing is held back."""
         if not self.held_steps:
             return ""
-        return hashlib.sha256("\n".join(sorted(step.id for step in self.held_steps)).encode()).hexdigest()
+        names = sorted(step.id or printable(step.domain) for step in self.held_steps)
+        return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
     more: Callable[[Collection[str], int], Plan | None] | None = field(default=None, repr=False, compare=False)
     """Plans for reservations (by gwid, at a time as for ``plan``) of which there are news, on top of this plan as
     applied. It answers None, and is not to be asked again, when everything has to be looked at."""
+    left: Left = field(default_factory=lambda: Left(), repr=False, compare=False)
+    """What there is once the plan is applied."""
     unknown_users: tuple[str, ...] = ()
     """Tids of users whose public key would have been needed; what waits for it is a problem."""
 
@@ -183,24 +199,66 @@ def plan(
     ``held_digest`` of removals that an operator allowed.
     """
     planner = _Planner(desired, records, actual, policy, now, users)
-    made = planner.make(removals=True)
-    ends = (Action.REMOVE, Action.REFUSE)
-    removals = tuple(step for step in made.steps if step.id in records.entries and step.action in ends)
-    allowed = max(policy.max_removal_count, int(policy.max_removal_share * len(records.entries)))
+    steps = tuple(planner.decide(removals=True))
+    removals = tuple(step for step in steps if _removes(step, records))
+    allowed = _removals_allowed(policy, len(records))
+    made = planner.outcome(allowed, steps)
     if len(removals) <= allowed:
-        return replace(made, more=partial(planner.more, allowed))
+        return made
+    others = sum(1 for step in removals if step.action is Action.CLEAN)
+    what = f"{len(removals) - others} of {len(records)} reservations" + (f" and {others} orphans" if others else "")
     held = (
-        f"{len(removals)} of {len(records.entries)} reservations would be removed and at most {allowed} may be: "
-        "`tfgateway reconcile --allow-removals` if this is meant"
+        f"{what} would be removed and at most {allowed} may be: `tfgateway reconcile --allow-removals` if this is meant"
     )
-    kept = _Planner(desired, records, actual, policy, now, users).make(removals=False)
-    kept = replace(kept, held=held, held_steps=removals)
-    return made if consent == kept.held_digest else kept
+    planner = _Planner(desired, records, actual, policy, now, users)
+    steps = tuple(planner.decide(removals=False))
+    kept = replace(planner.outcome(allowed, steps), more=None, held=held, held_steps=removals)
+    return replace(made, more=None) if consent == kept.held_digest else kept
+
+
+class Stream:
+    """A plan whose steps are carried out while the next ones are decided, and not kept.
+
+    Only where so little is recorded that no removal has to be held back: usually when everything is new, and the plan
+    would be bigger than all that it leads to.
+    """
+
+    def __init__(
+        self, desired: Desired, records: Records, actual: Actual, policy: Policy, now: int, users: UserKeys
+    ) -> None:
+        """See ``plan``."""
+        self._allowed = _removals_allowed(policy, len(records))
+        # How many orphans there are is known only at the end: they wait for a whole plan.
+        self._planner = _Planner(desired, records, actual, replace(policy, repair_orphans=False), now, users)
+
+    @staticmethod
+    def fits(policy: Policy, recorded: int) -> bool:
+        """Whether a plan can be a stream when so many reservations are recorded."""
+        return recorded <= _removals_allowed(policy, recorded)
+
+    def steps(self) -> Iterator[Step]:
+        """All steps, each decided when it is asked for."""
+        return self._planner.decide(removals=True)
+
+    def outcome(self) -> Plan:
+        """All but the steps, once they are through."""
+        return self._planner.outcome(self._allowed, ())
+
+
+def _removes(step: Step, records: Records) -> bool:
+    """Whether it ends what was served."""
+    return step.action is Action.CLEAN or (step.action in (Action.REMOVE, Action.REFUSE) and step.id in records)
+
+
+def _removals_allowed(policy: Policy, recorded: int) -> int:
+    return max(policy.max_removal_count, int(policy.max_removal_share * recorded))
 
 
 def accept_all(board: Board, desired: Desired, records: Records) -> dict[str, Reservation]:
     """Put everything that was recorded on the board; where the explorer describes it, its word counts."""
-    accepted: dict[str, Reservation] = {}
+    accepted: dict[str, Reservation] = dict(records.settled)
+    for reservation in accepted.values():
+        board.accept(reservation)
     for identifier, record in records.entries.items():
         wanted = desired.get(identifier)
         workload = wanted.workload if wanted is not None else None
@@ -227,29 +285,50 @@ class _Planner:
         self._managed = policy.managed_domains
         self._accepted = accept_all(self._board, desired, records)
         self._steps: list[Step] = []
+        self._undecided: set[str] = set()
         self._problems = list(actual.problems)
 
-    def make(self, *, removals: bool) -> Plan:
+    def decide(self, *, removals: bool) -> Iterator[Step]:
+        """Step by step."""
         # Before everything was listed, what a reservation stands on may only not have been shown yet.
         may_refuse = removals and self._desired.complete
         wanted = self._desired.items()
         for domain in self._managed:
-            self._isolated(domain, partial(self._claim, domain))
+            yield from self._isolated(domain, partial(self._claim, domain))
         for identifier, item in wanted:
             if removals and item.next_action in _GONE:
-                self._isolated(identifier, partial(self._remove, identifier, item))
-        self._admit_all([item for item in wanted if item[1].next_action in _WANTED], may_refuse=may_refuse)
+                yield from self._isolated(identifier, partial(self._remove, identifier, item))
+        yield from self._admit_all([item for item in wanted if item[1].next_action in WANTED], may_refuse=may_refuse)
         for identifier in sorted(self._accepted, key=order):
-            self._isolated(identifier, partial(self._repair, identifier, may_refuse=may_refuse))
+            yield from self._isolated(identifier, partial(self._repair, identifier, may_refuse=may_refuse))
         if removals and self._desired.complete and not self._records.damaged:
             self._sweep()
+            yield from self._taken()
+
+    def outcome(self, allowed: int, steps: tuple[Step, ...]) -> Plan:
+        """Once everything is decided. allowed: see ``more``."""
         self._problems += strangers(self._board, self._desired, self._records)
-        unknown_users = tuple(sorted(self._board.unknown_users))
-        return Plan(tuple(self._steps), tuple(self._problems), unknown_users=unknown_users)
+        return Plan(
+            steps,
+            tuple(self._problems),
+            more=partial(self.more, allowed),
+            left=self._left(),
+            unknown_users=tuple(sorted(self._board.unknown_users)),
+        )
+
+    def _left(self) -> Left:
+        damaged = {name: why for name, why in self._records.damaged.items() if name not in self._accepted}
+        return Left(self._accepted, damaged, frozenset(self._undecided))
+
+    def _taken(self) -> list[Step]:
+        """The steps since the last call."""
+        steps, self._steps = self._steps, []
+        return steps
 
     def more(self, allowed: int, identifiers: Collection[str], now: int) -> Plan | None:
         """``Plan.more``; allowed: how many removals need no look at everything."""
-        self._now, self._steps, self._problems = now, [], []
+        self._now, self._problems = now, []
+        steps: list[Step] = []
         wanted = [(name, item) for name in sorted(identifiers, key=order) if (item := self._desired.get(name))]
         gone = [name for name, item in wanted if item.next_action in _GONE and name in self._accepted]
         known = any(name in self._accepted for name, item in wanted if item.next_action not in _GONE)
@@ -258,24 +337,27 @@ class _Planner:
         refused: set[str] = set()
         for name, item in wanted:
             if item.next_action in _GONE:
-                self._isolated(name, partial(self._remove, name, item))
+                steps += self._isolated(name, partial(self._remove, name, item))
         for name, item in wanted:
-            if item.next_action in _WANTED:
-                self._isolated(name, partial(self._admit, name, item, refused))
+            if item.next_action in WANTED:
+                steps += self._isolated(name, partial(self._admit, name, item, refused))
         if refused or self._problems:
             return None
-        return Plan(tuple(self._steps))
+        return Plan(tuple(steps), left=self._left())
 
-    def _isolated(self, what: str, decide: Callable[[], None]) -> None:
-        """One item that breaks a rule nobody thought of must not stop the others (P-1, P-2)."""
+    def _isolated(self, what: str, decide: Callable[[], None]) -> list[Step]:
+        """The steps for one item; one that breaks a rule nobody thought of must not stop the others (P-1, P-2)."""
         try:
             decide()
         except NotNow as reason:
+            self._undecided.add(what)
             self._problems.append(f"{printable(what)} waits: {printable(reason)}")
         except Exception as error:
+            self._undecided.add(what)
             self._problems.append(f"{printable(what)} not decided: {type(error).__name__}: {printable(error)}")
         finally:
             self._rows.undo()
+        return self._taken()
 
     def _claim(self, domain: str) -> None:
         owner = self._board.zones.get(domain)
@@ -300,7 +382,7 @@ class _Planner:
             self._tell_deleted(identifier)
         self._close(Action.REMOVE, identifier, reservation)
 
-    def _admit_all(self, wanted: list[tuple[str, Wanted]], *, may_refuse: bool) -> None:
+    def _admit_all(self, wanted: list[tuple[str, Wanted]], *, may_refuse: bool) -> Iterator[Step]:
         """By ascending id; who would be refused is looked at once more after all others (P-14).
 
         Without that, a redis that lost everything would cost the subdomains of a zone that was given up and taken
@@ -309,10 +391,11 @@ class _Planner:
         refused: set[str] = set()
         for identifier, item in wanted:
             if identifier not in self._accepted:
-                self._isolated(identifier, partial(self._admit, identifier, item, refused))
+                yield from self._isolated(identifier, partial(self._admit, identifier, item, refused))
         for identifier, item in wanted:
             if identifier in refused:
-                self._isolated(identifier, partial(self._admit, identifier, item, None if may_refuse else set()))
+                last = None if may_refuse else set[str]()
+                yield from self._isolated(identifier, partial(self._admit, identifier, item, last))
 
     def _admit(self, identifier: str, wanted: Wanted, refused: set[str] | None) -> None:
         """Deploy it, or add it to ``refused``; without that, answer with the refusal."""
@@ -354,7 +437,7 @@ class _Planner:
         reservation = self._accepted[identifier]
         primitive = PRIMITIVES.get(reservation.type)
         wanted = self._desired.get(identifier)
-        workload = wanted.workload if wanted is not None and wanted.next_action in _WANTED else None
+        workload = wanted.workload if wanted is not None and wanted.next_action in WANTED else None
         try:
             if primitive is not None:
                 primitive.ensure(self._board, reservation)
@@ -428,6 +511,8 @@ class _Planner:
         """The answer that was given already, or a new one on its way into the outbox."""
         place = answers.result_field(identifier)
         waiting = self._rows.get(OUTBOX, place)
+        if isinstance(waiting, Seal):
+            raise NotNow("an answer for it is still on its way")
         if waiting is not None:
             result = answers.decode_result(identifier, waiting)
             if result.state != ResultState.OK:
@@ -458,11 +543,14 @@ class _Planner:
         self._rows.put(RESERVATIONS, self._field(identifier), None)
 
     def _sweep(self) -> None:
-        """P-12: claims to names that stand behind no reservation and serve nothing, and peers of former users."""
+        """P-12: claims to names that stand behind no reservation and serve nothing, and peers of former users.
+
+        Where the settings say so, P-5: all that is served without one.
+        """
         wanted = {
-            of_workload(item.workload).domain
+            getattr(item.workload, "domain", "").lower()
             for _, item in self._desired.items()
-            if isinstance(item.workload, Workload) and item.next_action in _WANTED
+            if item.next_action in WANTED
         }
         for name, owner in list(self._rows.fields(MANAGED_DOMAINS)):
             held = name.lower() in wanted or self._board.holders("name", name.lower())
@@ -475,6 +563,9 @@ class _Planner:
             if not self._board.holders("peer", tid):
                 self._rows.put(PEERS, tid, None)
                 self._close(Action.SWEEP, user=printable(tid))
+        if self._board.policy.repair_orphans:
+            for orphan in orphans.remove(self._board, wanted):
+                self._close(Action.CLEAN, domain=orphan.domain, user=printable(orphan.user), message=orphan.what)
 
     def _waits(self, place: str) -> bool:
         return self._rows.get(OUTBOX, place) is not None

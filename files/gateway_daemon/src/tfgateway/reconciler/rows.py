@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from tfgateway.layout.keys import OUTBOX, RESERVATIONS
+
+_SEALED = frozenset({OUTBOX, RESERVATIONS})
+"""Hashes whose values are big, and hardly ever looked at again once they are written."""
+
+
+_MOST_SHARED = 10_000
+
+
+class Seal(bytes):
+    """SHA-1 of a value that is kept in redis alone: enough to find out there whether it is still the same."""
+
+    __slots__ = ()
+
+
+def seal(value: bytes) -> Seal:
+    """What stands for ``value``. Whoever could forge one could write redis anyway: SHA-1 is what its scripts have."""
+    return Seal(hashlib.sha1(value, usedforsecurity=False).digest())
 
 
 class Row(NamedTuple):
     """A field of a hash (``field`` given) or a string (``field`` None); ``value`` None: absent.
 
-    Keys and fields are text (UTF-8, undecodable bytes as surrogates), values the bytes of redis.
+    Keys and fields are text (UTF-8, undecodable bytes as surrogates), values the bytes of redis; an expected one may
+    be a ``Seal``.
     """
 
     key: str
@@ -42,6 +63,7 @@ class Rows:
     def __init__(self, actual: Actual) -> None:
         self._actual = actual
         self._planned: dict[str, dict[str | None, bytes | None]] = {}
+        self._shared: dict[bytes, bytes] = {}
         self._read: dict[tuple[str, str | None], bytes | None] = {}
         self._written: dict[tuple[str, str | None], bytes | None] = {}
 
@@ -56,7 +78,9 @@ class Rows:
 
     def put(self, key: str, field: str | None, value: bytes | None) -> None:
         """Write, or remove with None; what is there already is not written again."""
-        if self.get(key, field) != value:
+        before = self.get(key, field)
+        same = seal(value) == before if isinstance(before, Seal) and value is not None else before == value
+        if not same:
             self._written[(key, field)] = value
 
     def forget(self, key: str, field: str) -> None:
@@ -92,8 +116,14 @@ class Rows:
     def take(self) -> Transaction:
         """Close the open transaction; what follows is planned on top of it."""
         transaction = self.peek()
-        for key, name, value in transaction.writes:
+        for key, name, written in transaction.writes:
+            value = written
+            if value is not None:
+                # The same few addresses and users stand in many rows.
+                value = seal(value) if key in _SEALED else self._shared.setdefault(value, value)
             self._planned.setdefault(key, {})[name] = value
+        if len(self._shared) > _MOST_SHARED:
+            self._shared.clear()
         self.undo()
         return transaction
 

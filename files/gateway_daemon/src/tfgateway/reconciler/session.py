@@ -14,12 +14,11 @@ from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.layout.connection import connect
-from tfgateway.layout.keys import RESERVATIONS
 from tfgateway.reconciler import names
 from tfgateway.reconciler.board import FourToSix, Policy
 from tfgateway.reconciler.rows import Actual
 from tfgateway.reconciler.store import Store
-from tfgateway.reconciler.world import Records, read_records
+from tfgateway.reconciler.world import Desired, Reader, Records
 from tfgateway.settings import Settings
 from tfgateway.targets import networks, own_addresses
 
@@ -67,6 +66,7 @@ def make_policy(settings: Settings, identity: Identity) -> Policy:
         allowed_targets=networks(settings.proxy.allowed_targets),
         own_addresses=own_addresses(),
         fourtosix=FourToSix(Pool(identity.seed, given.private_key), given.endpoint) if given.endpoint else None,
+        repair_orphans=settings.reconciler.repair_orphans,
         max_removal_share=settings.reconciler.max_removal_share,
         max_removal_count=settings.reconciler.max_removal_count,
         max_reservations_per_user=settings.reconciler.max_reservations_per_user,
@@ -75,7 +75,8 @@ def make_policy(settings: Settings, identity: Identity) -> Policy:
     )
 
 
-async def look(store: Store) -> tuple[Actual, Records]:
-    """Redis as it is now, records decoded. Errors: ``StoreError``."""
-    actual = await store.observe()
-    return actual, read_records(actual.hashes.get(RESERVATIONS, {}).items())
+async def look(store: Store, desired: Desired | None = None) -> tuple[Actual, Records]:
+    """Redis as it is now, records decoded. desired: see ``Reader``. Errors: ``StoreError``."""
+    reader = Reader(desired)
+    actual = await store.observe(reader)
+    return actual, reader.records()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,10 +11,9 @@ from typing import Any
 from tfgateway.explorer.models import NextAction, ResultState
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board, NotNow, Refusal
+from tfgateway.reconciler.plan import Left
 from tfgateway.reconciler.primitives import PRIMITIVES
-from tfgateway.reconciler.world import Reservation, Wanted, order
-
-_WANTED = frozenset({NextAction.CREATE, NextAction.DEPLOY})
+from tfgateway.reconciler.world import WANTED, Desired, Reservation, Wanted, order
 
 
 class Verdict(StrEnum):
@@ -112,7 +111,7 @@ def judge(facts: Facts) -> tuple[Verdict, str]:
         if facts.recorded or facts.damaged:
             return Verdict.PENDING, "it is to be removed"
         return Verdict.UNREPORTED, "it is removed, and the explorer has not acknowledged it"
-    if wanted.next_action not in _WANTED:
+    if wanted.next_action not in WANTED:
         return Verdict.PENDING, "the explorer does not want it deployed yet"
     if facts.damaged:
         return Verdict.DRIFTED, facts.damaged
@@ -161,6 +160,27 @@ def row_state(board: Board, reservation: Reservation) -> tuple[RowState, str]:
     lacking = any(board.rows.get(row.key, row.field) is None for row in writes)
     board.rows.undo()
     return (RowState.MISSING if lacking else RowState.DRIFTED), ""
+
+
+def tally(desired: Desired, left: Left, problems: Mapping[str, RowState]) -> dict[str, int]:
+    """Reservations by verdict as the reconciler knows them after a pass, without asking redis or the planes again.
+
+    left: what the pass left behind. problems: what redis holds of those that it could not put right; the others are as
+    planned.
+    """
+    counts: Counter[str] = Counter()
+    shown = {name for name, wanted in desired.items() if wanted.next_action != NextAction.DELETED}
+    for identifier in shown.union(left.recorded, left.damaged):
+        facts = Facts(
+            explorer_asked=desired.complete,
+            wanted=desired.get(identifier),
+            recorded=identifier in left.recorded,
+            rows=problems.get(identifier, RowState.OK),
+            served=None,
+            damaged=left.damaged.get(identifier, ""),
+        )
+        counts[judge(facts)[0]] += 1
+    return {str(verdict): counts[verdict] for verdict in Verdict}
 
 
 def summary(judged: Sequence[Judged]) -> dict[str, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -24,11 +25,13 @@ from tfgateway.layout.keys import (
     domain_of_service_key,
     zone_of_key,
 )
-from tfgateway.reconciler.rows import Actual, Row, Transaction
+from tfgateway.reconciler.rows import Actual, Row, Seal, Transaction
+from tfgateway.reconciler.world import Reader
 from tfgateway.telemetry.text import printable
 
-_OWN_HASHES = (RESERVATIONS, ZONE_OWNERS, MANAGED_DOMAINS, PEERS, OUTBOX, QUARANTINE)
+_OWN_HASHES = (OUTBOX, RESERVATIONS, ZONE_OWNERS, MANAGED_DOMAINS, PEERS, QUARANTINE)
 _BATCH = 500
+_FIELDS_AT_ONCE = 1000
 
 # All comparisons come before the first write, so that a row of the wrong type fails the step and changes nothing.
 # A script, because MULTI alone can not compare and WATCH would cost a round trip for every row.
@@ -36,10 +39,11 @@ _APPLY = """
 local expected = tonumber(ARGV[1]) * 4 + 1
 for at = 2, #ARGV, 4 do
   local key, kind, field, value = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local hash, present = string.sub(kind, 1, 1) == 'h', string.sub(kind, 2, 2) == '+'
+  local hash, present = string.sub(kind, 1, 1) == 'h', string.sub(kind, 2, 2) ~= '-'
   if at <= expected then
     local found
     if hash then found = redis.call('HGET', key, field) else found = redis.call('GET', key) end
+    if found and string.sub(kind, 2, 2) == '#' then found = redis.sha1hex(found) end
     if found ~= (present and value) then return key .. ' ' .. field end
   elseif hash then
     if present then redis.call('HSET', key, field, value) else redis.call('HDEL', key, field) end
@@ -51,6 +55,7 @@ for at = 2, #ARGV, 4 do
 end
 return ''
 """
+_APPLY_SHA = hashlib.sha1(_APPLY.encode(), usedforsecurity=False).hexdigest()
 
 
 class Store:
@@ -58,57 +63,88 @@ class Store:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._apply = redis.register_script(_APPLY)
 
-    async def observe(self) -> Actual:
-        """All that concerns the reconciler. Not one moment: ``apply`` finds out whether it still holds."""
+    async def observe(self, reader: Reader) -> Actual:
+        """All that concerns the reconciler. Not one moment: ``apply`` finds out whether it still holds.
+
+        reader: takes outbox and records in; see ``Reader.take`` for what is kept of them.
+        """
         hashes: dict[str, dict[str, bytes]] = {}
         strings: dict[str, bytes] = {}
         problems: list[str] = []
         with store_errors():
             zones, services = await self._keys()
             for batch in _batches([name.encode() for name in _OWN_HASHES] + zones):
-                for key, found in zip(batch, await self._each("HGETALL", batch), strict=True):
-                    if isinstance(found, ResponseError):
-                        problems.append(f"{printable(key)} is not a hash: {printable(found)}")
-                    elif found:
-                        hashes[_text(key)] = {_text(name): value for name, value in found.items()}
+                for key, beginning in zip(batch, await self._beginnings(batch), strict=True):
+                    name, fields = _text(key), {}
+                    try:
+                        async for field, value in self._fields(key, beginning):
+                            text = _text(field)
+                            fields[text] = reader.take(name, text, value)
+                    except ResponseError as error:
+                        if name in _OWN_HASHES:
+                            raise StoreError(f"redis: {name} is not a hash") from error
+                        problems.append(f"{printable(key)} is not a hash: {printable(error)}")
+                    if fields:
+                        hashes[name] = fields
+            needed = reader.unsealed()
+            for batch in _batches([_bytes(name) for name in needed]):
+                answers: list[Any] = await self._redis.hmget(OUTBOX, batch)
+                for field, answer in zip(batch, answers, strict=True):
+                    if answer is None:  # delivered by now
+                        del hashes[OUTBOX][_text(field)]
+                    else:
+                        hashes[OUTBOX][_text(field)] = answer
             for batch in _batches(services):
-                values: list[Any] = await self._redis.mget(batch)
-                for key, value in zip(batch, values, strict=True):
-                    if value is not None:
-                        strings[_text(key)] = value
-        for name in _OWN_HASHES:
-            if any(text.startswith(f"{name} is not a hash") for text in problems):
-                raise StoreError(f"redis: {name} is not a hash")
+                found: list[Any] = await self._redis.mget(batch)
+                for key, string in zip(batch, found, strict=True):
+                    if string is not None:
+                        strings[_text(key)] = string
         return Actual(hashes, strings, tuple(problems))
 
-    async def apply(self, transaction: Transaction, lease: Row | None = None) -> str:
-        """Write at once, or say why nothing was written; empty: done.
+    async def apply(self, transactions: Sequence[Transaction], lease: Row | None = None) -> list[str]:
+        """Write each of them at once, one after the other, or say why it was not written; empty: done.
 
         lease: the row that says that we may write. Errors: ``StoreError`` too when it is not in redis any more.
         """
-        expected = [*([lease] if lease is not None else []), *transaction.expected]
-        rows = [*expected, *transaction.writes]
-        keys = list(dict.fromkeys(row.key for row in rows))
-        position = {key: str(number) for number, key in enumerate(keys, start=1)}
-        arguments: list[bytes | str] = [str(len(expected))]
-        for row in rows:
-            arguments += [position[row.key], _kind(row), _bytes(row.field or ""), row.value or b""]
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.script_load(_APPLY)
+                for transaction in transactions:
+                    keys, arguments = _arguments(transaction, lease)
+                    pipe.evalsha(_APPLY_SHA, len(keys), *keys, *arguments)
+                replies: list[Any] = (await pipe.execute(raise_on_error=False))[1:]
+            found = []
+            for differs in replies:
+                if isinstance(differs, ResponseError):
+                    found.append(f"redis refused: {printable(differs)}")
+                elif isinstance(differs, Exception):
+                    raise differs
+                elif differs == f"{LEASE} ".encode():
+                    raise StoreError("the lease was lost while a pass went on")
+                else:
+                    found.append(f"changed by others in the meantime: {printable(differs)}" if differs else "")
+        return found
+
+    async def recorded(self) -> int:
+        """How many reservations are recorded."""
         with store_errors():
             try:
-                differs = await self._apply(keys=[_bytes(key) for key in keys], args=arguments)
+                return int(await self._redis.hlen(RESERVATIONS))
             except ResponseError as error:
-                return f"redis refused: {printable(error)}"
-        if differs == f"{LEASE} ".encode():
-            raise StoreError("the lease was lost while a pass went on")
-        return f"changed by others in the meantime: {printable(differs)}" if differs else ""
+                raise StoreError(f"redis: {RESERVATIONS} is not a hash") from error
 
-    async def outbox(self) -> dict[str, bytes]:
-        """Everything that waits for the explorer."""
+    async def outbox_names(self) -> list[str]:
+        """Fields of everything that waits for the explorer."""
         with store_errors():
-            found: dict[Any, Any] = await self._redis.hgetall(OUTBOX)
-        return {_text(name): value for name, value in found.items()}
+            found: list[Any] = await self._redis.hkeys(OUTBOX)
+        return [_text(name) for name in found]
+
+    async def outbox(self, names: Sequence[str]) -> dict[str, bytes]:
+        """These fields of what waits for the explorer, as far as they still do."""
+        with store_errors():
+            found: list[Any] = await self._redis.hmget(OUTBOX, [_bytes(name) for name in names])
+        return {name: value for name, value in zip(names, found, strict=True) if value is not None}
 
     async def outbox_length(self) -> int:
         with store_errors():
@@ -161,16 +197,42 @@ class Store:
                 services[key] = None
         return list(zones), list(services)
 
-    async def _each(self, command: str, keys: Sequence[bytes]) -> list[Any]:
-        """One reply a key; an error reply is its value."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for key in keys:
-            pipeline.execute_command(command, key)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+    async def _beginnings(self, keys: Sequence[bytes]) -> list[Any]:
+        """What HSCAN first answers for each key: most hashes whole, of big ones a bounded part; an error is a value."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hscan(key, count=_FIELDS_AT_ONCE)
+            replies: list[Any] = await pipe.execute(raise_on_error=False)
         for reply in replies:
             if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
                 raise reply
         return replies
+
+    async def _fields(self, key: bytes, beginning: Any) -> AsyncIterator[tuple[bytes, bytes]]:
+        """All fields of a hash; one that moves meanwhile may come twice. Errors: ``ResponseError``: it is no hash."""
+        if isinstance(beginning, ResponseError):
+            raise beginning
+        cursor, fields = beginning
+        while True:
+            for item in fields.items():
+                yield item
+            if not cursor:
+                return
+            reply: Any = await self._redis.hscan(key, cursor, count=_FIELDS_AT_ONCE)
+            cursor, fields = reply
+
+
+def _arguments(transaction: Transaction, lease: Row | None) -> tuple[list[bytes], list[bytes | str]]:
+    """KEYS and ARGV of the script."""
+    expected = [*([lease] if lease is not None else []), *transaction.expected]
+    rows = [*expected, *transaction.writes]
+    keys = list(dict.fromkeys(row.key for row in rows))
+    position = {key: str(number) for number, key in enumerate(keys, start=1)}
+    arguments: list[bytes | str] = [str(len(expected))]
+    for row in rows:
+        value = row.value.hex() if isinstance(row.value, Seal) else row.value or b""
+        arguments += [position[row.key], _kind(row), _bytes(row.field or ""), value]
+    return [_bytes(key) for key in keys], arguments
 
 
 def _batches(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
@@ -178,7 +240,8 @@ def _batches(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def _kind(row: Row) -> str:
-    return ("s" if row.field is None else "h") + ("-" if row.value is None else "+")
+    known = "-" if row.value is None else "#" if isinstance(row.value, Seal) else "+"
+    return ("s" if row.field is None else "h") + known
 
 
 def _text(raw: bytes) -> str:

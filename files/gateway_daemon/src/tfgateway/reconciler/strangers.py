@@ -25,7 +25,7 @@ def strangers(board: Board, desired: Desired, records: Records) -> list[str]:
     if desired.complete:
         found += _bounded(
             f"{printable(name)} is recorded, but the explorer does not know it"
-            for name in records.entries
+            for name in records.names()
             if name in desired.unknown
         )
         found += _bounded(_zones(board))

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import (
+    Approval,
     DomainDelegate,
     Gateway4To6,
     NextAction,
     Proxy,
     Result,
+    ResultState,
     ReverseProxy,
+    SigningRequest,
     Subdomain,
     Undecodable,
     Workload,
     gwid,
 )
+from tfgateway.explorer.wire import RawJson
+from tfgateway.layout.keys import OUTBOX, RESERVATIONS
 from tfgateway.layout.peers import decode_key
 from tfgateway.layout.records import canonical_address
 from tfgateway.layout.reservations import Recorded, decode_reservation
+from tfgateway.reconciler import answers
+from tfgateway.reconciler.rows import seal
 from tfgateway.telemetry.text import printable
+
+WANTED = frozenset({NextAction.CREATE, NextAction.DEPLOY})
+"""What the explorer says of a reservation that is to be served."""
+_NO_SIGNERS, _NO_APPROVAL, _NO_RESULT, _NULL = SigningRequest(), Approval(), Result(), RawJson(b"null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +56,7 @@ class Reservation:
     @property
     def domain(self) -> str:
         """Lower case (P-20); empty when there is none."""
-        return self.stored_domain.lower()
+        return _lower(self.stored_domain)
 
     @property
     def stored_domain(self) -> str:
@@ -66,22 +80,38 @@ def of_workload(workload: Workload) -> Reservation:
     """The explorer's form, the domain in lower case; types that are not served have no data."""
     data: dict[str, Any] = {}
     if isinstance(workload, DomainDelegate):
-        data = {"domain": workload.domain.lower()}
+        data = {"domain": _lower(workload.domain)}
     elif isinstance(workload, Subdomain):
-        destination = [canonical_address(ip) or ip for ip in workload.ips]
-        data = {"domain": workload.domain.lower(), "destination": destination}
+        destination = [*map(_canonical, workload.ips)]
+        data = {"domain": _lower(workload.domain), "destination": destination}
     elif isinstance(workload, Proxy):
         data = {
-            "domain": workload.domain.lower(),
+            "domain": _lower(workload.domain),
             "addr": workload.addr,
             "port": workload.port,
             "port_tls": workload.port_tls,
         }
     elif isinstance(workload, ReverseProxy):
-        data = {"domain": workload.domain.lower(), "secret": workload.secret}
+        data = {"domain": _lower(workload.domain), "secret": workload.secret}
     elif isinstance(workload, Gateway4To6):
         data = {"public_key": workload.public_key}
-    return Reservation(gwid(workload), str(workload.customer_tid), workload.type_name, data, workload.version)
+    return Reservation(gwid(workload), _decimal(workload.customer_tid), workload.type_name, data, workload.version)
+
+
+@lru_cache(maxsize=4096)
+def _decimal(number: int) -> str:
+    """The same object for all reservations of a user: they are many."""
+    return str(number)
+
+
+def _lower(text: str) -> str:
+    """``text`` itself when it is in lower case: a name is kept in many places, and should be in memory once."""
+    lower = text.lower()
+    return text if lower == text else lower
+
+
+def _canonical(text: str) -> str:
+    return canonical_address(text) or text
 
 
 def of_record(record: Recorded) -> Reservation:
@@ -117,23 +147,89 @@ class Records:
     """Field -> why it cannot be read (P-17): left where it is until the explorer says what it was."""
     references: Mapping[str, str] = field(default_factory=dict)
     """gwid -> the older gwid that a migrated one is recorded under (P-24); ``entries`` has it under the new one."""
+    settled: Mapping[str, Reservation] = field(default_factory=dict)
+    """Recorded exactly as the explorer describes them, and answered for: nothing else of the record is kept."""
+
+    def __len__(self) -> int:
+        return len(self.entries) + len(self.settled)
+
+    def __contains__(self, identifier: str) -> bool:
+        return identifier in self.settled or identifier in self.entries
+
+    def names(self) -> list[str]:
+        """All gwids whose record can be read."""
+        return [*self.entries, *self.settled]
 
 
-def read_records(raw: Iterable[tuple[str, bytes]]) -> Records:
-    """Decode what can be decoded; the field names the reservation, whatever stands inside."""
-    entries: dict[str, Recorded] = {}
-    damaged: dict[str, str] = {}
-    for name, value in raw:
+class Reader:
+    """Takes in the records as they come out of redis, so that not all of their bytes are ever in memory.
+
+    desired: with it, records that say the same as the explorer become ``settled``.
+    """
+
+    def __init__(self, desired: Desired | None = None) -> None:
+        self._desired = desired
+        self._waiting: set[str] = set()
+        self._entries: dict[str, Recorded] = {}
+        self._damaged: dict[str, str] = {}
+        self._settled: dict[str, Reservation] = {}
+
+    def take(self, key: str, name: str, value: bytes) -> bytes:
+        """One field; what of its value is to be kept. The outbox comes before the records."""
+        if key == OUTBOX and self._desired is not None:
+            self._waiting.add(name)
+            return seal(value)
+        return self._record(name, value) if key == RESERVATIONS else value
+
+    def unsealed(self) -> list[str]:
+        """Fields of the outbox that were sealed, and whose content may be needed: answers for what is not recorded."""
+        known = (self._entries, self._settled)
+        return [name for name in self._waiting if not any(answers.of_field(name) in some for some in known)]
+
+    def records(self) -> Records:
+        """All of them."""
+        return Records(self._entries, self._damaged, settled=self._settled)
+
+    def _record(self, name: str, value: bytes) -> bytes:
+        """Decode it; the field names the reservation, whatever stands inside."""
+        for known in (self._entries, self._settled, self._damaged):
+            known.pop(name, None)  # a scan may show a field twice
         try:
             record = decode_reservation(value)
         except LayoutError as error:
-            damaged[name] = printable(error)
-            continue
-        if record.id == name:
-            entries[name] = record
+            self._damaged[name] = printable(error)
+            return value
+        if record.id != name:
+            self._damaged[name] = f"reservation: belongs to {printable(record.id)}"
+            return value
+        settled = self._as_settled(record)
+        if settled is None:
+            self._entries[name] = record
         else:
-            damaged[name] = f"reservation: belongs to {printable(record.id)}"
-    return Records(entries, damaged)
+            self._settled[name] = settled
+        return seal(value)
+
+    def _as_settled(self, record: Recorded) -> Reservation | None:
+        wanted = self._desired.get(record.id) if self._desired is not None else None
+        result = record.result
+        if wanted is None or result is None or not isinstance(wanted.workload, Workload):
+            return None
+        # What 4to6 answers depends on the settings: it is compared in full.
+        if wanted.next_action not in WANTED or result.state != ResultState.OK or result.data_json != b"null":
+            return None
+        told = answers.same_answer(wanted.result, result) or answers.result_field(record.id) in self._waiting
+        asked = of_workload(wanted.workload)
+        if not told or not result.signature or wanted.workload.reference or not same_content(of_record(record), asked):
+            return None
+        return asked
+
+
+def read_records(raw: Iterable[tuple[str, bytes]]) -> Records:
+    """Decode what can be decoded."""
+    reader = Reader()
+    for name, value in raw:
+        reader.take(RESERVATIONS, name, value)
+    return reader.records()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +256,21 @@ _PROGRESS: dict[int, int] = {
 _UNKNOWN_PROGRESS = 5
 
 
+_MOST_TEXTS = 10_000
+_UNUSED: dict[str, Any] = {
+    "description": "",
+    "signing_request_provision": _NO_SIGNERS,
+    "signing_request_delete": _NO_SIGNERS,
+    "json": "",
+    "signatures_provision": (),
+    "signature_farmer": _NO_APPROVAL,
+    "signatures_delete": (),
+    "metadata": "",
+    "result": _NO_RESULT,
+}
+"""Members of a workload that nobody looks at here; of a hundred thousand they are a hundred megabytes."""
+
+
 class Desired:
     """Everything that the explorer told about this gateway, kept up to date by pages of a poll.
 
@@ -170,6 +281,8 @@ class Desired:
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
         self._wanted: dict[str, Wanted] = {}
+        self._texts: dict[str, str] = {}
+        """Texts that many answers have in common, held once."""
         self._seen: set[str] | None = None
         self.complete = False
         """True once a listing came to its end."""
@@ -225,13 +338,31 @@ class Desired:
             return True
         if item.node_id != self._node_id:
             return False
-        self._put(gwid(item), Wanted(item, item.next_action, None if item.result.empty else item.result))
+        identifier = gwid(item)
+        result = None if item.result.empty else self._slim(identifier, item.result)
+        slim = msgspec.structs.replace(item, **_UNUSED, node_id=self._node_id)
+        self._put(identifier, Wanted(slim, item.next_action, result))
         return True
 
     def acknowledge(self, identifier: str, result: Result) -> None:
         """The explorer has this result now."""
         if wanted := self._wanted.get(identifier):
-            self._wanted[identifier] = Wanted(wanted.workload, wanted.next_action, result)
+            self._wanted[identifier] = Wanted(wanted.workload, wanted.next_action, self._slim(identifier, result))
+
+    def _slim(self, identifier: str, result: Result) -> Result:
+        """The same with as little of its own as possible: all who succeed have the same signature."""
+        if len(self._texts) >= _MOST_TEXTS:
+            self._texts.clear()
+        share = self._texts.setdefault
+        return msgspec.structs.replace(
+            result,
+            workload_id=identifier,
+            signature=share(result.signature, result.signature),
+            message=share(result.message, result.message),
+            data_json=_NULL if result.data_json == _NULL else result.data_json,
+            epoch=0,
+            node_id="",
+        )
 
     def finish(self, identifier: str) -> None:
         """The explorer has acknowledged the deletion: later news of it are old news until the next listing."""
@@ -261,15 +392,18 @@ def migrated(records: Records, desired: Desired) -> Records:
     Anybody can write anything there: it counts only for what is recorded for the same user with the same content, and
     is not listed by itself.
     """
+    referring = desired.referring()
+    if not referring:
+        return records
     entries, references = dict(records.entries), dict(records.references)
-    for identifier, workload in desired.referring():
+    for identifier, workload in referring:
         old = workload.reference
         if old not in entries or identifier in entries or desired.get(old) is not None:
             continue
         if same_content(of_record(entries[old]), of_workload(workload)):
             entries[identifier] = entries.pop(old)
             references[identifier] = old
-    return Records(entries, records.damaged, references)
+    return replace(records, entries=entries, references=references)
 
 
 def _progress(wanted: Wanted) -> int:

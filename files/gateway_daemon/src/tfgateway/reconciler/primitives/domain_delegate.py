@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tfgateway import gojson
 from tfgateway.errors import LayoutError
 from tfgateway.layout.keys import MANAGED_DOMAINS, OWNER_FIELD, ZONE_OWNERS, zone_key
@@ -65,15 +67,27 @@ def _owner_in_redis(board: Board, zone: str) -> str | None:
         return None
 
 
+def recorded_owner(board: Board, zone: str) -> str:
+    """The user that a zone's ownership record names; empty: none, or it is not one that this gateway wrote."""
+    for owner, identity in _named(board.rows.get(zone_key(zone), OWNER_FIELD)):
+        if identity == board.policy.node_id and isinstance(owner, str) and owner.isdecimal():
+            return owner
+    return ""
+
+
 def _names_user(raw: bytes | None, user: str) -> bool:
     """Whether an ownership record is of this user; a zone without one was made by an operator."""
+    return any(owner == user for owner, _ in _named(raw))
+
+
+def _named(raw: bytes | None) -> Iterator[tuple[object, object]]:
+    """Owner and identity that an ownership record names."""
     for text in decode_records(raw)[0].txt if raw is not None else ():
         try:
-            if gojson.decode_object(text.text.encode()).get("owner") == user:
-                return True
+            members = gojson.decode_object(text.text.encode())
         except ValueError:
             continue
-    return False
+        yield members.get("owner"), members.get("identity")
 
 
 def _whose(board: Board, held: str, owner: str) -> str:

@@ -103,6 +103,15 @@ def has_addresses(board: Board, name: str) -> bool:
     return False
 
 
+def strip_addresses(board: Board, name: str) -> None:
+    """Remove all addresses of a name, in whatever zone above it; every other record stays."""
+    for zone, _ in board.zones.at_or_above(name):
+        for field in {names.relative(name, zone) or APEX_FIELD, names.relative(name, zone)}:
+            raw = board.rows.get(zone_key(zone), field)
+            if raw is not None and (present := _present(raw)):
+                board.rows.put(zone_key(zone), field, edit_addresses(raw, remove=present, add=()))
+
+
 def addresses_of(reservations: Sequence[Reservation]) -> list[str]:
     """The union of what reservations ask for, in canonical form, in the order of their ids."""
     ordered = sorted(reservations, key=lambda reservation: order(reservation.id))
