@@ -63,6 +63,8 @@ TESTS = [
     Package("dnsutils", "dig"),
     Package("openssl", "openssl"),
     Package("curl", "curl"),
+    Package("golang-go", "go"),
+    Package("golang-github-hashicorp-yamux-dev", "/usr/share/gocode/src/github.com/hashicorp/yamux"),
 ]
 
 

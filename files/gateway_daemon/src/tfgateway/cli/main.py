@@ -20,6 +20,7 @@ _COMMANDS = {
     "reconcile": "tfgateway.cli.reconcile",
     "reserve": "tfgateway.cli.reserve",
     "state": "tfgateway.cli.state",
+    "tunnel": "tfgateway.cli.tunnel",
 }
 
 

@@ -27,7 +27,9 @@ def _clean(_logger: object, _method: str, event: structlog.typing.EventDict) -> 
 def configure(settings: LogSettings) -> None:
     """Set up logging for the process. Call once, before the first event."""
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if settings.format == "json" else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer()
+        if settings.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
         processors=[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import ssl
@@ -116,7 +117,7 @@ class _Follower:
             except ssl.SSLCertVerificationError as error:
                 reason = f"its certificate is not valid: {error.verify_message}"
             except OSError as error:
-                reason = error.strerror or str(error)
+                reason = _words(error)
             if self._status.phase is Phase.CONNECTED and self._loop.time() - started > _STEADY:
                 backoff.reset()
             self._status.retry_in = backoff.next()
@@ -281,6 +282,12 @@ class _Arrival:
         self._silence.cancel()
         self._session.hold(-len(self._first))
         self._left(None)
+
+
+def _words(error: OSError) -> str:
+    """asyncio puts the address where the kernel's words would be."""
+    known = isinstance(error.errno, int) and error.errno > 0 and not isinstance(error, ssl.SSLError)
+    return os.strerror(error.errno) if known and error.errno else error.strerror or str(error)
 
 
 async def _connect(address: HostPort) -> socket.socket:
