@@ -56,6 +56,7 @@ CONTAINERS = [
 TESTS = [
     Package("redis-server", "redis-server"),
     Package("knot-dnsutils", "kdig"),
+    Package("nsd", "nsd"),
     Package("iproute2", "ip"),
     Package("iptables", "ip6tables"),
     Package("wireguard-tools", "wg"),

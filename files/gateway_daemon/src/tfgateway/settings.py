@@ -156,6 +156,15 @@ class TransferSettings(_Section, frozen=True):
     """Name of the TSIG key in ``dns.secrets`` that requests have to be signed with; empty: none."""
 
 
+class NotifySettings(_Section, frozen=True):
+    """[[dns.notify]]: a secondary that is told when a zone has changed (RFC 1996)."""
+
+    address: str
+    """ADDRESS:PORT."""
+    key: str = ""
+    """Name of the TSIG key in ``dns.secrets`` for these messages; empty: they are not signed."""
+
+
 class DnsSettings(_Section, frozen=True):
     """[dns]"""
 
@@ -170,6 +179,7 @@ class DnsSettings(_Section, frozen=True):
     rate_limit: RateSettings = RateSettings()
     transfer: tuple[TransferSettings, ...] = ()
     """Empty: nobody may copy zones (D-10)."""
+    notify: tuple[NotifySettings, ...] = ()
     nsid: DnsText = ""
     """Told to clients that ask which server this is (RFC 5001); empty: nothing."""
     chaos_id: DnsText = ""
@@ -335,6 +345,7 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
         ("proxy.listen_tunnels_tls", settings.proxy.listen_tunnels_tls),
         ("reconciler.metrics", (settings.reconciler.metrics,)),
         ("dns.metrics", (settings.dns.metrics,)),
+        ("dns.notify.address", tuple(item.address for item in settings.dns.notify)),
         ("proxy.metrics", (settings.proxy.metrics,)),
         ("fourtosix.metrics", (settings.fourtosix.metrics,)),
     ]

@@ -25,6 +25,7 @@ CLASS_CH: Final = 3
 CLASS_ANY: Final = 255
 
 OPCODE_QUERY: Final = 0
+OPCODE_NOTIFY: Final = 4
 
 NOERROR: Final = 0
 FORMERR: Final = 1

@@ -6,11 +6,12 @@ import ipaddress
 
 from tfgateway.dns import names, rrl, secrets
 from tfgateway.dns.cookies import Cookies
+from tfgateway.dns.notify import Secondary
 from tfgateway.dns.rrsets import Policy
 from tfgateway.dns.service import Service
 from tfgateway.dns.transfer import Allowed
 from tfgateway.errors import ConfigError, ParseError
-from tfgateway.settings import DnsSettings, RateSettings, Settings
+from tfgateway.settings import DnsSettings, RateSettings, Settings, host_port
 
 _CHAOS_ID = (b"\x02id\x06server\0", b"\x08hostname\x04bind\0")
 _CHAOS_VERSION = (b"\x07version\x06server\0", b"\x07version\x04bind\0")
@@ -55,6 +56,18 @@ def service(settings: DnsSettings) -> Service:
         transfers=transfers,
         tcp_idle=settings.tcp_idle,
     )
+
+
+def secondaries(settings: DnsSettings) -> list[Secondary]:
+    """Who is told of changes. Errors: ``ConfigError``."""
+    keys = secrets.load(settings.secrets).keys if settings.notify else {}
+    found = []
+    for item in settings.notify:
+        key = keys.get(secrets.key_name(item.key)) if item.key else None
+        if item.key and key is None:
+            raise ConfigError(f"dns.notify: the key '{item.key}' is not in the file dns.secrets")
+        found.append(Secondary(*host_port(item.address), key))
+    return found
 
 
 def limiter(settings: RateSettings, workers: int = 1) -> rrl.RateLimiter | None:

@@ -23,6 +23,9 @@ class Counts:
         self.transfers: defaultdict[str, int] = defaultdict(int)
         """``full``, ``current`` (nothing newer) or ``refused`` -> queries for a zone."""
 
+        self.notifies: defaultdict[str, int] = defaultdict(int)
+        """``acknowledged``, ``refused`` or ``unanswered`` -> changes that a secondary was told of."""
+
     def answered(self, transport: str, kind: int, rcode: int) -> None:
         """A reply was made."""
         self.queries[transport, kind if kind in codes.TYPE_NAMES else 0, rcode] += 1

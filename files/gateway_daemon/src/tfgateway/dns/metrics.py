@@ -51,10 +51,16 @@ class DnsCollector(Collector):
         for (transport, reason), count in sorted(self._counts.drops.items()):
             drops.add_metric([transport, reason], count)
         yield drops
-        cookies = CounterMetricFamily(f"{_PREFIX}_cookies", "Queries with a DNS cookie.", labels=["outcome"])
-        for outcome, count in sorted(self._counts.cookies.items()):
-            cookies.add_metric([outcome], count)
-        yield cookies
+        for name, text, counter in (
+            ("cookies", "Queries with a DNS cookie.", self._counts.cookies),
+            ("signed_queries", "Queries with a TSIG record.", self._counts.tsig),
+            ("transfers", "Queries for a whole zone.", self._counts.transfers),
+            ("notifies", "Changes of a zone that a secondary was told of.", self._counts.notifies),
+        ):
+            family = CounterMetricFamily(f"{_PREFIX}_{name}", text, labels=["outcome"])
+            for outcome, count in sorted(counter.items()):
+                family.add_metric([outcome], count)
+            yield family
         limited = CounterMetricFamily(
             f"{_PREFIX}_rate_limited", "Responses over their network's limit.", labels=["kind", "outcome"]
         )

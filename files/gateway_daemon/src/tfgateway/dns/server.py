@@ -15,6 +15,7 @@ from tfgateway.dns.counts import Counts
 from tfgateway.dns.listeners import Listeners
 from tfgateway.dns.loader import Loader
 from tfgateway.dns.metrics import DnsCollector
+from tfgateway.dns.notify import Notify
 from tfgateway.dns.serialstore import SerialStore
 from tfgateway.dns.table import DnsTable
 from tfgateway.errors import GatewayError
@@ -49,6 +50,7 @@ async def serve(
     )
     policy, service = configure.policy(settings), configure.service(settings.dns)
     limiter = configure.limiter(settings.dns.rate_limit)
+    secondaries = configure.secondaries(settings.dns)
     table = DnsTable()
     counts = Counts()
     store = SerialStore(redis, _log)
@@ -82,6 +84,8 @@ async def serve(
             return
         loader.forget_old_serials()
         await listeners.start(settings.dns.listen)
+        endless.append(asyncio.create_task(Notify(table, secondaries, counts, _log).run()))
+        stack.callback(endless[-1].cancel)
         ready()
         status("serving")
         await _first([stopping.wait()], endless)
