@@ -36,6 +36,7 @@ def facts(action: NextAction | None = NextAction.DEPLOY, result: Result | None =
         (facts(NextAction.SIGN, None, recorded=False), Verdict.PENDING, "does not want it"),
         (facts(rows=RowState.MISSING), Verdict.MISSING, "lacks rows"),
         (facts(served=False), Verdict.MISSING, "does not answer"),
+        (facts(tunnelled=True), Verdict.IN_SYNC, ""),
         (facts(rows=RowState.DRIFTED), Verdict.DRIFTED, "other rows"),
         (facts(damaged="cannot be read"), Verdict.DRIFTED, "cannot be read"),
         (facts(action=None), Verdict.ORPHANED, "does not list it"),
@@ -55,6 +56,11 @@ def test_verdicts(known: Facts, verdict: Verdict, word: str) -> None:
     assert found is verdict
     assert word in message
     assert bool(message) is (verdict is not Verdict.IN_SYNC)
+
+
+def test_a_tunnel_without_a_client_is_no_drift() -> None:
+    assert judge(facts(served=False, tunnelled=True)) == (Verdict.IN_SYNC, "no client connected")
+    assert judge(facts(served=False, tunnelled=True, result=None))[0] is Verdict.UNREPORTED
 
 
 def test_a_judged_reservation_has_the_members_of_the_contract() -> None:

@@ -22,6 +22,8 @@ STATUS = "tfgateway:status"
 """Ours: what ``tfgateway state`` shows of the reconciler."""
 SERIALS = "tfgateway:serials"
 """Ours: hash, key of a zone hash -> serial of its SOA (``layout.serials``); written by the DNS plane only."""
+TUNNELS_PREFIX = "tfgateway:tunnels:"
+"""Ours: strings, the name of a worker of the proxy behind it -> its tunnel clients (``layout.tunnels``); expire."""
 PEERS = "tfgateway:peers"
 """Ours: hash, decimal tid -> public key of the user's WireGuard peer (``layout.peers``)."""
 

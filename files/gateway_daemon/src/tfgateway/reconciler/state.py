@@ -63,6 +63,8 @@ class Facts:
     """Why the record cannot be read; empty: it can, or there is none."""
     ground: str = ""
     """Why no zone can hold it; empty: one can."""
+    tunnelled: bool = False
+    """``served`` says whether a client of the user is connected, which is not the gateway's doing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ def _deployed(facts: Facts) -> tuple[Verdict, str]:
         return Verdict.MISSING, "redis lacks rows of it"
     if facts.rows is RowState.DRIFTED:
         return Verdict.DRIFTED, "redis holds other rows than it should"
+    if facts.served is False and facts.tunnelled:
+        return Verdict.IN_SYNC, "no client connected"
     if facts.served is False:
         return Verdict.MISSING, "the gateway does not answer for it"
     return Verdict.IN_SYNC, ""

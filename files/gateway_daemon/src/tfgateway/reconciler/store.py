@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from tfgateway.errors import StoreError
+from tfgateway.errors import LayoutError, StoreError
 from tfgateway.layout.connection import store_errors
 from tfgateway.layout.keys import (
     CONSENT,
@@ -21,10 +22,12 @@ from tfgateway.layout.keys import (
     QUARANTINE,
     RESERVATIONS,
     STATUS,
+    TUNNELS_PREFIX,
     ZONE_OWNERS,
     domain_of_service_key,
     zone_of_key,
 )
+from tfgateway.layout.tunnels import Connected, decode_tunnels
 from tfgateway.reconciler.rows import Actual, Row, Seal, Transaction
 from tfgateway.reconciler.world import Reader
 from tfgateway.telemetry.text import printable
@@ -101,6 +104,17 @@ class Store:
                     if string is not None:
                         strings[_text(key)] = string
         return Actual(hashes, strings, tuple(problems))
+
+    async def tunnels(self) -> dict[str, Connected] | None:
+        """Clients that the proxy's workers have, by fingerprint of their secret; None: no worker has told."""
+        with store_errors():
+            keys = [key async for key in self._redis.scan_iter(match=TUNNELS_PREFIX + "*", count=_FIELDS_AT_ONCE)]
+            told: list[Any] = await self._redis.mget(keys) if keys else []
+        found: dict[str, Connected] | None = None
+        for raw in told:
+            with contextlib.suppress(LayoutError):
+                found = (found or {}) | (decode_tunnels(raw) if raw is not None else {})
+        return found
 
     async def apply(self, transactions: Sequence[Transaction], lease: Row | None = None) -> list[str]:
         """Write each of them at once, one after the other, or say why it was not written; empty: done.

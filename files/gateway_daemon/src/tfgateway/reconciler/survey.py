@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,14 @@ from tfgateway.errors import ExplorerError, GatewayError, StoreError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Workload
 from tfgateway.layout.keys import OUTBOX
 from tfgateway.layout.peers import encode_key
+from tfgateway.layout.tunnels import fingerprint
 from tfgateway.reconciler import answers
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board, Policy, UserKeys
 from tfgateway.reconciler.follower import Follower
 from tfgateway.reconciler.phonebook import Phonebook
 from tfgateway.reconciler.plan import accept_all
-from tfgateway.reconciler.primitives import subdomain
+from tfgateway.reconciler.primitives import services, subdomain
 from tfgateway.reconciler.probe import Prober
 from tfgateway.reconciler.rows import Actual, Rows
 from tfgateway.reconciler.session import load_identity, look, make_policy, open_explorer, open_redis
@@ -79,6 +81,8 @@ class _Seen:
     status: Status | None
     users: UserKeys
     problems: tuple[str, ...]
+    tunnels: Container[str] | None
+    """Fingerprints of the secrets whose clients are connected; None: nobody has told."""
 
 
 async def survey(settings: Settings) -> State:
@@ -107,10 +111,11 @@ async def survey(settings: Settings) -> State:
             wanted=wanted,
             recorded=recorded,
             rows=state,
-            served=await _served(prober, board, reservation) if expected else None,
+            served=await _served(prober, board, reservation, seen.tunnels) if expected else None,
             waiting=outbox.get(identifier),
             damaged=seen.records.damaged.get(identifier, ""),
             ground=ground,
+            tunnelled=reservation.type == "reverse_proxy",
         )
         return Judged(reservation, facts, *judge(facts))
 
@@ -130,12 +135,14 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
     records = Records()
     status: Status | None = None
     users: UserKeys = {}
+    tunnels: Container[str] | None = None
     async with open_redis(settings) as redis, open_explorer(settings, policy.identity) as client:
         store = Store(redis)
         follower = Follower(client, policy.node_id, settings.reconciler.resync_interval, time.monotonic)
         try:
             actual, records = await look(store)
             status = decode_status(await store.status())
+            tunnels = await store.tunnels()
             problems += [*actual.problems, *_loop_problems(status, settings)]
         except StoreError as error:
             problems.append(f"redis cannot be asked: {error}")
@@ -151,7 +158,7 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
     desired = follower.desired
     if actual is None and not desired.complete:
         raise GatewayError("; ".join(problems))
-    return _Seen(desired, desired.complete, actual, records, status, users, tuple(problems))
+    return _Seen(desired, desired.complete, actual, records, status, users, tuple(problems), tunnels)
 
 
 def _loop_problems(status: Status | None, settings: Settings) -> list[str]:
@@ -193,7 +200,9 @@ def _is_deployed(wanted: Wanted | None) -> bool:
     return wanted.next_action == NextAction.DEPLOY and wanted.result.state == 1
 
 
-async def _served(prober: Prober, board: Board, reservation: Reservation) -> bool | None:
+async def _served(
+    prober: Prober, board: Board, reservation: Reservation, tunnels: Container[str] | None
+) -> bool | None:
     """What the planes answer for it; None: there is nothing to ask."""
     domain = reservation.domain
     if reservation.type == "domain_delegate":
@@ -204,6 +213,9 @@ async def _served(prober: Prober, board: Board, reservation: Reservation) -> boo
     if reservation.type == "proxy":
         ports = (reservation.data.get("port"), reservation.data.get("port_tls"))
         return await prober.proxied(domain, http=bool(ports[0]), tls=bool(ports[1]))
+    if reservation.type == "reverse_proxy":
+        service = services.present(board, reservation)
+        return None if service is None or tunnels is None else fingerprint(service.clientsecret) in tunnels
     if reservation.type == "gateway4to6" and board.policy.fourtosix is not None:
         address = board.policy.fourtosix.pool.address_of(reservation.user)
         return await prober.peer(encode_key(reservation.public_key), f"{address}/128")

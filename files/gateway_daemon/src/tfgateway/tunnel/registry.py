@@ -65,9 +65,9 @@ class Registry:
         """Known secrets with a session, and when its newest client registered."""
         return {digest: max(client.since for client in clients) for digest, clients in self._clients.items()}
 
-    def all(self) -> list[Client]:
-        """Every session, strangers included."""
-        return [client for clients in self._clients.values() for client in clients] + list(self._strangers)
+    def registered(self) -> list[Client]:
+        """Every session with a known secret."""
+        return [client for clients in self._clients.values() for client in clients]
 
     def knows(self, digest: Digest, secret: bytes) -> bool:
         """Whether some service has this secret."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tfgateway.errors import ParseError
+from tfgateway.layout.tunnels import Connected, fingerprint
 from tfgateway.settings import ProxySettings
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.handshake import HandshakeParser
@@ -92,6 +93,8 @@ class TunnelServer:
         self._news: dict[Digest, set[asyncio.Future[None]]] = {}
         self._seen: set[Digest] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.changed = asyncio.Event()
+        """Set when ``connected`` gives something else."""
         self._mesh = Mesh(runtime, name, self)
         metrics.watch(
             up=lambda: len(self._registry),
@@ -113,6 +116,7 @@ class TunnelServer:
         self._seen.discard(digest)
         revoked = self._registry.remove_secret(digest)
         if revoked:
+            self.changed.set()
             self._mesh.retract(digest)
         for client in revoked:
             client.session.close("its secret was revoked")
@@ -198,6 +202,7 @@ class TunnelServer:
             older.session.close("a newer client has its secret")
         if client in replaced:
             return
+        self.changed.set()
         self._mesh.announce(client.digest, client.since)
         if not moved:
             client.session.end(client.greeting)  # tells the client that it is registered
@@ -214,6 +219,7 @@ class TunnelServer:
         if client is None:
             return
         if self._registry.discard(client):
+            self.changed.set()
             self._mesh.retract(client.digest)
         _log.info("tunnel down", tunnel=client.digest.hex(), source=client.source, reason=reason)
 
@@ -328,6 +334,16 @@ class TunnelServer:
         """The other workers of this gateway that live now."""
         self._mesh.set_peers(names)
 
+    def connected(self) -> dict[str, Connected]:
+        """Clients of this worker with a known secret, by its fingerprint: what ``report`` tells."""
+        ago = time.time_ns() - time.monotonic_ns()
+        return {
+            fingerprint(client.secret.decode("utf-8", "replace")): Connected(
+                (client.since + ago) // 1_000_000_000, client.source
+            )
+            for client in self._registry.registered()
+        }
+
     def held(self) -> dict[Digest, int]:
         """See ``mesh.Owner``."""
         return self._registry.digests
@@ -416,6 +432,7 @@ class TunnelServer:
         visits = self._visits.pop(session, {})
         self._clients.pop(session, None)
         if self._registry.discard(client):
+            self.changed.set()
             self._mesh.retract(client.digest)
         streams = tuple(
             StreamState(stream, visit.relay.release(), visit.visitor.source, visit.visitor.plane, visit.visitor.context)
