@@ -30,6 +30,7 @@ CASES = {
         "ufw allow 80",
         "ufw allow 443/tcp",
     ),
+    "tunnels-inside-tls": status() | {"gateway_tunnel_certificate": "/etc/tls/chain.pem"},
     "narrower": status(
         "ufw allow from 192.0.2.0/24 to any port 22 proto tcp", "ufw allow 1443/tcp", "ufw allow out 80/tcp"
     ),
@@ -44,6 +45,12 @@ def missing(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, lis
 
 def test_i2_ssh_is_let_in_before_everything_else(missing: dict[str, list[str]]) -> None:
     assert missing["fresh"] == ["22/tcp", "34022/tcp", *SERVED]
+
+
+def test_t21_the_port_for_tunnels_inside_tls_is_opened_when_there_is_a_certificate(
+    missing: dict[str, list[str]],
+) -> None:
+    assert missing["tunnels-inside-tls"] == [*missing["fresh"], "18443/tcp"]
 
 
 def test_i2_port_in_use_is_let_in_even_if_nobody_asked_for_it(missing: dict[str, list[str]]) -> None:

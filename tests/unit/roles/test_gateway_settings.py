@@ -51,3 +51,15 @@ def test_long_polling_quotas_and_repair_are_variables() -> None:
     given = settings.reconciler
     assert (given.max_reservations_per_user, given.max_zones_per_user, given.max_addresses) == (7, 3, 2)
     assert given.repair_orphans
+
+
+def test_t21_tunnels_inside_tls_when_there_is_a_certificate() -> None:
+    assert rendered().proxy.listen_tunnels_tls == ()
+    settings = rendered(gateway_tunnel_certificate="/tls/chain.pem", gateway_tunnel_key="/tls/key.pem")
+    assert settings.proxy.listen_tunnels_tls == ("0.0.0.0:18443", "[::]:18443")
+    assert (settings.proxy.tunnel_certificate, settings.proxy.tunnel_key) == ("/tls/chain.pem", "/tls/key.pem")
+
+
+def test_defaults_of_the_tunnels_are_the_daemons_own() -> None:
+    assert rendered().proxy == Settings().proxy
+    assert rendered(gateway_tunnel_grace=3, gateway_tunnel_share=True).proxy.tunnel_share
