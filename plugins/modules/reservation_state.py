@@ -28,28 +28,10 @@ options:
     elements: str
     choices: [in_sync, pending, missing, drifted, orphaned, failed, unreported]
     default: [missing, drifted, orphaned, unreported]
-  program:
-    description: The daemon's command on the node.
-    type: path
-    default: /opt/tfgateway/current/bin/tfgateway
-  config:
-    description: The daemon's configuration on the node.
-    type: path
-    default: /etc/tfgateway/gateway.toml
-attributes:
-  check_mode:
-    description: Can run in check mode and return what it would without it.
-    support: full
-  diff_mode:
-    description: Returns details on what has changed when in diff mode.
-    support: none
-    details: The module changes nothing.
-  platform:
-    description: Target operating systems.
-    support: full
-    platforms: posix
-notes:
-  - Needs the privilege to read the seed file, usually C(become).
+extends_documentation_fragment:
+  - tfgrid.gateway.attributes
+  - tfgrid.gateway.attributes.looks
+  - tfgrid.gateway.attributes.daemon
 """
 
 EXAMPLES = r"""
@@ -83,6 +65,11 @@ summary:
   returned: when the daemon answered
   type: dict
   sample: {"in_sync": 4}
+reconciler:
+  description: How the reconciler fares, or null. Times in Unix seconds.
+  returned: when the daemon answered
+  type: dict
+  sample: {"last_poll": 1789000000.5, "last_success": 1789000000.6, "outbox": 0, "repaired": 0}
 problems:
   description: What kept the daemon from looking everywhere, for example an explorer that is away.
   returned: when the daemon answered
@@ -172,6 +159,7 @@ def main():
         version=state.get("version", ""),
         in_sync=not wrong,
         summary=count(chosen),
+        reconciler=state.get("reconciler"),
         problems=state.get("problems", []),
         reservations=chosen,
     )

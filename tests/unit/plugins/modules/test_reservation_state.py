@@ -1,17 +1,14 @@
-"""The module run as Ansible runs it: a process of its own, arguments on standard input, one JSON object back."""
+"""Module ``reservation_state`` with a daemon that says what a test wants."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[4]
+from tests import ansible_module
 
 ANSWER = {
     "node_id": "FAe4sisG95oZ42w7buUn5qEE4TAnfTTFPiguZUHmhiF",
@@ -51,15 +48,7 @@ def node(tmp_path: Path):
 
         def run(self, **params: Any) -> dict[str, Any]:
             params = {"program": str(program), "config": str(config), **params}
-            done = subprocess.run(
-                [sys.executable, "-m", "ansible_collections.tfgrid.gateway.plugins.modules.reservation_state"],
-                input=json.dumps({"ANSIBLE_MODULE_ARGS": {"_ansible_remote_tmp": str(tmp_path), **params}}),
-                env={**os.environ, "PYTHONPATH": str(ROOT / ".ansible" / "collections")},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            return json.loads(done.stdout)
+            return ansible_module.run("reservation_state", tmp_path, **params)
 
     return Node()
 

@@ -16,6 +16,7 @@ _COMMANDS = {
     "former": "tfgateway.cli.former",
     "fourtosix": "tfgateway.cli.fourtosix",
     "identity": "tfgateway.cli.identity",
+    "info": "tfgateway.cli.info",
     "proxy": "tfgateway.cli.proxy",
     "reconcile": "tfgateway.cli.reconcile",
     "reserve": "tfgateway.cli.reserve",

@@ -25,6 +25,8 @@ from tfgateway.identity.keys import Identity
 from tfgateway.telemetry.text import printable
 
 _NOT_FOUND = 404
+_OWN_MEMBERS = ("ips", "addr", "port", "port_tls", "public_key")
+"""Of the types, as far as they are to be seen: a tunnel's secret is not."""
 _COLOURS = {Status.DEPLOYED: "green", Status.FAILED: "red", Status.PENDING: "yellow"}
 
 
@@ -227,7 +229,7 @@ def _report(as_json: bool, lines: Sequence[dict[str, Any]]) -> None:
 
 def _summary(workload: Workload | Undecodable) -> dict[str, Any]:
     if isinstance(workload, Undecodable):
-        unknown = {"type": str(workload.type), "domain": "", "node_id": "", "status": Status.FAILED.value}
+        unknown = {"type": str(workload.type), "domain": "", "node_id": "", "data": {}, "status": Status.FAILED.value}
         return {"id": workload.id, "gwid": workload.gwid, **unknown, "message": workload.reason}
     state, message = user.status(workload)
     return {
@@ -236,6 +238,7 @@ def _summary(workload: Workload | Undecodable) -> dict[str, Any]:
         "type": workload.type_name,
         "domain": getattr(workload, "domain", ""),
         "node_id": workload.node_id,
+        "data": {name: getattr(workload, name) for name in _OWN_MEMBERS if hasattr(workload, name)},
         "status": state.value,
         "message": message,
     }

@@ -1,0 +1,59 @@
+"""``tfgateway info``: which gateway this is, and how its planes fare."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tfgateway import __version__
+from tfgateway.cli.context import load_settings
+from tfgateway.identity import seedfile
+from tfgateway.identity.keys import Identity
+from tfgateway.settings import Settings
+from tfgateway.telemetry import scrape
+
+
+@click.command("info")
+@click.option("--json", "as_json", is_flag=True, help="JSON on standard output, with the planes' metrics.")
+@click.pass_context
+def command(ctx: click.Context, *, as_json: bool) -> None:
+    """Show who this gateway is and which planes answer; asks nobody outside this node."""
+    found = asyncio.run(_gather(load_settings(ctx)))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for name, value in found.items():
+        if name == "planes":
+            for plane in value:
+                click.echo(f"{plane['name']:<17}{'answers' if plane['answers'] else 'DOES NOT ANSWER'}")
+        else:
+            click.echo(f"{name.replace('_', ' '):<17}{' '.join(value) if isinstance(value, list) else value}")
+
+
+async def _gather(settings: Settings) -> dict[str, Any]:
+    content = seedfile.load(Path(settings.identity.seed))
+    pages = {
+        "reconciler": settings.reconciler.metrics,
+        "dns": settings.dns.metrics,
+        "proxy": settings.proxy.metrics,
+        **({"fourtosix": settings.fourtosix.metrics} if settings.fourtosix.endpoint else {}),
+    }
+    answers = await asyncio.gather(*map(scrape.read, pages.values()))
+    return {
+        "version": __version__,
+        "node_id": Identity.from_seed(content.seed).node_id,
+        "tid": content.tid,
+        "explorer": settings.explorer.url,
+        "farm_id": settings.gateway.farm_id,
+        "managed_domains": list(settings.gateway.managed_domains),
+        "name_servers": list(settings.gateway.name_servers),
+        "fourtosix_endpoint": settings.fourtosix.endpoint,
+        "planes": [
+            {"name": name, "answers": metrics is not None, "metrics": metrics or {}}
+            for name, metrics in zip(pages, answers, strict=True)
+        ],
+    }

@@ -1,0 +1,43 @@
+"""Reads the ``/metrics`` page of a plane, as a scraper would."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+_TIME = 3.0
+_LARGEST = 4 * 1024 * 1024
+_KINDS = ("gauge", "counter")
+
+
+async def read(listen: str) -> dict[str, float] | None:
+    """Gauges and counters by name, summed over their labels; None: nobody answers there. listen: ADDRESS:PORT."""
+    try:
+        async with (
+            asyncio.timeout(_TIME),
+            aiohttp.ClientSession(raise_for_status=True) as session,
+            session.get(f"http://{listen}/metrics") as answer,
+        ):
+            text = bytearray()
+            while len(text) < _LARGEST and (part := await answer.content.read(_LARGEST - len(text))):
+                text += part
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return None
+    return parse(text.decode("utf-8", "replace"))
+
+
+def parse(text: str) -> dict[str, float]:
+    """What the page says; a line that cannot be read ends it, what stands before counts."""
+    found: dict[str, float] = {}
+    try:
+        for family in text_string_to_metric_families(text):
+            if family.type not in _KINDS:
+                continue
+            for sample in family.samples:
+                if not sample.name.endswith("_created"):
+                    found[sample.name] = found.get(sample.name, 0) + sample.value
+    except ValueError:
+        pass
+    return found
