@@ -27,6 +27,9 @@ CLASS_ANY: Final = 255
 OPCODE_QUERY: Final = 0
 OPCODE_NOTIFY: Final = 4
 
+AUTHORITATIVE: Final = 0x0400
+"""The AA bit among a header's flags."""
+
 NOERROR: Final = 0
 FORMERR: Final = 1
 SERVFAIL: Final = 2

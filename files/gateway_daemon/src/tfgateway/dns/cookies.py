@@ -68,6 +68,11 @@ class Cookies:
         return Checked(outcome, start + _hash(start, client, self._secrets[0]))
 
 
+def renewed_at(option: bytes) -> int:
+    """Unix seconds until which a valid cookie is repeated unchanged."""
+    return int.from_bytes(option[12:16], "big") + _RENEWED_AT
+
+
 def _hash(start: bytes, client: bytes, secret: bytes) -> bytes:
     """RFC 9018 §4.4: of client cookie, version, reserved bytes, timestamp and address."""
     digest: bytes = crypto_shorthash_siphash24(start + client, secret)

@@ -12,7 +12,8 @@ MIN_UDP: Final = 512
 """Bytes that every client takes (RFC 1035 §4.2.1, RFC 6891 §6.2.3)."""
 VERSION: Final = 0
 
-_OPT: Final = struct.Struct("!BHHBBHH")
+OPT: Final = struct.Struct("!BHHBBHH")
+"""Root, type, size, upper bits of the rcode, version, flags, bytes of data."""
 _OPTION: Final = struct.Struct("!HH")
 _DNSSEC_OK: Final = 0x8000
 
@@ -64,4 +65,4 @@ def option(code: int, data: bytes) -> bytes:
 def reply_record(query: Edns, rcode: int, udp_size: int, options: bytes) -> bytes:
     """The OPT record of a reply: our size, the upper bits of the rcode, DO as it was asked (RFC 3225 §3), options."""
     flags = _DNSSEC_OK if query.dnssec_ok else 0
-    return _OPT.pack(0, codes.OPT, udp_size, rcode >> 4, VERSION, flags, len(options)) + options
+    return OPT.pack(0, codes.OPT, udp_size, rcode >> 4, VERSION, flags, len(options)) + options

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from structlog.typing import FilteringBoundLogger
 
 from tfgateway.dns.counts import Counts
+from tfgateway.dns.hot import HotPath
 from tfgateway.dns.respond import Reply, Transport, respond, servfail, truncated
 from tfgateway.dns.rrl import DROP, SLIP, RateLimiter
 from tfgateway.dns.service import Service
@@ -38,6 +39,7 @@ class Listeners:
         self._limiter = limiter
         self._counts = counts
         self._log = log
+        self._hot = HotPath(table, service, limiter, self._answer_udp, counts)
         self._udp: list[UdpListener] = []
         self._tcp = TcpListener(
             self._answer_tcp,
@@ -56,7 +58,7 @@ class Listeners:
         """Serve each ``ADDRESS:PORT``. Errors: ``GatewayError`` that names the address; ``close`` is due even then."""
         for address in addresses:
             try:
-                self._udp.append(UdpListener(open_udp(address), self._answer_udp, self._counts))
+                self._udp.append(UdpListener(open_udp(address), self._hot, self._counts))
                 await self._tcp.listen(open_tcp(address))
             except OSError as error:
                 if error.errno != errno.EAFNOSUPPORT:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tfgateway.dns import codes
-from tfgateway.dns.counts import Counts
+from tfgateway.dns.counts import LATENCY_BUCKETS, Counts
 from tfgateway.dns.rrl import KIND_NAMES
 from tfgateway.dns.table import DnsTable
 
@@ -61,6 +62,12 @@ class DnsCollector(Collector):
             for outcome, count in sorted(counter.items()):
                 family.add_metric([outcome], count)
             yield family
+        yield HistogramMetricFamily(
+            f"{_PREFIX}_latency_seconds",
+            "UDP queries by the time from taking them from the socket to handing over their replies.",
+            buckets=_buckets(self._counts.latency),
+            sum_value=self._counts.latency_sum,
+        )
         limited = CounterMetricFamily(
             f"{_PREFIX}_rate_limited", "Responses over their network's limit.", labels=["kind", "outcome"]
         )
@@ -79,3 +86,9 @@ class DnsCollector(Collector):
         names = sum(len(zone.nodes) for zone in self._table)
         yield GaugeMetricFamily(f"{_PREFIX}_names", "Names that are served, apexes included.", value=names)
         yield GaugeMetricFamily(f"{_PREFIX}_tcp_connections", "Open connections.", value=self._tcp_connections())
+
+
+def _buckets(counted: Sequence[int]) -> list[tuple[str, float]]:
+    """As Prometheus counts: each with all that are smaller."""
+    bounds = [*map(str, LATENCY_BUCKETS), "+Inf"]
+    return list(zip(bounds, accumulate(map(float, counted)), strict=True))

@@ -21,7 +21,6 @@ from tfgateway.errors import ParseError
 Transport = Literal["udp", "tcp"]
 
 _RESPONSE: Final = 0x8000
-_AUTHORITATIVE: Final = 0x0400
 _TRUNCATED: Final = 0x0200
 _KEPT: Final = 0x7900
 """Opcode and RD are repeated; AD and CD are cleared (RFC 4035 §3.1.6), RA is never set (D-11)."""
@@ -113,7 +112,7 @@ def truncated(reply: Reply) -> bytes:
     if reply.account == rrl.account(rrl.ERROR, b""):
         return message
     end = names.read(message, HEADER.size) + 4
-    flags = int.from_bytes(message[2:4], "big") & ~(_AUTHORITATIVE | _RCODE_BITS) | _TRUNCATED
+    flags = int.from_bytes(message[2:4], "big") & ~(codes.AUTHORITATIVE | _RCODE_BITS) | _TRUNCATED
     header = HEADER.pack(int.from_bytes(message[:2], "big"), flags, 1, 0, 0, bool(reply.opt_size))
     return header + message[HEADER.size : end] + message[len(message) - reply.opt_size :]
 
@@ -219,7 +218,7 @@ def _write(exchange: _Exchange, answer: Answer) -> Reply:
     account = rrl.account(_kind(answer), answer.about)
     flags = _RESPONSE | query.flags & _KEPT | answer.rcode & _RCODE_BITS
     if answer.authoritative:
-        flags |= _AUTHORITATIVE
+        flags |= codes.AUTHORITATIVE
     if answer.transfer is not None:
         messages = _transfer(exchange, answer.transfer, flags, opt)
         return Reply(next(messages), len(opt), account, exchange.proven, messages)

@@ -4,11 +4,15 @@ A query's source address is easily forged; what is answered then hits somebody w
 counted by the network that they go to and by what they are about, the *account*. Each has a credit of one second's
 worth; what exceeds it is dropped, but for each n-th, which goes out truncated, so that a real client asks again over
 TCP. The debt grows up to ``window`` seconds: a flood that goes on gets no more than those. As BIND, NSD and Knot do it.
+
+Nearly all networks ask for so little that no account of theirs can be over its limit. What goes to them is only noted
+(``waiting``), and charged when there is more of it than ``gate`` within a second.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -38,7 +42,8 @@ _KIND_BITS: Final = 3
 _KIND_MASK: Final = 2**_KIND_BITS - 1
 _SECOND: Final = 1_000_000
 _IPV4: Final = 4
-"""Bytes of a packed address."""
+_IPV6: Final = 16
+"""Bytes of packed addresses."""
 _MAX_REPORTED: Final = 100
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -71,7 +76,23 @@ class Limits:
 class RateLimiter:
     """Credits of (network, account) pairs, in two generations of half the table: what is not used ages out."""
 
-    __slots__ = ("_cost_all", "_costs", "_exempt", "_limits", "_old", "_reported", "_window", "_young", "over")
+    __slots__ = (
+        "_busy",
+        "_cost_all",
+        "_costs",
+        "_counted",
+        "_exempt",
+        "_limits",
+        "_old",
+        "_reported",
+        "_since",
+        "_window",
+        "_young",
+        "gate",
+        "octets",
+        "over",
+        "waiting",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -88,6 +109,16 @@ class RateLimiter:
         self._young: dict[int, list[int]] = {}
         self._old: dict[int, list[int]] = {}
         self._reported: dict[tuple[bool, int], int] = {}
+        self.gate = self._gate()
+        """Responses of this second to a network that are noted only; errors are always charged at once."""
+        self.octets = {_IPV4: limits.ipv4_prefix // 8, _IPV6: limits.ipv6_prefix // 8}
+        """Bytes of an address -> those of its network."""
+        self.waiting: defaultdict[bytes, list[int]] = defaultdict(list)
+        """Network -> accounts of its responses in this second, not charged yet; of busy networks ``gate`` dummies."""
+        self._busy = [ALL] * self.gate
+        self._counted: dict[bytes, int] = {}
+        """Busy network -> its responses in this second, and ``gate`` more."""
+        self._since = 0
         self.over: dict[tuple[int, str], int] = {}
         """(kind, ``dropped``, ``slipped``, ``exempt`` or ``logged``) -> responses over their limit so far."""
 
@@ -95,8 +126,44 @@ class RateLimiter:
         """Accounts that are remembered."""
         return len(self._young) + len(self._old)
 
+    def begin(self, now: int) -> None:
+        """Before responses are noted or checked. now: monotonic in us."""
+        if now - self._since >= _SECOND or len(self.waiting) > self._limits.table_size:
+            self._since = now
+            # Half of what would be charged anyway: who goes on like this is charged from the first response on.
+            counted = {network: self.gate for network, count in self._counted.items() if 2 * count >= 3 * self.gate}
+            self.waiting.clear()
+            self.waiting.update(dict.fromkeys(counted, self._busy))
+            self._counted = counted
+
     def check(self, client: bytes, about: int, now: int) -> int:
         """SEND, SLIP or DROP for one response. client: packed address; about: ``account``; now: monotonic in us."""
+        self.begin(now)
+        if about & _KIND_MASK == ERROR:
+            return self._charge(client, about, now)
+        key = client[: self.octets[len(client)]]
+        waiting = self.waiting[key]
+        if len(waiting) < self.gate:
+            waiting.append(about)
+            return SEND
+        if self.gate:
+            if waiting is not self._busy:
+                self.waiting[key] = self._busy
+                self._counted[key] = self.gate
+                for noted in waiting:
+                    self._charge(client, noted, self._since)
+            self._counted[key] += 1
+        return self._charge(client, about, now)
+
+    def _gate(self) -> int:
+        """Half of the smallest limit; 0: noting is no use."""
+        if self._limits.ipv4_prefix % 8 or self._limits.ipv6_prefix % 8:
+            return 0
+        rates = [rate for kind, rate in self._limits.rates.items() if rate and kind != ERROR]
+        return int(min(rates, default=0) / 2)
+
+    def _charge(self, client: bytes, about: int, now: int) -> int:
+        """SEND, SLIP or DROP, from the credits."""
         address = int.from_bytes(client, "big")
         ipv4 = len(client) == _IPV4
         network = address >> 32 - self._limits.ipv4_prefix if ipv4 else address >> 128 - self._limits.ipv6_prefix

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import socket
-import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from tfgateway.settings import host_port
 
@@ -17,26 +15,35 @@ _IPV6_MTU_DISCOVER: Final = 23
 _PMTUDISC_OMIT: Final = 5
 """Whatever an ICMP message claims about the path, a reply is neither refused nor cut smaller for it (RFC 9715)."""
 
-_IN_PKTINFO: Final = struct.Struct("=i4s4s")
-_IN6_PKTINFO: Final = struct.Struct("=16sI")
-ANCILLARY_SIZE: Final = socket.CMSG_SPACE(_IN6_PKTINFO.size)
-"""Room for the ancillary data of one datagram."""
+
+class PacketInfo(NamedTuple):
+    """Where the ancillary data of a datagram says at which address it arrived."""
+
+    size: int
+    """Bytes of struct in_pktinfo, in6_pktinfo."""
+    interface_at: int
+
+
+PKTINFO: Final = {socket.AF_INET: PacketInfo(12, 0), socket.AF_INET6: PacketInfo(20, 16)}
+
+ANYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - compared
+"""Local addresses of sockets that take what any address of this host is sent."""
 
 _RECEIVE_BUFFER: Final = 1 << 20
 _BACKLOG: Final = 512
-
-Ancillary = list[tuple[int, int, bytes]]
 
 
 def open_udp(listen: str) -> socket.socket:
     """A non-blocking UDP socket at ``listen`` (``ADDRESS:PORT``). Errors: ``OSError``."""
     sock = _bind(listen, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    # A socket that is bound to one address replies from it anyway.
+    anywhere = sock.getsockname()[0] in ANYWHERE
     if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, anywhere)
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT)
     else:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, anywhere)
         sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_OMIT)
     return sock
 
@@ -53,21 +60,6 @@ def packed(host: str) -> bytes:
     if ":" not in host:
         return socket.inet_aton(host)
     return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-
-
-def reply_from(received: Ancillary) -> Ancillary:
-    """Ancillary data that sends a reply from the address its query was sent to (RFC 2181 §4.1)."""
-    for level, kind, data in received:
-        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
-            _interface, local, _destination = _IN_PKTINFO.unpack(data)
-            # No interface: the way back is the routing table's business.
-            return [(level, kind, _IN_PKTINFO.pack(0, local, bytes(4)))]
-        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
-            local, interface = _IN6_PKTINFO.unpack(data)
-            if not ipaddress.IPv6Address(local).is_link_local:
-                interface = 0
-            return [(level, kind, _IN6_PKTINFO.pack(local, interface))]
-    return []
 
 
 def _bind(listen: str, kind: socket.SocketKind) -> socket.socket:

@@ -29,30 +29,31 @@ class DnsTable:
         """Has redis not been heard for so long that who asks should know (RFC 8914 §4.4)? Set by ``set_age``."""
         self.expired = False
         """Is what was known too old to be served?"""
-        self._zones: dict[bytes, Zone] = {}
+        self.zones: dict[bytes, Zone] = {}
+        """To look at; changed by ``put`` and ``remove``."""
         self._above: dict[bytes, int] = {}
         """Names above a zone -> how many zones are below."""
 
     def __len__(self) -> int:
-        return len(self._zones)
+        return len(self.zones)
 
     def __iter__(self) -> Iterator[Zone]:
-        return iter(self._zones.values())
+        return iter(self.zones.values())
 
     def get(self, name: bytes) -> Zone | None:
         """The zone of exactly this name."""
-        return self._zones.get(name)
+        return self.zones.get(name)
 
     def put(self, zone: Zone) -> None:
         """Serve ``zone`` from the next query on, instead of any of the same name."""
-        if zone.name not in self._zones:
+        if zone.name not in self.zones:
             self._count_above(zone.name, 1)
-        self._zones[zone.name] = zone
+        self.zones[zone.name] = zone
         self.announce(zone.name, None)
 
     def remove(self, name: bytes) -> None:
         """Serve the zone no more; harmless when it is not there."""
-        if self._zones.pop(name, None) is not None:
+        if self.zones.pop(name, None) is not None:
             self._count_above(name, -1)
             self.announce(name, None)
 
@@ -85,10 +86,10 @@ class DnsTable:
 
     def leads_to_zone(self, name: bytes) -> bool:
         """Is a zone of this name or below it served? Then the name exists whatever the zone above knows (RFC 8020)."""
-        return name in self._above or name in self._zones
+        return name in self._above or name in self.zones
 
     def _closest(self, name: bytes) -> Zone | None:
-        zones = self._zones
+        zones = self.zones
         while (zone := zones.get(name)) is None:
             if name == names.ROOT:
                 return None

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+import time
 
+from tfgateway.dns.batch import SIZE, Batch
 from tfgateway.dns.counts import Counts
-from tfgateway.dns.sockets import ANCILLARY_SIZE, packed, reply_from
+from tfgateway.dns.hot import HotPath
 
-_BATCH = 64
-"""Datagrams a turn of the event loop: more would let a flood keep the rest waiting."""
-_MAX_QUERY = 4096
+_ROUNDS = 4
+"""Batches a turn of the event loop: more would let a flood keep the rest waiting."""
 
 
 class UdpListener:
     """Answers what arrives at one socket."""
 
-    def __init__(self, sock: socket.socket, answer: Callable[[bytes, bytes], bytes | None], counts: Counts) -> None:
-        """sock: from ``sockets.open_udp``; closed by ``close``. answer: of query and packed client address; must not
-        raise.
-        """
+    def __init__(self, sock: socket.socket, hot: HotPath, counts: Counts) -> None:
+        """sock: from ``sockets.open_udp``; closed by ``close``."""
         self._socket = sock
-        self._answer = answer
+        self._hot = hot
         self._counts = counts
+        self._batch = Batch(sock)
 
     def start(self) -> None:
         """Serve from the running event loop."""
@@ -36,21 +35,29 @@ class UdpListener:
             self._socket.close()
 
     def _drain(self) -> None:
-        for _ in range(_BATCH):
+        batch = self._batch
+        for _ in range(_ROUNDS):
             try:
-                message, ancillary, flags, peer = self._socket.recvmsg(_MAX_QUERY, ANCILLARY_SIZE)
-            except BlockingIOError:
-                return
+                sizes = batch.receive()
             except OSError:
                 self._counts.dropped("udp", "receive")
                 return
-            if flags & socket.MSG_TRUNC:
-                self._counts.dropped("udp", "oversized")
-                continue
-            reply = self._answer(message, packed(peer[0]))
-            if reply is None:
-                continue
-            try:
-                self._socket.sendmsg([reply], reply_from(ancillary), 0, peer)
-            except OSError:  # the buffer is full, or the way back is none: the client asks again
-                self._counts.dropped("udp", "send")
+            if not sizes:
+                return
+            started = time.monotonic()
+            silent = self._hot.answer(
+                batch.buffer,
+                batch.starts,
+                sizes,
+                batch.peers,
+                batch.address_size,
+                batch.replies,
+                time.time(),
+                int(started * 1_000_000),
+            )
+            lost = batch.send(len(sizes), silent)
+            self._counts.took(time.monotonic() - started, len(sizes))
+            if lost:
+                self._counts.drops["udp", "send"] += lost
+            if len(sizes) < SIZE:
+                return

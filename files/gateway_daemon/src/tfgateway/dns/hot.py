@@ -1,0 +1,192 @@
+"""The way of nearly all UDP queries: from a datagram to its reply in the same place, without parsing what is known.
+
+A query that is well-formed, asks one question of class IN and carries at most an OPT record, without options or with a
+cookie that is known to be valid, is answered here in one of two ways; whatever else arrives goes to ``respond``, byte
+for byte with the same result:
+
+* ``Answers`` knows the question: its reply is two pieces of bytes, before and after the question.
+* The name is in a zone that can tell at once what to say: one RRset, NODATA or NXDOMAIN (see ``direct``).
+
+The question stays where it is, with its case (RFC 4343); owners of records are pointers to it. Equality with a
+question that is known proves that a datagram is well-formed. Pure: works on memory, knows no sockets.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from tfgateway.dns import codes, cookies, edns
+from tfgateway.dns.answers import VARIANTS, Answer, Answers, heads
+from tfgateway.dns.counts import Counts
+from tfgateway.dns.direct import Direct
+from tfgateway.dns.rrl import DROP, RateLimiter
+from tfgateway.dns.service import Service
+from tfgateway.dns.table import DnsTable
+
+_OPT: Final = 11
+"""Bytes of an OPT record without options."""
+_COOKIE: Final = struct.pack("!HH", codes.OPTION_COOKIE, cookies.SIZE)
+"""Code and length of an option that holds a client's and a server's cookie."""
+_COOKIE_HEAD: Final = _OPT + len(_COOKIE)
+_COOKIE_OPT: Final = _COOKIE_HEAD + cookies.SIZE
+"""Bytes of an OPT record with just that option."""
+_WITH_EDNS: Final = 2
+"""The first variant with an OPT record."""
+_MAX_OPTS: Final = 1024
+_MAX_PROVEN: Final = 16_384
+_TRUNCATED: Final = 0x0200
+_SLIP: Final = heads(_TRUNCATED, 0, 0, 0)
+
+MAX_QUERY: Final = 4096
+"""Bytes of a query; longer ones are dropped."""
+
+Slow = Callable[[bytes, bytes], bytes | None]
+"""The reply to (message, packed address of the client), rate limiting included; None: it gets none. Must not raise."""
+
+
+class HotPath:
+    """Answers batches of datagrams in place."""
+
+    def __init__(
+        self, table: DnsTable, service: Service, limiter: RateLimiter | None, slow: Slow, counts: Counts
+    ) -> None:
+        """limiter: None: responses are not limited."""
+        self._table = table
+        self._service = service
+        self._limiter = limiter
+        self._slow = slow
+        self._counts = counts
+        self._answers = Answers(table, counts)
+        self._direct = Direct(table, counts)
+        self._opts: dict[bytes, bytes] = {}
+        """OPT record without options of a query -> that of its reply."""
+        self._cookie_heads: dict[bytes, bytes] = {}
+        """Beginning of an OPT record that holds nothing but a full cookie -> that of its reply."""
+        self._proven: dict[bytes, int] = {}
+        """Client's address and cookie -> until when the cookie is valid and need not be renewed, Unix seconds."""
+
+    def answer(
+        self,
+        buffer: mmap.mmap,
+        starts: Sequence[int],
+        sizes: Sequence[int],
+        peers: Sequence[int],
+        address_size: int,
+        replies: memoryview[int],
+        now: float,
+        monotonic: int,
+    ) -> list[int]:
+        """Write the reply to each datagram over it and its size to ``replies``; the numbers of those that get none.
+
+        starts, peers: where datagrams and their clients' packed addresses are; now: Unix seconds; monotonic: us.
+        """
+        limiter = self._limiter
+        variants: Mapping[bytes, int] = VARIANTS
+        if self._table.stale or self._table.expired or self._service.cookies_required:
+            variants = {}  # every reply is a special one
+        known, opts, cookie_heads, proven = self._answers.known, self._opts, self._cookie_heads, self._proven
+        gate = octets = 0
+        waiting: Mapping[bytes, list[int]] = {}
+        if limiter is not None:
+            limiter.begin(monotonic)
+            gate, octets, waiting = limiter.gate, limiter.octets[address_size], limiter.waiting
+        valid = 0
+        silent = []
+        number = -1
+        for at, size in zip(starts, sizes, strict=False):
+            number += 1
+            peer = peers[number]
+            end = at + size
+            variant = variants.get(buffer[at + 2 : at + 12])
+            if variant is not None:
+                opt: bytes | None = b""
+                limited = limiter
+                if variant >= _WITH_EDNS:
+                    opt = opts.get(buffer[end - _OPT : end])
+                    end -= _OPT
+                    if opt is None:
+                        end += _OPT - _COOKIE_OPT
+                        head = cookie_heads.get(buffer[end : end + _COOKIE_HEAD])
+                        cookie = buffer[end + _COOKIE_HEAD : at + size]
+                        client = buffer[peer : peer + address_size]
+                        if head is not None and now < proven.get(client + cookie, 0):
+                            opt = head + cookie
+                            limited = None  # RFC 7873 §5.2.3
+                        else:
+                            self._learn_opt(buffer[max(at, end) : at + size], client, int(now))
+                if opt is not None:
+                    question = buffer[at + 12 : end]
+                    answer = known.get(question) or known.get(question.lower()) or self._find(question)
+                    if answer is not None:
+                        head_of, tail, cell, account = answer
+                        cell[0] += 1
+                        if limited is not None:
+                            noted = waiting[buffer[peer : peer + octets]]
+                            if len(noted) < gate:
+                                noted.append(account)
+                            elif verdict := limited.check(buffer[peer : peer + address_size], account, monotonic):
+                                if verdict == DROP:
+                                    self._counts.dropped("udp", "rate")
+                                    silent.append(number)
+                                    continue
+                                head_of, tail = _SLIP, b""
+                        buffer[at + 2 : at + 12] = head_of[variant]
+                        if opt:
+                            tail += opt
+                            valid += len(opt) > _OPT
+                        done = end + len(tail)
+                        buffer[end:done] = tail
+                        replies[number] = done - at
+                        continue
+            reply = self._slowly(buffer[at : at + size], buffer[peer : peer + address_size])
+            if reply is None:
+                silent.append(number)
+            else:
+                buffer[at : at + len(reply)] = reply
+                replies[number] = len(reply)
+        if valid:
+            self._counts.cookies["valid"] += valid
+        return silent
+
+    def _find(self, question: bytes) -> Answer | None:
+        """The answer to a question that is not among those known."""
+        name, tail = question[:-4].lower(), question[-4:]
+        return self._answers.consider(name + tail, self._direct.answer(name, tail))
+
+    def _learn_opt(self, end: bytes, client: bytes, now: int) -> None:
+        """Take note, for the next time, of what a query ends with: an OPT record without options or with a cookie."""
+        for learnt, size, length in ((self._opts, _OPT, _OPT), (self._cookie_heads, _COOKIE_OPT, _COOKIE_HEAD)):
+            record = end[-size:]
+            if len(record) < size:
+                return
+            owner, kind, _size, _rcode, version, flags, data = edns.OPT.unpack_from(record)
+            if owner or kind != codes.OPT or version != edns.VERSION or data != size - _OPT:
+                continue
+            if data and (self._service.cookies is None or record[_OPT:_COOKIE_HEAD] != _COOKIE):
+                return
+            if len(learnt) >= _MAX_OPTS:
+                learnt.clear()
+            query = edns.read(edns.MIN_UDP, flags, b"")
+            reply = edns.reply_record(query, codes.NOERROR, self._service.udp_size, record[_OPT:])
+            learnt[record[:length]] = reply[:length]
+            if data:
+                self._learn_cookie(record[_COOKIE_HEAD:], client, now)
+            return
+
+    def _learn_cookie(self, cookie: bytes, client: bytes, now: int) -> None:
+        assert self._service.cookies is not None  # noqa: S101 - asked before
+        checked = self._service.cookies.check(cookie, client, now)
+        if checked.outcome == "valid" and checked.reply == cookie:
+            if len(self._proven) >= _MAX_PROVEN:
+                self._proven.clear()
+            self._proven[client + cookie] = cookies.renewed_at(cookie)
+
+    def _slowly(self, message: bytes, client: bytes) -> bytes | None:
+        """Everything else."""
+        if len(message) > MAX_QUERY:
+            self._counts.dropped("udp", "oversized")
+            return None
+        return self._slow(message, client)
