@@ -11,8 +11,9 @@ WEB_NAMES = ["web.alice.example"]
 
 def nodes(wanted: Fleet, progress: Progress) -> None:
     """Image, network and freshly installed nodes. Errors: ``DemoError``."""
-    with progress.step("node image", log="image") as step:
-        step.note("built from Debian packages" if image.ensure(step.log) else "is there")
+    for system in sorted({node.system for node in wanted.nodes}):
+        with progress.step(f"node image {system}", log="image") as step:
+            step.note("built from Debian packages" if image.ensure(image.SYSTEMS[system], step.log) else "is there")
     with progress.step("network and nodes") as step:
         fleet.create_network(wanted)
         fleet.start_nodes(wanted)

@@ -28,7 +28,7 @@ def run(fleet: Fleet) -> None:
     if new_fleet:
         subnet_free(fleet)
         resolver_port_free()
-    if new_fleet or not podman.succeeds("image", "exists", image.IMAGE):
+    if new_fleet or not podman.succeeds("image", "exists", image.DEBIAN.name):
         space(ROOT)
         space(Path("/var/lib/containers"))
         network()

@@ -15,11 +15,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from demo import image, podman
 from demo.errors import DemoError
+from demo.image import Image
 from demo.paths import ROOT
 
 _ARGUMENTS_LABEL = "tfgrid.arguments"
@@ -29,11 +31,15 @@ EXPLORER_PORT = 8080
 
 
 class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One gateway to be: its inventory name, the last part of its addresses, and whether systemd-resolved runs."""
+    """One gateway to be: its inventory name, the last part of its addresses, and what it runs."""
 
     name: str
     host: int
     resolved: bool = False
+    system: Literal["debian-12", "ubuntu-18.04", "arch"] = "debian-12"
+    """Which image; all but the first are stand-ins."""
+    own_python: bool = True
+    """False: the inventory does not tell of the stand-in's old Python, as if there were none."""
 
 
 class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,7 +127,7 @@ def start_nodes(fleet: Fleet) -> None:
     for node in fleet.nodes:
         options = (*podman.Machine.inspect().init_options(), "--dns=none")
         files = _node_files(fleet, node, public_key)
-        _ensure_container(fleet, node.name, node.host, options, ("/sbin/init",), files)
+        _ensure_container(fleet, node.name, node.host, options, ("/sbin/init",), files, image.SYSTEMS[node.system])
     with ThreadPoolExecutor() as pool:
         list(pool.map(_wait_booted, (node.name for node in fleet.nodes)))
 
@@ -168,6 +174,7 @@ def _ensure_container(
     options: Sequence[str],
     command: Sequence[str],
     files: bytes = b"",
+    system: Image = image.DEBIAN,
 ) -> None:
     """A running container; one that was made with other arguments is replaced."""
     arguments = (
@@ -176,7 +183,7 @@ def _ensure_container(
         f"--network={fleet.prefix}:ip={fleet.address(host)},ip={fleet.address6(host)}",
         "--pull=never",
         *options,
-        image.IMAGE,
+        system.name,
         *command,
     )
     digest = hashlib.sha256("\0".join(arguments).encode() + files).hexdigest()[:16]

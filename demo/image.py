@@ -1,4 +1,4 @@
-"""The node image: Debian's own packages, no image registry needed."""
+"""The node images: Debian's own packages, no image registry needed; two of them stand in for other distributions."""
 
 from __future__ import annotations
 
@@ -7,41 +7,80 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from demo import podman
+from demo import interpreter, podman
 from demo.errors import DemoError
 from demo.paths import CACHE, ROOT
 
-IMAGE = os.environ.get("TFGATEWAY_NODE_IMAGE", "localhost/tfgrid-gateway-node:debian12")
 BASE = "localhost/tfgrid-gateway-base:debian12"
 SUITE = "bookworm"
 _MIRROR_VARIABLE = "TFGATEWAY_DEBIAN_MIRROR"
 _DEFAULT_MIRROR = re.compile(r'^DEF_MIRROR="([^"$]+)"', re.MULTILINE)
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_CONTEXT = ROOT / "demo" / "node"
 _DIGEST_LABEL = "tfgrid.gateway.digest"
 _OWN_LABEL = "tfgrid.gateway.image"
+_OLD_PYTHON = "3.6"  # Ubuntu 18.04's
 
 
-def ensure(log: Path) -> bool:
-    """Build the node image unless it is there and up to date; True when something was built. Errors: ``DemoError``."""
-    wanted = _digest()
-    there = podman.inspect("image", IMAGE)
-    if there and (there.get("Labels") or {}).get(_DIGEST_LABEL) == wanted:
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image: its name, the directory below ``demo/`` that it is built from, and the image that it starts with."""
+
+    name: str
+    context: str
+    base: str
+    old_python: bool = False
+    """Brings Python 3.6 along, where there is one on this machine."""
+
+    @property
+    def directory(self) -> Path:
+        return ROOT / "demo" / self.context
+
+    def digest(self) -> str:
+        """Of all that decides what the image holds."""
+        started_from = DEBIAN.digest() if self.base == DEBIAN.name else SUITE
+        digest = hashlib.sha256(started_from.encode())
+        for path in sorted(self.directory.iterdir()):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        if self.old_python:
+            digest.update(str(interpreter.at_hand(_OLD_PYTHON)).encode())
+        return digest.hexdigest()[:16]
+
+
+DEBIAN = Image(
+    os.environ.get("TFGATEWAY_NODE_IMAGE", "localhost/tfgrid-gateway-node:debian12"), context="node", base=BASE
+)
+SYSTEMS = {
+    "debian-12": DEBIAN,
+    "ubuntu-18.04": Image("localhost/tfgrid-gateway-node:ubuntu18", "node-ubuntu", DEBIAN.name, old_python=True),
+    "arch": Image("localhost/tfgrid-gateway-node:arch", "node-arch", DEBIAN.name),
+}
+
+
+def ensure(wanted: Image, log: Path) -> bool:
+    """Build an image unless it is there and up to date; True when something was built. Errors: ``DemoError``."""
+    digest = wanted.digest()
+    there = podman.inspect("image", wanted.name)
+    if there and (there.get("Labels") or {}).get(_DIGEST_LABEL) == digest:
         return False
-    if not podman.succeeds("image", "exists", BASE):
+    if wanted.base == DEBIAN.name:
+        ensure(DEBIAN, log)
+    elif not podman.succeeds("image", "exists", BASE):
         _import_base(log)
     podman.run(
         "build",
-        f"--tag={IMAGE}",
-        f"--build-arg=BASE={BASE}",
-        f"--label={_DIGEST_LABEL}={wanted}",
+        f"--tag={wanted.name}",
+        f"--build-arg=BASE={wanted.base}",
+        f"--label={_DIGEST_LABEL}={digest}",
         f"--label={_OWN_LABEL}=node",
+        f"--volume={_stand_in_python() if wanted.old_python else _empty()}:/stand-in:ro",
         "--network=host",
         "--layers=false",
         "--force-rm",
-        str(_CONTEXT),
+        str(wanted.directory),
         log=log,
     )
     return True
@@ -49,11 +88,16 @@ def ensure(log: Path) -> bool:
 
 def remove() -> None:
     """Remove the images that ``ensure`` made, unless a container still uses them; the unpacked base stays cached."""
-    for name in (IMAGE, BASE):
+    for name in (*(image.name for image in reversed(SYSTEMS.values())), BASE):
         if podman.succeeds("image", "exists", name):
             podman.succeeds("image", "rm", name)
     # Older builds, which a newer one took the name from.
     podman.run("image", "prune", "--force", f"--filter=label={_OWN_LABEL}")
+
+
+def old_python() -> str:
+    """The interpreter of the Ubuntu stand-in; empty: this machine had none to give it."""
+    return f"/opt/bionic/python/bin/python{_OLD_PYTHON}" if interpreter.at_hand(_OLD_PYTHON) else ""
 
 
 def mirror() -> str:
@@ -64,6 +108,24 @@ def mirror() -> str:
         return chosen
     found = _DEFAULT_MIRROR.search(Path(program).read_text(errors="replace"))
     return found[1] if found else ""
+
+
+def _empty() -> Path:
+    directory = CACHE / "image" / "empty"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _stand_in_python() -> Path:
+    """A directory that holds Python 3.6 as an archive, when there is one."""
+    directory = CACHE / "image" / "python3.6"
+    directory.mkdir(parents=True, exist_ok=True)
+    program = interpreter.at_hand(_OLD_PYTHON)
+    if program is not None and not (directory / "python.tar.gz").exists():
+        with tarfile.open(directory / "partial", "w:gz", compresslevel=1) as archive:
+            interpreter.add_tree(archive, program, program.parent.parent / "lib" / f"python{_OLD_PYTHON}")
+        (directory / "partial").rename(directory / "python.tar.gz")
+    return directory
 
 
 def _import_base(log: Path) -> None:
@@ -93,10 +155,3 @@ def _run(command: list[str], log: Path) -> None:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
     if done.returncode != 0:
         raise DemoError(f"{command[0]} failed; is a Debian mirror reachable ({_MIRROR_VARIABLE})?", log=log)
-
-
-def _digest() -> str:
-    digest = hashlib.sha256(SUITE.encode())
-    for path in sorted(_CONTEXT.iterdir()):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]

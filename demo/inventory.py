@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import yaml
 
+from demo import image, interpreter
 from demo.farm import Farm
 from demo.fleet import Fleet
 
@@ -45,6 +47,14 @@ def render(fleet: Fleet, farm: Farm | None) -> str:
         "ansible_ssh_common_args": ssh_options,
     }
     hosts: dict[str, dict[str, Any]] = {node.name: {"ansible_host": fleet.address(node.host)} for node in fleet.nodes}
+    stand_ins = [node for node in fleet.nodes if node.system == "ubuntu-18.04"]
+    for node in stand_ins:
+        if node.own_python and image.old_python():
+            hosts[node.name]["ansible_python_interpreter"] = image.old_python()
+    if stand_ins:
+        archive = interpreter.ensure()
+        source = {"url": archive.path.as_uri(), "sha256": archive.sha256}
+        variables["interpreter_archives"] = {platform.machine(): source}
     if farm is not None:
         variables |= {
             "gateway_explorer_url": fleet.explorer_url,

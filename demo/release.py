@@ -24,7 +24,7 @@ def build(log: Path) -> Path:
         "run",
         "--rm",
         "--network=none",
-        image.IMAGE,
+        image.DEBIAN.name,
         "python3",
         "-c",
         "import platform; print(platform.python_version())",

@@ -1,0 +1,66 @@
+"""When a node's own Python is used, and when one is brought."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+ARCHIVES = {"x86_64": {"url": "file:///archive", "sha256": "a" * 64}}
+
+
+def seen(own: str, brought: str = "no", **more: Any) -> dict[str, Any]:
+    """What tasks/look.yml registers."""
+    return {
+        "_interpreter_look": {"stdout": f"machine=x86_64\r\nown={own}\r\nbrought={brought}\r\nlink=\r\n"},
+        "interpreter_archives": ARCHIVES,
+        **more,
+    }
+
+
+CASES = {
+    "absent": seen(""),
+    "bionic": seen("3.6.9"),
+    "focal": seen("3.8.10"),
+    "jammy": seen("3.10.12"),
+    "bookworm": seen("3.11.2"),
+    "noble": seen("3.12.3"),
+    "trixie": seen("3.13.5"),
+    "too-new": seen("3.14.0"),
+    "brought-before": seen("3.11.2", "yes"),
+    "asked-for": seen("3.11.2", interpreter_python="bundled"),
+    "by-gateway-python": seen("3.6.9", gateway_python="system"),
+    "named": seen("3.6.9", ansible_python_interpreter="/opt/bionic/python/bin/python3.6"),
+    "named-ours": seen("3.6.9", ansible_python_interpreter="/opt/tfgateway/python"),
+    "named-auto": seen("3.6.9", ansible_python_interpreter="auto_silent"),
+}
+
+
+@pytest.fixture(scope="module")
+def values(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    wanted = {name: f"_interpreter_{name} | bool" for name in ("bring", "own_will_do")} | {"own": "_interpreter_own"}
+    return evaluate("interpreter", wanted, CASES)
+
+
+def test_one_is_brought_where_the_nodes_own_will_not_do(values: dict[str, dict[str, Any]]) -> None:
+    brought = {case for case, found in values.items() if found["bring"]}
+    own = {"bookworm", "noble", "trixie", "by-gateway-python"}
+    assert brought == CASES.keys() - own
+
+
+def test_insisting_on_an_old_python_is_an_error(values: dict[str, dict[str, Any]]) -> None:
+    assert not values["by-gateway-python"]["own_will_do"]
+
+
+@pytest.mark.parametrize(
+    ("case", "own"),
+    [
+        ("absent", "/usr/bin/python3"),
+        ("named", "/opt/bionic/python/bin/python3.6"),
+        ("named-ours", "/usr/bin/python3"),
+        ("named-auto", "/usr/bin/python3"),
+    ],
+)
+def test_the_inventory_tells_which_is_the_nodes_own(values: dict[str, dict[str, Any]], case: str, own: str) -> None:
+    assert values[case]["own"] == own
