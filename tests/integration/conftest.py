@@ -80,6 +80,23 @@ class Process:
                 self._notifications.append(self._socket.recv(65536, socket.MSG_DONTWAIT).decode())
         return self._notifications
 
+    @property
+    def status(self) -> str:
+        """What `systemctl status` would show."""
+        said = [one.removeprefix("STATUS=") for one in self.notifications if one.startswith("STATUS=")]
+        return said[-1] if said else ""
+
+    @property
+    def workers(self) -> list[int]:
+        """Process ids of its children, the oldest first."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                if int(fields[1]) == self.pid and fields[0] != "Z":
+                    found.append((int(fields[19]), int(stat.parent.name)))
+        return [pid for _, pid in sorted(found)]
+
     def wait_ready(self) -> Process:
         self.wait_for(lambda: "READY=1" in self.notifications, "READY=1")
         return self

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import socket
 from collections.abc import AsyncIterator, Callable
 
 import dns.asyncquery
@@ -16,9 +14,10 @@ from tfgateway.dns.counts import Counts
 from tfgateway.dns.listeners import Listeners
 from tfgateway.dns.service import Service
 from tfgateway.dns.table import DnsTable
-from tfgateway.errors import GatewayError
+from tfgateway.plane import Endpoint, Listening
 from tfgateway.settings import DnsSettings
 from tfgateway.telemetry.logs import logger
+from tfgateway.workers.sockets import Doors
 
 QUERY = dns.message.make_query("www.example", "A")
 
@@ -28,6 +27,13 @@ class Running:
         self.port = port
         self.counts = Counts()
         self.listeners = Listeners(DnsTable(), Service(), None, DnsSettings(), self.counts, logger("dns"))
+
+    async def start(self) -> None:
+        endpoints = [Endpoint("dns", kind, f"127.0.0.1:{self.port}") for kind in ("udp", "tcp")]
+        doors = Doors().prepare(endpoints, 1)
+        for door in doors:
+            door.open()
+        await self.listeners.start([Listening(door.endpoint, door.socket) for door in doors])
 
     async def ask(self, *, tcp: bool) -> dns.rcode.Rcode:
         ask = dns.asyncquery.tcp if tcp else dns.asyncquery.udp
@@ -46,7 +52,7 @@ async def running(free_port: Callable[[], int]) -> AsyncIterator[Running]:
 async def test_query_that_cannot_be_handled_gets_servfail_and_the_next_is_answered(
     running: Running, monkeypatch: pytest.MonkeyPatch, *, tcp: bool
 ) -> None:
-    await running.listeners.start([f"127.0.0.1:{running.port}"])
+    await running.start()
 
     def fails(*_arguments: object) -> bytes:
         raise RuntimeError("unforeseen")
@@ -57,18 +63,3 @@ async def test_query_that_cannot_be_handled_gets_servfail_and_the_next_is_answer
     assert [entry["reason"] for entry in logs] == ["RuntimeError('unforeseen')"]
     assert await running.ask(tcp=tcp) == dns.rcode.REFUSED
     assert running.counts.queries[("tcp" if tcp else "udp"), 1, dns.rcode.SERVFAIL] == 1
-
-
-async def test_machine_without_ipv6_serves_ipv4(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = listeners.open_udp
-
-    def without_ipv6(listen: str) -> socket.socket:
-        if listen.startswith("["):
-            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
-        return real(listen)
-
-    monkeypatch.setattr(listeners, "open_udp", without_ipv6)
-    with pytest.raises(GatewayError, match="no address that can be listened on"):
-        await running.listeners.start([f"[::]:{running.port}"])
-    await running.listeners.start([f"[::]:{running.port}", f"0.0.0.0:{running.port}"])
-    assert await running.ask(tcp=False) == dns.rcode.REFUSED

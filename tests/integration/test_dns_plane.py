@@ -167,7 +167,7 @@ def test_flushall_is_honoured(plane) -> None:
 def test_not_ready_is_not_listening(redis_server, start) -> None:
     redis_server.stop()
     plane = start(ready=False)
-    plane.wait_for(lambda: "STATUS=waiting for redis" in plane.process.notifications, "a status")
+    plane.wait_for(lambda: plane.process.status.endswith("waiting for redis"), "a status")
     plane.wait_for(lambda: plane.metrics()["tfgateway_dns_mirror_age_seconds"] == float("inf"), "its metrics")
     with pytest.raises(ConnectionRefusedError):
         plane.connect()
@@ -371,7 +371,7 @@ def test_sigterm_ends_it_orderly(plane) -> None:
 def test_sigterm_while_it_waits_for_redis(redis_server, start) -> None:
     redis_server.stop()
     plane = start(ready=False)
-    plane.wait_for(lambda: "STATUS=waiting for redis" in plane.process.notifications, "a status")
+    plane.wait_for(lambda: plane.process.status.endswith("waiting for redis"), "a status")
     assert plane.process.stop() == 0
 
 
@@ -382,15 +382,16 @@ def test_sigterm_while_it_waits_for_redis(redis_server, start) -> None:
         ('[gateway]\nname_servers = ["a..b"]', 2, "gateway.name_servers: 'a..b': empty label"),
     ],
 )
-def test_settings_that_cannot_work_are_one_clear_line(tfgateway, redis_server, wrong, code, line) -> None:
-    done = tfgateway.run("dns", config=f'[redis]\nurl = "{redis_server.url}"\n{wrong}')
+def test_settings_that_cannot_work_are_one_clear_line(tfgateway, redis_server, free_port, wrong, code, line) -> None:
+    listen = f'[dns]\nlisten = ["127.0.0.1:{free_port()}"]\nmetrics = "127.0.0.1:{free_port()}"'
+    done = tfgateway.run("dns", config=f'[redis]\nurl = "{redis_server.url}"\n{wrong}\n{listen}')
     assert done.returncode == code
     assert done.stderr.startswith(f"tfgateway: error: {line}")
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
-def test_port_that_is_taken_is_one_clear_line(start, tfgateway, free_port, redis_server, kind) -> None:
+@pytest.mark.parametrize(("kind", "name"), [(socket.SOCK_DGRAM, "udp"), (socket.SOCK_STREAM, "tcp")])
+def test_port_that_is_taken_is_one_clear_line(tfgateway, free_port, redis_server, kind, name) -> None:
     port = free_port()
     with socket.socket(socket.AF_INET, kind) as taken:
         taken.bind(("127.0.0.1", port))
@@ -409,7 +410,7 @@ def test_port_that_is_taken_is_one_clear_line(start, tfgateway, free_port, redis
             """,
         )
     assert done.returncode == 1
-    assert f"tfgateway: error: dns.listen: cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
+    assert f"tfgateway: error: cannot listen on 127.0.0.1:{port}/{name}: Address already in use" in done.stderr
 
 
 def test_changes_in_a_burst_do_not_stop_answers(plane) -> None:

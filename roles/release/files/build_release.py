@@ -26,9 +26,10 @@ here=$(dirname "$(readlink -f "$0")")
 exec "$here/python" -IS -c '
 import sys
 sys.path.insert(0, sys.argv.pop(1))
+del sys.argv[0]  # what is left begins with this program, by the name it was called: a supervisor starts it again
 from tfgateway.cli.main import main
 main(prog_name="tfgateway")
-' "$here/../lib" "$@"
+' "$here/../lib" "$0" "$@"
 """
 
 

@@ -240,7 +240,8 @@ class Gateway:
         return 0.0
 
     def descriptors(self) -> int:
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        """Of the worker."""
+        return len(list(Path(f"/proc/{self.process.workers[0]}/fd").iterdir()))
 
     def wait_for_descriptors(self, count: int) -> None:
         self.process.wait_for(lambda: self.descriptors() == count, f"{count} descriptors")

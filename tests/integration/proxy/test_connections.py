@@ -198,11 +198,12 @@ def test_t2_connections_over_a_limit_are_turned_away(raw: Any, gateway: Any, lim
 def test_t10_out_of_descriptors_pauses_accepting(raw: Any, gateway: Any) -> None:
     raw(echo)
     tested = gateway()
-    _, hard = resource.prlimit(tested.process.pid, resource.RLIMIT_NOFILE)
+    worker = tested.process.workers[0]
+    _, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
     with tested.connect() as before:
         before.sendall(HEAD)
         assert read(before, len(HEAD)) == HEAD
-        resource.prlimit(tested.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (3, hard))
         with tested.connect() as waiting:
             waiting.sendall(HEAD)
             tested.process.wait_log("accepting paused")
@@ -210,7 +211,7 @@ def test_t10_out_of_descriptors_pauses_accepting(raw: Any, gateway: Any) -> None
             assert read(before, 12) == b"still served"
             time.sleep(1.0)
             assert tested.process.log.count("accepting paused") < 20  # it pauses, it does not spin
-            resource.prlimit(tested.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+            resource.prlimit(worker, resource.RLIMIT_NOFILE, (hard, hard))
             assert read(waiting, len(HEAD)) == HEAD
 
 
@@ -319,5 +320,5 @@ def test_an_address_in_use_is_one_clear_line(configuration: Any, tfgateway: Any)
     with socket.create_server(("127.0.0.1", ports["tls"])):
         done = tfgateway.run("proxy", config=text)
     assert done.returncode == 1
-    assert f"tfgateway: error: cannot listen on 127.0.0.1:{ports['tls']}: Address already in use" in done.stderr
+    assert f"tfgateway: error: cannot listen on 127.0.0.1:{ports['tls']}/tcp: Address already in use" in done.stderr
     assert "Traceback" not in done.stderr

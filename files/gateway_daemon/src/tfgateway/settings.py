@@ -107,6 +107,18 @@ class ReconcilerSettings(_Section, frozen=True):
     metrics: str = "127.0.0.1:9153"
 
 
+class WorkersSettings(_Section, frozen=True):
+    """[workers]: the processes of the data planes dns and proxy."""
+
+    start_timeout: Seconds = 120.0
+    """Seconds that the new workers of a reload have to get ready; then the old ones go on and the reload has failed."""
+    hang_timeout: Seconds = 30.0
+    """Seconds of silence after which a worker is replaced."""
+
+
+Workers = Annotated[int, msgspec.Meta(ge=0, le=256)]
+
+
 class CookieSettings(_Section, frozen=True):
     """[dns.cookies]: DNS cookies (RFC 7873), with secrets from ``dns.secrets``."""
 
@@ -168,6 +180,8 @@ class NotifySettings(_Section, frozen=True):
 class DnsSettings(_Section, frozen=True):
     """[dns]"""
 
+    workers: Workers = 0
+    """Processes; 0: half as many as processors."""
     listen: tuple[str, ...] = ("0.0.0.0:53", "[::]:53")
     ttl: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 300
     """Ceiling and default of served TTLs, seconds (spec redis-layout §4)."""
@@ -246,6 +260,8 @@ class ServiceSettings(_Section, frozen=True):
 class ProxySettings(_Section, frozen=True):
     """[proxy]"""
 
+    workers: Workers = 0
+    """Processes; 0: half as many as processors."""
     listen_http: tuple[str, ...] = ("0.0.0.0:80", "[::]:80")
     listen_tls: tuple[str, ...] = ("0.0.0.0:443", "[::]:443")
     router_toml: str = ""
@@ -315,6 +331,7 @@ class Settings(_Section, frozen=True):
     explorer: ExplorerSettings = ExplorerSettings()
     gateway: GatewaySettings = GatewaySettings()
     reconciler: ReconcilerSettings = ReconcilerSettings()
+    workers: WorkersSettings = WorkersSettings()
     dns: DnsSettings = DnsSettings()
     proxy: ProxySettings = ProxySettings()
     fourtosix: FourToSixSettings = FourToSixSettings()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import AsyncIterator
 
 import pytest
+from tfgateway.plane import Endpoint, Listening
 from tfgateway.proxy.engine import Engine
-from tfgateway.proxy.listener import Listener, bind
+from tfgateway.proxy.listener import Listener
 
 
 class Accepted:
@@ -36,40 +36,41 @@ async def engine() -> AsyncIterator[Engine]:
     engine.close()
 
 
-def listener_at(engine: Engine, address: str, accepted: Accepted) -> Listener:
-    return Listener(engine, bind(address), address, accepted)
+def listening(host: str = "127.0.0.1") -> Listening:
+    sock = socket.create_server((host, 0))
+    sock.setblocking(False)
+    return Listening(Endpoint("http", "tcp", f"{host}:{sock.getsockname()[1]}"), sock)
 
 
-def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
-    with socket.socket(family) as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
-
-
-async def test_before_the_start_visitors_are_refused(engine: Engine) -> None:
-    port = free_port()
+async def test_what_is_closed_accepts_no_more(engine: Engine) -> None:
+    """It is the supervisor's socket too: visitors wait there for somebody else."""
+    one = listening()
+    kept = one.socket.dup()
     accepted = Accepted()
-    listener = listener_at(engine, f"127.0.0.1:{port}", accepted)
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port))
+    listener = Listener(engine, one, accepted)
     listener.start()
-    with socket.create_connection(("127.0.0.1", port)) as visitor:
+    with socket.create_connection(kept.getsockname()) as visitor:
         visitor.send(b"x")
         connection, source = await accepted.next()
         connection.close()
     assert source == "127.0.0.1"
     listener.close()
     listener.close()
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port))
+    with kept, socket.create_connection(kept.getsockname()) as visitor:
+        visitor.send(b"x")
+        await asyncio.sleep(0.05)
+        assert not accepted.connections
+        connection, peer = kept.accept()
+        connection.close()
+        assert peer == visitor.getsockname()
 
 
 async def test_t20_accepted_connections_find_dead_peers(engine: Engine) -> None:
-    port = free_port()
+    one = listening()
     accepted = Accepted()
-    listener = listener_at(engine, f"127.0.0.1:{port}", accepted)
+    listener = Listener(engine, one, accepted)
     listener.start()
-    with socket.create_connection(("127.0.0.1", port)) as visitor:
+    with socket.create_connection(one.socket.getsockname()) as visitor:
         visitor.send(b"x")
         connection, _ = await accepted.next()
     with connection:
@@ -78,26 +79,3 @@ async def test_t20_accepted_connections_find_dead_peers(engine: Engine) -> None:
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 180
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
     listener.close()
-
-
-async def test_both_families_on_one_port(engine: Engine) -> None:
-    """The IPv6 one takes IPv6 only: an IPv4 visitor must not appear as ::ffff:..."""
-    port = free_port(socket.AF_INET6)
-    accepted = Accepted()
-    listeners = [listener_at(engine, f"{host}:{port}", accepted) for host in ("[::]", "0.0.0.0")]
-    for listener in listeners:
-        listener.start()
-    for host in ("127.0.0.1", "::1"):
-        with socket.create_connection((host, port)) as visitor:
-            visitor.send(b"x")
-            connection, source = await accepted.next()
-            connection.close()
-        assert source == host
-    for listener in listeners:
-        listener.close()
-
-
-async def test_an_address_in_use_is_an_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError) as caught:
-        bind(f"127.0.0.1:{other.getsockname()[1]}")
-    assert caught.value.errno == errno.EADDRINUSE

@@ -18,10 +18,15 @@ EXIT_USAGE = 2
 
 def load_settings(ctx: click.Context) -> settings.Settings:
     """Settings named by ``--config``, with logging configured from them. Errors: ``ConfigError``."""
-    path: Path | None = ctx.find_root().params.get("config")
-    loaded = settings.load(path)
+    loaded = settings.load(settings_path(ctx))
     logs.configure(loaded.log)
     return loaded
+
+
+def settings_path(ctx: click.Context) -> Path:
+    """The file that ``--config`` or the environment names."""
+    path: Path | None = ctx.find_root().params.get("config")
+    return path or settings.DEFAULT_PATH
 
 
 class LazyGroup(click.Group):

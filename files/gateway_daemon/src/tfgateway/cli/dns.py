@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from tfgateway.cli.context import load_settings
-from tfgateway.dns import server
-from tfgateway.workers import lifecycle
+from tfgateway.cli.plane import run
+from tfgateway.plane import Endpoint, Plane
+from tfgateway.settings import Settings
+
+
+def _endpoints(settings: Settings) -> list[Endpoint]:
+    return [Endpoint("dns", kind, address) for address in settings.dns.listen for kind in ("udp", "tcp")]
+
+
+_PLANE = Plane(
+    name="dns",
+    serve="tfgateway.dns.server:serve",
+    endpoints=_endpoints,
+    workers=lambda settings: settings.dns.workers,
+    drain=lambda settings: settings.dns.tcp_idle,
+    metrics=lambda settings: settings.dns.metrics,
+)
 
 
 @click.command("dns")
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """Answer DNS queries, over UDP and TCP, for the zones that redis holds."""
-    settings = load_settings(ctx)
+    """Answer DNS queries, over UDP and TCP, for the zones that redis holds.
 
-    async def main(life: lifecycle.Lifecycle) -> None:
-        await server.serve(settings, stopping=life.stopping, ready=life.ready, status=life.status)
-
-    sys.exit(lifecycle.run(main))
+    SIGHUP, or better `tfgateway reload dns`, changes configuration and release without losing a query.
+    """
+    run(ctx, _PLANE)

@@ -19,6 +19,7 @@ _COMMANDS = {
     "info": "tfgateway.cli.info",
     "proxy": "tfgateway.cli.proxy",
     "reconcile": "tfgateway.cli.reconcile",
+    "reload": "tfgateway.cli.reload",
     "reserve": "tfgateway.cli.reserve",
     "state": "tfgateway.cli.state",
     "tunnel": "tfgateway.cli.tunnel",

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from tfgateway.cli.context import load_settings
-from tfgateway.proxy import server
-from tfgateway.workers import lifecycle
+from tfgateway.cli.plane import run
+from tfgateway.plane import Endpoint, Plane
+from tfgateway.settings import Settings
+
+
+def _endpoints(settings: Settings) -> list[Endpoint]:
+    return [
+        Endpoint(name, "tcp", address)
+        for name, addresses in (("http", settings.proxy.listen_http), ("tls", settings.proxy.listen_tls))
+        for address in addresses
+    ]
+
+
+_PLANE = Plane(
+    name="proxy",
+    serve="tfgateway.proxy.server:serve",
+    endpoints=_endpoints,
+    workers=lambda settings: settings.proxy.workers,
+    drain=lambda settings: settings.proxy.drain_timeout,
+    metrics=lambda settings: settings.proxy.metrics,
+)
 
 
 @click.command("proxy")
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """Relay HTTP by Host and TLS by SNI to the services that redis and the operator name."""
-    settings = load_settings(ctx)
+    """Relay HTTP by Host and TLS by SNI to the services that redis and the operator name.
 
-    async def main(life: lifecycle.Lifecycle) -> None:
-        await server.serve(settings, stopping=life.stopping, ready=life.ready, status=life.status)
-
-    sys.exit(lifecycle.run(main))
+    SIGHUP, or better `tfgateway reload proxy`, changes configuration and release without losing a connection that
+    ends within proxy.drain_timeout.
+    """
+    run(ctx, _PLANE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Iterator, Sequence
 
@@ -13,11 +12,11 @@ from tfgateway.dns.hot import HotPath
 from tfgateway.dns.respond import Reply, Transport, respond, servfail, truncated
 from tfgateway.dns.rrl import DROP, SLIP, RateLimiter
 from tfgateway.dns.service import Service
-from tfgateway.dns.sockets import open_tcp, open_udp
+from tfgateway.dns.sockets import prepare_udp
 from tfgateway.dns.table import DnsTable
 from tfgateway.dns.tcp import TcpListener
 from tfgateway.dns.udp import UdpListener
-from tfgateway.errors import GatewayError
+from tfgateway.plane import Listening
 from tfgateway.settings import DnsSettings
 
 
@@ -54,22 +53,16 @@ class Listeners:
         """Open ones."""
         return self._tcp.connections
 
-    async def start(self, addresses: Sequence[str]) -> None:
-        """Serve each ``ADDRESS:PORT``. Errors: ``GatewayError`` that names the address; ``close`` is due even then."""
-        for address in addresses:
-            try:
-                self._udp.append(UdpListener(open_udp(address), self._hot, self._counts))
-                await self._tcp.listen(open_tcp(address))
-            except OSError as error:
-                if error.errno != errno.EAFNOSUPPORT:
-                    raise GatewayError(f"dns.listen: cannot listen on {address}: {error.strerror}") from error
-                # A machine without IPv6 serves IPv4 with the default settings.
-                self._log.warning("not listening: no such address family here", listen=address)
-        if not self._udp:
-            raise GatewayError("dns.listen: no address that can be listened on")
-        for listener in self._udp:
-            listener.start()
-        self._log.info("listening", addresses=list(addresses), zones=len(self._table))
+    async def start(self, listening: Sequence[Listening]) -> None:
+        """Serve these sockets, which listen already."""
+        for one in listening:
+            if one.endpoint.kind == "udp":
+                prepare_udp(one.socket)
+                self._udp.append(UdpListener(one.socket, self._hot, self._counts))
+                self._udp[-1].start()
+            else:
+                await self._tcp.listen(one.socket)
+        self._log.info("listening", addresses=[one.endpoint.address for one in listening], zones=len(self._table))
 
     async def close(self) -> None:
         """Stop listening and end connections; harmless when nothing was started."""

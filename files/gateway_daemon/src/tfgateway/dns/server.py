@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
@@ -18,38 +18,24 @@ from tfgateway.dns.metrics import DnsCollector
 from tfgateway.dns.notify import Notify
 from tfgateway.dns.serialstore import SerialStore
 from tfgateway.dns.table import DnsTable
-from tfgateway.errors import GatewayError
-from tfgateway.layout.connection import connect
+from tfgateway.layout.connection import connect_as
 from tfgateway.mirror import Mirror
+from tfgateway.plane import Seat
 from tfgateway.settings import Settings
-from tfgateway.telemetry import metrics
 from tfgateway.telemetry.logs import logger
 
 _log = logger("dns")
 
 
-async def serve(
-    settings: Settings,
-    *,
-    stopping: asyncio.Event,
-    ready: Callable[[], None],
-    status: Callable[[str], None],
-) -> None:
-    """Answer queries until ``stopping`` is set.
+async def serve(settings: Settings, seat: Seat) -> None:
+    """Answer queries until ``seat.stopping`` is set.
 
-    ``ready`` is called once queries are answered. Nothing listens before all zones are loaded: who asks until then
-    hears nothing and asks another server, instead of being told that a name does not exist. Errors: ``ConfigError``;
-    ``GatewayError`` for an address that cannot be listened on.
+    Nothing listens before all zones are loaded: who asks until then hears nothing and asks another server, instead of
+    being told that a name does not exist. Errors: ``ConfigError``.
     """
-    redis = partial(
-        connect,
-        settings.redis.url,
-        timeout=settings.redis.timeout,
-        sentinels=settings.redis.sentinels,
-        sentinel_service=settings.redis.sentinel_service,
-    )
+    redis = partial(connect_as, settings.redis)
     policy, service = configure.policy(settings), configure.service(settings.dns)
-    limiter = configure.limiter(settings.dns.rate_limit)
+    limiter = configure.limiter(settings.dns.rate_limit, seat.workers)
     secondaries = configure.secondaries(settings.dns)
     table = DnsTable()
     counts = Counts()
@@ -68,27 +54,27 @@ async def serve(
             rate_limited=lambda: {} if limiter is None else limiter.over,
         )
     )
+    seat.publish(
+        registry,
+        greatest=("tfgateway_dns_mirror_age_seconds", "tfgateway_dns_zones", "tfgateway_dns_names"),
+    )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(listeners.close)
-        try:
-            page = await metrics.serve(registry, settings.dns.metrics)
-        except OSError as error:
-            raise GatewayError(f"dns.metrics: cannot listen on {settings.dns.metrics}: {error.strerror}") from error
-        stack.push_async_callback(page.cleanup)
         endless = [asyncio.create_task(work) for work in (mirror.run(), _load(store, loader), store.run())]
         for task in endless:
             stack.callback(task.cancel)
-        status("waiting for redis")
-        await _first([stopping.wait(), _loaded(mirror, loader)], endless)
-        if stopping.is_set():
+        seat.status("waiting for redis")
+        await _first([seat.stopping.wait(), _loaded(mirror, loader)], endless)
+        if seat.stopping.is_set():
             return
         loader.forget_old_serials()
-        await listeners.start(settings.dns.listen)
-        endless.append(asyncio.create_task(Notify(table, secondaries, counts, _log).run()))
-        stack.callback(endless[-1].cancel)
-        ready()
-        status("serving")
-        await _first([stopping.wait()], endless)
+        await _first([seat.ready()], endless)
+        await listeners.start(seat.listening)
+        if seat.slot == 0:  # one says it for all
+            endless.append(asyncio.create_task(Notify(table, secondaries, counts, _log).run()))
+            stack.callback(endless[-1].cancel)
+        seat.status("")
+        await _first([seat.stopping.wait()], endless)
 
 
 async def _load(store: SerialStore, loader: Loader) -> None:

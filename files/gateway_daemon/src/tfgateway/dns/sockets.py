@@ -1,12 +1,9 @@
-"""Listening sockets for DNS, and the address that a datagram's reply has to leave from."""
+"""Options of sockets for DNS, and the address that a datagram's reply has to leave from."""
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from typing import Final, NamedTuple
-
-from tfgateway.settings import host_port
 
 # Linux numbers that the socket module of Python 3.11 does not name.
 _IP_PKTINFO: Final = 8
@@ -30,12 +27,10 @@ ANYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - compared
 """Local addresses of sockets that take what any address of this host is sent."""
 
 _RECEIVE_BUFFER: Final = 1 << 20
-_BACKLOG: Final = 512
 
 
-def open_udp(listen: str) -> socket.socket:
-    """A non-blocking UDP socket at ``listen`` (``ADDRESS:PORT``). Errors: ``OSError``."""
-    sock = _bind(listen, socket.SOCK_DGRAM)
+def prepare_udp(sock: socket.socket) -> None:
+    """Set what a bound UDP socket of ours needs; again is harmless."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     # A socket that is bound to one address replies from it anyway.
     anywhere = sock.getsockname()[0] in ANYWHERE
@@ -45,14 +40,6 @@ def open_udp(listen: str) -> socket.socket:
     else:
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, anywhere)
         sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_OMIT)
-    return sock
-
-
-def open_tcp(listen: str) -> socket.socket:
-    """A non-blocking listening TCP socket at ``listen``. Errors: ``OSError``."""
-    sock = _bind(listen, socket.SOCK_STREAM)
-    sock.listen(_BACKLOG)
-    return sock
 
 
 def packed(host: str) -> bytes:
@@ -60,18 +47,3 @@ def packed(host: str) -> bytes:
     if ":" not in host:
         return socket.inet_aton(host)
     return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-
-
-def _bind(listen: str, kind: socket.SocketKind) -> socket.socket:
-    host, port = host_port(listen)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.ExitStack() as undo:
-        sock = undo.enter_context(socket.socket(family, kind))
-        sock.setblocking(False)
-        if kind == socket.SOCK_STREAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, port))
-        undo.pop_all()
-    return sock

@@ -15,6 +15,8 @@ _READ_AHEAD = 16 * 1024
 """Bytes of unread queries after which the client is told to wait."""
 _WRITE_BUFFER = 64 * 1024
 """Bytes of unsent replies after which no further query of that client is answered."""
+_BACKLOG = 4096
+"""Asyncio sets it again, on a socket that others share."""
 _TURN = 16
 """Pipelined queries that are answered before others get their turn ..."""
 _LONG = 4096
@@ -52,8 +54,9 @@ class TcpListener:
         return self._clients.total()
 
     async def listen(self, sock: socket.socket) -> None:
-        """Serve a socket from ``sockets.open_tcp``; closed by ``close``."""
-        self._servers.append(await asyncio.start_server(self._accepted, sock=sock, limit=_READ_AHEAD))
+        """Serve a listening socket; closed by ``close``."""
+        server = await asyncio.start_server(self._accepted, sock=sock, limit=_READ_AHEAD, backlog=_BACKLOG)
+        self._servers.append(server)
 
     async def close(self) -> None:
         """Accept no more and end all connections."""

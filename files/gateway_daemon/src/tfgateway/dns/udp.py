@@ -18,7 +18,7 @@ class UdpListener:
     """Answers what arrives at one socket."""
 
     def __init__(self, sock: socket.socket, hot: HotPath, counts: Counts) -> None:
-        """sock: from ``sockets.open_udp``; closed by ``close``."""
+        """sock: prepared by ``sockets.prepare_udp``; closed by ``close``."""
         self._socket = sock
         self._hot = hot
         self._counts = counts

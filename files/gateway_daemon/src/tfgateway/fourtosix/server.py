@@ -17,7 +17,7 @@ from tfgateway.fourtosix.metrics import FourToSixMetrics
 from tfgateway.fourtosix.peers import wanted_peers
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity import seedfile
-from tfgateway.layout.connection import connect
+from tfgateway.layout.connection import connect_as
 from tfgateway.layout.keys import PEERS
 from tfgateway.mirror import Mirror, Selection
 from tfgateway.settings import Settings
@@ -67,20 +67,14 @@ class _Plane:
     """What redis wants, and the interface that is to have it."""
 
     def __init__(self, settings: Settings) -> None:
-        redis, own = settings.redis, settings.fourtosix
+        own = settings.fourtosix
         self._pool = Pool(seedfile.load(Path(settings.identity.seed)).seed, own.private_key)
         self._interface = Interface(own.interface, own.listen_port, self._pool, _log)
         self._wanted: dict[str, str] = {}
         self._news = asyncio.Event()
         self._trouble = ""
         self.mirror = Mirror(
-            partial(
-                connect,
-                redis.url,
-                timeout=redis.timeout,
-                sentinels=redis.sentinels,
-                sentinel_service=redis.sentinel_service,
-            ),
+            partial(connect_as, settings.redis),
             Selection(match=PEERS.encode()),
             self._take,
             _log,

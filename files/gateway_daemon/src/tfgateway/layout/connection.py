@@ -15,11 +15,22 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from tfgateway.errors import ConfigError, StoreError
+from tfgateway.settings import RedisSettings
 from tfgateway.telemetry.text import printable
 
 _SENTINEL_PORT = 26379
 _OLD_SCHEMES = ("tcp", "unix")
 _URL_OPTIONS = frozenset({"connection_class", "db", "host", "password", "path", "port", "username"})
+
+
+def connect_as(settings: RedisSettings) -> Redis:
+    """``connect`` with what the operator configured. Errors: ``ConfigError``."""
+    return connect(
+        settings.url,
+        timeout=settings.timeout,
+        sentinels=settings.sentinels,
+        sentinel_service=settings.sentinel_service,
+    )
 
 
 def connect(url: str, *, timeout: float, sentinels: Sequence[str] = (), sentinel_service: str = "") -> Redis:

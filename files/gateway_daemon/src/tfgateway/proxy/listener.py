@@ -1,4 +1,4 @@
-"""Listening sockets: bound at the start, accepting when there is something to serve."""
+"""Accepting from listening sockets that other processes share."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import errno
 import socket
 from collections.abc import Callable
 
+from tfgateway.plane import Listening
 from tfgateway.proxy.engine import Engine
 from tfgateway.proxy.tcp import tune
-from tfgateway.settings import host_port
 from tfgateway.telemetry.logs import logger
 
-_BACKLOG = 4096
 _AT_ONCE = 64  # accepted connections before others get their turn
 _PAUSE = 0.2  # seconds after an accept that failed
 _DEFER = 1  # seconds; see tcp(7): longer, and a visitor who says nothing keeps no descriptor of ours
@@ -20,42 +19,22 @@ _DEFER = 1  # seconds; see tcp(7): longer, and a visitor who says nothing keeps 
 _log = logger("proxy")
 
 
-def bind(address: str) -> socket.socket:
-    """A bound, non-blocking socket that does not listen yet. Errors: ``OSError``."""
-    host, port = host_port(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        tune(sock)
-        # A visitor is handed over with his first bytes: they are read straight after accept.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER)
-        sock.bind((host, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
 class Listener:
-    """Accepts from one bound socket. ``on_accept`` gets each connection, non-blocking, and its peer's IP literal."""
+    """Accepts at one listening socket; ``on_accept`` gets each connection, non-blocking, and its peer's IP literal."""
 
-    def __init__(
-        self, engine: Engine, sock: socket.socket, address: str, on_accept: Callable[[socket.socket, str], None]
-    ) -> None:
-        self.address = address
+    def __init__(self, engine: Engine, listening: Listening, on_accept: Callable[[socket.socket, str], None]) -> None:
+        self.address = listening.endpoint.address
         self._engine = engine
-        self._socket = sock
+        self._socket = listening.socket
         self._on_accept = on_accept
         self._resume: asyncio.TimerHandle | None = None
         self._accepting = False
 
     def start(self) -> None:
-        """Listen and accept. Errors: ``OSError`` when another process came first."""
-        self._socket.listen(_BACKLOG)
+        """Accept."""
+        tune(self._socket)
+        # A visitor is handed over with his first bytes: they are read straight after accept.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER)
         self._watch()
 
     def stop(self) -> None:
@@ -67,7 +46,7 @@ class Listener:
             self._engine.let_go(self._socket.fileno())
 
     def close(self) -> None:
-        """Stop, and close the socket: what waits in its queue is refused. Again is harmless."""
+        """Stop, and close the socket, which others may go on with. Again is harmless."""
         self.stop()
         self._socket.close()
 

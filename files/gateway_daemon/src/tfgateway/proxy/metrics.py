@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -58,7 +58,6 @@ class ProxyMetrics(Collector):
         self.total_times = Times(_TOTAL_BOUNDS)
         self.registry = CollectorRegistry()
         self.registry.register(self)
-        ProcessCollector(registry=self.registry)
 
     def account(self, listener: Plane, outcome: str, seconds: float, to_target: int, to_visitor: int) -> None:
         """Count a connection that has ended; octets each way."""

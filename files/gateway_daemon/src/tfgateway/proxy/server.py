@@ -4,50 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import resource
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from tfgateway import targets
-from tfgateway.errors import ConfigError, GatewayError, LayoutError
-from tfgateway.layout.connection import connect
+from tfgateway.errors import ConfigError, LayoutError
+from tfgateway.layout.connection import connect_as
 from tfgateway.layout.keys import SERVICE_PREFIX, domain_of_service_key
 from tfgateway.mirror import Mirror, Selection
+from tfgateway.plane import Listening, Seat
 from tfgateway.proxy.connection import Connection
 from tfgateway.proxy.dial import Dialler
 from tfgateway.proxy.engine import Engine
 from tfgateway.proxy.health import Watch
-from tfgateway.proxy.listener import Listener, bind
+from tfgateway.proxy.listener import Listener
 from tfgateway.proxy.metrics import ProxyMetrics
 from tfgateway.proxy.office import Office
 from tfgateway.proxy.routerfile import parse_router_toml
 from tfgateway.proxy.routing import RouteTable, StaticRoutes
 from tfgateway.proxy.services import static_services
 from tfgateway.proxy.traffic import Plane
-from tfgateway.settings import RedisSettings, Settings
-from tfgateway.telemetry import metrics as metrics_page
+from tfgateway.settings import ProxySettings, RedisSettings, Settings
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.seam import NoTunnels
 
 _log = logger("proxy")
 
 
-async def serve(
-    settings: Settings,
-    *,
-    stopping: asyncio.Event,
-    ready: Callable[[], None],
-    status: Callable[[str], None],
-) -> None:
-    """Serve until ``stopping`` is set, then let the connections end for up to ``proxy.drain_timeout`` seconds.
+async def serve(settings: Settings, seat: Seat) -> None:
+    """Serve until ``seat.stopping``, then let the connections end for up to ``proxy.drain_timeout`` seconds.
 
-    ``ready`` is called once visitors are accepted. That is not before all services are known: until then connections
-    are refused, so that nobody hears that a service is unknown because it was not read yet. Errors: ``ConfigError``;
-    ``GatewayError`` for an address that cannot be listened on.
+    Nobody is accepted before all services are known: until then connections are refused, so that nobody hears that a
+    service is unknown because it was not read yet. Errors: ``ConfigError``.
     """
     _use_all_descriptors()
     tunnels = NoTunnels()
@@ -55,11 +49,12 @@ async def serve(
     table = RouteTable(static, tunnels)
     mirror = _mirror_into(table, settings.redis)
     metrics = ProxyMetrics(services=lambda: len(table), mirror_age=mirror.age)
+    seat.publish(metrics.registry, greatest=("tfgateway_proxy_services", "tfgateway_proxy_mirror_age_seconds"))
     async with contextlib.AsyncExitStack() as stack:
         engine = Engine()
         stack.callback(engine.close)
         office = Office(
-            settings.proxy,
+            _share(settings.proxy, seat.workers),
             engine=engine,
             table=table,
             dialler=Dialler(
@@ -71,31 +66,25 @@ async def serve(
         )
         entrance = _Entrance(office)
         stack.callback(entrance.close)
-        entrance.bind({Plane.HTTP: settings.proxy.listen_http, Plane.TLS: settings.proxy.listen_tls})
-        try:
-            page = await metrics_page.serve(metrics.registry, settings.proxy.metrics)
-        except OSError as error:
-            raise _cannot_listen(settings.proxy.metrics, error) from error
-        stack.push_async_callback(page.cleanup)
         watch = Watch(services)
         metrics.include(watch.metrics)
         stack.push_async_callback(watch.stop)
         following = asyncio.create_task(mirror.run())
         stack.callback(following.cancel)
-        status("waiting for redis")
-        await _until_one_of(following, stopping, mirror.ready)
-        if stopping.is_set():
+        seat.status("waiting for redis")
+        await _until_one_of(following, seat.stopping, mirror.ready)
+        if seat.stopping.is_set():
             return
         await watch.start()
         # What was read stays: a collection need not look at a million services again and again.
         gc.collect()
         gc.freeze()
-        entrance.open()
-        ready()
-        status("serving")
-        await _until_one_of(following, stopping)
+        await seat.ready()
+        entrance.open(seat.listening)
+        seat.status("")
+        await _until_one_of(following, seat.stopping)
         entrance.close()
-        status("waiting for open connections to end")
+        seat.status("waiting for open connections to end")
         await office.drain(settings.proxy.drain_timeout)
 
 
@@ -106,29 +95,13 @@ class _Entrance:
         self._office = office
         self._listeners: list[Listener] = []
 
-    def bind(self, addresses: Mapping[Plane, tuple[str, ...]]) -> None:
-        """Take the addresses, without listening yet. Errors: ``GatewayError``."""
-        for plane, listen in addresses.items():
-            for address in listen:
-                try:
-                    sock = bind(address)
-                except OSError as error:
-                    if error.errno != errno.EAFNOSUPPORT:
-                        raise _cannot_listen(address, error) from error
-                    # A machine without IPv6 serves IPv4 with the default settings.
-                    _log.warning("not listening: no such address family here", listen=address)
-                else:
-                    self._listeners.append(Listener(self._office.engine, sock, address, partial(self._accepted, plane)))
-        if not self._listeners:
-            raise ConfigError("proxy.listen_http, proxy.listen_tls: no address that can be listened on")
-
-    def open(self) -> None:
-        """Listen and accept. Errors: ``GatewayError``."""
-        for listener in self._listeners:
-            try:
-                listener.start()
-            except OSError as error:
-                raise _cannot_listen(listener.address, error) from error
+    def open(self, listening: Sequence[Listening]) -> None:
+        """Accept at these sockets, which listen already."""
+        for one in listening:
+            accepted = partial(self._accepted, Plane(one.endpoint.name))
+            listener = Listener(self._office.engine, one, accepted)
+            self._listeners.append(listener)
+            listener.start()
 
     def close(self) -> None:
         """Stop accepting; again is harmless."""
@@ -137,6 +110,15 @@ class _Entrance:
 
     def _accepted(self, plane: Plane, visitor: socket.socket, source: str) -> None:
         Connection(self._office, visitor, source, plane).start()
+
+
+def _share(settings: ProxySettings, workers: int) -> ProxySettings:
+    """One worker's part of what is limited in total."""
+    return msgspec.structs.replace(
+        settings,
+        max_connections=-(-settings.max_connections // workers),
+        max_unmatched=-(-settings.max_unmatched // workers),
+    )
 
 
 def _old_routes(path: str) -> StaticRoutes:
@@ -163,13 +145,7 @@ def _mirror_into(table: RouteTable, settings: RedisSettings) -> Mirror:
             _log.warning("service skipped", key=key, reason=str(error))
 
     return Mirror(
-        partial(
-            connect,
-            settings.url,
-            timeout=settings.timeout,
-            sentinels=settings.sentinels,
-            sentinel_service=settings.sentinel_service,
-        ),
+        partial(connect_as, settings),
         Selection(
             match=SERVICE_PREFIX.encode() + b"*",
             accept=lambda key: domain_of_service_key(key) is not None,  # T-8
@@ -190,10 +166,6 @@ async def _until_one_of(following: asyncio.Task[None], *events: asyncio.Event) -
             wait.cancel()
     if following.done():
         following.result()
-
-
-def _cannot_listen(address: str, error: OSError) -> GatewayError:
-    return GatewayError(f"cannot listen on {address}: {error.strerror}")
 
 
 def _use_all_descriptors() -> None:

@@ -13,7 +13,7 @@ from tfgateway.explorer.client import ExplorerClient
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
-from tfgateway.layout.connection import connect
+from tfgateway.layout.connection import connect_as
 from tfgateway.reconciler import names
 from tfgateway.reconciler.board import FourToSix, Policy
 from tfgateway.reconciler.rows import Actual
@@ -31,10 +31,7 @@ def load_identity(settings: Settings) -> Identity:
 @contextlib.asynccontextmanager
 async def open_redis(settings: Settings) -> AsyncIterator[Redis]:
     """The redis of the settings. Errors: ``ConfigError``."""
-    redis = settings.redis
-    client = connect(
-        redis.url, timeout=redis.timeout, sentinels=redis.sentinels, sentinel_service=redis.sentinel_service
-    )
+    client = connect_as(settings.redis)
     try:
         yield client
     finally:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Awaitable, Callable
+
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -12,13 +15,28 @@ from tfgateway.settings import host_port
 async def serve(registry: CollectorRegistry, listen: str) -> web.AppRunner:
     """Serve ``registry`` at ``http://listen/metrics``; the caller cleans the runner up. Errors: ``OSError``."""
 
+    async def render() -> bytes:
+        return generate_latest(registry)
+
+    runner = await _runner(render)
+    host, port = host_port(listen)
+    await web.TCPSite(runner, host, port, reuse_port=True).start()
+    return runner
+
+
+async def serve_page(render: Callable[[], Awaitable[bytes]], sock: socket.socket) -> web.AppRunner:
+    """Serve what ``render`` makes, at a socket that is bound; the caller cleans the runner up. Errors: ``OSError``."""
+    runner = await _runner(render)
+    await web.SockSite(runner, sock).start()
+    return runner
+
+
+async def _runner(render: Callable[[], Awaitable[bytes]]) -> web.AppRunner:
     async def page(_request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=await render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
     app.router.add_get("/metrics", page)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    host, port = host_port(listen)
-    await web.TCPSite(runner, host, port, reuse_port=True).start()
     return runner

@@ -1,1 +1,1 @@
-"""What every long-running process shares: signals, readiness, watchdog."""
+"""Long-running processes: signals, readiness and watchdog of one; supervised workers of a plane that has several."""

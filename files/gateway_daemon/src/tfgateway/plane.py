@@ -1,0 +1,134 @@
+"""The contract between a data plane and the supervisor of its processes. The planes know this file, never ``workers``.
+
+A plane is served by several **worker** processes, each with a slot of its own: its share of the listening sockets
+(SO_REUSEPORT). ``serve(settings, seat)`` is the whole life of one worker, in an event loop of its own::
+
+    async def serve(settings: Settings, seat: Seat) -> None:
+        seat.publish(registry)             # figures; summed over all workers on the plane's one /metrics page
+        ...load what is to be served...
+        await seat.ready()                 # "I can serve": returns when the sockets listen, or when it is to stop
+        if not seat.stopping.is_set():
+            ...read from / accept at each of seat.listening...
+            await seat.stopping.wait()
+        ...stop reading and accepting, finish what was begun (the supervisor waits ``Plane.drain`` seconds)...
+
+Rules:
+* The sockets in ``seat.listening`` are non-blocking and shared with the supervisor, with the worker's predecessor and
+  with its successor. Do not read before ``ready()`` has returned, do not call ``bind``, ``listen`` or ``shutdown``;
+  closing one is harmless, since the supervisor keeps it. Options (``setsockopt``) may be set at any time. A worker may
+  get several sockets of one endpoint: after a reload that lowers the number of workers, nobody's queue is thrown away.
+* At a reload or a switch of the release, the workers of the next **generation** serve the same sockets before
+  those of the last are told to stop. Both run for as long as the last ones drain.
+* The event loop must turn at least every few seconds: a worker that is silent for ``workers.hang_timeout`` seconds is
+  replaced. A worker that ends unasked is replaced too; ``ConfigError`` and other ``GatewayError`` that ``serve`` raises
+  before it was ready make the start, or the reload, fail with their text.
+* ``seat.runtime`` is a directory that only this plane's processes share: for unix sockets between workers. Name what
+  you put there after ``seat.name``, which no other worker ever had or will have, with a suffix
+  (``seat.runtime / f"{seat.name}.sock"``): it is removed after the worker's end. ``seat.peers`` names the other workers
+  that live, of all generations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from tfgateway.settings import Settings
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """What the plane listens at."""
+
+    name: str
+    """What is spoken there, in the plane's own words: ``dns``, ``http``, ``tls`` ..."""
+    kind: Literal["tcp", "udp"]
+    address: str
+    """``ADDRESS:PORT``, IPv6 in brackets."""
+
+
+@dataclass(frozen=True)
+class Listening:
+    """One socket of a worker."""
+
+    endpoint: Endpoint
+    socket: socket.socket
+
+
+class Seat(Protocol):
+    """What a worker's ``serve`` gets from its supervisor."""
+
+    @property
+    def name(self) -> str:
+        """Of this worker, unique for as long as the plane runs: ``worker-7``."""
+
+    @property
+    def slot(self) -> int:
+        """0 ... ``workers`` - 1; its successors have the same."""
+
+    @property
+    def workers(self) -> int:
+        """How many slots this generation has: divide by it what is limited in total."""
+
+    @property
+    def generation(self) -> int:
+        """Counts reloads, from 1."""
+
+    @property
+    def runtime(self) -> Path:
+        """The private directory of the plane's processes."""
+
+    @property
+    def listening(self) -> Sequence[Listening]:
+        """The sockets to serve."""
+
+    @property
+    def stopping(self) -> asyncio.Event:
+        """Set: stop accepting, finish, return."""
+
+    @property
+    def peers(self) -> frozenset[str]:
+        """Names of the other workers that live now, starting and draining ones included."""
+
+    def on_peers(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` whenever ``peers`` is another set."""
+
+    async def ready(self) -> None:
+        """Tell that this worker can serve; return when its sockets listen, or when ``stopping`` is set."""
+
+    def status(self, text: str) -> None:
+        """One line for ``systemctl status``, while there is something to say."""
+
+    def publish(self, registry: CollectorRegistry, *, greatest: Collection[str] = ()) -> None:
+        """Publish a registry, once.
+
+        On the plane's page counters and gauges are the sum over workers, but of the families named in ``greatest``
+        (as in ``# TYPE``) the page shows the greatest: for what every worker knows alike, as the age of its copy.
+        Counters of workers that have ended stay in the sum.
+        """
+
+
+@dataclass(frozen=True)
+class Plane:
+    """What the supervisor has to know of a plane; the functions are pure and quick."""
+
+    name: str
+    """As the command is called: ``dns``."""
+    serve: str
+    """``module:function``, imported by workers only: ``async def function(settings: Settings, seat: Seat) -> None``."""
+    endpoints: Callable[[Settings], Sequence[Endpoint]]
+    workers: Callable[[Settings], int]
+    """How many; 0: as many as fit this machine."""
+    drain: Callable[[Settings], float]
+    """Seconds that a worker may take from ``stopping`` to its end."""
+    metrics: Callable[[Settings], str]
+    """``ADDRESS:PORT`` of the page."""
+
+
+Serve = Callable[[Settings, Seat], Awaitable[None]]

@@ -1,0 +1,117 @@
+"""Where others ask the supervisor to reload, and hear how it went: a unix socket in the plane's private directory.
+
+The question is ``reload`` and a line feed; the answer one line, ``done TEXT`` or ``failed TEXT``, and the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tfgateway.errors import GatewayError
+from tfgateway.telemetry.text import printable
+
+_QUESTION = b"reload\n"
+_NAME = "control"
+_MAX_ANSWER = 4096
+_MAX_WAITING = 64
+
+
+def runtime_directory(plane: str) -> Path | None:
+    """The directory that systemd made for the plane: RUNTIME_DIRECTORY, or where a unit's would be; None: none."""
+    path = Path(os.environ.get("RUNTIME_DIRECTORY", "") or f"/run/tfgateway-{plane}")
+    return path if path.is_dir() else None
+
+
+def ask(plane: str, timeout: float) -> str:
+    """Reload the running plane; what the supervisor says when it is done. Errors: ``GatewayError``."""
+    directory = runtime_directory(plane)
+    if directory is None:
+        raise GatewayError(f"{plane}: not running here (no /run/tfgateway-{plane}, no RUNTIME_DIRECTORY)")
+    answer = b""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        link.settimeout(timeout)
+        try:
+            link.connect(str(directory / _NAME))
+            link.sendall(_QUESTION)
+            while len(answer) < _MAX_ANSWER and (part := link.recv(_MAX_ANSWER)):
+                answer += part
+        except TimeoutError:
+            raise GatewayError(f"{plane}: no answer in {timeout:.0f} s: see its log") from None
+        except OSError as error:
+            raise GatewayError(f"{plane}: cannot ask at {directory / _NAME}: {error.strerror}") from error
+    verdict, _, text = answer.decode(errors="replace").strip().partition(" ")
+    if verdict != "done":
+        raise GatewayError(f"{plane}: {text or 'ended while it reloaded: see its log'}")
+    return text
+
+
+class Desk:
+    """The supervisor's end."""
+
+    def __init__(self, sock: socket.socket, asked: Callable[[], None], waiting: Iterable[socket.socket] = ()) -> None:
+        """sock: from ``open_desk``, or a predecessor's. asked: called when somebody wants a reload."""
+        self.socket = sock
+        self.waiting = list(waiting)
+        """Who asked and has not been told yet."""
+        self._asked = asked
+        self._silent: set[socket.socket] = set()
+        sock.setblocking(False)
+        asyncio.get_running_loop().add_reader(sock, self._accept)
+
+    def take(self) -> list[socket.socket]:
+        """Those who wait now: the next reload is theirs."""
+        waiting, self.waiting = self.waiting, []
+        return waiting
+
+    def close(self) -> None:
+        """Hang up on all."""
+        loop = asyncio.get_running_loop()
+        for sock in (self.socket, *self._silent):
+            loop.remove_reader(sock)
+        for sock in (self.socket, *self._silent, *self.waiting):
+            sock.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            caller, _ = self.socket.accept()
+            if len(self._silent) + len(self.waiting) >= _MAX_WAITING:
+                caller.close()
+                return
+            caller.setblocking(False)
+            self._silent.add(caller)
+            asyncio.get_running_loop().add_reader(caller, self._read, caller)
+
+    def _read(self, caller: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(caller)
+        self._silent.discard(caller)
+        try:
+            question = caller.recv(len(_QUESTION))
+        except OSError:
+            question = b""
+        if question == _QUESTION:
+            self.waiting.append(caller)
+            self._asked()
+        else:
+            caller.close()
+
+
+def open_desk(directory: Path) -> socket.socket:
+    """The listening socket; what a predecessor left there is replaced. Errors: ``OSError``."""
+    path = directory / _NAME
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(str(path))
+    sock.listen(8)
+    return sock
+
+
+def tell(callers: Iterable[socket.socket], verdict: str, text: str) -> None:
+    """Answer and hang up; who is gone is gone."""
+    for caller in callers:
+        with caller, contextlib.suppress(OSError):
+            caller.send(f"{verdict} {printable(text, _MAX_ANSWER // 4)}\n".encode())

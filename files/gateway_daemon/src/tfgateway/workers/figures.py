@@ -1,0 +1,104 @@
+"""Metrics of several processes made one page: sums that never go backwards. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+_CUMULATIVE = frozenset({"counter", "histogram", "summary"})
+_ALIKE = frozenset({"process_start_time_seconds", "process_max_fds"})
+"""Of every process by itself: a sum would say nothing."""
+
+
+class Sample(msgspec.Struct, frozen=True, array_like=True):
+    """One line of a page."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    value: float
+
+
+class Family(msgspec.Struct, frozen=True):
+    """One metric with all its label values."""
+
+    name: str
+    help: str
+    kind: str
+    samples: tuple[Sample, ...]
+    greatest: bool = False
+    """Shown is the greatest, not the sum."""
+
+
+def take(registry: CollectorRegistry, greatest: Collection[str] = ()) -> tuple[Family, ...]:
+    """What a registry holds now."""
+    return tuple(
+        Family(
+            metric.name,
+            metric.documentation,
+            metric.type,
+            tuple(
+                Sample(sample.name, tuple(sorted(sample.labels.items())), sample.value)
+                for sample in metric.samples
+                if not sample.name.endswith("_created")  # when a process began is no figure of the plane
+            ),
+            metric.name in greatest or metric.name in _ALIKE,
+        )
+        for metric in registry.collect()
+    )
+
+
+def merge(parts: Iterable[Iterable[Family]]) -> tuple[Family, ...]:
+    """Families of several processes as those of one."""
+    heads: dict[str, Family] = {}
+    values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    for part in parts:
+        for family in part:
+            heads[family.name] = family
+            sums = values.setdefault(family.name, {})
+            for sample in family.samples:
+                key = (sample.name, sample.labels)
+                if key not in sums:
+                    sums[key] = sample.value
+                elif family.greatest:
+                    sums[key] = max(sums[key], sample.value)
+                else:
+                    sums[key] += sample.value
+    return tuple(
+        msgspec.structs.replace(head, samples=tuple(Sample(*key, value) for key, value in values[name].items()))
+        for name, head in heads.items()
+    )
+
+
+def lasting(families: Iterable[Family]) -> tuple[Family, ...]:
+    """What stays true when the process has ended: counts, not states."""
+    return tuple(family for family in families if family.kind in _CUMULATIVE)
+
+
+def gauge(name: str, text: str, plane: str, value: float) -> Family:
+    """One figure of the supervisor itself."""
+    return Family(name, text, "gauge", (Sample(name, (("plane", plane),), value),))
+
+
+def total(name: str, text: str, plane: str, counts: Mapping[str, int], label: str) -> Family:
+    """A counter of the supervisor itself, by ``label``."""
+    samples = (Sample(f"{name}_total", (("plane", plane), (label, key)), count) for key, count in counts.items())
+    return Family(name, text, "counter", tuple(samples))
+
+
+class Page(Collector):
+    """Families as a collector: what ``generate_latest`` makes text of."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        """All families."""
+        for family in self._families:
+            metric = Metric(family.name, family.help, family.kind)
+            for sample in family.samples:
+                metric.add_sample(sample.name, dict(sample.labels), sample.value)
+            yield metric

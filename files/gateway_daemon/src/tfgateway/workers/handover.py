@@ -1,0 +1,86 @@
+"""What a supervisor leaves to the one that takes its place in the same process. Pure but for the file.
+
+Releases hand over to each other in both directions: fields are only ever added, with a default.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import msgspec
+
+from tfgateway.errors import GatewayError
+from tfgateway.plane import Endpoint
+from tfgateway.workers.figures import Family
+from tfgateway.workers.planning import Plan
+
+State = Literal["starting", "ready", "serving", "draining", "killed"]
+"""Of a worker. ready: it could serve, and waits to be let in. killed: it was told by a signal."""
+
+
+class DoorState(msgspec.Struct, frozen=True):
+    """A listening socket."""
+
+    fd: int
+    slot: int
+    endpoint: Endpoint
+    is_open: bool
+
+
+class MemberState(msgspec.Struct, frozen=True):
+    """A worker."""
+
+    fd: int
+    number: int
+    slot: int
+    generation: int
+    pid: int
+    state: State
+    since: float
+    deadline: float | None
+    status: str
+    figures: tuple[Family, ...]
+    unread: bytes
+    unsent: bytes
+
+
+class Handover(msgspec.Struct, frozen=True):
+    """All of it."""
+
+    plan: Plan
+    generation: int
+    number: int
+    runtime: str
+    doors: tuple[DoorState, ...]
+    members: tuple[MemberState, ...]
+    retired: tuple[Family, ...]
+    replaced: dict[str, int]
+    reloads: dict[str, int]
+    page_fd: int
+    desk_fd: int
+    answered: tuple[int, ...]
+    """Descriptors of those who wait to hear how this reload ended."""
+    waiting: tuple[int, ...]
+    """Descriptors of those who asked for another one since."""
+    again: bool
+    """Another one was asked for, by whomever."""
+
+
+def write(state: Handover, directory: Path) -> BinaryIO:
+    """A file that has no name, holding ``state``. Errors: ``OSError``."""
+    file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - the caller closes it
+    file.write(msgspec.msgpack.encode(state))
+    file.flush()
+    return file
+
+
+def read(descriptor: int) -> Handover:
+    """What ``write`` wrote; the descriptor stays open. Errors: ``GatewayError``."""
+    try:
+        raw = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        return msgspec.msgpack.decode(raw, type=Handover)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise GatewayError(f"this release cannot take over from the one that runs: {error}") from error

@@ -1,0 +1,53 @@
+"""What one reading of the configuration by one release asks of the supervisor. Pure."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from tfgateway.plane import Endpoint, Plane
+from tfgateway.settings import Settings, parse
+
+_MOST = 8
+"""Workers by default at most: each holds a copy of what it serves."""
+_GRACE = 5.0
+"""Seconds beyond the drain limit before a worker is killed."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A generation of workers to be."""
+
+    program: str
+    """Path of the release's own launcher, symbolic links resolved: replacements are of the same release."""
+    arguments: tuple[str, ...]
+    config: str
+    config_name: str
+    endpoints: tuple[Endpoint, ...]
+    workers: int
+    drain_limit: float
+    start_limit: float
+    hang_limit: float
+    metrics: str
+
+
+def make(plane: Plane, program: str, arguments: tuple[str, ...], config: str, config_name: str) -> Plan:
+    """The plan for a configuration. Errors: ``ConfigError``."""
+    settings: Settings = parse(config.encode(), config_name)
+    return Plan(
+        program=os.path.realpath(program),
+        arguments=arguments,
+        config=config,
+        config_name=config_name,
+        endpoints=tuple(plane.endpoints(settings)),
+        workers=plane.workers(settings) or default_workers(len(os.sched_getaffinity(0))),
+        drain_limit=plane.drain(settings) + _GRACE,
+        start_limit=settings.workers.start_timeout,
+        hang_limit=settings.workers.hang_timeout,
+        metrics=plane.metrics(settings),
+    )
+
+
+def default_workers(processors: int) -> int:
+    """Half of the processors: the planes share the machine with each other and with redis."""
+    return max(1, min(processors // 2, _MOST))

@@ -1,0 +1,127 @@
+"""The listening sockets of a plane: one set a slot, kept by the supervisor for as long as the address is served."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tfgateway.errors import ConfigError, GatewayError
+from tfgateway.plane import Endpoint
+from tfgateway.settings import host_port
+from tfgateway.telemetry.logs import logger
+
+_BACKLOG = 4096
+"""Connections that wait to be accepted; the kernel caps it at net.core.somaxconn."""
+
+_log = logger("workers")
+
+
+@dataclass
+class Door:
+    """One socket. Closed it takes nothing in: a TCP socket is bound but does not listen, a UDP socket is not bound."""
+
+    slot: int
+    endpoint: Endpoint
+    socket: socket.socket
+    is_open: bool = False
+
+    def open(self) -> None:
+        """Take in from now on; again is harmless. Errors: ``GatewayError``."""
+        if self.is_open:
+            return
+        try:
+            if self.endpoint.kind == "udp":
+                self.socket.bind(host_port(self.endpoint.address))
+            else:
+                self.socket.listen(_BACKLOG)
+        except OSError as error:
+            raise _cannot_listen(self.endpoint, error) from error
+        self.is_open = True
+
+
+class Doors:
+    """All sockets of a plane."""
+
+    def __init__(self, doors: Iterable[Door] = ()) -> None:
+        self._doors = list(doors)
+
+    def __iter__(self) -> Iterator[Door]:
+        return iter(self._doors)
+
+    def prepare(self, endpoints: Sequence[Endpoint], slots: int) -> list[Door]:
+        """Make what is missing for so many slots, closed; the new ones. Errors: ``GatewayError``, nothing is kept then.
+
+        An address family that this machine does not have is left out, with a warning: the default settings name IPv6.
+        """
+        made: list[Door] = []
+        first = not self._doors
+        try:
+            for endpoint in endpoints:
+                if first:
+                    _probe(endpoint)
+                have = {door.slot for door in self._doors if door.endpoint == endpoint}
+                made += [_make(slot, endpoint) for slot in range(slots) if slot not in have]
+        except OSError as error:
+            _close(made)
+            if error.errno != errno.EAFNOSUPPORT:
+                raise _cannot_listen(endpoint, error) from error
+            _log.warning("not listening: no such address family here", listen=endpoint.address)
+            return self.prepare([one for one in endpoints if one is not endpoint], slots)
+        self._doors += made
+        if not self._doors:
+            raise ConfigError("no address that can be listened on")
+        return made
+
+    def of(self, slot: int, workers: int, endpoints: Collection[Endpoint]) -> list[Door]:
+        """The doors that a worker serves. Slots beyond the number of workers are shared out: no queue is lost."""
+        return [door for door in self._doors if door.slot % workers == slot and door.endpoint in endpoints]
+
+    def discard(self, doors: Collection[Door]) -> None:
+        """Close these for good."""
+        _close(doors)
+        self._doors = [door for door in self._doors if door not in doors]
+
+    def keep_only(self, endpoints: Collection[Endpoint]) -> None:
+        """Close the doors of all other endpoints."""
+        self.discard([door for door in self._doors if door.endpoint not in endpoints])
+
+
+def bind(endpoint: Endpoint, *, shared: bool = True) -> socket.socket:
+    """A non-blocking socket, bound unless it is a shared UDP one (which would take in at once). Errors: ``OSError``."""
+    host, port = host_port(endpoint.address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    kind = socket.SOCK_DGRAM if endpoint.kind == "udp" else socket.SOCK_STREAM
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(family, kind))
+        sock.setblocking(False)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if endpoint.kind == "tcp":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if endpoint.kind == "tcp" or not shared:
+            sock.bind((host, port))
+        undo.pop_all()
+    return sock
+
+
+def _make(slot: int, endpoint: Endpoint) -> Door:
+    return Door(slot, endpoint, bind(endpoint))
+
+
+def _probe(endpoint: Endpoint) -> None:
+    """Fail when somebody else has the address, even one who would share it. Errors: ``OSError``."""
+    bind(endpoint, shared=False).close()
+
+
+def _close(doors: Iterable[Door]) -> None:
+    for door in doors:
+        door.socket.close()
+
+
+def _cannot_listen(endpoint: Endpoint, error: OSError) -> GatewayError:
+    return GatewayError(f"cannot listen on {endpoint.address}/{endpoint.kind}: {error.strerror}")

@@ -1,0 +1,200 @@
+"""The worker's side: one process, one event loop, one plane's ``serve``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import importlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from tfgateway import settings
+from tfgateway.errors import ConfigError, GatewayError, ParseError
+from tfgateway.plane import Listening, Plane, Serve
+from tfgateway.telemetry import logs
+from tfgateway.workers.figures import take
+from tfgateway.workers.protocol import (
+    Assignment,
+    Collect,
+    Drain,
+    Failed,
+    Figures,
+    Frames,
+    FromWorker,
+    Go,
+    Peers,
+    Ready,
+    Status,
+    ToWorker,
+    decode_to_worker,
+    encode,
+)
+
+CONTROL = "TFGATEWAY_WORKER"
+"""Environment variable: descriptor of the channel to the supervisor. Its presence makes a process a worker."""
+_BEAT = 1.0
+"""Seconds between two signs of life."""
+_READ = 65536
+
+
+def called() -> bool:
+    """Whether a supervisor started this process."""
+    return CONTROL in os.environ
+
+
+def load(plane: Plane) -> Serve:
+    """The plane's ``serve``, with all that it imports."""
+    module, _, function = plane.serve.partition(":")
+    serve: Serve = getattr(importlib.import_module(module), function)
+    return serve
+
+
+def run(plane: Plane) -> int:
+    """Serve until told to stop; the exit code."""
+    control = socket.socket(fileno=int(os.environ.pop(CONTROL)))
+    control.set_inheritable(False)
+    faulthandler.enable()  # a worker that hangs is ended by SIGABRT: its log then says where
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor says what to do
+    return asyncio.run(_work(plane, control))
+
+
+async def _work(plane: Plane, control: socket.socket) -> int:
+    reader, writer = await asyncio.open_connection(sock=control)
+    channel = _Channel(reader, writer)
+    assignment = await channel.receive()
+    if not isinstance(assignment, Assignment):
+        return 1  # the supervisor has ended already
+    try:
+        chosen = settings.parse(assignment.config.encode(), assignment.config_name)
+        logs.configure(chosen.log)
+        async with contextlib.AsyncExitStack() as stack:
+            seat = WorkerSeat(assignment, channel.send)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, seat.stop)
+            for work in (seat.listen(channel), seat.beat()):
+                task = asyncio.create_task(work)
+                stack.callback(task.cancel)
+            await load(plane)(chosen, seat)
+            seat.tell()  # the last counts
+    except GatewayError as error:
+        code = 2 if isinstance(error, ConfigError) else 1
+        channel.send(Failed(str(error), code))
+        return code
+    finally:
+        with contextlib.suppress(OSError):
+            await writer.drain()
+    return 0
+
+
+class _Channel:
+    """Messages over the stream to the supervisor."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._frames = Frames()
+        self._waiting: list[ToWorker] = []
+
+    async def receive(self) -> ToWorker | None:
+        """The next message; None: the supervisor is gone."""
+        while not self._waiting:
+            try:
+                data = await self._reader.read(_READ)
+                bodies = list(self._frames.feed(data))
+            except (OSError, ParseError):
+                return None
+            if not data:
+                return None
+            self._waiting += [message for message in map(decode_to_worker, bodies) if message is not None]
+        return self._waiting.pop(0)
+
+    def send(self, message: FromWorker) -> None:
+        """Say it; never waits, never fails."""
+        self._writer.write(encode(message))
+
+
+class WorkerSeat:
+    """``tfgateway.plane.Seat`` in a worker process."""
+
+    def __init__(self, assignment: Assignment, send: Callable[[FromWorker], None]) -> None:
+        self.name = assignment.name
+        self.slot = assignment.slot
+        self.generation = assignment.generation
+        self.workers = assignment.workers
+        self.runtime = Path(assignment.runtime)
+        self.listening: Sequence[Listening] = [
+            Listening(held.endpoint, _inherited(held.fd)) for held in assignment.sockets
+        ]
+        self.stopping = asyncio.Event()
+        self.peers: frozenset[str] = frozenset()
+        self._send = send
+        self._go = asyncio.Event()
+        self._peers_changed: Callable[[], None] = lambda: None
+        self._registry = CollectorRegistry()
+        self._greatest: Collection[str] = ()
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        self._token = 0
+
+    def on_peers(self, changed: Callable[[], None]) -> None:
+        """See ``Seat``."""
+        self._peers_changed = changed
+
+    async def ready(self) -> None:
+        """See ``Seat``."""
+        self._send(Ready())
+        await self._go.wait()
+
+    def status(self, text: str) -> None:
+        """See ``Seat``."""
+        self._send(Status(text))
+
+    def publish(self, registry: CollectorRegistry, *, greatest: Collection[str] = ()) -> None:
+        """See ``Seat``."""
+        self._registry, self._greatest = registry, greatest
+
+    def stop(self) -> None:
+        """Drain; again is harmless."""
+        self.stopping.set()
+        self._go.set()
+
+    def tell(self) -> None:
+        """Send the figures of now: also the sign that this process lives."""
+        self._send(Figures(take(self._registry, self._greatest) + take(self._process), self._token))
+
+    async def beat(self) -> None:
+        """Tell again and again, from the event loop itself: when it hangs, the supervisor hears nothing."""
+        while True:
+            self.tell()
+            await asyncio.sleep(_BEAT)
+
+    async def listen(self, channel: _Channel) -> None:
+        """Follow the supervisor; without one there is nobody to serve for."""
+        while (message := await channel.receive()) is not None:
+            match message:
+                case Go():
+                    self._go.set()
+                case Collect(token):
+                    self._token = token
+                    self.tell()
+                case Peers(names):
+                    self.peers = frozenset(names) - {self.name}
+                    self._peers_changed()
+                case Drain():
+                    self.stop()
+                case Assignment():
+                    pass
+        self.stop()
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    sock = socket.socket(fileno=descriptor)
+    sock.setblocking(False)
+    sock.set_inheritable(False)
+    return sock
