@@ -4,22 +4,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from ansible.errors import AnsibleParserError
-from ansible.module_utils.urls import open_url
-from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
-from ansible.utils.unsafe_proxy import wrap_var
-from ansible_collections.tfgrid.gateway.plugins.plugin_utils._directory import (
-    LARGEST_PAGE,
-    DirectoryError,
-    fetch_all,
-    host_name,
-    read_file,
-    variables,
-)
-
 DOCUMENTATION = r"""
 name: explorer
 short_description: The gateways of a farm, as the explorer's directory knows them
@@ -104,6 +88,22 @@ cache_plugin: ansible.builtin.jsonfile
 cache_connection: /var/tmp/tfgrid-inventory
 cache_timeout: 300
 """
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleParserError
+from ansible.module_utils.urls import open_url
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+from ansible.utils.unsafe_proxy import wrap_var
+from ansible_collections.tfgrid.gateway.plugins.plugin_utils._directory import (
+    LARGEST_PAGE,
+    DirectoryError,
+    fetch_all,
+    host_name,
+    read_file,
+    variables,
+)
 
 _ENDINGS = ("explorer.yml", "explorer.yaml")
 _GROUPS = {

@@ -37,6 +37,11 @@ version:
   returned: success
   type: str
   sample: 0.1.0+50bef1778e53
+time:
+  description: The node's clock, Unix seconds.
+  returned: success
+  type: float
+  sample: 1789000000.5
 node_id:
   description: Identity of the gateway.
   returned: success

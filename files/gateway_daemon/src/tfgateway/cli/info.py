@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def command(ctx: click.Context, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
+    del found["time"]
     for name, value in found.items():
         if name == "planes":
             for plane in value:
@@ -45,6 +47,7 @@ async def _gather(settings: Settings) -> dict[str, Any]:
     answers = await asyncio.gather(*map(scrape.read, pages.values()))
     return {
         "version": __version__,
+        "time": time.time(),
         "node_id": Identity.from_seed(content.seed).node_id,
         "tid": content.tid,
         "explorer": settings.explorer.url,
