@@ -197,6 +197,7 @@ class Gateway:
 
     http: int
     tls: int
+    tunnels: int
     metrics_port: int
     process: Any
 
@@ -252,7 +253,7 @@ def configuration(redis_server: Any, free_port: Callable[[], int]) -> Callable[.
     """Call it with lines for [proxy]: the text of a gateway.toml and the ports in it."""
 
     def make(*lines: str) -> tuple[str, dict[str, int]]:
-        ports = {name: free_port() for name in ("http", "tls", "metrics_port")}
+        ports = {name: free_port() for name in ("http", "tls", "tunnels", "metrics_port")}
         text = "\n".join(
             [
                 "[redis]",
@@ -260,9 +261,11 @@ def configuration(redis_server: Any, free_port: Callable[[], int]) -> Callable[.
                 "[proxy]",
                 f'listen_http = ["127.0.0.1:{ports["http"]}"]',
                 f'listen_tls = ["127.0.0.1:{ports["tls"]}"]',
+                f'listen_tunnels = ["127.0.0.1:{ports["tunnels"]}"]',
                 f'metrics = "127.0.0.1:{ports["metrics_port"]}"',
                 'allowed_targets = ["127.0.0.1/32"]',
                 "access_log = 1.0",
+                *(() if any(line.startswith("tunnel_grace") for line in lines) else ("tunnel_grace = 0.2",)),
                 *lines,
             ]
         )

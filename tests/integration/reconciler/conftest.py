@@ -56,7 +56,7 @@ class Fleet:
         self.explorer_port = free_port()
         self.database = directory / "explorer.db"
         self.url = f"http://127.0.0.1:{self.explorer_port}/api/v1"
-        self.ports = {name: free_port() for name in ("dns", "http", "tls", "rm", "dm", "pm", "web")}
+        self.ports = {name: free_port() for name in ("dns", "http", "tls", "tunnels", "rm", "dm", "pm", "web")}
         self.explorer: Any = None
         self.accounts: dict[str, user.Account] = {}
         self._numbers = iter(range(1, 1_000_000))
@@ -90,6 +90,7 @@ metrics = "127.0.0.1:{self.ports["dm"]}"
 [proxy]
 listen_http = ["127.0.0.1:{self.ports["http"]}"]
 listen_tls = ["127.0.0.1:{self.ports["tls"]}"]
+listen_tunnels = ["127.0.0.1:{self.ports["tunnels"]}"]
 allowed_targets = ["127.0.0.1/32"]
 metrics = "127.0.0.1:{self.ports["pm"]}"
 """

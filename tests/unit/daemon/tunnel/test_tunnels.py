@@ -472,3 +472,27 @@ async def test_a_worker_that_dies_takes_only_its_own_with_it(world: World) -> No
     await until(lambda: not one.tunnels._mesh._links)
     assert await ask(one.visit(b"x")) == NO_TUNNEL
     listening.close()
+
+
+async def test_a_visitor_who_leaves_stops_the_service(world: World) -> None:
+    """However he leaves: what keeps coming for him is answered with a reset."""
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        try:
+            while True:
+                writer.write(bytes(65536))
+                await writer.drain()
+        except ConnectionError:
+            stopped.append(True)
+
+    stopped: list[bool] = []
+    gateway = world.gateway()
+    status = world.client(gateway, await world.service(flood))
+    for _ in range(10):
+        visitor = gateway.visit()
+        assert await asyncio.get_running_loop().sock_recv(visitor, 1000)
+        visitor.close()
+    await until(lambda: len(stopped) == 10)
+    await until(lambda: (status.active, len(gateway.ends)) == (0, 10))
+    assert set(gateway.ends) == {"reset"}

@@ -1,4 +1,4 @@
-"""``tfgateway proxy``: the data plane for HTTP and TLS."""
+"""``tfgateway proxy``: the data plane for HTTP, TLS and tunnels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from tfgateway.settings import Settings
 
 
 def _endpoints(settings: Settings) -> list[Endpoint]:
-    return [
-        Endpoint(name, "tcp", address)
-        for name, addresses in (("http", settings.proxy.listen_http), ("tls", settings.proxy.listen_tls))
-        for address in addresses
-    ]
+    listen = {
+        "http": settings.proxy.listen_http,
+        "tls": settings.proxy.listen_tls,
+        "tunnels": settings.proxy.listen_tunnels,
+        "tunnels_tls": settings.proxy.listen_tunnels_tls,
+    }
+    return [Endpoint(name, "tcp", address) for name, addresses in listen.items() for address in addresses]
 
 
 _PLANE = Plane(

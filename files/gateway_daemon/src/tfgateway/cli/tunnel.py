@@ -87,6 +87,7 @@ class _Addresses(_Address):
     type=click.Path(path_type=Path, dir_okay=False),
     help="Certificates to trust (PEM) instead of the system's; implies --tls.",
 )
+@click.option("--tls-name", help="Name in the gateways' certificates [default: the host of --remote]; implies --tls.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a change, on standard output.")
 def command(
     *,
@@ -98,6 +99,7 @@ def command(
     backoff: float,
     tls: bool,
     ca: Path | None,
+    tls_name: str | None,
     as_json: bool,
 ) -> None:
     """Make a local service reachable through gateways, from behind NAT.
@@ -114,7 +116,8 @@ def command(
         local=local,
         local_tls=local_tls or local,
         backoff=backoff,
-        tls=_context(ca) if tls or ca else None,
+        tls=_context(ca) if tls or ca or tls_name else None,
+        tls_name=tls_name or "",
     )
     _use_all_descriptors()
     terminal = sys.stdout.isatty() and not as_json
@@ -139,7 +142,7 @@ def command(
             while not stopping.done() and not running.done():
                 await asyncio.wait([running, stopping], timeout=_REFRESH, return_when=asyncio.FIRST_COMPLETED)
                 if live is not None:
-                    live.update(_table(statuses))
+                    live.update(_table(statuses), refresh=True)
         stopping.cancel()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -7,11 +7,13 @@ import contextlib
 import gc
 import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from tfgateway import targets
 from tfgateway.errors import ConfigError, LayoutError
@@ -19,6 +21,7 @@ from tfgateway.layout.connection import connect_as
 from tfgateway.layout.keys import SERVICE_PREFIX, domain_of_service_key
 from tfgateway.mirror import Mirror, Selection
 from tfgateway.plane import Listening, Seat
+from tfgateway.proxy import connection
 from tfgateway.proxy.connection import Connection
 from tfgateway.proxy.dial import Dialler
 from tfgateway.proxy.engine import Engine
@@ -32,7 +35,13 @@ from tfgateway.proxy.services import static_services
 from tfgateway.proxy.traffic import Plane
 from tfgateway.settings import ProxySettings, RedisSettings, Settings
 from tfgateway.telemetry.logs import logger
-from tfgateway.tunnel.seam import NoTunnels
+from tfgateway.tunnel.metrics import TunnelMetrics
+from tfgateway.tunnel.report import report
+from tfgateway.tunnel.seam import Carried, Visitor
+from tfgateway.tunnel.server import TunnelServer
+from tfgateway.tunnel.tls import server_context
+
+Accept = Callable[[socket.socket, str], None]
 
 _log = logger("proxy")
 
@@ -44,17 +53,25 @@ async def serve(settings: Settings, seat: Seat) -> None:
     service is unknown because it was not read yet. Errors: ``ConfigError``.
     """
     _use_all_descriptors()
-    tunnels = NoTunnels()
+    own = _share(settings.proxy, seat.workers)
+    tunnel_figures = CollectorRegistry()
+
+    def adopt(visitor: Visitor, carrying: Coroutine[Any, Any, Carried]) -> None:
+        connection.adopt(office, visitor, carrying)
+
+    tunnels = TunnelServer(own, TunnelMetrics(tunnel_figures), runtime=seat.runtime, name=seat.name, adopt=adopt)
     static, services = static_services(settings.proxy.services, _old_routes(settings.proxy.router_toml))
     table = RouteTable(static, tunnels)
     mirror = _mirror_into(table, settings.redis)
     metrics = ProxyMetrics(services=lambda: len(table), mirror_age=mirror.age)
     seat.publish(metrics.registry, greatest=("tfgateway_proxy_services", "tfgateway_proxy_mirror_age_seconds"))
+    metrics.include(tunnel_figures.collect)
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(tunnels.close)
         engine = Engine()
         stack.callback(engine.close)
         office = Office(
-            _share(settings.proxy, seat.workers),
+            own,
             engine=engine,
             table=table,
             dialler=Dialler(
@@ -64,13 +81,19 @@ async def serve(settings: Settings, seat: Seat) -> None:
             metrics=metrics,
             trusted=targets.networks(settings.proxy.proxy_protocol_from),
         )
-        entrance = _Entrance(office)
+        entrance = _Entrance(engine, _doors(own, office, tunnels))
         stack.callback(entrance.close)
         watch = Watch(services)
         metrics.include(watch.metrics)
         stack.push_async_callback(watch.stop)
         following = asyncio.create_task(mirror.run())
         stack.callback(following.cancel)
+        telling = asyncio.create_task(
+            report(partial(connect_as, settings.redis), seat.name, tunnels.connected, tunnels.changed)
+        )
+        stack.push_async_callback(_end, telling)
+        seat.on_peers(lambda: tunnels.set_peers(seat.peers))
+        tunnels.set_peers(seat.peers)
         seat.status("waiting for redis")
         await _until_one_of(following, seat.stopping, mirror.ready)
         if seat.stopping.is_set():
@@ -85,21 +108,21 @@ async def serve(settings: Settings, seat: Seat) -> None:
         await _until_one_of(following, seat.stopping)
         entrance.close()
         seat.status("waiting for open connections to end")
-        await office.drain(settings.proxy.drain_timeout)
+        await _drain(office, tunnels, settings.proxy.drain_timeout)
 
 
 class _Entrance:
-    """The listeners."""
+    """The listeners. ``doors``: who takes what is accepted, by the endpoint's name."""
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
+    def __init__(self, engine: Engine, doors: Mapping[str, Accept]) -> None:
+        self._engine = engine
+        self._doors = doors
         self._listeners: list[Listener] = []
 
     def open(self, listening: Sequence[Listening]) -> None:
         """Accept at these sockets, which listen already."""
         for one in listening:
-            accepted = partial(self._accepted, Plane(one.endpoint.name))
-            listener = Listener(self._office.engine, one, accepted)
+            listener = Listener(self._engine, one, self._doors[one.endpoint.name])
             self._listeners.append(listener)
             listener.start()
 
@@ -108,8 +131,32 @@ class _Entrance:
         for listener in self._listeners:
             listener.close()
 
-    def _accepted(self, plane: Plane, visitor: socket.socket, source: str) -> None:
-        Connection(self._office, visitor, source, plane).start()
+
+def _doors(settings: ProxySettings, office: Office, tunnels: TunnelServer) -> dict[str, Accept]:
+    """Errors: ``ConfigError``: a certificate that cannot be used."""
+
+    def visitor(plane: Plane, sock: socket.socket, source: str) -> None:
+        Connection(office, sock, source, plane).start()
+
+    doors: dict[str, Accept] = {str(plane): partial(visitor, plane) for plane in Plane}
+    doors["tunnels"] = tunnels.accept
+    if settings.listen_tunnels_tls:
+        context = server_context(Path(settings.tunnel_certificate), Path(settings.tunnel_key))
+        doors["tunnels_tls"] = partial(tunnels.accept_tls, context)
+    return doors
+
+
+async def _drain(office: Office, tunnels: TunnelServer, timeout: float) -> None:  # noqa: ASYNC109 - no error at its end
+    """Visitors end and tunnels move, for up to ``timeout`` seconds; then what is left is cut."""
+    moving = asyncio.create_task(tunnels.drain())
+    await asyncio.gather(office.drain(timeout), asyncio.wait([moving], timeout=timeout))
+    await _end(moving)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def _share(settings: ProxySettings, workers: int) -> ProxySettings:
@@ -118,6 +165,7 @@ def _share(settings: ProxySettings, workers: int) -> ProxySettings:
         settings,
         max_connections=-(-settings.max_connections // workers),
         max_unmatched=-(-settings.max_unmatched // workers),
+        tunnel_unknown=-(-settings.tunnel_unknown // workers),
     )
 
 

@@ -44,6 +44,8 @@ class Options:
     """Seconds without an octet after which a visitor is cut."""
     tls: ssl.SSLContext | None = None
     """How to talk to the gateways; None: in clear, as the old client."""
+    tls_name: str = ""
+    """In the gateways' certificates; empty: the host that is connected to."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -135,7 +137,7 @@ class _Follower:
         async with asyncio.timeout(self._options.dial_timeout):
             sock = await _connect(self._remote)
             if self._options.tls is not None:
-                sock = await secure(sock, self._options.tls, self._remote[0])
+                sock = await secure(sock, self._options.tls, self._options.tls_name or self._remote[0])
         over: asyncio.Future[str] = self._loop.create_future()
         session = Session(
             sock,

@@ -59,7 +59,6 @@ class RelayState:
     stream_ended: bool
     socket_ended: bool
     socket_deaf: bool
-    broken: bool
 
 
 class Relay:
@@ -102,7 +101,6 @@ class Relay:
         self._stream_ended = False  # by the peer
         self._socket_ended = False  # its end was passed on
         self._socket_deaf = False  # it takes nothing any more
-        self._broken = False  # reset: what it had said before is on its way, what it is told now goes nowhere
         self._over = False
         self._moved = self._loop.time()
         self._timer = self._loop.call_later(idle_timeout, self._check_idle)
@@ -122,12 +120,8 @@ class Relay:
     def received(self, data: memoryview) -> None:
         """See ``Channel``."""
         self._moved = self._loop.time()
-        if self._broken:
-            self._session.reset(self._stream)
-            self._finish(Ending.RESET)
-            return
         if self._socket_deaf:
-            self._session.consume(self._stream, len(data))
+            self._drop(len(data))
             return
         sent = 0
         if not self._pending:
@@ -137,7 +131,7 @@ class Relay:
                 pass
             except OSError:
                 self._deaf()
-                self._session.consume(self._stream, len(data))
+                self._drop(len(data))
                 return
             self._to_socket += sent
             self._session.consume(self._stream, sent)
@@ -188,7 +182,6 @@ class Relay:
             stream_ended=self._stream_ended,
             socket_ended=self._socket_ended,
             socket_deaf=self._socket_deaf,
-            broken=self._broken,
         )
 
     @classmethod
@@ -209,7 +202,6 @@ class Relay:
         relay._stream_ended = state.stream_ended
         relay._socket_ended = state.socket_ended
         relay._socket_deaf = state.socket_deaf
-        relay._broken = state.broken
         if state.unsent_to_socket:
             relay._pending.append(state.unsent_to_socket)
             relay.held = len(state.unsent_to_socket)
@@ -241,7 +233,6 @@ class Relay:
                 self._watch_reading(on=True)
                 return
             except OSError:
-                self._broken = True
                 self._deaf()
                 data = b""
             if not data:
@@ -298,6 +289,14 @@ class Relay:
         self._pending.clear()
         self._unhold(self.held)
         self._check_end()
+
+    def _drop(self, count: int) -> None:
+        """Octets for a socket that takes none: as long as it still speaks, the peer need not know."""
+        if self._socket_ended:
+            self._session.reset(self._stream)
+            self._finish(Ending.RESET)
+        else:
+            self._session.consume(self._stream, count)
 
     def _unhold(self, count: int) -> None:
         if count:
