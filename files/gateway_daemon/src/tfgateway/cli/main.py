@@ -10,6 +10,7 @@ from tfgateway import __version__
 from tfgateway.cli.context import LazyGroup
 
 _COMMANDS = {
+    "backup": "tfgateway.cli.backup",
     "check-config": "tfgateway.cli.check_config",
     "dns": "tfgateway.cli.dns",
     "explorer": "tfgateway.cli.explorer",

@@ -1,0 +1,167 @@
+"""Backups as files: made of a running gateway, and put back onto one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from tfgateway import __version__
+from tfgateway.backup import content, envelope
+from tfgateway.backup.content import About, End, Head, Row, Seed
+from tfgateway.errors import ConfigError, IdentityError, StoreError
+from tfgateway.identity import seedfile
+from tfgateway.identity.keys import Identity
+from tfgateway.layout import keys
+from tfgateway.layout.connection import store_errors
+
+_PASSING = frozenset(name.encode() for name in (keys.LEASE, keys.STATUS, keys.CONSENT))
+"""Keys that say how a process fares, and nothing that should come back."""
+_TUNNELS = keys.TUNNELS_PREFIX.encode()
+_AT_ONCE = 500
+_MOST_SEED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What came of it."""
+
+    node_id: str
+    created: float
+    rows: int
+    seed: str
+    """``created``, ``kept`` or ``replaced``."""
+
+
+async def create(output: Path, recipient: bytes, seed: Path, redis: Redis) -> int:
+    """Write a backup to the new file ``output`` (mode 0600), which appears when it is complete; the number of rows.
+
+    Errors: ``ConfigError``, ``IdentityError``, ``StoreError``.
+    """
+    _refuse_existing(output)
+    raw = _seed_file(seed)
+    node_id = Identity.from_seed(seedfile.parse_seed_file(raw).seed).node_id
+    part = output.with_name(f"{output.name}.part")
+    try:
+        descriptor = os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                sealer = envelope.Sealer(recipient)
+                file.write(sealer.head)
+                for first in (About(node_id, time.time(), __version__), Seed(raw)):
+                    file.write(sealer.frame(content.encode(first)))
+                rows = 0
+                async for row in _rows(redis):
+                    rows += 1
+                    file.write(sealer.frame(content.encode(row)))
+                file.write(sealer.frame(content.encode(End(rows)), last=True))
+                file.flush()
+                os.fsync(file.fileno())
+            part.rename(output)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{output}: cannot be written: {error.strerror}") from error
+    return rows
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise ConfigError(f"{path}: exists already and is not overwritten")
+
+
+def unwrap(archive: Path, private: bytes) -> bytes:
+    """The key of this one file. Errors: ``ConfigError``, ``CryptoError``."""
+    try:
+        with archive.open("rb") as file:
+            return envelope.unwrap(file.read, private)
+    except OSError as error:
+        raise ConfigError(f"{archive}: {error.strerror}") from error
+
+
+async def restore(archive: Path, file_key: bytes, seed: Path, redis: Redis, *, replace_seed: bool = False) -> Restored:
+    """Put a backup back; it is read to its end, and proven, before anything is changed.
+
+    Keys of redis that it does not have stay. Errors: ``ConfigError``, ``CryptoError``, ``IdentityError``: nothing was
+    changed; ``StoreError``: it can be repeated.
+    """
+    try:
+        with archive.open("rb") as file:
+            head = _proven(file.read, file_key)
+            file.seek(0)
+            done = _put_seed(seed, head.seed.content, replace=replace_seed)
+            rows = 0
+            for part in content.decode(envelope.messages(file.read, file_key)):
+                if isinstance(part, Row):
+                    await _put_row(redis, part)
+                    rows += 1
+    except OSError as error:
+        raise ConfigError(f"{error.filename or archive}: {error.strerror}") from error
+    return Restored(head.about.node_id, head.about.created, rows, done)
+
+
+def _proven(read: envelope.Read, file_key: bytes) -> Head:
+    parts = content.decode(envelope.messages(read, file_key))
+    head = next(parts)
+    assert isinstance(head, Head)  # noqa: S101 - the first one always is
+    for _ in parts:
+        pass
+    return head
+
+
+def _seed_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MOST_SEED + 1)
+    except OSError as error:
+        raise IdentityError(f"{path}: cannot be read: {error.strerror}") from error
+    seedfile.parse_seed_file(raw)
+    return raw
+
+
+def _put_seed(path: Path, raw: bytes, *, replace: bool) -> str:
+    wanted = seedfile.parse_seed_file(raw)
+    if not path.exists():
+        seedfile.create(path, wanted.seed, wanted.tid)
+        return "created"
+    there = seedfile.load(path)
+    if there.seed == wanted.seed:
+        return "kept"
+    node_id = Identity.from_seed(there.seed).node_id
+    if not replace:
+        raise IdentityError(f"{path}: holds another identity, {node_id}; it is replaced only when that is asked for")
+    path.rename(path.with_name(f"{path.name}.{node_id}"))
+    seedfile.create(path, wanted.seed, wanted.tid)
+    return "replaced"
+
+
+async def _rows(redis: Redis) -> AsyncIterator[Row]:
+    with store_errors():
+        seen: set[bytes] = set()  # SCAN may name a key twice
+        async for key in redis.scan_iter(count=_AT_ONCE):
+            if key in seen or key in _PASSING or key.startswith(_TUNNELS):
+                continue
+            seen.add(key)
+            async with redis.pipeline(transaction=True) as pipe:
+                pipe.type(key)
+                pipe.dump(key)
+                pipe.pttl(key)
+                kind, value, ttl = await pipe.execute()
+            # Gone meanwhile; or a stream: news, which are of no use later.
+            if value is not None and kind != b"stream":
+                yield Row(key, value, max(ttl, 0))
+
+
+async def _put_row(redis: Redis, row: Row) -> None:
+    with store_errors():
+        try:
+            await redis.restore(row.key, row.ttl, row.value, replace=True)
+        except ResponseError as error:
+            if "payload version or checksum" in str(error):
+                raise StoreError("this redis is older than the one that the backup was made of") from error
+            raise
