@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import structlog.testing
+from hypothesis import given
+from hypothesis import strategies as st
 from tfgateway.dns import codes, loader, names
 from tfgateway.dns.counts import Counts
 from tfgateway.dns.respond import respond
@@ -18,6 +20,15 @@ from tfgateway.dns.table import DnsTable
 from tfgateway.layout.serials import Issued
 from tfgateway.telemetry.logs import logger
 
+LABELS = [b"a", b"b", b"*", b"a.b", b"@", b"CAPITAL", b"x" * 64]
+RAW = [
+    b'{"a":[{"ip":"192.0.2.1","ttl":3600}]}',
+    b'{"a":[{"ip":"192.0.2.1","ttl":60},{"ip":"192.0.2.2"}],"txt":[{"text":"x"}]}',
+    b'{"ns":[{"host":"ns.other."}]}',
+    b'{"soa":{"ns":"ns.z.","ttl":5}}',
+    b"{}",
+    b"damaged",
+]
 POLICY = Policy(300, (b"\x02ns\0",))
 
 
@@ -27,6 +38,12 @@ def fields(**content: object) -> dict[bytes, bytes]:
 
 def address(ip: str) -> dict[str, object]:
     return {"a": [{"ip": ip}]}
+
+
+async def pieces(fields: dict[bytes, bytes], size: int = 300) -> AsyncIterator[dict[bytes, bytes]]:
+    items = list(fields.items())
+    for start in range(0, len(items), size):
+        yield dict(items[start : start + size])
 
 
 class Running:
@@ -40,8 +57,10 @@ class Running:
         )
 
     async def tell(self, key: bytes, value: dict[bytes, bytes] | None) -> None:
-        self.loader.sink(key, value)
-        await self.loader.settled()
+        if value is None:
+            await self.loader.remove(key)
+        else:
+            await self.loader.replace(key, pieces(value))
 
     def names(self, zone: bytes) -> set[bytes]:
         found = self.table.get(zone)
@@ -57,12 +76,8 @@ class Running:
 
 
 @pytest.fixture
-async def running() -> AsyncIterator[Running]:
-    made = Running()
-    task = asyncio.create_task(made.loader.run())
-    yield made
-    assert not task.done()
-    task.cancel()
+def running() -> Running:
+    return Running()
 
 
 async def test_zone_comes_changes_and_goes(running: Running) -> None:
@@ -75,14 +90,15 @@ async def test_zone_comes_changes_and_goes(running: Running) -> None:
     assert len(running.table) == 0
 
 
-async def test_only_what_changed_is_decoded(running: Running) -> None:
+async def test_only_what_changed_is_put_into_the_zone(running: Running) -> None:
     await running.tell(b"z.", fields(www=address("192.0.2.1"), kept=address("192.0.2.2")))
     zone = running.table.get(b"\x01z\0")
     assert zone is not None
-    before = dict(zone.nodes)
+    told: list[object] = []
+    running.table.watch(lambda _, changed: told.append(changed))
     await running.tell(b"z.", fields(www=address("192.0.2.9"), kept=address("192.0.2.2")))
     assert running.table.get(b"\x01z\0") is zone
-    assert zone.nodes[b"\x04kept\x01z\0"] is before[b"\x04kept\x01z\0"]
+    assert told == [[b"\x03www\x01z\0"]]
 
 
 async def test_watchers_are_told_which_names_changed(running: Running) -> None:
@@ -118,11 +134,12 @@ async def test_many_changes_are_made_beside_the_zone_that_is_served(
     await running.tell(b"z.", first)
     seen = set()
 
-    running.loader.sink(b"z.", second)
-    settled = asyncio.create_task(running.loader.settled())
-    while not settled.done():
+    settled = asyncio.create_task(running.tell(b"z.", second))
+    while True:
         # Another task in the same loop, as a listener is, sees the old zone or the new one, never something between.
         seen.add((running.address("n0.z."), running.address("n700.z."), running.address("n1499.z.")))
+        if settled.done():
+            break
         await asyncio.sleep(0)
     old, new = bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2])
     assert seen == {(old, old, None), (None, new, new)}
@@ -131,8 +148,8 @@ async def test_many_changes_are_made_beside_the_zone_that_is_served(
 
 async def test_queries_are_answered_while_a_big_zone_is_loaded(running: Running) -> None:
     await running.tell(b"small.", fields(www=address("192.0.2.1")))
-    running.loader.sink(b"big.", {b"n%d" % number: b'{"a":[{"ip":"192.0.2.1"}]}' for number in range(30_000)})
-    settled = asyncio.create_task(running.loader.settled())
+    big = {b"n%d" % number: b'{"a":[{"ip":"192.0.2.1"}]}' for number in range(30_000)}
+    settled = asyncio.create_task(running.tell(b"big.", big))
     query = b"\x12\x34\0\0\0\1\0\0\0\0\0\0\x03www\x05small\0\0\1\0\1"
     answered = 0
     while not settled.done():
@@ -206,21 +223,60 @@ async def test_foreign_key_that_ends_in_a_dot_is_no_zone(running: Running, key: 
     assert [zone.name for zone in running.table] == [b"\x01z\0"]
 
 
-async def test_error_in_one_zone_keeps_no_other_from_being_served(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = loader.nodes.read
+async def test_what_breaks_off_changes_nothing(running: Running) -> None:
+    await running.tell(b"z.", fields(www=address("192.0.2.1")))
 
-    def fails_once(raw: bytes, policy: Policy) -> object:
-        if raw == b"fails":
-            raise RuntimeError("unforeseen")
-        return real(raw, policy)
+    async def broken() -> AsyncIterator[dict[bytes, bytes]]:
+        yield fields(www=address("192.0.2.2"), other=address("192.0.2.3"))
+        raise OSError("redis is away")
 
-    monkeypatch.setattr(loader.nodes, "read", fails_once)
-    running.loader.sink(b"broken.", {b"www": b"fails"})
-    running.loader.sink(b"z.", fields(www=address("192.0.2.1")))
-    await running.loader.settled()
-    assert [zone.name for zone in running.table] == [b"\x01z\0"]
+    for key in (b"z.", b"new."):
+        with pytest.raises(OSError, match="away"):
+            await running.loader.replace(key, broken())
+    assert running.names(b"\x01z\0") == {b"z.", b"www.z."}
+    assert running.address("www.z.") == bytes([192, 0, 2, 1])
+    assert len(running.table) == 1
+
+
+async def test_fields_change_one_by_one(running: Running) -> None:
+    await running.tell(b"z.", fields(www=address("192.0.2.1"), old=address("192.0.2.2")))
+    told: list[object] = []
+    running.table.watch(lambda _, changed: told.append(changed))
+    running.now += 10
+    changed = fields(www=address("192.0.2.9"), new=address("192.0.2.3"))
+    await running.loader.change(b"z.", {**changed, b"old": None, b"never": None, b"BAD": b"{}"})
+    assert running.names(b"\x01z\0") == {b"z.", b"www.z.", b"new.z."}
+    assert running.address("www.z.") == bytes([192, 0, 2, 9])
+    assert [sorted(one) for one in told] == [[label + b"\x01z\0" for label in (b"\x03new", b"\x03old", b"\x03www")]]
+    zone = running.table.get(b"\x01z\0")
+    assert zone is not None and zone.serial == 1_790_000_010
+    # What is served already is no change, of whatever the stored bytes are.
+    await running.loader.change(b"z.", {b"www": b'{"A":[{"IP":"192.0.2.9"}]}', b"@": None})
+    assert len(told) == 1
+    await running.loader.change(b"z.", {b"@": json.dumps(address("192.0.2.4")).encode()})
+    assert running.address("z.") == bytes([192, 0, 2, 4])
+    await running.loader.change(b"gone.", changed)
+    assert len(running.table) == 1
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(LABELS), st.sampled_from(RAW) | st.none(), max_size=6), max_size=6))
+def test_changes_by_field_end_in_the_zone_that_is_read_whole(steps: list[dict[bytes, bytes | None]]) -> None:
+    async def main() -> None:
+        changed, whole = Running(), Running()
+        await changed.tell(b"z.", {b"first": RAW[0]})
+        fields: dict[bytes, bytes] = {b"first": RAW[0]}
+        for step in steps:
+            await changed.loader.change(b"z.", step)
+            fields.update({name: raw for name, raw in step.items() if raw is not None})
+            for name in [name for name, raw in step.items() if raw is None]:
+                fields.pop(name, None)
+        await whole.tell(b"z.", fields)
+        ours, theirs = changed.table.get(b"\x01z\0"), whole.table.get(b"\x01z\0")
+        assert ours is not None and theirs is not None
+        assert dict(ours.snapshot()).keys() == dict(theirs.snapshot()).keys()
+        assert ours.digest == theirs.digest
+
+    asyncio.run(main())
 
 
 def test_selection_takes_every_name_that_ends_with_a_dot() -> None:
@@ -239,10 +295,8 @@ def test_selection_takes_every_name_that_ends_with_a_dot() -> None:
 
 async def test_prefix_and_suffix_are_no_part_of_the_zone() -> None:
     made = Running(prefix="dns:", suffix=":v1")
-    task = asyncio.create_task(made.loader.run())
     await made.tell(b"dns:z.:v1", fields(www=address("192.0.2.1")))
     assert made.address("www.z.") == bytes([192, 0, 2, 1])
     assert set(made.book.take_unsaved()) == {b"dns:z.:v1"}
     made.loader.forget_old_serials()
     assert not made.book.take_unsaved()
-    task.cancel()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import NoReturn
+from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -14,7 +14,7 @@ from tfgateway.dns import names, nodes
 from tfgateway.dns.rrsets import Policy
 from tfgateway.dns.serial import SerialBook
 from tfgateway.dns.table import DnsTable
-from tfgateway.dns.zone import Node, Zone
+from tfgateway.dns.zone import Zone
 from tfgateway.errors import ParseError
 from tfgateway.layout.keys import APEX_FIELD
 from tfgateway.mirror import Selection
@@ -27,12 +27,19 @@ _AT_ONCE = 5_000
 _CHUNK = 500
 _MAX_LINES = 20
 """Log lines about one zone at a time."""
+_MOST_SHARED = 50_000
+_MOST_SAID = 100_000
 
-Change = tuple[bytes, Node | None]
+_T = TypeVar("_T")
+
+Problem = tuple[bytes, str]
+"""A field, and what of it cannot be used."""
+Change = tuple[bytes, bytes | None]
+"""A name, and its records as ``rrsets.pack`` has them; None: it is gone."""
 
 
 class Loader:
-    """Keeps a table in step with what the mirror tells its sink."""
+    """Keeps a table in step with what the mirror tells it: the mirror's ``FieldSink``."""
 
     def __init__(
         self,
@@ -53,12 +60,10 @@ class Loader:
         self._prefix = prefix.encode()
         self._suffix = suffix.encode()
         self._clock = clock
-        self._pending: dict[bytes, dict[bytes, bytes] | None] = {}
-        self._news = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._unreachable: dict[bytes, set[bytes]] = {}
-        """Zone -> fields that no query asks for: said once each."""
+        self._said: dict[bytes, set[int]] = {}
+        """Zone -> hashes of the problems that were logged."""
+        self._shared: dict[bytes, bytes] = {}
+        """Records that many names have in common, held once."""
         self._slice_end = 0.0
         self.damaged = 0
         """Elements, fields and keys that could not be used, so far."""
@@ -68,115 +73,147 @@ class Loader:
         """The keys that are zones: any hash whose name ends with a dot (dns.md §11.4)."""
         return Selection(_literal(self._prefix) + b"*." + _literal(self._suffix), kind="hash")
 
-    def sink(self, key: bytes, value: dict[bytes, bytes] | bytes | None) -> None:
-        """Take note of a zone's new fields (None: gone); they are served soon after. The mirror's sink."""
-        assert not isinstance(value, bytes)  # noqa: S101 - hashes were selected
-        self._pending[key] = value
-        self._idle.clear()
-        self._news.set()
+    async def replace(self, key: bytes, pieces: AsyncIterator[Mapping[bytes, bytes]]) -> None:
+        """Serve these fields, which are all that the zone has. What ``pieces`` raises leaves the zone as it was."""
+        name = self._name(key)
+        if name is None:
+            return
+        old = self._table.get(name)
+        problems: list[Problem] = []
+        if old is None:
+            zone = Zone(name, nodes.read_apex(None, name, self._policy)[0])
+            count = 0
+            async for fields in pieces:
+                for chunk in _chunks(fields.items()):
+                    changes = list(self._read(name, chunk, problems))
+                    zone.apply(changes)
+                    count += len(changes)
+                    await self._breathe()
+            zone.stamp(self._serials.issue(key, zone.digest, int(self._clock())))
+            self._table.put(zone)
+        else:
+            count = await self._compare(key, old, pieces, problems)
+        self._tell(key, name, problems, all_there_are=True)
+        self._log.debug("zone loaded", zone=key, changed=count)
 
-    async def settled(self) -> None:
-        """Wait until all that the sink was told is served."""
-        await self._idle.wait()
+    async def change(self, key: bytes, fields: Mapping[bytes, bytes | None]) -> None:
+        """Serve these fields instead of what they were (None: gone); all others stay."""
+        name = self._name(key)
+        zone = None if name is None else self._table.get(name)
+        if name is None or zone is None:
+            return
+        problems: list[Problem] = []
+        changes = [change for change in self._read(name, fields.items(), problems) if _matters(zone, change)]
+        await self._put(key, zone, changes)
+        self._tell(key, name, problems, all_there_are=False)
+
+    async def remove(self, key: bytes) -> None:
+        """Serve the zone no more."""
+        name = self._name(key, again=True)
+        if name is not None:
+            self._table.remove(name)
+            self._serials.forget(key)
+            self._said.pop(name, None)
+            self._log.info("zone removed", zone=key)
 
     def forget_old_serials(self) -> None:
         """Keep no serials of zones that went away while nobody looked. Call when the first snapshot is loaded."""
         self._serials.forget_others({self._prefix + names.to_text(zone.name) + self._suffix for zone in self._table})
 
-    async def run(self) -> NoReturn:
-        """Load what the sink is told, until cancelled."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            self._slice_end = time.monotonic() + _SLICE
-            while self._pending:
-                key = next(iter(self._pending))
-                fields = self._pending.pop(key)
-                try:
-                    await self._load(key, fields)
-                except ParseError as error:
-                    self._report(key, [(b"", str(error))])
-                except Exception as error:  # one zone must not keep the others from being served
-                    self._log.error("zone not loaded", zone=key, reason=repr(error), exc_info=True)
-            self._idle.set()
+    def _name(self, key: bytes, *, again: bool = False) -> bytes | None:
+        """The zone's name; None: no query can ask for it, which is said but for ``again``."""
+        try:
+            return names.from_key(key[len(self._prefix) : len(key) - len(self._suffix)])
+        except ParseError as error:
+            if not again:
+                self._report(key, [(b"", str(error))])
+            return None
 
-    async def _load(self, key: bytes, fields: dict[bytes, bytes] | None) -> None:
-        name = names.from_key(key[len(self._prefix) : len(key) - len(self._suffix)])
-        if fields is None:
-            self._table.remove(name)
-            self._serials.forget(key)
-            self._unreachable.pop(name, None)
-            self._log.info("zone removed", zone=key)
+    def _read(
+        self, zone: bytes, fields: Iterable[tuple[bytes, bytes | None]], problems: list[Problem]
+    ) -> Iterator[Change]:
+        """What fields are on the wire; those that no query asks for are left out."""
+        policy, share = self._policy, self._shared
+        if len(share) > _MOST_SHARED:
+            share.clear()
+        for field, raw in fields:
+            if field == _APEX:
+                packed, skipped = nodes.read_apex(raw, zone, policy)
+                yield zone, packed
+            else:
+                try:
+                    owner = names.from_field(field, zone)
+                except ParseError as error:
+                    if raw is not None:
+                        problems.append((field, str(error)))
+                    continue
+                if raw is None:
+                    yield owner, None
+                    continue
+                packed, skipped = nodes.read(raw, policy)
+                yield owner, share.setdefault(packed, packed)
+            if skipped:
+                problems += [(field, line) for line in skipped]
+
+    async def _compare(
+        self, key: bytes, zone: Zone, pieces: AsyncIterator[Mapping[bytes, bytes]], problems: list[Problem]
+    ) -> int:
+        """Put what differs into the zone, take out what is in none of the pieces; how many names that were."""
+        changes: list[Change] = []
+        reached = {zone.name}
+        apex: bytes | None = None
+        async for fields in pieces:
+            for chunk in _chunks(fields.items()):
+                for owner, packed in self._read(zone.name, chunk, problems):
+                    if owner == zone.name:
+                        apex = packed
+                        continue
+                    reached.add(owner)
+                    if packed is not None and zone.differs(owner, packed):
+                        changes.append((owner, packed))
+                await self._breathe()
+        apex = apex or nodes.read_apex(None, zone.name, self._policy)[0]
+        if zone.differs(zone.name, apex):
+            changes.append((zone.name, apex))
+        if len(reached) < len(zone.nodes) + sum(1 for owner, _ in changes if owner not in zone.nodes):
+            for chunk in _chunks(zone.copy()):
+                changes += [(owner, None) for owner, _ in chunk if owner not in reached]
+                await self._breathe()
+        await self._put(key, zone, changes)
+        return len(changes)
+
+    async def _put(self, key: bytes, zone: Zone, changes: list[Change]) -> None:
+        """Into the zone itself, or, if they are many, into a new one while the old one is served."""
+        if not changes:
             return
-        old = self._table.get(name)
-        problems: list[tuple[bytes, str]] = []
-        changes = await self._changes(name, old, fields, problems)
-        if problems:
-            self._report(key, problems)
-        if old is not None and len(changes) <= _AT_ONCE:
-            zone = old
+        if len(changes) <= _AT_ONCE:
             zone.apply(changes)
             zone.stamp(self._serials.issue(key, zone.digest, int(self._clock())))
-            self._table.announce(name, [owner for owner, _ in changes])
-        else:
-            zone = await self._build(name, old, changes)
-            zone.stamp(self._serials.issue(key, zone.digest, int(self._clock())))
-            self._table.put(zone)
-        self._log.debug("zone loaded", zone=key, names=len(zone.nodes), changed=len(changes), serial=zone.serial)
-
-    async def _changes(
-        self, name: bytes, old: Zone | None, fields: dict[bytes, bytes], problems: list[tuple[bytes, str]]
-    ) -> list[Change]:
-        """What distinguishes ``fields`` from the zone as it is served."""
-        known = {} if old is None else old.nodes
-        changes: list[Change] = []
-        reached = {name}
-        unreachable = set()
-        for field, raw in fields.items():
-            await self._breathe()
-            if field == _APEX:
-                continue
-            try:
-                owner = names.from_field(field, name)
-            except ParseError as error:
-                unreachable.add(field)
-                if field not in self._unreachable.get(name, ()):
-                    problems.append((field, str(error)))
-                continue
-            reached.add(owner)
-            before = known.get(owner)
-            if before is None or before.fingerprint != hash(raw):
-                node, skipped = nodes.read(raw, self._policy)
-                changes.append((owner, node))
-                problems += [(field, line) for line in skipped]
-        self._unreachable[name] = unreachable
-        for owner in list(known):
-            await self._breathe()
-            if owner not in reached:
-                changes.append((owner, None))
-        raw_apex = fields.get(_APEX)
-        if old is None or old.nodes[name].fingerprint != hash(raw_apex):
-            apex, skipped = nodes.read_apex(raw_apex, name, self._policy)
-            changes.append((name, apex))
-            problems += [(_APEX, line) for line in skipped]
-        return changes
-
-    async def _build(self, name: bytes, old: Zone | None, changes: list[Change]) -> Zone:
-        """A new zone of the old one's names and the changes, while the old one is served."""
-        apex, _ = nodes.read_apex(None, name, self._policy)
-        zone = Zone(name, apex)
-        for source in (() if old is None else old.nodes.items(), changes):
+            self._table.announce(zone.name, [owner for owner, _ in changes])
+            return
+        new = Zone(zone.name, nodes.read_apex(None, zone.name, self._policy)[0])
+        for source in (zone.copy(), changes):
             for chunk in _chunks(source):
-                zone.apply(chunk)
+                new.apply(chunk)
                 await self._breathe()
-        return zone
+        new.stamp(self._serials.issue(key, new.digest, int(self._clock())))
+        self._table.put(new)
+
+    def _tell(self, key: bytes, name: bytes, problems: list[Problem], *, all_there_are: bool) -> None:
+        """Say what could not be used, once. all_there_are: the zone has no other problems."""
+        known = self._said.get(name, set())
+        if problems or known:
+            marks = {hash(problem) for problem in problems}
+            self._said[name] = marks if all_there_are or len(known) > _MOST_SAID else known | marks
+            if new := [problem for problem in problems if hash(problem) not in known]:
+                self._report(key, new)
 
     async def _breathe(self) -> None:
         if time.monotonic() > self._slice_end:
             await asyncio.sleep(0)
             self._slice_end = time.monotonic() + _SLICE
 
-    def _report(self, key: bytes, problems: list[tuple[bytes, str]]) -> None:
+    def _report(self, key: bytes, problems: list[Problem]) -> None:
         self.damaged += len(problems)
         for field, reason in problems[:_MAX_LINES]:
             self._log.warning("damaged element skipped", key=key, field=field, reason=reason)
@@ -184,12 +221,17 @@ class Loader:
             self._log.warning("more damaged elements skipped", key=key, count=len(problems) - _MAX_LINES)
 
 
+def _matters(zone: Zone, change: Change) -> bool:
+    owner, packed = change
+    return owner in zone.nodes if packed is None else zone.differs(owner, packed)
+
+
 def _literal(text: bytes) -> bytes:
     """A redis glob that matches ``text`` only."""
     return b"".join(b"\\%c" % byte if byte in b"*?[]\\^-" else b"%c" % byte for byte in text)
 
 
-def _chunks(changes: Iterable[Change]) -> Iterator[list[Change]]:
-    source = iter(changes)
+def _chunks(items: Iterable[_T]) -> Iterator[list[_T]]:
+    source = iter(items)
     while chunk := list(islice(source, _CHUNK)):
         yield chunk

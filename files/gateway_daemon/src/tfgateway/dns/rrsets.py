@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import struct
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from tfgateway.dns import codes, names
@@ -12,6 +13,7 @@ from tfgateway.errors import ParseError
 from tfgateway.layout.records import Address, Caa, Host, Mx, RecordSet, Soa, Srv, Text
 
 _HEAD: Final = struct.Struct("!HHIH")
+_ONE_ADDRESS: Final = _HEAD.size + 4
 _MAX_RDATA: Final = 64_000
 """Bytes that fit into one message (RFC 1035 §4.2.2) with names, OPT and signature."""
 _MAX_TTL: Final = 2**31 - 1  # RFC 2181 §8
@@ -37,6 +39,30 @@ class RRset(NamedTuple):
     """For the types of TARGET_AT: the folded name in each body."""
 
 
+def pack(rrsets: Iterable[RRset]) -> bytes:
+    """The bodies of all, one after the other: they tell their types and lengths themselves."""
+    return b"".join([body for rrset in rrsets for body in rrset.bodies])
+
+
+def unpack(packed: bytes) -> tuple[RRset, ...]:
+    """What was packed."""
+    if len(packed) == _ONE_ADDRESS and packed[1] == codes.A and not packed[0]:
+        return (RRset(codes.A, (packed,)),)
+    found: dict[int, list[bytes]] = {}
+    at, end = 0, len(packed)
+    while at < end:
+        kind = int.from_bytes(packed[at : at + 2], "big")
+        size = _HEAD.size + int.from_bytes(packed[at + 8 : at + 10], "big")
+        found.setdefault(kind, []).append(packed[at : at + size])
+        at += size
+    return tuple([RRset(kind, tuple(bodies), _targets(kind, bodies)) for kind, bodies in found.items()])
+
+
+def _targets(kind: int, bodies: Iterable[bytes]) -> tuple[bytes, ...]:
+    at = TARGET_AT.get(kind)
+    return () if at is None else tuple([names.fold(body[at:]) for body in bodies])
+
+
 class Policy(NamedTuple):
     """What the settings say about all zones."""
 
@@ -51,6 +77,12 @@ def served_ttl(stored: int, ceiling: int) -> int:
     if not stored or not ceiling:
         return min(stored or ceiling or _TTL_OF_NOTHING, _MAX_TTL)
     return min(stored, ceiling)
+
+
+@lru_cache(maxsize=64)
+def address_head(stored: int, ceiling: int) -> bytes:
+    """What stands before the address in the body of an A record. stored, ceiling: see ``served_ttl``."""
+    return _HEAD.pack(codes.A, codes.CLASS_IN, served_ttl(stored, ceiling), 4)
 
 
 def render(records: RecordSet, ttl: int) -> tuple[list[RRset], list[str]]:
@@ -141,9 +173,8 @@ def _rrset(
     if kind == codes.CNAME and len(data) > 1:
         problems.append("cname: more than one; only the first is served (RFC 2181 §10.1)")
         data = dict.fromkeys(list(data)[:1])
-    at = TARGET_AT.get(kind)
-    targets = () if at is None else tuple(names.fold(item[at - _HEAD.size :]) for item in data)
-    return RRset(kind, tuple(_body(kind, ttl, item) for item in data), targets)
+    bodies = tuple(_body(kind, ttl, item) for item in data)
+    return RRset(kind, bodies, _targets(kind, bodies))
 
 
 def _body(kind: int, ttl: int, data: bytes) -> bytes:

@@ -41,7 +41,7 @@ async def serve(settings: Settings, seat: Seat) -> None:
     counts = Counts()
     store = SerialStore(redis, _log)
     loader = Loader(table, policy, store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix)
-    mirror = Mirror(redis, loader.selection, loader.sink, _log)
+    mirror = Mirror(redis, loader.selection, loader, _log)
     listeners = Listeners(table, service, limiter, settings.dns, counts, _log)
     registry = CollectorRegistry()
     registry.register(
@@ -60,11 +60,11 @@ async def serve(settings: Settings, seat: Seat) -> None:
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(listeners.close)
-        endless = [asyncio.create_task(work) for work in (mirror.run(), _load(store, loader), store.run())]
+        endless = [asyncio.create_task(work) for work in (_follow(store, mirror), store.run())]
         for task in endless:
             stack.callback(task.cancel)
         seat.status("waiting for redis")
-        await _first([seat.stopping.wait(), _loaded(mirror, loader)], endless)
+        await _first([seat.stopping.wait(), mirror.ready.wait()], endless)
         if seat.stopping.is_set():
             return
         loader.forget_old_serials()
@@ -77,15 +77,10 @@ async def serve(settings: Settings, seat: Seat) -> None:
         await _first([seat.stopping.wait()], endless)
 
 
-async def _load(store: SerialStore, loader: Loader) -> None:
+async def _follow(store: SerialStore, mirror: Mirror) -> None:
     """Serials first: a zone that did not change must not get a new one."""
     await store.restore()
-    await loader.run()
-
-
-async def _loaded(mirror: Mirror, loader: Loader) -> None:
-    await mirror.ready.wait()
-    await loader.settled()
+    await mirror.run()
 
 
 async def _first(waited: list[Coroutine[Any, Any, object]], endless: list[asyncio.Task[None]]) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
-from tfgateway.errors import StoreError
+from tfgateway.errors import LayoutError, StoreError
+from tfgateway.layout import news
+from tfgateway.layout.news import Changes
 
 _CHANNEL = b"__redis__:invalidate"
 
@@ -31,9 +33,12 @@ class Feed:
         narrowed = ("PREFIX", prefix) if prefix else ()
         await self._ask("CLIENT", "TRACKING", "ON", "REDIRECT", own_id, "BCAST", *narrowed)
         await self._ask("SUBSCRIBE", _CHANNEL)
+        await self._ask("SUBSCRIBE", news.CHANNEL)
 
-    async def next(self) -> Sequence[bytes] | None:
+    async def next(self) -> Sequence[bytes] | Changes | None:
         """Changed keys; none after a quiet heartbeat; None when redis can not say which (FLUSHALL).
+
+        Or what a gateway's own transaction changed, which comes before the names of the keys that it changed.
 
         Errors: ``redis.RedisError``, ``OSError``, ``StoreError``; a silent redis is a ``redis.TimeoutError``. After an
         error news may be lost: open another feed, then take a snapshot.
@@ -43,6 +48,11 @@ class Feed:
         if message is None:
             message = await self._ask("PING")
         match message:
+            case [b"message", news.CHANNEL, bytes(raw)]:
+                try:
+                    return news.decode_news(raw)
+                except LayoutError:
+                    return ()  # the names of the keys are still to come
             case [b"message", _, list(keys)]:
                 return keys
             case [b"message", _, None]:

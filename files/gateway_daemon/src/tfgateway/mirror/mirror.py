@@ -1,4 +1,27 @@
-"""The live copy: one task listens to what changed, the other reads it and tells the sink."""
+"""The live copy: one task listens to what changed, the other reads it and tells the sink.
+
+Two kinds of news come over one connection, and their order there is what makes this right:
+
+* ``explain``: a gateway's transaction tells every field that it wrote (``layout.news``), while it runs;
+* ``announce``: redis names the keys that anybody changed, after the commands of one turn of its event loop have run.
+
+A key that is announced, and of which changes were explained since the last announcement, is taken as explained: its
+fields are told to the sink, and it is not read. Any other announced key is read whole. What can go wrong, and why the
+sink ends with what redis holds all the same:
+
+* Somebody else writes the same key in the same turn of redis as a gateway does. Then the announcement stands for both
+  writes and the explanation for one. So every explained key is read again later, when that costs no more than a
+  hundredth of the time (``_CHECK_SHARE``); until then one foreign write may stay unseen.
+* A change is explained while its key is read in pieces. It is held and put on top of what was read: it is newer than
+  any older value of its fields, and what came after it is explained or announced itself.
+* Others write a key while it is read in pieces. Pieces from before and after their writes do not belong together: the
+  hash is then read in one go, which holds redis up for a moment, but ends.
+* A change is explained of a key that the sink has not got, or that is waiting to be read: ignored, since the
+  announcement that follows makes that it is read (again).
+* An explanation is too long to be sent, or cannot be read: the announcement alone counts.
+* The connection breaks, or redis drops it because we fall behind: both kinds of news end together, and everything is
+  read again. A FLUSHALL is announced without names, with the same effect.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +29,56 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn, Protocol
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from structlog.typing import FilteringBoundLogger
 
 from tfgateway.errors import StoreError
 from tfgateway.layout.connection import store_errors
 from tfgateway.mirror.feed import Feed, open_feed
-from tfgateway.mirror.reader import read
+from tfgateway.mirror.reader import Beginning, pieces, read, whole
 from tfgateway.mirror.selection import Selection
-from tfgateway.mirror.state import Known, Pending, Value, fingerprint_parts
+from tfgateway.mirror.state import Known, Pending, Reading, Value, fingerprint_parts
 
 Sink = Callable[[bytes, Value | None], None]
 """Called with a key and its whole new value; None: the key is gone."""
 
+
+class FieldSink(Protocol):
+    """Takes hashes in pieces and by field, so that no whole big hash is ever in memory. Errors are logged.
+
+    While ``replace`` waits for a piece, ``change`` of another key may be called.
+    """
+
+    async def replace(self, key: bytes, pieces: AsyncIterator[Mapping[bytes, bytes]]) -> None:
+        """All fields of a hash; whatever ``pieces`` raises is passed on, and changes nothing."""
+
+    async def change(self, key: bytes, fields: Mapping[bytes, bytes | None]) -> None:
+        """These fields have other values now (None: removed)."""
+
+    async def remove(self, key: bytes) -> None:
+        """The key is gone."""
+
+
 _KEYS_AT_ONCE = 1000
 """SCAN's COUNT: how many keys redis looks at for one reply."""
 
-_SLICE = 0.005
+_SLICE = 0.002
 """Seconds of work after which the event loop gets to its other tasks."""
+_PIECE = 2000
+"""Fields of a hash that are told at a time."""
+_CHECK_SHARE = 0.01
+"""Of the time that may go into reading again what was explained."""
+_CHECK_AFTER = 1.0
+"""Seconds after which an explained key is read again at the earliest."""
+
+
+class _Torn(Exception):
+    """A hash was written by others while it was read in pieces."""
 
 
 class Mirror:
@@ -40,7 +92,7 @@ class Mirror:
         self,
         connect: Callable[[], Redis],
         selection: Selection,
-        sink: Sink,
+        sink: Sink | FieldSink,
         log: FilteringBoundLogger,
         *,
         heartbeat: float = 2.0,
@@ -63,11 +115,16 @@ class Mirror:
         """Calls of the sink so far."""
         self._connect = connect
         self._selection = selection
-        self._sink = sink
+        self._whole = sink if callable(sink) else None
+        self._fields = None if callable(sink) else sink
         self._log = log
         self._heartbeat = heartbeat
         self._retry_after = retry_after
         self._known = Known()
+        self._checks: dict[bytes, float] = {}
+        """Explained keys, and when they are to be read again."""
+        self._took: dict[bytes, float] = {}
+        """Seconds that reading a big hash took last."""
         self._last_in_sync = -math.inf
         self._slice_ends = -math.inf
         self._trouble = ""
@@ -115,20 +172,65 @@ class Mirror:
         """Take note of what changed at once, however busy ``_apply`` is: redis drops readers that fall behind."""
         while True:
             changed = await feed.next()
-            pending.announce(changed)
-            if changed is None:
-                self.in_sync = False
-            elif self.in_sync:
-                self._last_in_sync = time.monotonic()
+            if isinstance(changed, dict):
+                if self._fields is not None:
+                    pending.explain(changed, self._known.holds)
+            else:
+                self._check_later(pending.announce(changed))
+                if changed is None:
+                    self.in_sync = False
+                elif self.in_sync:
+                    self._last_in_sync = time.monotonic()
             news.set()
+            # Reading what has arrived already does not wait, and would go on for as long as there is more of it.
+            await self._give_way()
+
+    def _check_later(self, keys: Iterable[bytes]) -> None:
+        """Note when these may be read again for a hundredth of the time."""
+        now = time.monotonic()
+        for key in keys:
+            self._checks.setdefault(key, now + max(_CHECK_AFTER, self._took.get(key, 0.0) / _CHECK_SHARE))
+
+    def _due(self) -> list[bytes]:
+        """Keys that are to be read again now."""
+        now = time.monotonic()
+        due = [key for key, at in self._checks.items() if at <= now]
+        for key in due:
+            del self._checks[key]
+        return due
 
     async def _apply(self, client: Redis, pending: Pending, news: asyncio.Event) -> NoReturn:
         while True:
             news.clear()
             if pending.everything:
                 await self._snapshot(client, pending)
-            await self._refresh(client, pending.take())
-            await news.wait()
+            await self._change(pending)
+            await self._refresh(client, pending.take(), pending)
+            if due := self._due():
+                await self._refresh(client, due, pending)
+            next_check = min(self._checks.values(), default=None)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if next_check is None else max(next_check - time.monotonic(), 0.0)):
+                    await news.wait()
+
+    async def _change(self, pending: Pending) -> None:
+        """Tell the sink what was explained."""
+        for key, fields in pending.take_changes().items():
+            if fields is not None and self._known.holds(key):
+                await self._tell_change(key, fields, pending)
+
+    async def _tell_change(self, key: bytes, fields: Mapping[bytes, bytes | None], pending: Pending) -> None:
+        if self._fields is None:
+            return
+        # Its fingerprint is not known any more: what is read next is told, whatever it is.
+        self._known.distrust(key)
+        self.changes += 1
+        try:
+            await self._fields.change(key, fields)
+        except Exception as error:
+            self._log.error("change not applied", key=key, reason=repr(error), exc_info=True)
+            pending.announce([key])
+        await self._give_way()
 
     async def _snapshot(self, client: Redis, pending: Pending) -> None:
         """Read every selected key, tell the differences; news that comes meanwhile is read in between."""
@@ -140,10 +242,11 @@ class Mirror:
             cursor, names = reply
             wanted = [name for name in names if self._selection.wants(name)]
             unseen.difference_update(wanted)
-            await self._refresh(client, wanted)
-            await self._refresh(client, pending.take())
+            await self._refresh(client, wanted, pending)
+            await self._change(pending)
+            await self._refresh(client, pending.take(), pending)
         # A key that was deleted and made again during the scan may be missing in it: gone is what can not be read.
-        await self._refresh(client, list(unseen))
+        await self._refresh(client, list(unseen), pending)
         if pending.everything:
             return  # emptied meanwhile: the next snapshot tells
         self.resyncs += 1
@@ -153,17 +256,83 @@ class Mirror:
         self.ready.set()
         self._log.info("in sync with redis", keys=self.keys, resyncs=self.resyncs)
 
-    async def _refresh(self, client: Redis, keys: Sequence[bytes]) -> None:
+    async def _refresh(self, client: Redis, keys: Sequence[bytes], pending: Pending) -> None:
         """Read these keys and tell the sink what differs."""
         async for key, value in read(client, self._selection.kind, keys, self._log):
+            self._checks.pop(key, None)
+            if isinstance(value, Beginning):
+                if self._fields is not None:
+                    await self._replace(client, key, value, self._fields, pending)
+                    continue
+                value = await self._collected(client, key, value, pending)
             fingerprint = None
             if value is not None:
                 fingerprint = 0
                 for part in fingerprint_parts(value):
                     fingerprint += part
                     await self._give_way()
+            self._took.pop(key, None)
             if self._known.update(key, fingerprint):
-                self._tell(key, value)
+                await self._tell(key, value)
+            await self._give_way()
+
+    async def _replace(
+        self, client: Redis, key: bytes, beginning: Beginning, sink: FieldSink, pending: Pending
+    ) -> None:
+        """A big hash to a sink that takes pieces."""
+        started = time.monotonic()
+        self.changes += 1
+        self._known.distrust(key)  # it has no fingerprint
+        try:
+            with pending.reading(key) as reading:
+                try:
+                    await sink.replace(key, self._unbroken(client, key, beginning, reading, pending))
+                except _Torn:
+                    fields = await self._at_one_moment(client, key, reading)
+                    if fields:
+                        await sink.replace(key, self._cut(fields))
+                    else:
+                        self._known.update(key, None)
+                        await sink.remove(key)
+        except (RedisError, OSError):
+            raise
+        except Exception as error:
+            self._failed(key, error)
+        self._took[key] = time.monotonic() - started
+        if reading.missed:
+            await self._tell_change(key, reading.missed, pending)
+
+    async def _collected(self, client: Redis, key: bytes, beginning: Beginning, pending: Pending) -> Value | None:
+        """A big hash as one value, for a sink that takes no pieces."""
+        fields: dict[bytes, bytes] = {}
+        with pending.reading(key) as reading:
+            try:
+                async for piece in self._unbroken(client, key, beginning, reading, pending):
+                    fields.update(piece)
+            except _Torn:
+                fields = await self._at_one_moment(client, key, reading)
+        return fields or None
+
+    async def _unbroken(
+        self, client: Redis, key: bytes, beginning: Beginning, reading: Reading, pending: Pending
+    ) -> AsyncIterator[Mapping[bytes, bytes]]:
+        """All fields in pieces. Errors: ``_Torn``: others wrote it, so that the pieces may not belong together."""
+        async for fields in pieces(client, key, beginning):
+            yield fields
+            await self._change(pending)
+            await self._give_way()
+        if reading.touched:
+            raise _Torn
+
+    async def _at_one_moment(self, client: Redis, key: bytes, reading: Reading) -> dict[bytes, bytes]:
+        # It holds redis up for a moment, but ends however often others write; and it has what was missed so far.
+        reading.missed.clear()
+        return await whole(client, key)
+
+    async def _cut(self, fields: dict[bytes, bytes]) -> AsyncIterator[Mapping[bytes, bytes]]:
+        """In pieces, each let go of when it was told."""
+        while fields:
+            yield dict(fields.popitem() for _ in range(min(len(fields), _PIECE)))
             await self._give_way()
 
     async def _give_way(self) -> None:
@@ -172,14 +341,22 @@ class Mirror:
             await asyncio.sleep(0)
             self._slice_ends = time.monotonic() + _SLICE
 
-    def _tell(self, key: bytes, value: Value | None) -> None:
+    async def _tell(self, key: bytes, value: Value | None) -> None:
         self.changes += 1
         try:
-            self._sink(key, value)
+            if self._whole is not None:
+                self._whole(key, value)
+            elif self._fields is not None and value is None:
+                await self._fields.remove(key)
+            elif self._fields is not None and isinstance(value, dict):
+                await self._fields.replace(key, self._cut(value))
         except Exception as error:
-            # One key that the plane can not digest must not keep the others from it.
-            self._known.distrust(key)
-            self._log.error("change not applied", key=key, reason=repr(error), exc_info=True)
+            self._failed(key, error)
+
+    def _failed(self, key: bytes, error: Exception) -> None:
+        """One key that the plane can not digest must not keep the others from it."""
+        self._known.distrust(key)
+        self._log.error("change not applied", key=key, reason=repr(error), exc_info=True)
 
     def _lost(self, trouble: str) -> None:
         """Say once why redis can not be followed, not at every attempt."""

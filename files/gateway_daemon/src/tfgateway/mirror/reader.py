@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError, WatchError
+from redis.exceptions import ResponseError
 from structlog.typing import FilteringBoundLogger
 
 from tfgateway.mirror.selection import Kind
@@ -18,11 +18,19 @@ _FIELDS_AT_ONCE = 2000
 """Fields of one reply: neither redis nor our event loop is held up by a big hash."""
 
 
+class Beginning(NamedTuple):
+    """Of a hash that is too big for one reply."""
+
+    cursor: int
+    fields: dict[bytes, bytes]
+
+
 async def read(
     client: Redis, kind: Kind, keys: Sequence[bytes], log: FilteringBoundLogger
-) -> AsyncIterator[tuple[bytes, Value | None]]:
+) -> AsyncIterator[tuple[bytes, Value | Beginning | None]]:
     """Each key with its value as it was at one moment; None: absent, or of another type (logged).
 
+    Of a big hash only the beginning.
     Errors: ``redis.RedisError``, ``OSError``.
     """
     size = _HASHES_AT_ONCE if kind == "hash" else _STRINGS_AT_ONCE
@@ -52,46 +60,38 @@ async def _strings(
 
 async def _hashes(
     client: Redis, keys: Sequence[bytes], log: FilteringBoundLogger
-) -> AsyncIterator[tuple[bytes, Value | None]]:
+) -> AsyncIterator[tuple[bytes, Value | Beginning | None]]:
     # HSCAN rather than HGETALL: whole when it is small, a bounded beginning when it is not, in one round trip.
     async with client.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.hscan(key, count=_FIELDS_AT_ONCE)
         replies = await pipe.execute(raise_on_error=False)
     for key, reply in zip(keys, replies, strict=True):
-        fields: dict[bytes, bytes] | None = None
-        try:
-            if isinstance(reply, ResponseError):
+        if isinstance(reply, ResponseError):
+            if not str(reply).startswith("WRONGTYPE"):
                 raise reply
-            cursor, fields = reply
-            if cursor:
-                fields = await _big_hash(client, key)
-        except ResponseError as error:
-            if not str(error).startswith("WRONGTYPE"):
-                raise
-            fields = None
             _log_other_type(log, key, "hash")
-        yield key, fields or None
+            yield key, None
+            continue
+        cursor, fields = reply
+        yield key, Beginning(cursor, fields) if cursor else fields or None
 
 
-async def _big_hash(client: Redis, key: bytes) -> dict[bytes, bytes]:
-    """In pieces while nobody writes it (WATCH tells), else all at once: never half old and half new."""
-    fields: dict[bytes, bytes] = {}
-    async with client.pipeline(transaction=True) as pipe:
-        await pipe.watch(key)
-        cursor = None
-        while cursor != 0:
-            reply: Any = await pipe.hscan(key, cursor or 0, count=_FIELDS_AT_ONCE)
-            cursor, piece = reply
-            fields.update(piece)
-        pipe.multi()  # type: ignore[no-untyped-call]
-        pipe.ping()
-        try:
-            await pipe.execute()
-        except WatchError:
-            whole: Any = await client.hgetall(key)
-            fields = whole
-    return fields
+async def pieces(client: Redis, key: bytes, beginning: Beginning) -> AsyncIterator[dict[bytes, bytes]]:
+    """All fields of a big hash. Not of one moment: what is written meanwhile may be in them or not."""
+    cursor, fields = beginning
+    while True:
+        yield fields
+        if not cursor:
+            return
+        reply: Any = await client.hscan(key, cursor, count=_FIELDS_AT_ONCE)
+        cursor, fields = reply
+
+
+async def whole(client: Redis, key: bytes) -> dict[bytes, bytes]:
+    """A hash as it is at one moment, however big; empty: it is gone."""
+    fields: Any = await client.hgetall(key)
+    return dict(fields)
 
 
 def _log_other_type(log: FilteringBoundLogger, key: bytes, expected: Kind) -> None:

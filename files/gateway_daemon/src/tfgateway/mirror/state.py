@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
+
+from tfgateway.layout.news import Changes
 
 Value = dict[bytes, bytes] | bytes
 """A hash or a string, as redis holds it."""
@@ -30,6 +34,16 @@ def fingerprint_parts(value: Value) -> Iterator[int]:
         yield sum(hash(b"%d:%b%b" % (len(name), name, content)) for name, content in part)
 
 
+@dataclass(slots=True)
+class Reading:
+    """What happens to a hash while it is read."""
+
+    touched: bool = False
+    """Others wrote it: pieces from before and after may not belong together."""
+    missed: dict[bytes, bytes | None] = field(default_factory=dict)
+    """What was explained meanwhile; to be put on top of what was read."""
+
+
 class Known:
     """What the sink was last told, key by key, as fingerprints instead of copies."""
 
@@ -51,6 +65,10 @@ class Known:
         self._fingerprints[key] = new
         return new != old
 
+    def holds(self, key: bytes) -> bool:
+        """Has the sink been told of this key?"""
+        return key in self._fingerprints
+
     def distrust(self, key: bytes) -> None:
         """The sink failed on this key: whatever is read next, even "gone", is told again."""
         self._fingerprints[key] = _DISTRUSTED
@@ -63,18 +81,63 @@ class Pending:
         self._wanted = wanted
         # A dict is a set that remembers the order: the oldest news is read first.
         self._keys: dict[bytes, None] = {}
+        self._changes: Changes = {}
+        self._explained: set[bytes] = set()
+        self._reading: dict[bytes, Reading] = {}
         self.everything = True
         """Nothing is known for certain: a snapshot is due."""
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def announce(self, keys: Iterable[bytes] | None) -> None:
-        """Changed keys as redis names them; None when it cannot say which (FLUSHALL)."""
+    def announce(self, keys: Iterable[bytes] | None) -> list[bytes]:
+        """Changed keys as redis names them; None when it cannot say which (FLUSHALL).
+
+        Those whose change was told by ``explain`` already are not to be read again; they are returned.
+        """
         if keys is None:
             self.everything = True
-        else:
-            self._keys.update((key, None) for key in keys if self._wanted(key))
+            return []
+        explained = []
+        for key in keys:
+            if key in self._explained:
+                explained.append(key)
+            elif self._wanted(key):
+                self._keys[key] = None
+                if key in self._reading:
+                    self._reading[key].touched = True
+        # What is written from now on is named in another message.
+        self._explained.clear()
+        return explained
+
+    def explain(self, changes: Changes, held: Callable[[bytes], bool]) -> None:
+        """What a transaction changed; the keys are announced after it. held: has the sink got this key?"""
+        for key, fields in changes.items():
+            reading = self._reading.get(key)
+            if fields is None:
+                # Whether it is gone for good is seen by reading.
+                continue
+            if reading is not None:
+                reading.missed.update(fields)
+            elif held(key) and key not in self._keys:
+                self._changes.setdefault(key, {}).update(fields)  # type: ignore[union-attr]
+            else:
+                continue
+            self._explained.add(key)
+
+    def take_changes(self) -> Changes:
+        """What was explained and not told to the sink since."""
+        taken, self._changes = self._changes, {}
+        return taken
+
+    @contextmanager
+    def reading(self, key: bytes) -> Iterator[Reading]:
+        """While a hash is read in pieces: what is explained goes to ``Reading.missed``."""
+        self._reading[key] = Reading()
+        try:
+            yield self._reading[key]
+        finally:
+            del self._reading[key]
 
     def take(self) -> list[bytes]:
         """All names so far. What changes while they are read is announced, and taken, again."""

@@ -27,6 +27,7 @@ from tfgateway.layout.keys import (
     domain_of_service_key,
     zone_of_key,
 )
+from tfgateway.layout.news import PUBLISHER
 from tfgateway.layout.tunnels import Connected, decode_tunnels
 from tfgateway.reconciler.rows import Actual, Row, Seal, Transaction
 from tfgateway.reconciler.world import Reader
@@ -38,7 +39,9 @@ _FIELDS_AT_ONCE = 1000
 
 # All comparisons come before the first write, so that a row of the wrong type fails the step and changes nothing.
 # A script, because MULTI alone can not compare and WATCH would cost a round trip for every row.
-_APPLY = """
+_APPLY = (
+    PUBLISHER
+    + """
 local expected = tonumber(ARGV[1]) * 4 + 1
 for at = 2, #ARGV, 4 do
   local key, kind, field, value = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
@@ -49,15 +52,23 @@ for at = 2, #ARGV, 4 do
     if found and string.sub(kind, 2, 2) == '#' then found = redis.sha1hex(found) end
     if found ~= (present and value) then return key .. ' ' .. field end
   elseif hash then
-    if present then redis.call('HSET', key, field, value) else redis.call('HDEL', key, field) end
+    if present then
+      redis.call('HSET', key, field, value)
+      wrote(key, field, value)
+    else
+      redis.call('HDEL', key, field)
+      removed(key, field)
+    end
   elseif present then
     redis.call('SET', key, value)
   else
     redis.call('DEL', key)
   end
 end
+publish()
 return ''
 """
+)
 _APPLY_SHA = hashlib.sha1(_APPLY.encode(), usedforsecurity=False).hexdigest()
 
 
