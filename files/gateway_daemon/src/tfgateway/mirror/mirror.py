@@ -16,8 +16,8 @@ sink ends with what redis holds all the same:
   any older value of its fields, and what came after it is explained or announced itself.
 * Others write a key while it is read in pieces. Pieces from before and after their writes do not belong together: the
   hash is then read in one go, which holds redis up for a moment, but ends.
-* A change is explained of a key that the sink has not got, or that is waiting to be read: ignored, since the
-  announcement that follows makes that it is read (again).
+* A change is explained of a key that the sink has not got, that is waiting to be read, or that is being read in one
+  go: ignored, since the announcement that follows makes that it is read (again).
 * An explanation is too long to be sent, or cannot be read: the announcement alone counts.
 * The connection breaks, or redis drops it because we fall behind: both kinds of news end together, and everything is
   read again. A FLUSHALL is announced without names, with the same effect.
@@ -40,7 +40,7 @@ from structlog.typing import FilteringBoundLogger
 from tfgateway.errors import StoreError
 from tfgateway.layout.connection import store_errors
 from tfgateway.mirror.feed import Feed, open_feed
-from tfgateway.mirror.reader import Beginning, pieces, read, whole
+from tfgateway.mirror.reader import BIG, pieces, read, whole
 from tfgateway.mirror.selection import Selection
 from tfgateway.mirror.state import Known, Pending, Reading, Value, fingerprint_parts
 
@@ -258,13 +258,13 @@ class Mirror:
 
     async def _refresh(self, client: Redis, keys: Sequence[bytes], pending: Pending) -> None:
         """Read these keys and tell the sink what differs."""
-        async for key, value in read(client, self._selection.kind, keys, self._log):
+        pending.begin(keys)
+        async for key, found in read(client, self._selection.kind, keys, self._log):
             self._checks.pop(key, None)
-            if isinstance(value, Beginning):
-                if self._fields is not None:
-                    await self._replace(client, key, value, self._fields, pending)
-                    continue
-                value = await self._collected(client, key, value, pending)
+            if found is BIG and self._fields is not None:
+                await self._replace(client, key, self._fields, pending)
+                continue
+            value = await self._collected(client, key, pending) if found is BIG else found
             fingerprint = None
             if value is not None:
                 fingerprint = 0
@@ -274,11 +274,10 @@ class Mirror:
             self._took.pop(key, None)
             if self._known.update(key, fingerprint):
                 await self._tell(key, value)
+            pending.end(key)
             await self._give_way()
 
-    async def _replace(
-        self, client: Redis, key: bytes, beginning: Beginning, sink: FieldSink, pending: Pending
-    ) -> None:
+    async def _replace(self, client: Redis, key: bytes, sink: FieldSink, pending: Pending) -> None:
         """A big hash to a sink that takes pieces."""
         started = time.monotonic()
         self.changes += 1
@@ -286,7 +285,7 @@ class Mirror:
         try:
             with pending.reading(key) as reading:
                 try:
-                    await sink.replace(key, self._unbroken(client, key, beginning, reading, pending))
+                    await sink.replace(key, self._unbroken(client, key, reading, pending))
                 except _Torn:
                     fields = await self._at_one_moment(client, key, reading)
                     if fields:
@@ -302,22 +301,22 @@ class Mirror:
         if reading.missed:
             await self._tell_change(key, reading.missed, pending)
 
-    async def _collected(self, client: Redis, key: bytes, beginning: Beginning, pending: Pending) -> Value | None:
+    async def _collected(self, client: Redis, key: bytes, pending: Pending) -> Value | None:
         """A big hash as one value, for a sink that takes no pieces."""
         fields: dict[bytes, bytes] = {}
         with pending.reading(key) as reading:
             try:
-                async for piece in self._unbroken(client, key, beginning, reading, pending):
+                async for piece in self._unbroken(client, key, reading, pending):
                     fields.update(piece)
             except _Torn:
                 fields = await self._at_one_moment(client, key, reading)
         return fields or None
 
     async def _unbroken(
-        self, client: Redis, key: bytes, beginning: Beginning, reading: Reading, pending: Pending
+        self, client: Redis, key: bytes, reading: Reading, pending: Pending
     ) -> AsyncIterator[Mapping[bytes, bytes]]:
         """All fields in pieces. Errors: ``_Torn``: others wrote it, so that the pieces may not belong together."""
-        async for fields in pieces(client, key, beginning):
+        async for fields in pieces(client, key):
             yield fields
             await self._change(pending)
             await self._give_way()
@@ -327,6 +326,7 @@ class Mirror:
     async def _at_one_moment(self, client: Redis, key: bytes, reading: Reading) -> dict[bytes, bytes]:
         # It holds redis up for a moment, but ends however often others write; and it has what was missed so far.
         reading.missed.clear()
+        reading.touched = False
         return await whole(client, key)
 
     async def _cut(self, fields: dict[bytes, bytes]) -> AsyncIterator[Mapping[bytes, bytes]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, NamedTuple
+from enum import Enum
+from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -18,19 +19,21 @@ _FIELDS_AT_ONCE = 2000
 """Fields of one reply: neither redis nor our event loop is held up by a big hash."""
 
 
-class Beginning(NamedTuple):
-    """Of a hash that is too big for one reply."""
+class Big(Enum):
+    """Stands for a hash that is too big for one reply."""
 
-    cursor: int
-    fields: dict[bytes, bytes]
+    BIG = 0
+
+
+BIG: Final = Big.BIG
 
 
 async def read(
     client: Redis, kind: Kind, keys: Sequence[bytes], log: FilteringBoundLogger
-) -> AsyncIterator[tuple[bytes, Value | Beginning | None]]:
+) -> AsyncIterator[tuple[bytes, Value | Big | None]]:
     """Each key with its value as it was at one moment; None: absent, or of another type (logged).
 
-    Of a big hash only the beginning.
+    ``BIG`` for a hash that has to be read by ``pieces`` or ``whole``.
     Errors: ``redis.RedisError``, ``OSError``.
     """
     size = _HASHES_AT_ONCE if kind == "hash" else _STRINGS_AT_ONCE
@@ -60,7 +63,7 @@ async def _strings(
 
 async def _hashes(
     client: Redis, keys: Sequence[bytes], log: FilteringBoundLogger
-) -> AsyncIterator[tuple[bytes, Value | Beginning | None]]:
+) -> AsyncIterator[tuple[bytes, Value | Big | None]]:
     # HSCAN rather than HGETALL: whole when it is small, a bounded beginning when it is not, in one round trip.
     async with client.pipeline(transaction=False) as pipe:
         for key in keys:
@@ -74,18 +77,16 @@ async def _hashes(
             yield key, None
             continue
         cursor, fields = reply
-        yield key, Beginning(cursor, fields) if cursor else fields or None
+        yield key, BIG if cursor else fields or None
 
 
-async def pieces(client: Redis, key: bytes, beginning: Beginning) -> AsyncIterator[dict[bytes, bytes]]:
+async def pieces(client: Redis, key: bytes) -> AsyncIterator[dict[bytes, bytes]]:
     """All fields of a big hash. Not of one moment: what is written meanwhile may be in them or not."""
-    cursor, fields = beginning
-    while True:
-        yield fields
-        if not cursor:
-            return
-        reply: Any = await client.hscan(key, cursor, count=_FIELDS_AT_ONCE)
+    cursor = None
+    while cursor != 0:
+        reply: Any = await client.hscan(key, cursor or 0, count=_FIELDS_AT_ONCE)
         cursor, fields = reply
+        yield fields
 
 
 async def whole(client: Redis, key: bytes) -> dict[bytes, bytes]:

@@ -84,6 +84,7 @@ class Pending:
         self._changes: Changes = {}
         self._explained: set[bytes] = set()
         self._reading: dict[bytes, Reading] = {}
+        self._under_way: set[bytes] = set()
         self.everything = True
         """Nothing is known for certain: a snapshot is due."""
 
@@ -102,10 +103,10 @@ class Pending:
         for key in keys:
             if key in self._explained:
                 explained.append(key)
+            elif key in self._reading:
+                self._reading[key].touched = True
             elif self._wanted(key):
                 self._keys[key] = None
-                if key in self._reading:
-                    self._reading[key].touched = True
         # What is written from now on is named in another message.
         self._explained.clear()
         return explained
@@ -119,7 +120,7 @@ class Pending:
                 continue
             if reading is not None:
                 reading.missed.update(fields)
-            elif held(key) and key not in self._keys:
+            elif held(key) and key not in self._keys and key not in self._under_way:
                 self._changes.setdefault(key, {}).update(fields)  # type: ignore[union-attr]
             else:
                 continue
@@ -134,10 +135,22 @@ class Pending:
     def reading(self, key: bytes) -> Iterator[Reading]:
         """While a hash is read in pieces: what is explained goes to ``Reading.missed``."""
         self._reading[key] = Reading()
+        self._keys.pop(key, None)  # all that was announced so far is read now
+        self._changes.pop(key, None)
+        self.end(key)
         try:
             yield self._reading[key]
         finally:
-            del self._reading[key]
+            if self._reading.pop(key).touched:
+                self._keys[key] = None
+
+    def begin(self, keys: Iterable[bytes]) -> None:
+        """These are being read: what is explained may be in what is read, or not."""
+        self._under_way.update(keys)
+
+    def end(self, key: bytes) -> None:
+        """What was read of it has been told."""
+        self._under_way.discard(key)
 
     def take(self) -> list[bytes]:
         """All names so far. What changes while they are read is announced, and taken, again."""
