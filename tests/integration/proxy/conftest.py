@@ -222,14 +222,17 @@ class Gateway:
 
     def visits(self, count: int) -> list[dict[str, Any]]:
         """The access log once it has ``count`` lines."""
+        self.process.wait_for(lambda: len(self._visits()) >= count, f"{count} lines in the access log")
+        assert len(self._visits()) == count
+        return self._visits()
 
-        def lines() -> list[dict[str, Any]]:
-            found = (json.loads(line) for line in self.process.log.splitlines() if line.startswith("{"))
-            return [line for line in found if line["event"] == "connection"]
+    def outcomes(self) -> list[str]:
+        """Of all visits so far."""
+        return [visit["outcome"] for visit in self._visits()]
 
-        self.process.wait_for(lambda: len(lines()) >= count, f"{count} lines in the access log")
-        assert len(lines()) == count
-        return lines()
+    def _visits(self) -> list[dict[str, Any]]:
+        found = (json.loads(line) for line in self.process.log.splitlines() if line.startswith("{"))
+        return [line for line in found if line["event"] == "connection"]
 
     def metric(self, name: str, **labels: str) -> float:
         """One figure of the metrics page; 0 when it is not there."""
