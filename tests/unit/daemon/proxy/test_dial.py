@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import select
 import socket
 from collections.abc import Callable, Iterator
@@ -12,11 +13,13 @@ import pytest
 from tfgateway.proxy.answers import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
 from tfgateway.proxy.dial import Dialler, refused
 from tfgateway.proxy.routing import Route
+from tfgateway.proxy.tcp import keep_alive
 from tfgateway.targets import IPAddress, networks
 
 
 def dial(tested: Dialler, to: Route, port: int) -> socket.socket:
-    return tested.dial(to.address, port, by_operator=to.by_operator)
+    """As a socket of the ordinary class."""
+    return socket.socket(fileno=tested.dial(to.address, port, by_operator=to.by_operator).detach())
 
 
 def connected(sock: socket.socket) -> socket.socket:
@@ -58,7 +61,8 @@ def test_t20_a_connection_finds_dead_peers(server: socket.socket) -> None:
     port = server.getsockname()[1]
     with connected(dial(dialler(allowed=("127.0.0.1/32",)), route("127.0.0.1"), port)) as target:
         assert target.getpeername() == ("127.0.0.1", port)
-        assert target.gettimeout() == 0
+        assert not os.get_blocking(target.fileno())
+        keep_alive(target)  # what a connection does that lasts longer than most
         assert target.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert target.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 180
         assert target.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 
@@ -73,8 +74,8 @@ async def test_t20_accepted_connections_find_dead_peers(engine: Engine) -> None:
     with socket.create_connection(one.socket.getsockname()) as visitor:
         visitor.send(b"x")
         connection, _ = await accepted.next()
-    with connection:
-        assert connection.gettimeout() == 0
+    with socket.socket(fileno=connection.detach()) as connection:
+        assert not os.get_blocking(connection.fileno())
         assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 180
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

@@ -33,8 +33,7 @@ class Ends:
         self.engine = engine
         self.result: asyncio.Future[Relayed] = asyncio.get_running_loop().create_future()
         self.relay = Relay(engine, pipes, *inner, first, self)
-        for descriptor in self.descriptors:
-            engine.watch(descriptor, self.relay)
+        self.relay.start()
 
     def relayed(self, relayed: Relayed) -> None:
         self.result.set_result(relayed)

@@ -6,8 +6,9 @@ ClientHello (ECH) shows its outer name here, and ACME's ``acme-tls/1`` is a prot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import struct
+
+import msgspec
 
 from tfgateway.errors import ParseError
 from tfgateway.proxy.hosts import host_name
@@ -21,10 +22,11 @@ _CLIENT_HELLO = 1  # HandshakeType
 _EXT_SERVER_NAME = 0
 _EXT_ALPN = 16
 _HOST_NAME = 0  # NameType, RFC 6066 §3
+_EXTENSION = struct.Struct("!HH")  # type, length
+_ONE_NAME = struct.Struct("!HBH")  # length of the list, type and length of its only name
 
 
-@dataclass(frozen=True, slots=True)
-class ClientHello:
+class ClientHello(msgspec.Struct, frozen=True):
     """What routing needs of a ClientHello."""
 
     server_name: str
@@ -83,7 +85,7 @@ class ClientHelloParser:
         self._left_of_record = length
         return True
 
-    def _complete_body(self) -> memoryview | None:
+    def _complete_body(self) -> bytes | None:
         """The body of the handshake message, or None while it is incomplete."""
         if self._message[0] != _CLIENT_HELLO:
             raise ParseError("the first handshake message is not a ClientHello")
@@ -92,23 +94,40 @@ class ClientHelloParser:
         end = 4 + int.from_bytes(self._message[1:4])
         if end > MAX_HELLO:
             raise ParseError("ClientHello is too large")
-        return memoryview(self._message)[4:end] if len(self._message) >= end else None
+        return bytes(self._message[4:end]) if len(self._message) >= end else None
+
+
+_CUT_SHORT = "ClientHello is cut short"
+
+
+def read_usual_hello(data: bytes) -> ClientHello | None:
+    """The hello at the start of ``data`` if it is all there in one record, as most are.
+
+    None says nothing: ask ``ClientHelloParser``, which gives the same answer. Errors: ``ParseError``.
+    """
+    if len(data) < 9 or data[0] != HANDSHAKE_RECORD or data[1] != 3 or data[5] != _CLIENT_HELLO:
+        return None
+    end = 5 + (data[3] << 8 | data[4])
+    message_end = 9 + (data[6] << 16 | data[7] << 8 | data[8])
+    if not message_end <= end <= len(data) or end > 5 + _MAX_FRAGMENT:
+        return None
+    return _decode(data[9:message_end])
 
 
 class _Reader:
     """Reads vectors of the TLS presentation language (RFC 8446 §3.4) from one buffer."""
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
 
     def __bool__(self) -> bool:
         return self._at < len(self._data)
 
-    def take(self, count: int) -> memoryview:
+    def take(self, count: int) -> bytes:
         end = self._at + count
         if end > len(self._data):
-            raise ParseError("ClientHello is cut short")
+            raise ParseError(_CUT_SHORT)
         part = self._data[self._at : end]
         self._at = end
         return part
@@ -116,7 +135,7 @@ class _Reader:
     def number(self, width: int) -> int:
         return int.from_bytes(self.take(width))
 
-    def vector(self, width: int, *, least: int = 0) -> memoryview:
+    def vector(self, width: int, *, least: int = 0) -> bytes:
         """A vector with a length of ``width`` octets and at least ``least`` octets of content."""
         length = self.number(width)
         if length < least:
@@ -128,40 +147,60 @@ class _Reader:
             raise ParseError("ClientHello has bytes too many")
 
 
-def _decode(body: memoryview) -> ClientHello:
-    hello = _Reader(body)
-    hello.take(2 + 32)  # legacy_version, random
-    if len(hello.vector(1)) > 32:
-        raise ParseError("session id of the ClientHello is too long")
-    if len(hello.vector(2, least=2)) % 2:
-        raise ParseError("cipher suites of the ClientHello are cut short")
-    hello.vector(1, least=1)  # compression methods
+def _decode(body: bytes) -> ClientHello:
+    """Without ``_Reader``, which costs as much as all else that is done for a connection."""
+    size = len(body)
+    try:
+        at = 35 + body[34]  # legacy_version, random, session id
+        if body[34] > 32:
+            raise ParseError("session id of the ClientHello is too long")
+        ciphers = body[at] << 8 | body[at + 1]
+        if ciphers < 2:
+            raise ParseError("a vector of the ClientHello is too short")
+        if ciphers % 2:
+            raise ParseError("cipher suites of the ClientHello are cut short")
+        at += 2 + ciphers
+        if not body[at]:
+            raise ParseError("a vector of the ClientHello is too short")
+        at += 1 + body[at]  # compression methods
+        if at == size:
+            return ClientHello("", ())  # before TLS 1.3 the whole block may be missing
+        if at + 2 + (body[at] << 8 | body[at + 1]) != size:
+            raise ParseError("extensions of the ClientHello are not as long as they say")
+    except IndexError:
+        raise ParseError(_CUT_SHORT) from None
+    return _extensions(body, at + 2)
+
+
+def _extensions(body: bytes, at: int) -> ClientHello:
+    """What the extensions from offset ``at`` to the end say."""
+    size = len(body)
     name = ""
     alpn: tuple[bytes, ...] = ()
-    if hello:  # before TLS 1.3 the whole block may be missing
-        seen = set()
-        for kind, data in _extensions(hello.vector(2)):
-            if kind in seen:
-                # Two readers of a doubled extension could disagree about the name (RFC 8446 §4.2).
-                raise ParseError("ClientHello repeats an extension")
-            seen.add(kind)
-            if kind == _EXT_SERVER_NAME:
-                name = _server_name(data)
-            elif kind == _EXT_ALPN:
-                alpn = _alpn(data)
-        hello.end()
+    seen = set()
+    while at < size:
+        if at + 4 > size:
+            raise ParseError(_CUT_SHORT)
+        kind, length = _EXTENSION.unpack_from(body, at)
+        at += 4 + length
+        if at > size:
+            raise ParseError(_CUT_SHORT)
+        if kind in seen:
+            # Two readers of a doubled extension could disagree about the name (RFC 8446 §4.2).
+            raise ParseError("ClientHello repeats an extension")
+        seen.add(kind)
+        if kind == _EXT_SERVER_NAME:
+            name = _server_name(body[at - length : at])
+        elif kind == _EXT_ALPN:
+            alpn = _alpn(body[at - length : at])
     return ClientHello(name, alpn)
 
 
-def _extensions(block: memoryview) -> Iterator[tuple[int, memoryview]]:
-    reader = _Reader(block)
-    while reader:
-        kind = reader.number(2)
-        yield kind, reader.vector(2)
-
-
-def _server_name(data: memoryview) -> str:
+def _server_name(data: bytes) -> str:
     """The host name of a ServerNameList, "" when it holds only names of other types."""
+    length = len(data)
+    if length > 5 and data[2] == _HOST_NAME and _ONE_NAME.unpack_from(data) == (length - 2, _HOST_NAME, length - 5):
+        return host_name(data[5:])
     extension = _Reader(data)
     names = _Reader(extension.vector(2, least=1))
     extension.end()
@@ -172,15 +211,15 @@ def _server_name(data: memoryview) -> str:
         if kind == _HOST_NAME:
             if found:
                 raise ParseError("ClientHello asks for two names")
-            found = host_name(bytes(name))
+            found = host_name(name)
     return found
 
 
-def _alpn(data: memoryview) -> tuple[bytes, ...]:
+def _alpn(data: bytes) -> tuple[bytes, ...]:
     extension = _Reader(data)
     protocols = _Reader(extension.vector(2, least=2))
     extension.end()
     found = []
     while protocols:
-        found.append(bytes(protocols.vector(1, least=1)))
+        found.append(protocols.vector(1, least=1))
     return tuple(found)

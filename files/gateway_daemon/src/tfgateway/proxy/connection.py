@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import select
 import socket
 import time
 from collections.abc import Collection, Coroutine
-from enum import Enum
 from typing import Any
 
 import msgspec
@@ -21,13 +19,15 @@ from tfgateway.errors import ParseError
 from tfgateway.proxy import answers, proxyproto
 from tfgateway.proxy.answers import Refusal, Refused
 from tfgateway.proxy.balance import Member
-from tfgateway.proxy.clienthello import HANDSHAKE_RECORD, ClientHelloParser
+from tfgateway.proxy.clienthello import HANDSHAKE_RECORD, ClientHelloParser, read_usual_hello
 from tfgateway.proxy.dial import refused
-from tfgateway.proxy.httphead import Http2Preface, RequestHeadParser
+from tfgateway.proxy.engine import BROKEN
+from tfgateway.proxy.httphead import Http2Preface, RequestHeadParser, read_usual_head
 from tfgateway.proxy.office import Office
 from tfgateway.proxy.relay import Ending, Relay, Relayed
 from tfgateway.proxy.routing import Route
-from tfgateway.proxy.traffic import Plane
+from tfgateway.proxy.tcp import keep_alive
+from tfgateway.proxy.traffic import HTTP, TLS, Plane
 from tfgateway.targets import IPNetwork
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.seam import Carried, NotAnswered, NoTunnel, Visitor
@@ -35,18 +35,12 @@ from tfgateway.tunnel.seam import Carried, NotAnswered, NoTunnel, Visitor
 _READ_SIZE = 16 * 1024
 _FAREWELL_BYTES = 256 * 1024  # octets that are read and thrown away after an answer
 _MOST_TRIES = 3  # targets of a service for one visitor
-_BROKEN = select.EPOLLHUP | select.EPOLLERR
 
 _log = logger("proxy")
 
 
-class _Stage(Enum):
-    HEAD = 1
-    DIAL = 2
-    RELAY = 3
-    TUNNEL = 4
-    FAREWELL = 5
-    OVER = 6
+_HEAD, _DIAL, _RELAY, _TUNNEL, _FAREWELL, _OVER = range(6)
+"""Stages of a connection."""
 
 
 class _Notes(msgspec.Struct, array_like=True):
@@ -77,6 +71,7 @@ class Connection:
         "_relay",
         "_request",
         "_route",
+        "_settled",
         "_speaks",
         "_stage",
         "_started",
@@ -96,11 +91,11 @@ class Connection:
         "to_visitor",
     )
 
-    def __init__(self, office: Office, visitor: socket.socket, source: str, listener: Plane) -> None:
+    def __init__(self, office: Office, visitor: socket.SocketType, source: str, listener: Plane) -> None:
         """``visitor``: non-blocking, from the IP literal ``source``."""
         self._office = office
         self._visitor = visitor
-        self._stage = _Stage.HEAD
+        self._stage = _HEAD
         self._started = time.monotonic()
         self._counted: str | None = None  # the source whose limit this counts for
         self._expects_header = False
@@ -114,9 +109,10 @@ class Connection:
         self._route: Route | None = None
         self._member: Member | None = None
         self._tried: tuple[Member, ...] = ()
-        self._target: socket.socket | None = None
+        self._target: socket.SocketType | None = None
         self._dial_started = 0.0
         self._relay: Relay | None = None
+        self._settled = False  # it has lasted longer than most do
         self._task: asyncio.Task[None] | None = None
         # For the access log:
         self.source = source
@@ -154,26 +150,26 @@ class Connection:
 
     def ready(self, descriptor: int, events: int) -> None:
         stage = self._stage
-        if stage is _Stage.DIAL:
+        if stage is _DIAL:
             if self._target is not None and descriptor == self._target.fileno():
                 self._try_target()
-            elif events & _BROKEN:
+            elif events & BROKEN:
                 self._close("reset")
-        elif stage is _Stage.HEAD:
+        elif stage is _HEAD:
             self._read_head()
-        elif stage is _Stage.FAREWELL:
+        elif stage is _FAREWELL:
             self._take_leave()
 
     def expire(self) -> None:
         """The deadline of this stage has passed (T-2)."""
         stage = self._stage
-        if stage is _Stage.HEAD:
+        if stage is _HEAD:
             self._refuse(answers.HEAD_TIMEOUT)
-        elif stage is _Stage.DIAL:
+        elif stage is _DIAL:
             self._dial_failed(Refused(answers.DIAL_TIMEOUT))
-        elif stage is _Stage.RELAY:
+        elif stage is _RELAY:
             self._look_whether_idle()
-        elif stage is _Stage.FAREWELL:
+        elif stage is _FAREWELL:
             self._close(self.outcome)
 
     def fail(self) -> None:
@@ -231,13 +227,14 @@ class Connection:
             if not data:
                 return False
         try:
-            known = self._take_hello(data) if self.listener is Plane.TLS else self._take_request(data)
+            known = self._take_hello(data) if self.listener is TLS else self._take_request(data)
         except Http2Preface as error:
             raise Refused(answers.HTTP2_PREFACE) from error
         except ParseError as error:
             raise Refused(answers.BAD_REQUEST, str(error)) from error
         if known:
-            self._hello = self._request = None
+            if self._hello is not None or self._request is not None:
+                self._hello = self._request = None
             self._office.heads.stop(self)
             self._lead()
         return known
@@ -266,10 +263,15 @@ class Connection:
         if parser is None:
             if data[0] != HANDSHAKE_RECORD:
                 # No TLS: nameless, and for the plain port of CATCH_ALL (spec tcprouter §3).
-                self._plane = Plane.HTTP
+                self._plane = HTTP
                 self._first = data
                 return True
-            self._speaks = Plane.TLS
+            self._speaks = TLS
+            usual = read_usual_hello(data)
+            if usual is not None:
+                self.host = usual.server_name
+                self._first = data
+                return True
             parser = self._hello = ClientHelloParser()
         hello = parser.feed(data)
         if hello is None:
@@ -281,7 +283,12 @@ class Connection:
     def _take_request(self, data: bytes) -> bool:
         parser = self._request
         if parser is None:
-            self._speaks = Plane.HTTP
+            self._speaks = HTTP
+            usual = read_usual_head(data)
+            if usual is not None:
+                self.method, self.host = usual.method, usual.host
+                self._first = data
+                return True
             parser = self._request = RequestHeadParser()
         head = parser.feed(data)
         if head is None:
@@ -321,13 +328,14 @@ class Connection:
         return proxyproto.Addresses(self.source, far[1], near[0].partition("%")[0], near[1])
 
     def _enter_tunnel(self, secret: bytes) -> None:
-        self._stage = _Stage.TUNNEL
+        self._stage = _TUNNEL
         self.target = "tunnel"
         self._office.engine.let_go(self._visitor.fileno())
+        sock = socket.socket(fileno=self._visitor.detach())
+        sock.setblocking(False)
+        self._visitor = sock
         notes = _Notes(self.listener, self._started, self.method, self.host, self._speaks is not None)
-        visitor = Visitor(
-            self._visitor, self._first, self.source, self._plane, secret, context=msgspec.msgpack.encode(notes)
-        )
+        visitor = Visitor(sock, self._first, self.source, self._plane, secret, context=msgspec.msgpack.encode(notes))
         self._first = b""
         self._be_carried(self._office.tunnels.carry(visitor))
 
@@ -338,7 +346,7 @@ class Connection:
             self.listener, self._started = notes.listener, notes.started
             self.method, self.host = notes.method, notes.host
             self._speaks = self._plane if notes.spoke else None
-        self._stage = _Stage.TUNNEL
+        self._stage = _TUNNEL
         self.target = "tunnel"
         office = self._office
         office.live.add(self)
@@ -384,7 +392,7 @@ class Connection:
     def _dial(self, address: str, port: int, *, by_operator: bool) -> None:
         """Errors: ``Refused``."""
         self.target = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-        self._stage = _Stage.DIAL
+        self._stage = _DIAL
         self._dial_started = time.monotonic()
         self._target = self._office.dialler.dial(address, port, by_operator=by_operator)
         # On a short way the connection is there already, and the head leaves with no event in between.
@@ -401,7 +409,7 @@ class Connection:
             office = self._office
             if target.fileno() not in office.engine:
                 office.dials.start(self, office.engine.now)
-                office.engine.watch(target.fileno(), self)
+                office.engine.watch_room(target.fileno(), self)
         except OSError as error:
             self._dial_failed(refused(error))
         else:
@@ -421,34 +429,32 @@ class Connection:
         office.dials.stop(self)
         target, self._target = self._target, None
         if target is not None:
-            office.engine.forget(target.fileno())
-            target.close()
+            office.engine.close_soon(target)
         member, self._member = self._member, None
         if member is not None:
             member.active -= 1
 
     # -- relaying
 
-    def _begin_relay(self, target: socket.socket, sent: int) -> None:
+    def _begin_relay(self, target: socket.SocketType, sent: int) -> None:
         office = self._office
         engine = office.engine
         office.metrics.dial_times.add(time.monotonic() - self._dial_started)
         office.dials.stop(self)
-        self._stage = _Stage.RELAY
+        self._stage = _RELAY
         first, self._first = self._first, b""
         relay = self._relay = Relay(engine, office.pipes, self._visitor, target, first, self, sent=sent)
-        for sock in (self._visitor, target):
-            descriptor = sock.fileno()
-            if descriptor in engine:
-                engine.pass_on(descriptor, relay)
-            else:
-                engine.watch(descriptor, relay)
-        office.looks.start(self, engine.now)
+        relay.start()
+        office.young.start(self, engine.now)
 
     def _look_whether_idle(self) -> None:
         office, relay = self._office, self._relay
         if relay is None:
             return
+        if not self._settled:
+            self._settled = True
+            if self._target is not None and self._target.fileno() >= 0:
+                keep_alive(self._target)
         if office.engine.now - relay.idle_since() >= office.settings.idle_timeout:
             relay.finish(Ending.IDLE)
         else:
@@ -480,7 +486,7 @@ class Connection:
         if not answer:
             self._close(refusal.outcome, detail)
             return
-        self._stage = _Stage.FAREWELL
+        self._stage = _FAREWELL
         self._left = _FAREWELL_BYTES
         office.farewells.start(self, office.engine.now)
         descriptor = self._visitor.fileno()
@@ -515,11 +521,16 @@ class Connection:
         office = self._office
         if not office.leave(self):
             return
-        self._stage = _Stage.OVER
-        for deadlines in (office.heads, office.looks, office.farewells):
-            deadlines.stop(self)
-        office.engine.forget(self._visitor.fileno())
-        self._visitor.close()
+        stage, self._stage = self._stage, _OVER
+        if stage == _RELAY:
+            office.young.stop(self)
+            office.looks.stop(self)
+        elif stage == _FAREWELL:
+            office.farewells.stop(self)
+        elif stage == _HEAD:
+            office.heads.stop(self)
+        if self._visitor.fileno() >= 0:
+            office.engine.close_soon(self._visitor)
         self._drop_target()
         if admitted:
             office.admission.leave(self._counted)

@@ -1,8 +1,8 @@
 """One epoll instance for all connections of a worker, nested in the event loop of asyncio.
 
 A connection costs no task, no future and no timer: its object is called when something may be possible, tries, and
-returns. Events are hints: whoever is called finds out by a system call, since a descriptor's number may have passed on
-to another connection between the kernel's report and the call.
+returns. Sockets are closed after the events that the kernel reported together, so that none of these is about a
+descriptor whose number has passed on to another connection.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import select
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -18,9 +19,11 @@ from tfgateway.proxy.deadlines import Deadlines
 from tfgateway.telemetry.logs import logger
 
 READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+BROKEN = select.EPOLLHUP | select.EPOLLERR
 ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
-_BOTH_WAYS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_TO_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_BOTH_WAYS = _TO_READ | select.EPOLLOUT
 
 _EVENTS = 256  # taken from the kernel at once
 _ROUNDS = 4  # before the rest of the event loop gets its turn
@@ -67,6 +70,9 @@ class Engine:
         self.now = clock()
         """When this turn began, by a clock that never goes back; seconds."""
         self._epoll = select.epoll()
+        self._register = self._epoll.register
+        self._closing: list[socket.SocketType] = []
+        self._turning = False
         self._watchers: dict[int, Watcher] = {}
         self._put_off: list[Resumable] = []
         self._deadlines: list[Deadlines[Any]] = []
@@ -79,6 +85,8 @@ class Engine:
     def close(self) -> None:
         """Watch nothing any more; the descriptors stay open. Again is harmless."""
         self._timer.cancel()
+        for sock in self._closing:
+            sock.close()
         if not self._epoll.closed:
             self._loop.remove_reader(self._epoll.fileno())
             self._epoll.close()
@@ -89,13 +97,21 @@ class Engine:
         return descriptor in self._watchers
 
     def watch(self, descriptor: int, watcher: Watcher) -> None:
-        """Report each change of a connected socket once (edge-triggered), beginning with what is possible now."""
-        self._epoll.register(descriptor, _BOTH_WAYS)
+        """Report what comes in on a connected socket, each time once (edge-triggered), and what is there already."""
+        self._register(descriptor, _TO_READ)
         self._watchers[descriptor] = watcher
 
     def pass_on(self, descriptor: int, watcher: Watcher) -> None:
-        """Another watcher from now on; it too is told what is possible now."""
-        self._epoll.modify(descriptor, _BOTH_WAYS)
+        """Another watcher from now on; it too is told what is there already."""
+        self._epoll.modify(descriptor, _TO_READ)
+        self._watchers[descriptor] = watcher
+
+    def watch_room(self, descriptor: int, watcher: Watcher) -> None:
+        """Report from now on also when there is room to send; a socket that is not yet connected gets room by that."""
+        if descriptor in self._watchers:
+            self._epoll.modify(descriptor, _BOTH_WAYS)
+        else:
+            self._register(descriptor, _BOTH_WAYS)
         self._watchers[descriptor] = watcher
 
     def watch_listener(self, descriptor: int, watcher: Watcher) -> None:
@@ -103,9 +119,13 @@ class Engine:
         self._epoll.register(descriptor, select.EPOLLIN)
         self._watchers[descriptor] = watcher
 
-    def forget(self, descriptor: int) -> None:
-        """Report nothing more of a descriptor that is closed next, which ends the kernel's interest in it too."""
-        self._watchers.pop(descriptor, None)
+    def close_soon(self, sock: socket.SocketType) -> None:
+        """Report nothing more of a socket, and close it."""
+        self._watchers.pop(sock.fileno(), None)
+        if self._turning:
+            self._closing.append(sock)
+        else:
+            sock.close()
 
     def let_go(self, descriptor: int) -> None:
         """Report nothing more of a descriptor that stays open; harmless when it is not watched."""
@@ -137,24 +157,37 @@ class Engine:
             return
         self._again = False
         self.now = self._clock()
-        watchers = self._watchers
-        poll = self._epoll.poll
-        for _ in range(_ROUNDS):
-            events = poll(0, _EVENTS)
-            for descriptor, mask in events:
-                watcher = watchers.get(descriptor)
-                if watcher is not None:
-                    try:
-                        watcher.ready(descriptor, mask)
-                    except Exception:
-                        self._failed(watcher)
-            if self._put_off:
-                self._resume()
-            elif not events:
-                return
+        self._turning = True
+        try:
+            for _ in range(_ROUNDS):
+                if not self._round():
+                    return
+        finally:
+            self._turning = False
         # Level-triggered in the outer epoll: what is left wakes the loop again.
         if self._put_off:
             self._schedule()
+
+    def _round(self) -> bool:
+        """What the kernel reports now, and what was put off. False: nothing."""
+        events = self._epoll.poll(0, _EVENTS)
+        find = self._watchers.get
+        for descriptor, mask in events:
+            watcher = find(descriptor)
+            if watcher is not None:
+                try:
+                    watcher.ready(descriptor, mask)
+                except Exception:
+                    self._failed(watcher)
+        put_off = bool(self._put_off)
+        if put_off:
+            self._resume()
+        closing = self._closing
+        if closing:
+            for sock in closing:
+                sock.close()
+            closing.clear()
+        return put_off or bool(events)
 
     def _resume(self) -> None:
         works, self._put_off = self._put_off, []

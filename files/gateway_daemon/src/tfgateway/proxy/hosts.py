@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 import idna
 
@@ -16,6 +17,7 @@ _REG_NAME = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
 _AUTHORITY = re.compile(rb"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::[0-9]{0,5})?")
 
 
+@lru_cache(maxsize=4096)
 def host_name(raw: bytes) -> str:
     """A name or IP literal (IPv6 without brackets) in lower case, without its final dot, IPv6 in canonical form.
 
@@ -30,6 +32,7 @@ def host_name(raw: bytes) -> str:
     return raw.decode("ascii").lower().removesuffix(".")
 
 
+@lru_cache(maxsize=4096)
 def authority_host(raw: bytes) -> str:
     """The host of ``host[:port]``, as ``host_name`` gives it; "" when ``raw`` is empty. Errors: ``ParseError``."""
     if not raw:

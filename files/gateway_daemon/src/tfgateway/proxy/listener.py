@@ -13,6 +13,7 @@ from tfgateway.proxy.tcp import tune
 from tfgateway.telemetry.logs import logger
 
 _AT_ONCE = 64  # accepted connections before others get their turn
+_STREAM = int(socket.SOCK_STREAM)
 _PAUSE = 0.2  # seconds after an accept that failed
 _DEFER = 1  # seconds; see tcp(7): longer, and a visitor who says nothing keeps no descriptor of ours
 
@@ -22,10 +23,13 @@ _log = logger("proxy")
 class Listener:
     """Accepts at one listening socket; ``on_accept`` gets each connection, non-blocking, and its peer's IP literal."""
 
-    def __init__(self, engine: Engine, listening: Listening, on_accept: Callable[[socket.socket, str], None]) -> None:
+    def __init__(
+        self, engine: Engine, listening: Listening, on_accept: Callable[[socket.SocketType, str], None]
+    ) -> None:
         self.address = listening.endpoint.address
         self._engine = engine
         self._socket = listening.socket
+        self._family = int(listening.socket.family)
         self._on_accept = on_accept
         self._resume: asyncio.TimerHandle | None = None
         self._accepting = False
@@ -55,13 +59,15 @@ class Listener:
             if not self._accepting:
                 return
             try:
-                connection, peer = self._socket.accept()
+                descriptor, peer = self._socket._accept()  # type: ignore[attr-defined]  # of the class below
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno != errno.ECONNABORTED:
                     self._pause(error)
                 return
+            # Without what the class on top of it adds, which costs more than the call itself.
+            connection = socket.SocketType(self._family, _STREAM, 0, descriptor)
             connection.setblocking(False)
             self._on_accept(connection, peer[0].partition("%")[0])
 

@@ -48,7 +48,7 @@ class ProxyMetrics(Collector):
         self._services = services
         self._mirror_age = mirror_age
         self._sources: list[Callable[[], Iterable[Metric]]] = []
-        self.ended: Counter[tuple[Plane, str]] = Counter()
+        self.ended: dict[Plane, Counter[str]] = {plane: Counter() for plane in Plane}
         """By listener and outcome."""
         self.active: Counter[Plane] = Counter()
         self.to_target = 0
@@ -62,7 +62,7 @@ class ProxyMetrics(Collector):
     def account(self, listener: Plane, outcome: str, seconds: float, to_target: int, to_visitor: int) -> None:
         """Count a connection that has ended; octets each way."""
         self.active[listener] -= 1
-        self.ended[listener, outcome] += 1
+        self.ended[listener][outcome] += 1
         self.total_times.add(seconds)
         self.to_target += to_target
         self.to_visitor += to_visitor
@@ -76,8 +76,9 @@ class ProxyMetrics(Collector):
         ended = CounterMetricFamily(
             "tfgateway_proxy_connections", "Connections that have ended", labels=["listener", "outcome"]
         )
-        for labels, count in list(self.ended.items()):
-            ended.add_metric(list(labels), count)
+        for plane, outcomes in self.ended.items():
+            for outcome, count in outcomes.items():
+                ended.add_metric([plane, outcome], count)
         yield ended
         active = GaugeMetricFamily("tfgateway_proxy_connections_active", "Connections open now", labels=["listener"])
         for plane in Plane:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FAREWELL_TIME = 2.0  # seconds for an answer to leave and for the visitor to close
 _MOST_PIPES = 32  # of 1 MiB: the kernel lets a user without privileges fill 64 MiB
+_YOUNG = 1.0  # seconds
 _IDLE_LOOKS = 4  # in the time of the idle time-out
 
 
@@ -56,6 +57,8 @@ class Office:
         self.dials: Deadlines[Connection] = engine.look_at(Deadlines(settings.dial_timeout))
         self.looks: Deadlines[Connection] = engine.look_at(Deadlines(settings.idle_timeout / _IDLE_LOOKS))
         """When to see whether a relayed connection is idle."""
+        self.young: Deadlines[Connection] = engine.look_at(Deadlines(_YOUNG))
+        """Relayed connections that may be over at once; most are."""
         self.farewells: Deadlines[Connection] = engine.look_at(Deadlines(_FAREWELL_TIME))
         self.live: set[Connection] = set()
         self._emptied = asyncio.Event()

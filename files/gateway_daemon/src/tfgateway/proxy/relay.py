@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
-from tfgateway.proxy.engine import ENDED, READABLE, WRITABLE, Engine
+import msgspec
+
+from tfgateway.proxy.engine import BROKEN, ENDED, READABLE, WRITABLE, Engine
 from tfgateway.proxy.pipes import Pipe, Pipes
 
 _CHUNK = 64 * 1024
@@ -27,26 +27,26 @@ _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _scratch = memoryview(bytearray(_CHUNK))
 
 
-class Ending(StrEnum):
+class Ending:
     """How a relayed connection ended."""
 
-    CLOSED = "closed"
+    CLOSED: Final = "closed"
     """Both sides said that they had no more to send."""
-    RESET = "reset"
+    RESET: Final = "reset"
     """A side broke the connection. Ordinary on the Internet, no error."""
-    IDLE = "idle"
+    IDLE: Final = "idle"
     """Nothing moved for the idle time-out."""
-    CUT = "cut"
+    CUT: Final = "cut"
     """This process stops."""
-    ERROR = "error"
+    ERROR: Final = "error"
     """A mistake of this program."""
 
 
-@dataclass(frozen=True, slots=True)
-class Relayed:
+class Relayed(msgspec.Struct, frozen=True):
     """What became of a connection."""
 
-    ending: Ending
+    ending: str
+    """One of ``Ending``."""
     to_target: int
     """Octets that the target's socket took, the first ones included."""
     to_visitor: int
@@ -72,14 +72,14 @@ class Relay:
         self,
         engine: Engine,
         pipes: Pipes,
-        visitor: socket.socket,
-        target: socket.socket,
+        visitor: socket.SocketType,
+        target: socket.SocketType,
         first: bytes,
         owner: Owner,
         *,
         sent: int = 0,
     ) -> None:
-        """``sent``: octets of ``first`` that the target's socket took already. The caller has the engine watch both."""
+        """``sent``: octets of ``first`` that the target's socket took already. Nothing happens before ``start``."""
         self._engine = engine
         self._owner: Owner | None = owner
         self._visitor = visitor
@@ -93,6 +93,24 @@ class Relay:
             self._to_target.pending = memoryview(first)[sent:]
             self._to_target.blocked = True
 
+    def start(self) -> None:
+        """Watch both sockets, in whosever name that was done before."""
+        engine = self._engine
+        for descriptor in (self._visitor_fd, self._target.fileno()):
+            if descriptor in engine:
+                engine.pass_on(descriptor, self)
+            else:
+                engine.watch(descriptor, self)
+        if self._to_target.blocked:
+            self.wait_for_room(self._to_target, self._target)
+
+    def wait_for_room(self, direction: _Direction, sink: socket.SocketType) -> None:
+        """Nothing more goes into ``sink`` now."""
+        direction.blocked = True
+        if not direction.hears_of_room:
+            direction.hears_of_room = True
+            self._engine.watch_room(sink.fileno(), self)
+
     def ready(self, descriptor: int, events: int) -> None:
         """Called by the engine; both descriptors are watched for both ways."""
         self._last_moved = self._engine.now
@@ -104,6 +122,7 @@ class Relay:
             out.readable = True
             if events & ENDED:
                 out.ending = True
+                out.broken_source = bool(events & BROKEN)
             if not out.blocked:
                 out.move()
         if back.blocked and events & WRITABLE:
@@ -118,7 +137,7 @@ class Relay:
         """Octets to the target and to the visitor so far."""
         return self._to_target.moved, self._to_visitor.moved
 
-    def ended(self, sink: socket.socket) -> None:
+    def ended(self, sink: socket.SocketType) -> None:
         """The direction to ``sink`` has ended; the last one needs no half-close."""
         to_target, to_visitor = self._to_target, self._to_visitor
         if not (to_target.ended and to_visitor.ended):
@@ -129,14 +148,13 @@ class Relay:
         else:
             self.finish(Ending.RESET if to_target.broken or to_visitor.broken else Ending.CLOSED)
 
-    def finish(self, ending: Ending) -> None:
+    def finish(self, ending: str) -> None:
         """Close both sockets and tell the owner; again is harmless."""
         owner, self._owner = self._owner, None
         if owner is None:
             return
-        for sock in (self._visitor, self._target):
-            self._engine.forget(sock.fileno())
-            sock.close()
+        self._engine.close_soon(self._visitor)
+        self._engine.close_soon(self._target)
         self._to_target.stop()
         self._to_visitor.stop()
         owner.relayed(Relayed(ending, self._to_target.moved, self._to_visitor.moved))
@@ -158,14 +176,18 @@ class _Direction:
         "_source",
         "blocked",
         "broken",
+        "broken_source",
         "ended",
         "ending",
+        "hears_of_room",
         "moved",
         "pending",
         "readable",
     )
 
-    def __init__(self, relay: Relay, engine: Engine, pipes: Pipes, source: socket.socket, sink: socket.socket) -> None:
+    def __init__(
+        self, relay: Relay, engine: Engine, pipes: Pipes, source: socket.SocketType, sink: socket.SocketType
+    ) -> None:
         self._relay: Relay | None = relay
         self._engine = engine
         self._pipes = pipes
@@ -177,7 +199,11 @@ class _Direction:
         self.readable = False
         """The source may have something."""
         self.ending = False
-        """The source has ended or broken: read on until that is seen, a short read is not the last."""
+        """The source has ended or broken: no further report will come, a short read is not the last."""
+        self.broken_source = False
+        """The source has broken: only reading tells how."""
+        self.hears_of_room = False
+        """The engine reports when there is room in the sink."""
         self.blocked = False
         """Something waits for room in the sink."""
         self.moved = 0
@@ -236,14 +262,18 @@ class _Direction:
             return False
         if not self._send(_scratch[:count]):
             return False
-        if count < _CHUNK:
-            if not self.ending:
-                # Drained. What comes next, an end included, is reported.
-                self.readable = False
-                return False
-        else:
+        if count == _CHUNK:
             self._bursting = True
-        return True
+            return True
+        if not self.ending:
+            # Drained. What comes next, an end included, is reported.
+            self.readable = False
+            return False
+        if self.broken_source:
+            return True
+        # Its end was there before what was read now, and this was all in front of it.
+        self._end()
+        return False
 
     def _send(self, data: memoryview) -> bool:
         """Send what the sink takes and keep the rest. False: there is a rest, or the sink is lost."""
@@ -259,7 +289,7 @@ class _Direction:
         if sent < len(data):
             # A copy: the buffer is everybody's. An object of its own already, if it is a rest.
             self.pending = data[sent:] if self.pending is not None else memoryview(bytes(data[sent:]))
-            self.blocked = True
+            self._wait_for_room()
             return False
         self.pending = None
         return True
@@ -302,7 +332,7 @@ class _Direction:
             try:
                 count = os.splice(pipe.read, sink, pipe.filled, flags=_FLAGS)
             except BlockingIOError:
-                self.blocked = True
+                self._wait_for_room()
                 return False
             except OSError:
                 self._end(broken=True)
@@ -310,6 +340,10 @@ class _Direction:
             pipe.filled -= count
             self.moved += count
         return True
+
+    def _wait_for_room(self) -> None:
+        if self._relay is not None:
+            self._relay.wait_for_room(self, self._sink)
 
     def _give_pipe_back(self) -> None:
         pipe, self._pipe = self._pipe, None

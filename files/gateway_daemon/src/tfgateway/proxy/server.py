@@ -43,6 +43,9 @@ from tfgateway.tunnel.tls import server_context
 
 Accept = Callable[[socket.socket, str], None]
 
+_COLLECT = (20_000, 10, 20)
+"""Thresholds of Python's collector: a connection that ends leaves no cycles, so there is little to find."""
+
 _log = logger("proxy")
 
 
@@ -102,6 +105,7 @@ async def serve(settings: Settings, seat: Seat) -> None:
         # What was read stays: a collection need not look at a million services again and again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*_COLLECT)
         await seat.ready()
         entrance.open(seat.listening)
         seat.status("")
