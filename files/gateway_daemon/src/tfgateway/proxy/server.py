@@ -41,7 +41,7 @@ from tfgateway.tunnel.seam import Carried, Visitor
 from tfgateway.tunnel.server import TunnelServer
 from tfgateway.tunnel.tls import server_context
 
-Accept = Callable[[socket.socket, str], None]
+Accept = Callable[[socket.SocketType, str], None]
 
 _COLLECT = (20_000, 10, 20)
 """Thresholds of Python's collector: a connection that ends leaves no cycles, so there is little to find."""
@@ -139,15 +139,22 @@ class _Entrance:
 def _doors(settings: ProxySettings, office: Office, tunnels: TunnelServer) -> dict[str, Accept]:
     """Errors: ``ConfigError``: a certificate that cannot be used."""
 
-    def visitor(plane: Plane, sock: socket.socket, source: str) -> None:
+    def visitor(plane: Plane, sock: socket.SocketType, source: str) -> None:
         Connection(office, sock, source, plane).start()
 
     doors: dict[str, Accept] = {str(plane): partial(visitor, plane) for plane in Plane}
-    doors["tunnels"] = tunnels.accept
+    doors["tunnels"] = partial(_client, tunnels.accept)
     if settings.listen_tunnels_tls:
         context = server_context(Path(settings.tunnel_certificate), Path(settings.tunnel_key))
-        doors["tunnels_tls"] = partial(tunnels.accept_tls, context)
+        doors["tunnels_tls"] = partial(_client, partial(tunnels.accept_tls, context))
     return doors
+
+
+def _client(take: Callable[[socket.socket, str], None], accepted: socket.SocketType, source: str) -> None:
+    """Tunnels work with sockets of the ordinary class."""
+    sock = socket.socket(fileno=accepted.detach())
+    sock.setblocking(False)
+    take(sock, source)
 
 
 async def _drain(office: Office, tunnels: TunnelServer, timeout: float) -> None:  # noqa: ASYNC109 - no error at its end
