@@ -92,7 +92,7 @@ class Nsd:
         self.port = port
         self.directory = directory
         directory.mkdir()
-        served = "".join(f"zone:\n  name: {json.dumps(zone)}\n  include-pattern: copied\n" for zone in zones)
+        served = "".join(f'zone:\n  name: "{zone}"\n  include-pattern: copied\n' for zone in zones)
         (directory / "nsd.conf").write_text(f"""
 server:
   ip-address: 127.0.0.1@{port}
@@ -100,6 +100,7 @@ server:
   zonesdir: "{directory}"
   pidfile: "{directory}/pid"
   xfrdir: "{directory}"
+  database: ""
   xfrdfile: "{directory}/xfrd"
   zonelistfile: "{directory}/list"
   logfile: "{directory}/log"

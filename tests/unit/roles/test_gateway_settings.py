@@ -7,17 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import msgspec
 import yaml
+from tfgateway.dns import configure
 from tfgateway.settings import ReconcilerSettings, Settings, parse
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "gateway"
 
 
 def rendered(**variables: Any) -> Settings:
-    """With the role's defaults; those that are computed from an inventory have to be given."""
+    """The settings as the daemon reads them."""
+    return parse(written("gateway.toml.j2", **variables).encode())
+
+
+def written(name: str, **variables: Any) -> str:
+    """A file, with the role's defaults; those that are computed from an inventory have to be given."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["to_json"] = lambda value, **options: json.dumps(value, **options)
-    template = environment.from_string((ROLE / "templates" / "gateway.toml.j2").read_text())
+    template = environment.from_string((ROLE / "templates" / name).read_text())
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
     computed: dict[str, Any] = {
         "ansible_managed": "test",
@@ -29,7 +36,7 @@ def rendered(**variables: Any) -> Settings:
     for name, value in defaults.items():
         if isinstance(value, str) and "{{" in value and name not in computed:
             computed[name] = environment.from_string(value).render()
-    return parse(template.render({**defaults, **computed, **variables}).encode())
+    return template.render({**defaults, **computed, **variables})
 
 
 def test_defaults_of_the_role_are_the_daemons_own() -> None:
@@ -63,3 +70,40 @@ def test_t21_tunnels_inside_tls_when_there_is_a_certificate() -> None:
 def test_defaults_of_the_tunnels_are_the_daemons_own() -> None:
     assert rendered().proxy == Settings().proxy
     assert rendered(gateway_tunnel_grace=3, gateway_tunnel_share=True).proxy.tunnel_share
+
+
+def test_d12_dns_variables_and_their_secrets(tmp_path: Path) -> None:
+    keys = [{"name": "secondary.example", "secret": "c2VjcmV0"}]
+    variables: dict[str, Any] = {
+        "gateway_dns_udp_size": 1400,
+        "gateway_dns_cookie_secrets": ["00" * 16, "11" * 16],
+        "gateway_dns_cookies_required": True,
+        "gateway_dns_rate_limit": {"mode": "log", "responses": 5, "exempt": ["192.0.2.0/24"]},
+        "gateway_dns_nsid": "gw-01",
+        "gateway_dns_chaos_id": "gw-01",
+        "gateway_dns_chaos_version": "x",
+        "gateway_dns_tsig_keys": keys,
+        "gateway_dns_transfers": [{"network": "192.0.2.53/32", "key": "secondary.example"}, {"network": "::1/128"}],
+        "gateway_dns_secondaries": [{"address": "192.0.2.53:53", "key": "secondary.example"}],
+    }
+    settings = rendered(**variables).dns
+    assert (settings.udp_size, settings.nsid, settings.chaos_id, settings.chaos_version) == (
+        1400,
+        "gw-01",
+        "gw-01",
+        "x",
+    )
+    assert (settings.rate_limit.mode, settings.rate_limit.responses) == ("log", 5)
+    assert settings.rate_limit.exempt == ("192.0.2.0/24",)
+    assert settings.secrets == "/etc/tfgateway/dns-secrets.toml"
+    assert "c2VjcmV0" not in written("gateway.toml.j2", **variables)
+    secrets = tmp_path / "dns-secrets.toml"
+    secrets.write_text(written("dns-secrets.toml.j2", **variables))
+    service = configure.service(msgspec.structs.replace(settings, secrets=str(secrets)))
+    assert service.cookies_required
+    assert [allowed.key for allowed in service.transfers] == [b"\x09secondary\x07example\0", b""]
+    (secondary,) = configure.secondaries(msgspec.structs.replace(settings, secrets=str(secrets)))
+    assert (secondary.host, secondary.port) == ("192.0.2.53", 53)
+    assert secondary.key is not None
+    secrets.write_text(written("dns-secrets.toml.j2"))
+    assert configure.service(msgspec.structs.replace(rendered().dns, secrets=str(secrets))).keys == {}

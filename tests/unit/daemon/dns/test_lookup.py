@@ -315,8 +315,10 @@ class TestCuts:
         assert servers.name == dns.name.from_text("sub.z")
         assert len(servers) == 5
 
-    def test_glue_of_all_servers_in_the_zone(self, world) -> None:
+    def test_addresses_of_all_servers_in_the_zone(self, world) -> None:
+        """Glue below the cut as it stands; those beside it as the zone answers for them, by its wildcard too."""
         assert world.lines(world.ask("x.sub.z").additional) == [
+            "any.z. 300 IN A 192.0.2.99",
             "ns.side.z. 300 IN A 192.0.2.2",
             "ns.sub.z. 300 IN A 192.0.2.1",
             "ns.sub.z. 300 IN AAAA 2001:db8::1",

@@ -60,7 +60,11 @@ class Oracle:
             reply.aa = bool(reply.answer)
             reply.authority.append((cut, "NS"))
             for host in data[cut]["NS"]:
-                reply.additional |= self.addresses(tuple(host.rstrip(".").split(".")), data)
+                labels = tuple(host.rstrip(".").split("."))
+                reply.additional |= self.addresses(labels, data)
+                if self.zone_of(labels, "A") == zone and self.cut(zone, labels) is None:
+                    source = self.source(zone, labels)
+                    reply.additional |= set() if source is None else self.addresses(labels, data, source)
             return None
         if cut is not None:
             return self.negative(reply, zone, "NOERROR")

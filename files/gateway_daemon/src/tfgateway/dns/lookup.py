@@ -8,7 +8,7 @@ from typing import Final
 from tfgateway.dns import codes, names
 from tfgateway.dns.rrsets import RRset
 from tfgateway.dns.table import DnsTable
-from tfgateway.dns.zone import Cut, Zone
+from tfgateway.dns.zone import Cut, Node, Zone
 
 MAX_CHAIN: Final = 16
 """CNAME records in one answer. A resolver that gets an unfinished chain asks for its end (RFC 1034 §5.3.3)."""
@@ -56,7 +56,7 @@ def lookup(table: DnsTable, name: bytes, kind: int) -> Answer:
             if not reply.answer:
                 reply.authoritative = False
                 reply.about = found.name
-            _refer(reply, zone, found)
+            _refer(reply, table, zone, found)
             return reply
         if isinstance(found, Cut) or (found is None and table.leads_to_zone(name)):
             return _denied(reply, zone, codes.NOERROR)
@@ -87,17 +87,19 @@ def _denied(reply: Answer, zone: Zone, rcode: int) -> Answer:
     return reply
 
 
-def _refer(reply: Answer, zone: Zone, cut: Cut) -> None:
+def _refer(reply: Answer, table: DnsTable, zone: Zone, cut: Cut) -> None:
     """A referral, with the addresses of those servers whose names are in this zone."""
     servers = cut.node.get(codes.NS)
     assert servers is not None  # noqa: S101 - what makes a cut
     reply.authority.append((cut.name, servers))
     for host in dict.fromkeys(servers.targets):
-        # Glue stands at or below a cut, where locate() does not look; a wildcard gives none.
+        # Glue stands at or below a cut, where locate() does not look, and a wildcard gives none.
         node = zone.nodes.get(host)
         if node is not None:
             section = reply.glue if names.is_within(host, cut.name) else reply.additional
-            section += [(host, rrset) for rrset in node.rrsets if rrset.type in (codes.A, codes.AAAA)]
+            section += _addresses(host, node)
+        elif table.find(host, codes.A) is zone and isinstance(made := zone.locate(host), Node):
+            reply.additional += _addresses(host, made)
 
 
 def _add_addresses(reply: Answer, table: DnsTable, zone: Zone, rrset: RRset) -> None:
@@ -107,5 +109,9 @@ def _add_addresses(reply: Answer, table: DnsTable, zone: Zone, rrset: RRset) -> 
     for host in dict.fromkeys(rrset.targets):
         if table.find(host, codes.A) is zone:
             node = zone.locate(host)
-            if node is not None and not isinstance(node, Cut):
-                reply.additional += [(host, item) for item in node.rrsets if item.type in (codes.A, codes.AAAA)]
+            if isinstance(node, Node):
+                reply.additional += _addresses(host, node)
+
+
+def _addresses(host: bytes, node: Node) -> Section:
+    return [(host, rrset) for rrset in node.rrsets if rrset.type in (codes.A, codes.AAAA)]

@@ -1,0 +1,222 @@
+"""What a flood from one network gets out of the DNS server: bytes of replies for each byte of queries (D-12).
+
+The server is the real process with the settings that a node has by default, but that loopback is not exempt. Sixteen
+addresses of one /24 ask as fast as the server answers; meanwhile a client of another network asks at its own pace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from tests.bench.report import Figure, publish
+
+SECONDS = 8.0
+"""Of each flood; with the limiter's window of 15 s, none is forgiven within it."""
+SOURCES = [f"127.0.77.{number}" for number in range(1, 17)]
+BYSTANDER = "127.0.78.1"
+BURST = 32
+"""Queries that one source sends before replies are read."""
+LIMIT = 1.0
+"""A flood must get back no more than it took."""
+
+TEXT = {"txt": [{"text": "x" * 255} for _ in range(4)]}
+ADDRESS = {"a": [{"ip": "192.0.2.1"}]}
+FIELDS: dict[str, object] = {"big": TEXT, "*.wild": TEXT, "www": ADDRESS, "cut": {"ns": [{"host": "ns.elsewhere."}]}}
+
+Question = Callable[[random.Random], tuple[bytes, int]]
+"""Makes a name and a type."""
+_CLASS_IN, _A, _TXT = 1, 1, 16
+_ORIGIN = b"\x05flood\x04test\0"
+
+
+def _label(dice: random.Random) -> bytes:
+    return b"\x08%08x" % dice.getrandbits(32)
+
+
+FLOODS: dict[str, Question] = {
+    "one large TXT": lambda _dice: (b"\x03big" + _ORIGIN, _TXT),
+    "names below a wildcard": lambda dice: (_label(dice) + b"\x04wild" + _ORIGIN, _TXT),
+    "names that do not exist": lambda dice: (_label(dice) + _ORIGIN, _A),
+    "names below a delegation": lambda dice: (_label(dice) + b"\x03cut" + _ORIGIN, _A),
+    "names of no zone": lambda dice: (_label(dice) + b"\x04else\0", _A),
+}
+
+
+def measure(scale: float) -> bool:
+    """Run, print. True: the limits are kept."""
+    seconds = max(SECONDS * scale, 2.0)
+    figures = []
+    for mode in ("on", "log"):
+        for name, question in FLOODS.items():
+            with _server(mode) as port:
+                flood = _flood(port, question, seconds)
+            told = name if mode == "on" else f"{name}, without limits"
+            figures.append(Figure(f"{told}: amplification", flood.factor, "x", LIMIT if mode == "on" else None))
+            if mode == "on":
+                figures.append(Figure(f"{told}: queries", flood.sent / seconds, "/s"))
+                figures.append(Figure(f"{told}: another network's answers", flood.answered, "%"))
+    return publish("amplification", {"seconds": seconds, "addresses": len(SOURCES), "network": "/24"}, figures)
+
+
+@dataclass
+class _Flood:
+    sent: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    answered: float = 0.0
+    """Per cent of the bystander's queries."""
+
+    @property
+    def factor(self) -> float:
+        return self.bytes_out / self.bytes_in
+
+
+def _flood(port: int, question: Question, seconds: float) -> _Flood:
+    dice = random.Random(1)
+    flood = _Flood()
+    stop = threading.Event()
+    shares: list[float] = []
+    bystander = threading.Thread(target=lambda: shares.append(_bystander(port, stop)))
+    with contextlib.ExitStack() as stack:
+        sockets = []
+        for source in SOURCES:
+            sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            sock.bind((source, 0))
+            sock.connect(("127.0.0.1", port))
+            sock.setblocking(False)
+            sockets.append(sock)
+        bystander.start()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for sock in sockets:
+                for _ in range(BURST):
+                    query = _query(*question(dice))
+                    with contextlib.suppress(BlockingIOError):
+                        sock.send(query)
+                        flood.sent += 1
+                        flood.bytes_in += len(query)
+                flood.bytes_out += _received(sock)
+        time.sleep(0.5)
+        flood.bytes_out += sum(_received(sock) for sock in sockets)
+    stop.set()
+    bystander.join()
+    flood.answered = 100 * shares[0]
+    return flood
+
+
+def _query(name: bytes, kind: int) -> bytes:
+    opt = b"\0" + struct.pack("!HHIH", 41, 4096, 0, 0)
+    return struct.pack("!HHHHHH", 1, 0, 1, 0, 0, 1) + name + struct.pack("!HH", kind, _CLASS_IN) + opt
+
+
+def _received(sock: socket.socket) -> int:
+    size = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            size += len(sock.recv(65535))
+    return size
+
+
+def _bystander(port: int, stop: threading.Event) -> float:
+    """The share of its queries that somebody else gets answered who asks ten times a second, once each."""
+    asked = answered = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((BYSTANDER, 0))
+        sock.connect(("127.0.0.1", port))
+        sock.settimeout(0.5)
+        while not stop.is_set():
+            sock.send(_query(b"\x03www" + _ORIGIN, _A))
+            asked += 1
+            with contextlib.suppress(TimeoutError):
+                sock.recv(65535)
+                answered += 1
+            stop.wait(0.1)
+    return answered / asked
+
+
+@contextlib.contextmanager
+def _server(mode: str) -> Iterator[int]:
+    """``tfgateway dns`` with a redis of its own; its port."""
+    with tempfile.TemporaryDirectory(prefix="tfgateway-bench-") as directory, contextlib.ExitStack() as stack:
+        redis_port, port, metrics = (_free_port() for _ in range(3))
+        program = shutil.which("redis-server")
+        if program is None:
+            raise RuntimeError("redis-server is not installed")
+        options = ["--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir", directory]
+        _start(stack, [program, *options], Path(directory) / "redis.log")
+        with redis.Redis(port=redis_port, retry=None) as client:
+            _until(lambda: _answers(client), "redis-server")
+            client.hset("flood.test.", mapping={name: json.dumps(value) for name, value in FIELDS.items()})
+        config = Path(directory) / "gateway.toml"
+        config.write_text(
+            f"""
+            [redis]
+            url = "redis://127.0.0.1:{redis_port}/0"
+            [gateway]
+            name_servers = ["ns1.gateway.example"]
+            [dns]
+            listen = ["127.0.0.1:{port}"]
+            metrics = "127.0.0.1:{metrics}"
+            [dns.rate_limit]
+            mode = "{mode}"
+            exempt = []
+            """
+        )
+        command = [str(Path(sys.executable).with_name("tfgateway")), "--config", str(config), "dns"]
+        _start(stack, command, Path(directory) / "dns.log")
+        _until(lambda: _serves(port), "the DNS server")
+        yield port
+
+
+def _start(stack: contextlib.ExitStack, command: list[str], log: Path) -> None:
+    with log.open("wb") as out:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    stack.callback(child.wait)
+    stack.callback(child.terminate)
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def _serves(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0.2)
+        sock.connect(("127.0.0.1", port))
+        try:
+            sock.send(_query(b"\x03www" + _ORIGIN, _A))
+            return bool(sock.recv(65535))
+        except OSError:
+            return False
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what} does not answer")
+        time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
