@@ -1,0 +1,121 @@
+"""Hosts on which provisioning breaks the way in: they undo it by themselves, and the operator is back."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo import fleet, playbook, podman
+from demo.fleet import Fleet, Node
+
+SCENARIO = Path(__file__).parent.parent
+FLEET: Fleet = fleet.load(SCENARIO / "fleet.toml")
+HEALTHY, DEAF, WALLED = FLEET.nodes
+SECONDS = 15  # until a node undoes a change
+PATIENCE = 120.0
+
+
+def on(node: Node, script: str) -> str:
+    return podman.run("exec", node.name, "sh", "-c", script)
+
+
+def answers(node: Node, port: int) -> bool:
+    """A new connection brings a banner."""
+    try:
+        with socket.create_connection((FLEET.address(node.host), port), timeout=1) as connection:
+            connection.settimeout(1)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def until(holds: object, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+def undo_journal(node: Node, name: str) -> str:
+    return on(
+        node, f"journalctl --no-pager --output=cat -u tfgateway-undo@{name}.timer -u tfgateway-undo@{name}.service"
+    )
+
+
+def provisioning(node: Node, *options: str) -> subprocess.Popen[str]:
+    """The roles on one host; every task logs in anew, so nothing is held open by an old connection."""
+    environment = {
+        **playbook.environment(),
+        "ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o StrictHostKeyChecking=accept-new",
+    }
+    limits = [f"-e=lockout_hosts={node.name}", f"-e=safeguard_seconds={SECONDS}", "-e=sshd_answer_timeout=5"]
+    inventory = str(FLEET.directory / "inventory.yml")
+    return subprocess.Popen(
+        ["ansible-playbook", "-i", inventory, str(SCENARIO / "converge.yml"), *limits, *options],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def locked_out_and_back(process: subprocess.Popen[str], node: Node, port: int) -> str:
+    """Wait until nobody gets in, then until the node answers again, all by itself; what the run said."""
+    until(lambda: not answers(node, port) or process.poll() is not None, "the run changed nothing")
+    assert process.poll() is None, process.communicate()[0]
+    until(lambda: answers(node, port), "the operator is locked out")
+    said, _ = process.communicate(timeout=PATIENCE)
+    return said
+
+
+def test_a_healthy_change_is_confirmed_by_a_fresh_login() -> None:
+    for name in ("sshd", "firewall"):
+        journal = undo_journal(HEALTHY, name)
+        assert "Started" in journal  # the timer ran
+        assert "Stopped" in journal  # and was stopped before its time
+        assert "Starting" not in journal  # nothing was undone
+    assert on(HEALTHY, "ls /var/lib/tfgateway-undo") == ""
+    assert "tfgateway-undo@" not in on(HEALTHY, "systemctl list-timers --all --no-legend")
+    assert "Status: active" in on(HEALTHY, "ufw status")
+    assert answers(HEALTHY, 22)
+    assert answers(HEALTHY, 34022)
+
+
+@pytest.fixture
+def deaf() -> Iterator[Node]:
+    """Somebody named an address that this host does not have; sshd has not read it yet."""
+    on(DEAF, "echo 'ListenAddress 192.0.2.1' >> /etc/ssh/sshd_config")
+    yield DEAF
+
+
+def test_i1_an_sshd_that_listens_nowhere_is_undone(deaf: Node) -> None:
+    assert answers(deaf, 22)
+    before = on(deaf, "cat /etc/ssh/sshd_config")
+    process = provisioning(deaf, "--tags=sshd")
+    said = locked_out_and_back(process, deaf, 22)
+    assert process.returncode != 0, said
+    until(lambda: on(deaf, "cat /etc/ssh/sshd_config") == before, "the configuration is not as it was")
+    key = ["-i", str(FLEET.key), "-o", f"UserKnownHostsFile={FLEET.known_hosts}", "-o", "IdentitiesOnly=yes"]
+    login = ["ssh", *key, "-o", "ConnectTimeout=5", f"root@{FLEET.address(deaf.host)}", "echo", "in"]
+    assert subprocess.run(login, capture_output=True, text=True).stdout == "in\n"
+    until(lambda: "tfgateway-undo@" not in on(deaf, "systemctl list-timers --all --no-legend"), "the timer stays")
+
+
+def test_i2_a_firewall_that_drops_sshd_is_undone() -> None:
+    assert provisioning(WALLED, "--tags=sshd").communicate()[0]
+    assert answers(WALLED, 34022)
+    on(WALLED, "apt-get update -q && apt-get install -q --yes --no-install-recommends ufw")
+    rule = "-A ufw-before-input -p tcp -m multiport --dports 22,34022 -j DROP"
+    on(WALLED, f"sed -i '/^# End required lines/a {rule}' /etc/ufw/before.rules")
+    process = provisioning(WALLED, "--tags=firewall")
+    said = locked_out_and_back(process, WALLED, 34022)
+    assert process.returncode != 0, said
+    assert "has undone the change 'firewall' by itself" in " ".join(said.replace("''", "'").split())
+    assert "Starting" in undo_journal(WALLED, "firewall")
+    assert "Status: inactive" in on(WALLED, "ufw status")
