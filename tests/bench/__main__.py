@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Callable
 
-PARTS = ("explorer", "reconciler", "proxy")
+PARTS = ("dns", "explorer", "reconciler", "proxy")
 
 
 def main() -> int:

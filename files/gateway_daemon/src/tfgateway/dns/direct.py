@@ -31,6 +31,8 @@ _POSITIVE: Final = [heads(codes.AUTHORITATIVE, count, 0, 0) for count in range(R
 """By the number of records; none is shorter than 16 bytes with its pointer."""
 _NODATA: Final = heads(codes.AUTHORITATIVE | codes.NOERROR, 0, 1, 0)
 _NXDOMAIN: Final = heads(codes.AUTHORITATIVE | codes.NXDOMAIN, 0, 1, 0)
+DENIALS: Final = (_NODATA, _NXDOMAIN)
+"""The heads of answers that say that there is nothing."""
 
 
 @cache

@@ -21,7 +21,7 @@ from typing import Final
 from tfgateway.dns import codes, cookies, edns
 from tfgateway.dns.answers import VARIANTS, Answer, Answers, heads
 from tfgateway.dns.counts import Counts
-from tfgateway.dns.direct import Direct
+from tfgateway.dns.direct import DENIALS, Direct
 from tfgateway.dns.rrl import DROP, RateLimiter
 from tfgateway.dns.service import Service
 from tfgateway.dns.table import DnsTable
@@ -36,7 +36,7 @@ _COOKIE_OPT: Final = _COOKIE_HEAD + cookies.SIZE
 _WITH_EDNS: Final = 2
 """The first variant with an OPT record."""
 _MAX_OPTS: Final = 1024
-_MAX_PROVEN: Final = 16_384
+_MAX_PROVEN: Final = 65_536
 _TRUNCATED: Final = 0x0200
 _SLIP: Final = heads(_TRUNCATED, 0, 0, 0)
 
@@ -154,7 +154,10 @@ class HotPath:
     def _find(self, question: bytes) -> Answer | None:
         """The answer to a question that is not among those known."""
         name, tail = question[:-4].lower(), question[-4:]
-        return self._answers.consider(name + tail, self._direct.answer(name, tail))
+        answer = self._direct.answer(name, tail)
+        if answer is not None and answer[0] in DENIALS:
+            return answer  # made anew each time: there is no end of names that do not exist
+        return self._answers.consider(name + tail, answer)
 
     def _learn_opt(self, end: bytes, client: bytes, now: int) -> None:
         """Take note, for the next time, of what a query ends with: an OPT record without options or with a cookie."""
