@@ -103,7 +103,7 @@ def _compare(
     queries = kind.queries(names)
     loads = {server.name: Load(queries, server.port, kind.reply) for server in running}
     for server in running:
-        loads[server.name].saturate(seconds / 2)  # warm
+        loads[server.name].warm()
     found = defaultdict(list)
     for number in range(rounds):
         for server in running if number % 2 else reversed(running):

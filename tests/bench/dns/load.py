@@ -61,6 +61,7 @@ class Load:
     def __init__(self, queries: Sequence[Query], port: int, expected: bytes) -> None:
         """port: of the server on 127.0.0.1; expected: flags and counts of a right reply."""
         self._count = len(queries)
+        self._port = port
         self._expected = expected
         size = max(len(query.message) for query in queries)
         at, layout = 0, []
@@ -117,6 +118,15 @@ class Load:
                 now = time.monotonic()
             result.seconds = now - began
         return result
+
+    def warm(self) -> None:
+        """Until every query was answered a few times: what a server keeps, it has then."""
+        replies = 0
+        while replies < 3 * self._count:
+            done = self.saturate(0.5).replies
+            if not done:
+                raise RuntimeError(f"no replies on port {self._port}")
+            replies += done
 
     def at_rate(self, rate: float, seconds: float) -> Result:
         """So many a second, whatever the server does; each reply's latency in seconds."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -28,10 +29,13 @@ _QUERY = bytes.fromhex("000000000001000000000000") + b"\x05bench\x07example\0\0\
 
 
 def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Of 127.0.0.1, for UDP and TCP, below those that clients get."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with contextlib.suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind(("127.0.0.1", port))
+            tcp.bind(("127.0.0.1", port))
+            return port
 
 
 class Server:
@@ -256,6 +260,7 @@ url = "unix://{unix_socket}"
 name_servers = ["ns1.gateway.example."]
 [dns]
 listen = ["127.0.0.1:{port}"]
+workers = {workers}
 metrics = "127.0.0.1:{free_port()}"
 secrets = "{home}/secrets"
 [dns.rate_limit]

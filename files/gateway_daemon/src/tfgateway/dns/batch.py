@@ -64,7 +64,7 @@ class Batch:
     """The datagrams of one socket that are being answered."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """sock: non-blocking, from ``sockets.open_udp``."""
+        """sock: non-blocking, prepared by ``sockets.prepare_udp``."""
         self._socket = sock
         ipv4 = sock.family == socket.AF_INET
         pktinfo = PKTINFO[sock.family]

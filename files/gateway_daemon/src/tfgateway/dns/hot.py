@@ -47,6 +47,35 @@ Slow = Callable[[bytes, bytes], bytes | None]
 """The reply to (message, packed address of the client), rate limiting included; None: it gets none. Must not raise."""
 
 
+class Slots:
+    """Where a batch of datagrams and what belongs to them stands in memory."""
+
+    def __init__(
+        self,
+        buffer: mmap.mmap,
+        starts: Sequence[int],
+        peers: Sequence[int],
+        address_size: int,
+        replies: memoryview[int],
+        octets: int,
+    ) -> None:
+        """starts, peers: where datagrams and their clients' packed addresses are, both evenly spaced; replies: to be
+        set to the bytes of each reply; octets: of an address, for ``RateLimiter.noted``.
+        """
+        self.buffer = buffer
+        self.replies = replies
+        self.numbers = list(range(len(starts)))
+        self.starts = list(starts)
+        # Slices made once are quicker than those written out in the loop.
+        self.heads = [slice(at + 2, at + 12) for at in starts]
+        """What follows the id in the header."""
+        self.clients = [slice(at, at + address_size) for at in peers]
+        first, step = peers[0] + max(octets - 2, 0), peers[1] - peers[0]
+        view = memoryview(buffer)[first : first + step * (len(peers) - 1) + 2]
+        self.places = view.cast("H")[:: step // 2]
+        """Of the clients' networks, see ``rrl.place``."""
+
+
 class HotPath:
     """Answers batches of datagrams in place."""
 
@@ -68,72 +97,72 @@ class HotPath:
         self._proven: dict[bytes, int] = {}
         """Client's address and cookie -> until when the cookie is valid and need not be renewed, Unix seconds."""
 
-    def answer(
+    def slots(
         self,
         buffer: mmap.mmap,
         starts: Sequence[int],
-        sizes: Sequence[int],
         peers: Sequence[int],
         address_size: int,
         replies: memoryview[int],
-        now: float,
-        monotonic: int,
-    ) -> list[int]:
-        """Write the reply to each datagram over it and its size to ``replies``; the numbers of those that get none.
+    ) -> Slots:
+        """Memory for batches, see ``Slots``."""
+        octets = 0 if self._limiter is None else self._limiter.octets[address_size]
+        return Slots(buffer, starts, peers, address_size, replies, octets)
 
-        starts, peers: where datagrams and their clients' packed addresses are; now: Unix seconds; monotonic: us.
+    def answer(self, slots: Slots, sizes: Sequence[int], now: float, monotonic: int) -> list[int]:
+        """Write the reply to each datagram over it, and its size; the numbers of those that get none.
+
+        sizes: of the datagrams; now: Unix seconds; monotonic: us.
         """
         limiter = self._limiter
         variants: Mapping[bytes, int] = VARIANTS
         if self._table.stale or self._table.expired or self._service.cookies_required:
             variants = {}  # every reply is a special one
         known, opts, cookie_heads, proven = self._answers.known, self._opts, self._cookie_heads, self._proven
-        gate = octets = 0
-        waiting: Mapping[bytes, list[int]] = {}
+        buffer, replies = slots.buffer, slots.replies
+        gate, noted = 0, bytearray()
         if limiter is not None:
             limiter.begin(monotonic)
-            gate, octets, waiting = limiter.gate, limiter.octets[address_size], limiter.waiting
+            gate, noted = limiter.gate, limiter.noted
         valid = 0
         silent = []
-        number = -1
-        for at, size in zip(starts, sizes, strict=False):
-            number += 1
-            peer = peers[number]
+        places = slots.places[: len(sizes)].tolist()
+        for number, at, size, head, client, place in zip(
+            slots.numbers, slots.starts, sizes, slots.heads, slots.clients, places, strict=False
+        ):
             end = at + size
-            variant = variants.get(buffer[at + 2 : at + 12])
+            variant = variants.get(buffer[head])
             if variant is not None:
                 opt: bytes | None = b""
                 limited = limiter
                 if variant >= _WITH_EDNS:
-                    opt = opts.get(buffer[end - _OPT : end])
                     end -= _OPT
+                    opt = opts.get(buffer[end : at + size])
                     if opt is None:
                         end += _OPT - _COOKIE_OPT
-                        head = cookie_heads.get(buffer[end : end + _COOKIE_HEAD])
+                        start = cookie_heads.get(buffer[end : end + _COOKIE_HEAD])
                         cookie = buffer[end + _COOKIE_HEAD : at + size]
-                        client = buffer[peer : peer + address_size]
-                        if head is not None and now < proven.get(client + cookie, 0):
-                            opt = head + cookie
+                        if start is not None and now < proven.get(buffer[client] + cookie, 0):
+                            opt = start + cookie
                             limited = None  # RFC 7873 §5.2.3
                         else:
-                            self._learn_opt(buffer[max(at, end) : at + size], client, int(now))
+                            self._learn_opt(buffer[max(at, end) : at + size], buffer[client], int(now))
                 if opt is not None:
                     question = buffer[at + 12 : end]
                     answer = known.get(question) or known.get(question.lower()) or self._find(question)
                     if answer is not None:
-                        head_of, tail, cell, account = answer
+                        heads_, tail, cell, _account = answer
                         cell[0] += 1
                         if limited is not None:
-                            noted = waiting[buffer[peer : peer + octets]]
-                            if len(noted) < gate:
-                                noted.append(account)
-                            elif verdict := limited.check(buffer[peer : peer + address_size], account, monotonic):
+                            if (count := noted[place]) < gate:
+                                noted[place] = count + 1
+                            elif verdict := limited.check(buffer[client], answer[3], monotonic):
                                 if verdict == DROP:
                                     self._counts.dropped("udp", "rate")
                                     silent.append(number)
                                     continue
-                                head_of, tail = _SLIP, b""
-                        buffer[at + 2 : at + 12] = head_of[variant]
+                                heads_, tail = _SLIP, b""
+                        buffer[head] = heads_[variant]
                         if opt:
                             tail += opt
                             valid += len(opt) > _OPT
@@ -141,7 +170,7 @@ class HotPath:
                         buffer[end:done] = tail
                         replies[number] = done - at
                         continue
-            reply = self._slowly(buffer[at : at + size], buffer[peer : peer + address_size])
+            reply = self._slowly(buffer[at : at + size], buffer[client])
             if reply is None:
                 silent.append(number)
             else:

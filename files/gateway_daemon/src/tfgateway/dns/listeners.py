@@ -57,7 +57,7 @@ class Listeners:
         """Serve these sockets, which listen already."""
         for one in listening:
             if one.endpoint.kind == "udp":
-                prepare_udp(one.socket)
+                prepare_udp(one.socket, self._service.udp_size)
                 self._udp.append(UdpListener(one.socket, self._hot, self._counts))
                 self._udp[-1].start()
             else:

@@ -5,14 +5,14 @@ counted by the network that they go to and by what they are about, the *account*
 worth; what exceeds it is dropped, but for each n-th, which goes out truncated, so that a real client asks again over
 TCP. The debt grows up to ``window`` seconds: a flood that goes on gets no more than those. As BIND, NSD and Knot do it.
 
-Nearly all networks ask for so little that no account of theirs can be over its limit. What goes to them is only noted
-(``waiting``), and charged when there is more of it than ``gate`` within a second.
+Nearly all networks ask for so little that no account of theirs can be over its limit. What goes to them is only counted
+(``noted``), and charged when there is more of it than ``gate`` within a second.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections import defaultdict
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -45,6 +45,8 @@ _IPV4: Final = 4
 _IPV6: Final = 16
 """Bytes of packed addresses."""
 _MAX_REPORTED: Final = 100
+_MAX_NOTED: Final = 255
+_PLACE_BITS: Final = 16
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -52,6 +54,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 def account(kind: int, name: bytes) -> int:
     """What responses about ``name`` (folded) are counted under. Of this process only: names are hashed."""
     return hash(name) << _KIND_BITS | kind
+
+
+def place(network: bytes) -> int:
+    """Where in ``RateLimiter.noted`` responses to a network are counted. network: bytes of its prefix, at least 2."""
+    return int.from_bytes(network[-2:], sys.byteorder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,6 @@ class RateLimiter:
     """Credits of (network, account) pairs, in two generations of half the table: what is not used ages out."""
 
     __slots__ = (
-        "_busy",
         "_cost_all",
         "_costs",
         "_counted",
@@ -89,9 +95,9 @@ class RateLimiter:
         "_window",
         "_young",
         "gate",
+        "noted",
         "octets",
         "over",
-        "waiting",
     )
 
     def __init__(self, limits: Limits) -> None:
@@ -110,12 +116,13 @@ class RateLimiter:
         self._old: dict[int, list[int]] = {}
         self._reported: dict[tuple[bool, int], int] = {}
         self.gate = self._gate()
-        """Responses of this second to a network that are noted only; errors are always charged at once."""
+        """Responses of this second to a network that are counted only; errors are always charged at once."""
         self.octets = {_IPV4: limits.ipv4_prefix // 8, _IPV6: limits.ipv6_prefix // 8}
         """Bytes of an address -> those of its network."""
-        self.waiting: defaultdict[bytes, list[int]] = defaultdict(list)
-        """Network -> accounts of its responses in this second, not charged yet; of busy networks ``gate`` dummies."""
-        self._busy = [ALL] * self.gate
+        self.noted = bytearray(2**16)
+        """Responses of this second, at most ``gate``, by the last two bytes of the network (``place``). Networks that
+        meet in one place are charged sooner, no more.
+        """
         self._counted: dict[bytes, int] = {}
         """Busy network -> its responses in this second, and ``gate`` more."""
         self._since = 0
@@ -128,51 +135,47 @@ class RateLimiter:
 
     def begin(self, now: int) -> None:
         """Before responses are noted or checked. now: monotonic in us."""
-        if now - self._since >= _SECOND or len(self.waiting) > self._limits.table_size:
+        if now - self._since >= _SECOND or len(self._counted) > self._limits.table_size:
             self._since = now
+            self.noted[:] = bytes(len(self.noted))
             # Half of what would be charged anyway: who goes on like this is charged from the first response on.
-            counted = {network: self.gate for network, count in self._counted.items() if 2 * count >= 3 * self.gate}
-            self.waiting.clear()
-            self.waiting.update(dict.fromkeys(counted, self._busy))
-            self._counted = counted
+            busy = [network for network, count in self._counted.items() if 2 * count >= 3 * self.gate]
+            self._counted = dict.fromkeys(busy, self.gate)
+            for network in busy:
+                self.noted[place(network)] = self.gate
 
     def check(self, client: bytes, about: int, now: int) -> int:
         """SEND, SLIP or DROP for one response. client: packed address; about: ``account``; now: monotonic in us."""
         self.begin(now)
-        if about & _KIND_MASK == ERROR:
-            return self._charge(client, about, now)
-        key = client[: self.octets[len(client)]]
-        waiting = self.waiting[key]
-        if len(waiting) < self.gate:
-            waiting.append(about)
-            return SEND
-        if self.gate:
-            if waiting is not self._busy:
-                self.waiting[key] = self._busy
-                self._counted[key] = self.gate
-                for noted in waiting:
-                    self._charge(client, noted, self._since)
-            self._counted[key] += 1
-        return self._charge(client, about, now)
-
-    def _gate(self) -> int:
-        """Half of the smallest limit; 0: noting is no use."""
-        if self._limits.ipv4_prefix % 8 or self._limits.ipv6_prefix % 8:
-            return 0
-        rates = [rate for kind, rate in self._limits.rates.items() if rate and kind != ERROR]
-        return int(min(rates, default=0) / 2)
-
-    def _charge(self, client: bytes, about: int, now: int) -> int:
-        """SEND, SLIP or DROP, from the credits."""
         address = int.from_bytes(client, "big")
         ipv4 = len(client) == _IPV4
         network = address >> 32 - self._limits.ipv4_prefix if ipv4 else address >> 128 - self._limits.ipv6_prefix
-        cost = self._costs[about & _KIND_MASK]
+        kind = about & _KIND_MASK
+        cost, cost_all = self._costs[kind], self._cost_all
+        if kind != ERROR and self.gate:
+            key = client[: self.octets[len(client)]]
+            at = place(key)
+            if self.noted[at] < self.gate:
+                self.noted[at] += 1
+                return SEND
+            if key not in self._counted:
+                # What was only noted is taken for more of the same.
+                self._counted[key] = self.gate
+                self._spend((ipv4, network, about), self.gate * cost, self._since)
+                self._spend((ipv4, network, ALL), self.gate * cost_all, self._since)
+            self._counted[key] += 1
         if cost and (over := self._spend((ipv4, network, about), cost, now)):
-            return self._judge(over, ipv4, address, network, about & _KIND_MASK)
-        if self._cost_all and (over := self._spend((ipv4, network, ALL), self._cost_all, now)):
+            return self._judge(over, ipv4, address, network, kind)
+        if cost_all and (over := self._spend((ipv4, network, ALL), cost_all, now)):
             return self._judge(over, ipv4, address, network, ALL)
         return SEND
+
+    def _gate(self) -> int:
+        """Half of the smallest limit; 0: nothing is noted."""
+        if any(bits % 8 or bits < _PLACE_BITS for bits in (self._limits.ipv4_prefix, self._limits.ipv6_prefix)):
+            return 0
+        rates = [rate for kind, rate in self._limits.rates.items() if rate and kind != ERROR]
+        return min(int(min(rates, default=0) / 2), _MAX_NOTED)
 
     def report(self) -> dict[str, int]:
         """Networks that responses were too many for -> how many, since the last call; at most 100 of them."""

@@ -22,7 +22,8 @@ class UdpListener:
         self._socket = sock
         self._hot = hot
         self._counts = counts
-        self._batch = Batch(sock)
+        self._batch = batch = Batch(sock)
+        self._slots = hot.slots(batch.buffer, batch.starts, batch.peers, batch.address_size, batch.replies)
 
     def start(self) -> None:
         """Serve from the running event loop."""
@@ -45,16 +46,7 @@ class UdpListener:
             if not sizes:
                 return
             started = time.monotonic()
-            silent = self._hot.answer(
-                batch.buffer,
-                batch.starts,
-                sizes,
-                batch.peers,
-                batch.address_size,
-                batch.replies,
-                time.time(),
-                int(started * 1_000_000),
-            )
+            silent = self._hot.answer(self._slots, sizes, time.time(), int(started * 1_000_000))
             lost = batch.send(len(sizes), silent)
             self._counts.took(time.monotonic() - started, len(sizes))
             if lost:
