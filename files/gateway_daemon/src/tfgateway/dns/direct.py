@@ -5,14 +5,13 @@ Read from the zones as they are at every query: nothing is kept, nothing can be 
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Final
 
-from tfgateway.dns import codes, rrl
+from tfgateway.dns import codes, names, rrl
 from tfgateway.dns.answers import ROOM, Answer, heads
 from tfgateway.dns.counts import Counts
 from tfgateway.dns.table import DnsTable
-from tfgateway.dns.zone import Cut
+from tfgateway.dns.zone import EMPTY, Cut, Node, Zone
 
 _KINDS: Final = {
     kind.to_bytes(2, "big") + codes.CLASS_IN.to_bytes(2, "big"): kind
@@ -20,34 +19,32 @@ _KINDS: Final = {
     if kind not in (codes.DS, codes.IXFR, codes.AXFR, codes.ANY)
 }
 """Type and class -> type, of what needs no treatment of its own."""
+_TYPE_A: Final = codes.A.to_bytes(2, "big")
+_ONE_A: Final = 14
+"""Bytes of a packed name that has an address and nothing else."""
 _MAX_LABEL: Final = 63
 _MAX_NAME: Final = 255
-_HEADER: Final = 12
-_POINTER: Final = 0xC000
-_QUESTION: Final = b"\xc0\x0c"
-"""A pointer to the question's name."""
+_ROOM: Final = ROOM - 4
+"""Bytes of name and records."""
+_POINTERS: Final = [(0xC000 | 12 + offset).to_bytes(2, "big") for offset in range(_MAX_NAME)]
+"""By the distance from the beginning of the question (RFC 1035 §4.1.4)."""
+_QUESTION: Final = _POINTERS[0]
 
 _POSITIVE: Final = [heads(codes.AUTHORITATIVE, count, 0, 0) for count in range(ROOM // 16 + 1)]
 """By the number of records; none is shorter than 16 bytes with its pointer."""
-_NODATA: Final = heads(codes.AUTHORITATIVE | codes.NOERROR, 0, 1, 0)
-_NXDOMAIN: Final = heads(codes.AUTHORITATIVE | codes.NXDOMAIN, 0, 1, 0)
-DENIALS: Final = (_NODATA, _NXDOMAIN)
+NODATA: Final = heads(codes.AUTHORITATIVE | codes.NOERROR, 0, 1, 0)
+NXDOMAIN: Final = heads(codes.AUTHORITATIVE | codes.NXDOMAIN, 0, 1, 0)
 """The heads of answers that say that there is nothing."""
-
-
-@cache
-def _pointer(at: int) -> bytes:
-    return (_POINTER | at).to_bytes(2, "big")
 
 
 class Direct:
     """Over a table's zones."""
 
     def __init__(self, table: DnsTable, counts: Counts) -> None:
-        self._table = table
         self._zones = table.zones
-        self._positive = {kind: counts.cell("udp", kind, codes.NOERROR) for kind in _KINDS.values()}
-        self._nxdomain = {kind: counts.cell("udp", kind, codes.NXDOMAIN) for kind in _KINDS.values()}
+        self._above = table.above
+        self._found = {kind: counts.cell("udp", kind, codes.NOERROR) for kind in _KINDS.values()}
+        self._missing = {kind: counts.cell("udp", kind, codes.NXDOMAIN) for kind in _KINDS.values()}
 
     def answer(self, name: bytes, tail: bytes) -> Answer | None:
         """The answer; None: look further, the question may even be malformed.
@@ -55,44 +52,60 @@ class Direct:
         name: folded bytes that should be a name; tail: those that should be type and class.
         """
         kind = _KINDS.get(tail)
-        if kind is None or not 1 < len(name) <= _MAX_NAME:
+        size = len(name)
+        if kind is None or not 1 < size <= _MAX_NAME or name in self._zones:
             return None
-        zones = self._zones
         above = name
-        while True:
+        deep = -1
+        zone = None
+        while zone is None:
             length = above[0]
             if not 0 < length <= _MAX_LABEL:
                 return None
             above = above[length + 1 :]
-            zone = zones.get(above)
-            if zone is not None:
-                break
             if not above:
                 return None
-        if name in zones:
-            return None
-        node = zone.locate(name)
-        if node is None:
-            if self._table.leads_to_zone(name):
-                return None
-            made, cell, account = _NXDOMAIN, self._nxdomain[kind], rrl.account(rrl.NXDOMAIN, above)
-        elif isinstance(node, Cut):
-            return None
+            zone = self._zones.get(above)
+            deep += 1
+        node: Node | Cut | None
+        packed = zone.packed.get(name)
+        if packed is None:
+            if not deep and not zone.cuts and name not in zone.below:
+                source = names.WILDCARD + above
+                if source not in zone.packed and source not in zone.below:
+                    return self._absent(zone, name, kind)
+            node = zone.locate(name)
+            about = above  # as in lookup
         else:
-            cell = self._positive[kind]
-            about = name if name in zone.nodes else above  # as in lookup
-            for rrset in node.rrsets:
-                if rrset.type == kind:
-                    if rrset.targets:
-                        return None
-                    records = _QUESTION + _QUESTION.join(rrset.bodies)
-                    if len(name) + len(tail) + len(records) > ROOM:
-                        return None
-                    return _POSITIVE[len(rrset.bodies)], records, cell, rrl.account(rrl.POSITIVE, about)
-                if rrset.type == codes.CNAME:
-                    return None
-            made, account = _NODATA, rrl.account(rrl.NODATA, about)
-        records = _pointer(_HEADER + len(name) - len(above)) + zone.denial.bodies[0]
-        if len(name) + len(tail) + len(records) > ROOM:
+            about = name
+            if len(packed) == _ONE_A and packed[:2] == _TYPE_A and not zone.cuts:
+                if kind == codes.A:
+                    return _POSITIVE[1], _QUESTION + packed, self._found[kind], rrl.account(rrl.POSITIVE, name)
+                node = EMPTY
+            else:
+                node = zone.locate(name)
+        if node is None:
+            return self._absent(zone, name, kind)
+        if isinstance(node, Cut):
             return None
-        return made, records, cell, account
+        for rrset in node.rrsets:
+            if rrset.type == kind:
+                if rrset.targets:
+                    return None
+                records = _QUESTION + _QUESTION.join(rrset.bodies)
+                if size + len(records) > _ROOM:
+                    return None
+                return _POSITIVE[len(rrset.bodies)], records, self._found[kind], rrl.account(rrl.POSITIVE, about)
+            if rrset.type == codes.CNAME:
+                return None
+        records = _POINTERS[size - len(above)] + zone.denial.bodies[0]
+        if size + len(records) > _ROOM:
+            return None
+        return NODATA, records, self._found[kind], rrl.account(rrl.NODATA, about)
+
+    def _absent(self, zone: Zone, name: bytes, kind: int) -> Answer | None:
+        """NXDOMAIN, unless there is a zone below the name."""
+        records = _POINTERS[len(name) - len(zone.name)] + zone.denial.bodies[0]
+        if name in self._above or len(name) + len(records) > _ROOM:
+            return None
+        return NXDOMAIN, records, self._missing[kind], hash(zone.name) << rrl.KIND_BITS | rrl.NXDOMAIN

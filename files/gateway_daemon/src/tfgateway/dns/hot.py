@@ -21,7 +21,7 @@ from typing import Final
 from tfgateway.dns import codes, cookies, edns
 from tfgateway.dns.answers import VARIANTS, Answer, Answers, heads
 from tfgateway.dns.counts import Counts
-from tfgateway.dns.direct import DENIALS, Direct
+from tfgateway.dns.direct import NODATA, NXDOMAIN, Direct
 from tfgateway.dns.rrl import DROP, RateLimiter
 from tfgateway.dns.service import Service
 from tfgateway.dns.table import DnsTable
@@ -92,10 +92,10 @@ class HotPath:
         self._direct = Direct(table, counts)
         self._opts: dict[bytes, bytes] = {}
         """OPT record without options of a query -> that of its reply."""
-        self._cookie_heads: dict[bytes, bytes] = {}
-        """Beginning of an OPT record that holds nothing but a full cookie -> that of its reply."""
-        self._proven: dict[bytes, int] = {}
-        """Client's address and cookie -> until when the cookie is valid and need not be renewed, Unix seconds."""
+        self._proven: dict[bytes, tuple[bytes, int]] = {}
+        """OPT record with just a valid cookie, and the client's address -> that of the reply, and until when it is so,
+        Unix seconds.
+        """
 
     def slots(
         self,
@@ -118,13 +118,15 @@ class HotPath:
         variants: Mapping[bytes, int] = VARIANTS
         if self._table.stale or self._table.expired or self._service.cookies_required:
             variants = {}  # every reply is a special one
-        known, opts, cookie_heads, proven = self._answers.known, self._opts, self._cookie_heads, self._proven
+        known, opts, proven = self._answers.known, self._opts, self._proven
         buffer, replies = slots.buffer, slots.replies
         gate, noted = 0, bytearray()
         if limiter is not None:
             limiter.begin(monotonic)
             gate, noted = limiter.gate, limiter.noted
         valid = 0
+        cookies_first = False
+        """Had the last query with an OPT record a cookie in it? The next one is likely to be alike."""
         silent = []
         places = slots.places[: len(sizes)].tolist()
         for number, at, size, head, client, place in zip(
@@ -134,22 +136,26 @@ class HotPath:
             variant = variants.get(buffer[head])
             if variant is not None:
                 opt: bytes | None = b""
-                limited = limiter
+                limited, proof = limiter, 0
                 if variant >= _WITH_EDNS:
-                    end -= _OPT
-                    opt = opts.get(buffer[end : at + size])
-                    if opt is None:
-                        end += _OPT - _COOKIE_OPT
-                        start = cookie_heads.get(buffer[end : end + _COOKIE_HEAD])
-                        cookie = buffer[end + _COOKIE_HEAD : at + size]
-                        if start is not None and now < proven.get(buffer[client] + cookie, 0):
-                            opt = start + cookie
-                            limited = None  # RFC 7873 §5.2.3
-                        else:
-                            self._learn_opt(buffer[max(at, end) : at + size], buffer[client], int(now))
+                    opt = None if cookies_first else opts.get(buffer[end - _OPT : end])
+                    if opt is not None:
+                        end -= _OPT
+                    elif (entry := proven.get(buffer[end - _COOKIE_OPT : end] + buffer[client])) and now < entry[1]:
+                        opt, cookies_first = entry[0], True
+                        end -= _COOKIE_OPT
+                        limited, proof = None, 1  # RFC 7873 §5.2.3
+                    elif cookies_first and (opt := opts.get(buffer[end - _OPT : end])) is not None:
+                        cookies_first = False
+                        end -= _OPT
+                    else:
+                        self._learn_opt(buffer[max(at, end - _COOKIE_OPT) : end], buffer[client], int(now))
                 if opt is not None:
                     question = buffer[at + 12 : end]
-                    answer = known.get(question) or known.get(question.lower()) or self._find(question)
+                    answer = known.get(question)
+                    if answer is None:
+                        folded = question.lower()
+                        answer = known.get(folded) or self._find(folded[:-4], question[-4:])
                     if answer is not None:
                         heads_, tail, cell, _account = answer
                         cell[0] += 1
@@ -165,7 +171,7 @@ class HotPath:
                         buffer[head] = heads_[variant]
                         if opt:
                             tail += opt
-                            valid += len(opt) > _OPT
+                            valid += proof
                         done = end + len(tail)
                         buffer[end:done] = tail
                         replies[number] = done - at
@@ -180,41 +186,36 @@ class HotPath:
             self._counts.cookies["valid"] += valid
         return silent
 
-    def _find(self, question: bytes) -> Answer | None:
-        """The answer to a question that is not among those known."""
-        name, tail = question[:-4].lower(), question[-4:]
+    def _find(self, name: bytes, tail: bytes) -> Answer | None:
+        """The answer to a question that is not among those known. name: folded; tail: type and class as sent."""
         answer = self._direct.answer(name, tail)
-        if answer is not None and answer[0] in DENIALS:
+        if answer is not None and (answer[0] is NXDOMAIN or answer[0] is NODATA):
             return answer  # made anew each time: there is no end of names that do not exist
         return self._answers.consider(name + tail, answer)
 
     def _learn_opt(self, end: bytes, client: bytes, now: int) -> None:
         """Take note, for the next time, of what a query ends with: an OPT record without options or with a cookie."""
-        for learnt, size, length in ((self._opts, _OPT, _OPT), (self._cookie_heads, _COOKIE_OPT, _COOKIE_HEAD)):
+        for size in (_OPT, _COOKIE_OPT):
             record = end[-size:]
             if len(record) < size:
                 return
             owner, kind, _size, _rcode, version, flags, data = edns.OPT.unpack_from(record)
             if owner or kind != codes.OPT or version != edns.VERSION or data != size - _OPT:
                 continue
-            if data and (self._service.cookies is None or record[_OPT:_COOKIE_HEAD] != _COOKIE):
-                return
-            if len(learnt) >= _MAX_OPTS:
-                learnt.clear()
             query = edns.read(edns.MIN_UDP, flags, b"")
             reply = edns.reply_record(query, codes.NOERROR, self._service.udp_size, record[_OPT:])
-            learnt[record[:length]] = reply[:length]
-            if data:
-                self._learn_cookie(record[_COOKIE_HEAD:], client, now)
+            if not data:
+                if len(self._opts) >= _MAX_OPTS:
+                    self._opts.clear()
+                self._opts[record] = reply
+            elif self._service.cookies is not None and record[_OPT:_COOKIE_HEAD] == _COOKIE:
+                cookie = record[_COOKIE_HEAD:]
+                checked = self._service.cookies.check(cookie, client, now)
+                if checked.outcome == "valid" and checked.reply == cookie:
+                    if len(self._proven) >= _MAX_PROVEN:
+                        self._proven.clear()
+                    self._proven[record + client] = reply, cookies.renewed_at(cookie)
             return
-
-    def _learn_cookie(self, cookie: bytes, client: bytes, now: int) -> None:
-        assert self._service.cookies is not None  # noqa: S101 - asked before
-        checked = self._service.cookies.check(cookie, client, now)
-        if checked.outcome == "valid" and checked.reply == cookie:
-            if len(self._proven) >= _MAX_PROVEN:
-                self._proven.clear()
-            self._proven[client + cookie] = cookies.renewed_at(cookie)
 
     def _slowly(self, message: bytes, client: bytes) -> bytes | None:
         """Everything else."""

@@ -31,7 +31,7 @@ class DnsTable:
         """Is what was known too old to be served?"""
         self.zones: dict[bytes, Zone] = {}
         """To look at; changed by ``put`` and ``remove``."""
-        self._above: dict[bytes, int] = {}
+        self.above: dict[bytes, int] = {}
         """Names above a zone -> how many zones are below."""
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class DnsTable:
 
     def leads_to_zone(self, name: bytes) -> bool:
         """Is a zone of this name or below it served? Then the name exists whatever the zone above knows (RFC 8020)."""
-        return name in self._above or name in self.zones
+        return name in self.above or name in self.zones
 
     def _closest(self, name: bytes) -> Zone | None:
         zones = self.zones
@@ -99,8 +99,8 @@ class DnsTable:
     def _count_above(self, name: bytes, change: int) -> None:
         while name != names.ROOT:
             name = names.parent(name)
-            count = self._above.get(name, 0) + change
+            count = self.above.get(name, 0) + change
             if count:
-                self._above[name] = count
+                self.above[name] = count
             else:
-                del self._above[name]
+                del self.above[name]

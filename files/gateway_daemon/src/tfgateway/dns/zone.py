@@ -72,17 +72,18 @@ class Nodes(Mapping[bytes, Node]):
 class Zone:
     """Names of one zone by their folded wire form. Changed only between two queries, never during one."""
 
-    __slots__ = ("_below", "_cuts", "_digest", "_packed", "denial", "name", "nodes", "serial")
+    __slots__ = ("_digest", "below", "cuts", "denial", "name", "nodes", "packed", "serial")
 
     def __init__(self, name: bytes, apex: bytes) -> None:
         """apex: packed; has a SOA (with serial 0) and NS, as has every later one of that name."""
         self.name = name
-        self._packed: dict[bytes, bytes] = {}
-        self.nodes = Nodes(self._packed)
+        self.packed: dict[bytes, bytes] = {}
+        """What ``nodes`` are made from; this, ``below`` and ``cuts`` are to be looked at, and changed by ``apply``."""
+        self.nodes = Nodes(self.packed)
         self.serial = 0
-        self._below: dict[bytes, int] = {}
+        self.below: dict[bytes, int] = {}
         """Names between the apex and a name of ``nodes`` -> how many of ``nodes`` are below: empty non-terminals."""
-        self._cuts: set[bytes] = set()
+        self.cuts: set[bytes] = set()
         self._digest = 0
         self.denial: RRset
         """The SOA for the authority section of NXDOMAIN and NODATA."""
@@ -95,7 +96,7 @@ class Zone:
 
     def apply(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Put (packed: ``rrsets.pack``) or remove (None) names. A change of the apex needs ``stamp`` afterwards."""
-        held, cuts, depth = self._packed, self._cuts, len(self.name)
+        held, cuts, depth = self.packed, self.cuts, len(self.name)
         for name, packed in changes:
             old = held.get(name)
             if old is not None:
@@ -118,12 +119,12 @@ class Zone:
 
     def differs(self, name: bytes, packed: bytes) -> bool:
         """Is something else served for this name? packed: a SOA in it has the serial 0."""
-        old = self._packed.get(name)
+        old = self.packed.get(name)
         return (pack(_with_serial(unpack(old), 0)) if name == self.name and old is not None else old) != packed
 
     def copy(self) -> Iterator[tuple[bytes, bytes]]:
         """All names with what is kept of them, as they are now; for ``apply`` of another zone."""
-        return zip(list(self._packed), list(self._packed.values()), strict=True)
+        return zip(list(self.packed), list(self.packed.values()), strict=True)
 
     @property
     def soa(self) -> RRset:
@@ -145,24 +146,24 @@ class Zone:
         RFC 1034 §4.3.2 step 3 with RFC 4592 §3.3: label by label, names above existing ones exist, and only the
         closest encloser's wildcard is the source of synthesis (D-6, D-7). Nothing at or below a cut is looked at.
         """
-        if self._cuts and (cut := self._topmost_cut(name)):
+        if self.cuts and (cut := self._topmost_cut(name)):
             return Cut(cut, self.nodes[cut])
-        packed = self._packed.get(name)
+        packed = self.packed.get(name)
         if packed is not None:
             return Node(unpack(packed))
-        if name in self._below:
+        if name in self.below:
             return EMPTY
         encloser = names.parent(name)
-        while encloser not in self._packed and encloser not in self._below:
+        while encloser not in self.packed and encloser not in self.below:
             encloser = names.parent(encloser)
         source = names.WILDCARD + encloser
-        packed = self._packed.get(source)
-        return (EMPTY if source in self._below else None) if packed is None else Node(unpack(packed))
+        packed = self.packed.get(source)
+        return (EMPTY if source in self.below else None) if packed is None else Node(unpack(packed))
 
     def _topmost_cut(self, name: bytes) -> bytes | None:
         found = None
         while name != self.name:
-            if name in self._cuts:
+            if name in self.cuts:
                 found = name
             name = names.parent(name)
         return found
@@ -171,15 +172,15 @@ class Zone:
         if name == self.name:
             return
         while (name := names.parent(name)) != self.name:
-            count = self._below.get(name, 0) + change
+            count = self.below.get(name, 0) + change
             if count:
-                self._below[name] = count
+                self.below[name] = count
             else:
-                del self._below[name]
+                del self.below[name]
 
     def _set_soa(self) -> None:
-        rrsets = _with_serial(unpack(self._packed[self.name]), self.serial)
-        self._packed[self.name] = pack(rrsets)
+        rrsets = _with_serial(unpack(self.packed[self.name]), self.serial)
+        self.packed[self.name] = pack(rrsets)
         self.denial = next(for_denial(item) for item in rrsets if item.type == codes.SOA)
 
 
