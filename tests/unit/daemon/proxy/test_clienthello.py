@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tfgateway.errors import ParseError
-from tfgateway.proxy.clienthello import MAX_HELLO, ClientHello, ClientHelloParser
+from tfgateway.proxy.clienthello import MAX_HELLO, ClientHello, ClientHelloParser, read_usual_hello
 
 NEED_MORE = "need more"
 BAD = "bad"
@@ -259,3 +259,17 @@ def test_t7_three_answers_whatever_the_pieces(stream: bytes, cuts: list[int]) ->
     assert outcome(bytewise(stream)) == whole
     edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
     assert outcome(stream[start:end] for start, end in itertools.pairwise(edges)) == whole
+
+
+@settings(max_examples=300)
+@given(streams())
+def test_t7_the_quick_way_says_what_the_slow_way_says(stream: bytes) -> None:
+    try:
+        quick = read_usual_hello(stream) or NEED_MORE
+    except ParseError:
+        quick = BAD
+    assert quick in (NEED_MORE, outcome([stream]))
+
+
+def test_the_quick_way_takes_what_openssl_sends() -> None:
+    assert read_usual_hello(openssl_hello("web.example", ["h2"])) == ClientHello("web.example", (b"h2",))

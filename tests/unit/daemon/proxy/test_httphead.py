@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tfgateway.errors import ParseError
-from tfgateway.proxy.httphead import MAX_HEAD, MAX_LINES, Http2Preface, RequestHead, RequestHeadParser
+from tfgateway.proxy.httphead import MAX_HEAD, MAX_LINES, Http2Preface, RequestHead, RequestHeadParser, read_usual_head
 
 NEED_MORE = "need more"
 
@@ -202,3 +202,56 @@ def test_t6_three_answers_whatever_the_pieces(stream: bytes, cuts: list[int]) ->
     assert outcome(bytewise(stream)) == whole
     edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
     assert outcome(stream[start:end] for start, end in itertools.pairwise(edges)) == whole
+
+
+_FIELDS = st.sampled_from(
+    [
+        b"Host: web.example",
+        b"hOST:web.example:80\t",
+        b"Host: ",
+        b"Host: [::1]:80",
+        b"Host: a b",
+        b"X-Host: other.example",
+        b"Accept: */*",
+        b" folded: yes",
+        b"No-Colon",
+        b"Space : x",
+        b"X: a\nHost: smuggled.example",
+        b"X: \xff\x80",
+        b"X: \0",
+    ]
+)
+
+
+@settings(max_examples=500)
+@given(
+    st.sampled_from(
+        [
+            b"GET / HTTP/1.1",
+            b"POST /a?b=c HTTP/1.1",
+            b"GET / HTTP/1.0",
+            b"CONNECT a:1 HTTP/1.1",
+            b"GET http://a/ HTTP/1.1",
+        ]
+    ),
+    st.lists(_FIELDS, max_size=5),
+    st.sampled_from([b"\r\n\r\n", b"\r\n\r\nbody\r\nHost: body.example\r\n\r\n", b"\r\n", b"\n\n"]),
+)
+def test_t6_the_quick_way_says_what_the_slow_way_says(line: bytes, fields: list[bytes], end: bytes) -> None:
+    head = b"\r\n".join([line, *fields]) + end
+    try:
+        quick: RequestHead | type[ParseError] | None = read_usual_head(head)
+    except ParseError:
+        quick = ParseError
+    assert quick is None or quick == outcome([head])
+
+
+def test_t5_the_quick_way_keeps_the_limit_of_lines() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * (MAX_LINES - 3)
+    assert read_usual_head(head + b"\r\n") == outcome([head + b"\r\n"]) == RequestHead("GET", "a")
+    assert read_usual_head(head + b"X: y\r\n\r\n") is None
+
+
+def test_the_quick_way_takes_what_browsers_send() -> None:
+    head = b"GET /a HTTP/1.1\r\nHost: Web.Example:8080\r\nUser-Agent: x (y; z)\r\nAccept: */*\r\n\r\n"
+    assert read_usual_head(head) == RequestHead("GET", "web.example")

@@ -39,3 +39,18 @@ def test_refused_ones_are_not_counted_and_sources_are_forgotten() -> None:
         assert not admission.enter(address)
         admission.leave(address)
     assert not admission._by_source
+
+
+def test_a_source_that_is_announced_later_has_its_limit() -> None:
+    admission = Admission(total=3, per_source=1)
+    assert admission.enter(None)
+    assert admission.claim("192.0.2.1")
+    assert admission.enter(None)
+    assert not admission.claim("192.0.2.1")
+    admission.leave(None)
+    admission.leave("192.0.2.1")
+    assert admission.enter("192.0.2.1")
+    admission.take_in("192.0.2.1")
+    admission.leave("192.0.2.1")
+    admission.leave("192.0.2.1")
+    assert not admission._by_source

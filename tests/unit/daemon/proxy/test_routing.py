@@ -188,3 +188,14 @@ def test_t4_tunnels_hear_which_secrets_there_are() -> None:
     assert secrets.next() == [("remove", b"shared")]
     table.update(service_key("one.example").encode(), None)
     assert secrets.next() == [("remove", b"other")]
+
+
+def test_an_internationalised_name_in_redis_is_found_as_browsers_ask_for_it() -> None:
+    """RFC 5890; whoever wrote the entry by hand may have written it as people read it."""
+    table = table_of(StaticRoutes())
+    put(table, "bücher.example")
+    assert table.find("xn--bcher-kva.example") == tenant("203.0.113.10")
+    put(table, "xn--bcher-kva.example", addr="203.0.113.11")
+    assert table.find("xn--bcher-kva.example") == tenant("203.0.113.11")
+    assert table.find("xn--nothing-\x00.example") is None
+    assert table.find("xn--.example") is None

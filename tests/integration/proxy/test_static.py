@@ -1,0 +1,228 @@
+"""Static services of gateway.toml: targets, checks, allow-lists, PROXY protocol; limits; a worker that is killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HEAD = b"GET / HTTP/1.1\r\nHost: raw.example\r\n\r\n"
+
+
+def service(*lines: str, name: str = "web.example") -> str:
+    return "\n".join(["[[proxy.services]]", f'names = ["{name}"]', *lines])
+
+
+def targets(*ports: int, kind: str = "http_port", address: str = "127.0.0.1") -> str:
+    listed = [f'{{ address = "{address}", {kind} = {port} }}' for port in ports]
+    return f"targets = [{', '.join(listed)}]"
+
+
+def read_to_end(sock: socket.socket) -> bytes:
+    data = b""
+    while part := sock.recv(65536):
+        data += part
+    return data
+
+
+@pytest.fixture
+def webs(serving: Callable[..., Any], web_server: Any) -> list[Any]:
+    return [serving(web_server, name) for name in ("one", "two")]
+
+
+def test_round_robin_over_targets_one_of_them_by_name(webs: list[Any], gateway: Any) -> None:
+    listed = f'{{ address = "127.0.0.1", http_port = {webs[0].port} }}, '
+    listed += f'{{ address = "localhost", http_port = {webs[1].port} }}'
+    tested = gateway(service(f"targets = [{listed}]"))
+    pages = Counter(tested.page("http://web.example/") for _ in range(6))
+    assert pages == {"page of one": 3, "page of two": 3}
+
+
+def test_a_visitor_of_a_dead_target_gets_another_one(webs: list[Any], gateway: Any, free_port: Any) -> None:
+    tested = gateway(service(targets(free_port(), webs[0].port)))
+    assert {tested.page("http://web.example/") for _ in range(4)} == {"page of one"}
+
+
+@pytest.mark.parametrize("kind", ["tcp", "http"])
+def test_checks_take_a_target_out_and_bring_it_back(
+    serving: Any, web_server: Any, tcp_server: Any, webs: list[Any], gateway: Any, free_port: Any, kind: str
+) -> None:
+    """By TCP: it does not listen. By HTTP: it listens, and says 500."""
+    status = [500]
+
+    def sick(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 %d x\r\nContent-Length: 3\r\nConnection: close\r\n\r\ntwo" % status[0])
+
+    bad = serving(tcp_server, sick).port if kind == "http" else free_port()
+    check = f'check = {{ type = "{kind}", path = "/", interval = 0.1, timeout = 2, rise = 2, fall = 2 }}'
+    tested = gateway(service(targets(webs[0].port, bad), check))
+    tested.process.wait_log("target is down")
+    up = {"service": "web.example", "target": f"127.0.0.1:{bad}"}
+    tested.process.wait_for(lambda: tested.metric("tfgateway_proxy_target_up", **up) == 0, "the figure")
+    assert {tested.page("http://web.example/") for _ in range(4)} == {"page of one"}
+    if kind == "http":
+        status[0] = 200
+    else:
+        back = socket.create_server(("127.0.0.1", bad), backlog=64)
+        threading.Thread(target=lambda: [sick_page(back.accept()[0]) for _ in range(10_000)], daemon=True).start()
+    tested.process.wait_log("target is up")
+    tested.process.wait_for(lambda: tested.page("http://web.example/") == "two", "its turn")
+    assert tested.metric("tfgateway_proxy_target_checks_total", outcome="failed", **up) >= 2
+
+
+def sick_page(connection: socket.socket) -> None:
+    with connection:
+        connection.settimeout(1.0)
+        try:
+            if connection.recv(65536):
+                connection.sendall(b"HTTP/1.1 200 x\r\nContent-Length: 3\r\nConnection: close\r\n\r\ntwo")
+        except OSError:
+            pass
+
+
+def test_without_any_target_that_works_there_is_a_503(gateway: Any, free_port: Any) -> None:
+    check = "check = { interval = 0.1, fall = 1 }"
+    tested = gateway(service(targets(free_port()), check))
+    tested.process.wait_log("target is down")
+    assert tested.status("http://web.example/") == 503
+    assert tested.visits(1)[0]["outcome"] == "no_target"
+
+
+def test_an_allow_list_keeps_others_out(webs: list[Any], gateway: Any) -> None:
+    tested = gateway(
+        service(targets(webs[0].port), 'allow = ["192.0.2.0/24"]'),
+        service(targets(webs[1].port), 'allow = ["127.0.0.0/8"]', name="open.example"),
+    )
+    assert tested.status("http://web.example/") == 403
+    assert tested.page("http://open.example/") == "page of two"
+    assert webs[0].accepted == 0
+    options = ["-connect", f"127.0.0.1:{tested.tls}", "-servername", "web.example"]
+    done = subprocess.run(["openssl", "s_client", *options], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert b"alert number 49" in done.stderr  # access_denied
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_t18_a_target_is_told_who_the_visitor_is(serving: Any, tcp_server: Any, gateway: Any, version: str) -> None:
+    received = []
+
+    def target(connection: socket.socket) -> None:
+        received.append(connection.recv(65536))
+        connection.sendall(b"HTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\n")
+
+    port = serving(tcp_server, target).port
+    tested = gateway(service(targets(port), f'proxy_protocol = "{version}"', name="raw.example"))
+    with tested.connect() as visitor:
+        visitor.sendall(HEAD)
+        assert visitor.recv(65536).startswith(b"HTTP/1.1 200")
+        mine = visitor.getsockname()[1]
+    ports = mine.to_bytes(2) + tested.http.to_bytes(2)
+    expected = {
+        "v1": b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n" % (mine, tested.http),
+        "v2": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([127, 0, 0, 1]) * 2 + ports,
+    }
+    assert received == [expected[version] + HEAD]
+
+
+def test_t18_a_trusted_balancer_announces_the_visitor(serving: Any, tcp_server: Any, gateway: Any) -> None:
+    """Its header may come in pieces; the source that it names is in the log, in the limits and told to the target."""
+    received = []
+
+    def target(connection: socket.socket) -> None:
+        received.append(connection.recv(65536))
+
+    port = serving(tcp_server, target).port
+    tested = gateway(
+        'proxy_protocol_from = ["127.0.0.0/8"]',
+        service(targets(port), 'proxy_protocol = "v1"', 'allow = ["192.0.2.0/24"]', name="raw.example"),
+    )
+    header = b"PROXY TCP4 192.0.2.7 203.0.113.1 1234 80\r\n"
+    with tested.connect() as balancer:
+        for piece in (header[:9], header[9:] + HEAD[:5], HEAD[5:]):
+            balancer.sendall(piece)
+            time.sleep(0.05)
+        read_to_end(balancer)
+    with tested.connect() as direct:
+        direct.sendall(HEAD)
+        assert read_to_end(direct) == b""
+    first, second = sorted(tested.visits(2), key=lambda visit: visit["outcome"] != "closed")
+    assert (first["source"], first["outcome"]) == ("192.0.2.7", "closed")
+    assert (second["source"], second["outcome"]) == ("127.0.0.1", "bad_proxy_header")
+    assert received == [header + HEAD]
+
+
+def test_t2_whoever_is_silent_longest_gives_way(serving: Any, tcp_server: Any, services: Any, gateway: Any) -> None:
+    services.put("raw.example", http=serving(tcp_server, lambda sock: sock.sendall(sock.recv(100))).port)
+    tested = gateway("max_unmatched = 2")
+    silent = [tested.connect() for _ in range(3)]
+    for one in silent:
+        one.sendall(b"GET ")
+        tested.process.wait_for(lambda: True, "a moment")
+        time.sleep(0.05)
+    assert silent[0].recv(65536).startswith(b"HTTP/1.1 503 ")
+    with tested.connect() as visitor:
+        visitor.sendall(HEAD)
+        assert visitor.recv(100) == HEAD
+    silent[2].sendall(HEAD[4:])
+    assert silent[2].recv(100) == HEAD
+    for one in silent:
+        one.close()
+
+
+def test_the_access_log_is_off_or_a_share(webs: list[Any], configuration: Any, tfgateway: Any) -> None:
+    text, ports = configuration(service(targets(webs[0].port)))
+    for share, lines in (("0.0", 0), ("0.25", 2)):
+        process = tfgateway("proxy", config=text.replace("access_log = 1.0", f"access_log = {share}"))
+        for _ in range(8):
+            url = f"http://127.0.0.1:{ports['http']}/"
+            request = urllib.request.Request(url, headers={"Host": "web.example", "Connection": "close"})
+            assert urllib.request.urlopen(request, timeout=30).read() == b"page of one"
+        process.stop()
+        assert process.log.count('"event": "connection"') == lines
+
+
+def test_t20_a_connection_that_lasts_finds_dead_targets(
+    serving: Any, tcp_server: Any, services: Any, gateway: Any
+) -> None:
+    server = serving(tcp_server, lambda sock: sock.sendall(sock.recv(100)) or sock.recv(1))
+    services.put("raw.example", http=server.port)
+    tested = gateway()
+
+    def kept_alive() -> bool:
+        listed = subprocess.run(
+            ["ss", "-tnoH", "dport", f"= :{server.port}"], capture_output=True, text=True, check=True
+        )
+        return "timer:(keepalive" in listed.stdout
+
+    with tested.connect() as visitor:
+        visitor.sendall(HEAD)
+        assert visitor.recv(100) == HEAD
+        tested.process.wait_for(kept_alive, "the kernel's timer")
+
+
+def workers_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(webs: list[Any], gateway: Any) -> None:
+    tested = gateway("workers = 2", service(targets(webs[0].port)))
+    before = workers_of(tested.process.pid)
+    assert len(before) == 2
+    os.kill(before[0], signal.SIGKILL)
+    tested.process.wait_for(
+        lambda: len(workers_of(tested.process.pid)) == 2 and before[0] not in workers_of(tested.process.pid),
+        "its replacement",
+    )
+    assert {tested.page("http://web.example/") for _ in range(8)} == {"page of one"}
+    assert re.search(r"Traceback", tested.process.log) is None

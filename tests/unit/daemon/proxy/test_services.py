@@ -1,0 +1,83 @@
+"""The operator's services as routes."""
+
+from __future__ import annotations
+
+import pytest
+from tfgateway import settings
+from tfgateway.errors import ConfigError
+from tfgateway.proxy.routing import Route, StaticRoutes
+from tfgateway.proxy.services import static_services
+from tfgateway.proxy.traffic import HTTP, TLS
+from tfgateway.settings import ServiceSettings
+
+
+def services(text: str) -> tuple[ServiceSettings, ...]:
+    return settings.parse(text.encode()).proxy.services
+
+
+WEB = """
+[[proxy.services]]
+names = ["WWW.Example.", "bücher.example"]
+targets = [{ address = "192.0.2.1", http_port = 8080 }, { address = "app.internal", http_port = 80, weight = 3 }]
+balance = "least_connections"
+allow = ["192.0.2.0/24"]
+proxy_protocol = "v2"
+slow_start = 30
+check = { type = "http", path = "/health", rise = 1, fall = 5 }
+[[proxy.services]]
+names = ["CATCH_ALL"]
+tunnel_secret = "s3cr3t"
+"""
+
+
+def test_a_service_with_all_it_can_have() -> None:
+    routes, watched = static_services(services(WEB), StaticRoutes())
+    route = routes.by_host["www.example"]
+    assert routes.by_host["xn--bcher-kva.example"] is route  # RFC 5890: what a browser asks for
+    assert route.takes(HTTP)
+    assert not route.takes(TLS)
+    assert route.by_operator
+    options, pool = route.options, route.pool
+    assert options is not None
+    assert pool is not None
+    assert options.proxy_protocol == 2
+    assert options.allows("192.0.2.77")
+    assert not options.allows("198.51.100.1")
+    assert not options.allows("2001:db8::1")
+    assert (pool.method, pool.slow_start) == ("least_connections", 30)
+    assert [(m.address, m.addresses, m.weight, m.rise, m.fall) for m in pool.members] == [
+        ("192.0.2.1", ("192.0.2.1",), 1, 1, 5),
+        ("app.internal", (), 3, 1, 5),
+    ]
+    assert [one.name for one in watched] == ["WWW.Example."]
+    assert routes.catch_all is not None
+    assert routes.catch_all.secret == b"s3cr3t"
+    assert "s3cr3t" not in repr(routes)  # T-13
+
+
+def test_the_old_file_counts_where_the_new_one_says_nothing() -> None:
+    old = Route("192.0.2.9", 80, 443, by_operator=True)
+    routes, _ = static_services(services(WEB), StaticRoutes({"www.example": old, "old.example": old}, catch_all=old))
+    assert routes.by_host["old.example"] is old
+    assert routes.by_host["www.example"] is not old
+    assert routes.catch_all is not old
+    assert static_services((), StaticRoutes(catch_all=old))[0].catch_all is old
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[proxy.services]]\nnames = ["a.example", "A.example"]\ntunnel_secret = "x"',
+        '[[proxy.services]]\nnames = ["CATCH_ALL", "CATCH_ALL"]\ntunnel_secret = "x"',
+        '[[proxy.services]]\nnames = ["no host"]\ntunnel_secret = "x"',
+        '[[proxy.services]]\nnames = ["xn--\u00e9.example"]\ntunnel_secret = "x"',
+        '[[proxy.services]]\nnames = ["a.example"]',
+        '[[proxy.services]]\nnames = ["a.example"]\ntunnel_secret = "x"\ntargets = [{ address = "192.0.2.1" }]',
+        '[[proxy.services]]\nnames = []\ntunnel_secret = "x"',
+        '[[proxy.services]]\nnames = ["a.example"]\ntunnel_secret = "x"\nallow = ["192.0.2.1/24"]',
+        '[[proxy.services]]\nnames = ["a.example"]\ntunnel_secret = "x"\nproxy_protocol = "v3"',
+    ],
+)
+def test_what_cannot_be_meant_is_a_wrong_configuration(text: str) -> None:
+    with pytest.raises(ConfigError):
+        static_services(services(text), StaticRoutes())
