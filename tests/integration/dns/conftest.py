@@ -26,9 +26,11 @@ SECRET = "c2VjcmV0IG9mIDMyIGJ5dGVzLCBpbiBiYXNlIDY0ISE="
 SECRETS = f'[[tsig]]\nname = "{KEY}."\nsecret = "{SECRET}"\n'
 
 
-def ask(port: int, name: str, kind: str = "A", *, tcp: bool = False, **options: object) -> dns.message.Message:
+def ask(
+    port: int, name: str, kind: str = "A", *, tcp: bool = False, source: str | None = None, **options: object
+) -> dns.message.Message:
     query = dns.message.make_query(name, kind, **options)
-    return (dns.query.tcp if tcp else dns.query.udp)(query, "127.0.0.1", timeout=LIMIT, port=port)
+    return (dns.query.tcp if tcp else dns.query.udp)(query, "127.0.0.1", timeout=LIMIT, port=port, source=source)
 
 
 @dataclass
@@ -54,10 +56,10 @@ class Gateway:
 def gateway(redis_server, tfgateway, free_port, tmp_path: Path) -> Callable[..., Gateway]:
     """``gateway(zones, dns=TOML)``: zones is {key: {field: records}}; the file of secrets has the key KEY."""
 
-    def make(zones: Mapping[str, Mapping[str, object]], dns: str = "", port: int | None = None) -> Gateway:
+    def make(zones: Mapping[str, Mapping[str, object]], dns: str = "", secrets_text: str = SECRETS) -> Gateway:
         secrets = tmp_path / "secrets.toml"
-        secrets.write_text(SECRETS)
-        port, metrics_port = port or free_port(), free_port()
+        secrets.write_text(secrets_text)
+        port, metrics_port = free_port(), free_port()
         with redis_server.client() as client:
             pipe = client.pipeline(transaction=False)
             for zone, fields in zones.items():
@@ -88,7 +90,7 @@ def gateway(redis_server, tfgateway, free_port, tmp_path: Path) -> Callable[...,
 class Nsd:
     """An NSD that is secondary for some zones, at 127.0.0.1."""
 
-    def __init__(self, directory: Path, port: int, primary: int, zones: Sequence[str], key: str) -> None:
+    def __init__(self, directory: Path, port: int, primary: int, zones: Sequence[str], key: str, options: str) -> None:
         self.port = port
         self.directory = directory
         directory.mkdir()
@@ -110,6 +112,7 @@ server:
   ipv4-edns-size: 1232
   round-robin: no
   hide-version: yes
+  {options}
 remote-control:
   control-enable: no
 key:
@@ -154,11 +157,11 @@ pattern:
 
 @pytest.fixture
 def nsd(tmp_path: Path) -> Iterator[Callable[..., Nsd]]:
-    """``nsd(port, primary_port, zones, key=KEY)``: key: of transfers and NOTIFY, or ``NOKEY``."""
+    """``nsd(port, primary_port, zones, key=KEY, options="")``: key: of transfers and NOTIFY, or ``NOKEY``."""
     started: list[Nsd] = []
 
-    def start(port: int, primary: int, zones: Sequence[str], key: str = KEY) -> Nsd:
-        started.append(Nsd(tmp_path / f"nsd-{len(started)}", port, primary, zones, key))
+    def start(port: int, primary: int, zones: Sequence[str], key: str = KEY, options: str = "") -> Nsd:
+        started.append(Nsd(tmp_path / f"nsd-{len(started)}", port, primary, zones, key, options))
         return started[-1]
 
     yield start

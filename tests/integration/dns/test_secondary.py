@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+import dns.edns
 import dns.rcode
 import pytest
 
@@ -71,3 +72,20 @@ def test_whole_zone_by_the_tools_that_everybody_uses(gateway, tool) -> None:
     unsigned = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=LIMIT).stdout
     assert "n999.big.example" not in unsigned
     assert ask(running.port, "big.example", "AXFR", tcp=True).rcode() == dns.rcode.REFUSED
+
+
+def test_cookies_of_nsd_are_ours_too(gateway, nsd, free_port) -> None:
+    """RFC 9018: servers of different make behind one address share a secret."""
+    secret = "e5e973e5a6b2a43f48e7dc849e37bfcf"
+    running = gateway(
+        ZONES, dns='[[dns.transfer]]\nnetwork = "127.0.0.1/32"', secrets_text=f'cookies = ["{"00" * 16}", "{secret}"]'
+    )
+    options = f"answer-cookie: yes\n  cookie-secret: {secret}"
+    secondary = nsd(free_port(), running.port, list(ZONES), "NOKEY", options)
+    secondary.wait_for(lambda: secondary.serial("gw1.example."), "a copy")
+    asked = dns.edns.GenericOption(10, b"12345678")
+    (made,) = ask(secondary.port, "www.gw1.example", use_edns=0, options=[asked]).options
+    (renewed,) = ask(running.port, "www.gw1.example", use_edns=0, options=[made]).options
+    assert running.metrics()['tfgateway_dns_cookies_total{outcome="valid"}'] == 1
+    assert renewed.to_wire() != made.to_wire()  # by the first of the two secrets
+    assert ask(running.port, "www.gw1.example", use_edns=0, options=[renewed]).options == (renewed,)

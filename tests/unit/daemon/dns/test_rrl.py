@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 
 import dns.flags
 import dns.message
 import dns.rcode
 import pytest
+import structlog.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.dns import rrl
+from tfgateway.dns import limitlog, rrl
 from tfgateway.dns.cookies import Cookies
 from tfgateway.dns.respond import truncated
 from tfgateway.dns.rrl import DROP, SEND, SLIP, Limits, RateLimiter
 from tfgateway.dns.service import Service
+from tfgateway.telemetry.logs import logger
 
 RATES = {rrl.POSITIVE: 10, rrl.NXDOMAIN: 5}
 WWW = rrl.account(rrl.POSITIVE, b"\x03www\x01z\0")
@@ -196,3 +199,15 @@ class TestReplies:
         reply = world.reply(dns.message.make_query("elsewhere", "A").to_wire())
         assert truncated(reply) == reply.message
         assert truncated(world.reply(bytes(12))) == world.exchange(bytes(12))
+
+
+async def test_one_line_tells_of_a_flood() -> None:
+    limiter = RateLimiter(Limits(RATES))
+    flood(limiter, 30)
+    flood(limiter, 15, client=ip("2001:db8::1"))
+    with structlog.testing.capture_logs() as logs:
+        task = asyncio.create_task(limitlog.run(limiter, logger("dns"), interval=0.01))
+        await asyncio.sleep(0.1)
+        task.cancel()
+    assert [entry["most"] for entry in logs] == ["192.0.2.0/24 20, 2001:db8::/56 5"]
+    assert (logs[0]["responses"], logs[0]["networks"]) == (25, 2)

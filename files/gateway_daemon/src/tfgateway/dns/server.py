@@ -10,7 +10,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from tfgateway.dns import configure
+from tfgateway.dns import configure, limitlog
 from tfgateway.dns.counts import Counts
 from tfgateway.dns.listeners import Listeners
 from tfgateway.dns.loader import Loader
@@ -70,6 +70,8 @@ async def serve(settings: Settings, seat: Seat) -> None:
         loader.forget_old_serials()
         await _first([seat.ready()], endless)
         await listeners.start(seat.listening)
+        endless.append(asyncio.create_task(limitlog.run(limiter, _log)))
+        stack.callback(endless[-1].cancel)
         if seat.slot == 0:  # one says it for all
             endless.append(asyncio.create_task(Notify(table, secondaries, counts, _log).run()))
             stack.callback(endless[-1].cancel)
