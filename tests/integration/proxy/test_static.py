@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tfgateway import settings
+from tfgateway.reconciler.targets import TargetState, static_targets
 
 HEAD = b"GET / HTTP/1.1\r\nHost: raw.example\r\n\r\n"
 
@@ -226,3 +229,20 @@ def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(webs: list[Any
     )
     assert {tested.page("http://web.example/") for _ in range(8)} == {"page of one"}
     assert re.search(r"Traceback", tested.process.log) is None
+
+
+def test_state_shows_the_targets(webs: list[Any], configuration: Any, tfgateway: Any, free_port: Any) -> None:
+    dead = free_port()
+    text, _ = configuration(service(targets(webs[0].port, dead), "check = { interval = 0.1, fall = 1 }"))
+    process = tfgateway("proxy", config=text)
+    process.wait_log("target is down")
+    found, trouble = asyncio.run(static_targets(settings.parse(text.encode())))
+    assert trouble == ""
+    assert found == (
+        TargetState("web.example", f"127.0.0.1:{webs[0].port}", up=True, connections=0),
+        TargetState("web.example", f"127.0.0.1:{dead}", up=False, connections=0),
+    )
+    process.stop()
+    found, trouble = asyncio.run(static_targets(settings.parse(text.encode())))
+    assert found == ()
+    assert "cannot be read" in trouble

@@ -10,7 +10,7 @@ import jinja2
 import msgspec
 import yaml
 from tfgateway.dns import configure
-from tfgateway.settings import ReconcilerSettings, Settings, parse
+from tfgateway.settings import ReconcilerSettings, ServiceSettings, Settings, parse
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "gateway"
 
@@ -107,3 +107,26 @@ def test_d12_dns_variables_and_their_secrets(tmp_path: Path) -> None:
     assert secondary.key is not None
     secrets.write_text(written("dns-secrets.toml.j2"))
     assert configure.service(msgspec.structs.replace(rendered().dns, secrets=str(secrets))).keys == {}
+
+
+def test_t18_static_services_with_all_that_they_can_have() -> None:
+    web = {
+        "names": ["www.example", "CATCH_ALL"],
+        "targets": [
+            {"address": "192.0.2.1", "http_port": 80, "weight": 2},
+            {"address": "app.internal", "tls_port": 443},
+        ],
+        "balance": "least_connections",
+        "check": {"type": "http", "path": "/health", "interval": 1.5},
+        "allow": ["192.0.2.0/24"],
+        "proxy_protocol": "v2",
+        "slow_start": 30,
+    }
+    plain = {"names": ["plain.example"], "targets": [{"address": "::1", "http_port": 80}]}
+    proxy = rendered(
+        gateway_proxy_services=[web, plain],
+        gateway_proxy_protocol_from=["198.51.100.0/24"],
+        gateway_proxy_access_log=0.5,
+    ).proxy
+    assert (proxy.access_log, proxy.proxy_protocol_from) == (0.5, ("198.51.100.0/24",))
+    assert proxy.services == msgspec.convert([web, plain], tuple[ServiceSettings, ...])

@@ -50,6 +50,8 @@ def _show(found: State, console: Console) -> None:
         )
     if found.reservations:
         console.print(table)
+    if found.targets:
+        console.print(_targets(found))
     for problem in found.problems:
         console.print(Text(f"problem: {problem}", style="red"))
     counts = ", ".join(f"{count} {verdict}" for verdict, count in found.summary.items() if count)
@@ -57,3 +59,14 @@ def _show(found: State, console: Console) -> None:
     console.print(
         Text(f"{found.node_id}: {word}: {len(found.reservations)} reservations{': ' if counts else ''}{counts}")
     )
+
+
+def _targets(found: State) -> Table:
+    """The targets of static services."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("static service", "target", "works", "connections"):
+        table.add_column(title)
+    for one in found.targets:
+        works = Text("yes", style="green") if one.up else Text("no", style="red")
+        table.add_row(Text(printable(one.service)), Text(printable(one.target)), works, str(one.connections))
+    return table

@@ -67,7 +67,8 @@ async def serve(settings: Settings, seat: Seat) -> None:
     table = RouteTable(static, tunnels)
     mirror = _mirror_into(table, settings.redis)
     metrics = ProxyMetrics(services=lambda: len(table), mirror_age=mirror.age)
-    seat.publish(metrics.registry, greatest=("tfgateway_proxy_services", "tfgateway_proxy_mirror_age_seconds"))
+    alike = ("tfgateway_proxy_services", "tfgateway_proxy_mirror_age_seconds", "tfgateway_proxy_target_up")
+    seat.publish(metrics.registry, greatest=alike)
     metrics.include(tunnel_figures.collect)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(tunnels.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Container
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from tfgateway.reconciler.state import Facts, Judged, RowState, by_id, judge, ro
 from tfgateway.reconciler.status import Status, decode_status
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.strangers import strangers
+from tfgateway.reconciler.targets import TargetState, static_targets
 from tfgateway.reconciler.world import Desired, Records, Reservation, Wanted, migrated, of_workload
 from tfgateway.settings import Settings
 
@@ -46,6 +48,8 @@ class State:
     reservations: tuple[Judged, ...]
     status: Status | None = None
     """What the reconciler wrote about itself; None: nothing, or redis cannot be asked."""
+    targets: tuple[TargetState, ...] = ()
+    """Of the operator's static services."""
 
     @property
     def summary(self) -> dict[str, int]:
@@ -67,6 +71,7 @@ class State:
             "problems": list(self.problems),
             "reconciler": None if self.status is None else asdict(self.status),
             "reservations": [one.as_data() for one in self.reservations],
+            "targets": [dataclasses.asdict(one) for one in self.targets],
         }
 
 
@@ -126,7 +131,10 @@ async def survey(settings: Settings) -> State:
             if _is_deployed(wanted):
                 board.accept(_described(identifier, wanted))
     judged = await asyncio.gather(*(one(identifier, wanted) for identifier, wanted in wanted_ones.items()))
-    return State(identity.node_id, tuple(problems), tuple(by_id(judged)), seen.status)
+    targets, trouble = await static_targets(settings)
+    if trouble:
+        problems.append(trouble)
+    return State(identity.node_id, tuple(problems), tuple(by_id(judged)), seen.status, targets)
 
 
 async def _gather(settings: Settings, policy: Policy) -> _Seen:

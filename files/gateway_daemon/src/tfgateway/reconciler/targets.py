@@ -1,0 +1,55 @@
+"""How the targets of the operator's static services fare, as the running proxy publishes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from tfgateway.settings import Settings
+
+_PATIENCE = 5.0
+_UP = "tfgateway_proxy_target_up"
+_ACTIVE = "tfgateway_proxy_target_connections_active"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """One target of a static service."""
+
+    service: str
+    """The first of its names."""
+    target: str
+    """``ADDRESS:PORT``."""
+    up: bool
+    connections: int
+    """Open now."""
+
+
+async def static_targets(settings: Settings) -> tuple[tuple[TargetState, ...], str]:
+    """All targets, and what kept them from being seen, if anything did. Nobody is asked when there are none."""
+    if not any(service.targets for service in settings.proxy.services):
+        return (), ""
+    try:
+        timeout = aiohttp.ClientTimeout(total=_PATIENCE)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"http://{settings.proxy.metrics}/metrics") as response,
+        ):
+            page = await response.text()
+        return _read(page), ""
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return (), f"targets of static services: the proxy's figures at {settings.proxy.metrics} cannot be read"
+
+
+def _read(page: str) -> tuple[TargetState, ...]:
+    """Errors: ``ValueError``."""
+    values: dict[str, dict[tuple[str, str], float]] = {_UP: {}, _ACTIVE: {}}
+    for family in text_string_to_metric_families(page):
+        if family.name in values:
+            for sample in family.samples:
+                values[family.name][sample.labels["service"], sample.labels["target"]] = sample.value
+    return tuple(
+        TargetState(*key, up=bool(up), connections=int(values[_ACTIVE].get(key, 0))) for key, up in values[_UP].items()
+    )
