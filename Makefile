@@ -29,7 +29,7 @@ test-fast: ## what needs no container
 	@$(BIN)/python -m tools.check fast
 
 bench: ## figures as a table and as JSON, each against its limit; one part: make bench PART=explorer
-	@$(PYTHON3) tools/setup.py test
+	@$(PYTHON3) tools/setup.py test bench
 	@$(BIN)/python -m tests.bench $(PART)
 
 LOCKED := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \

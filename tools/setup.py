@@ -1,16 +1,19 @@
 """Set this machine up: Debian packages, ``.venv`` from the locked file, the collection on Ansible's path.
 
 Runs on the distribution's Python before anything is installed: standard library only. Repeatable and quick when
-nothing is missing. ``setup.py [demo] [test]`` adds the packages that the demo or the tests need.
+nothing is missing. ``setup.py [demo] [test] [bench]`` adds the packages that the demo, the tests or the benchmarks
+need.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +70,20 @@ TESTS = [
     Package("golang-go", "go"),
     Package("golang-github-hashicorp-yamux-dev", "/usr/share/gocode/src/github.com/hashicorp/yamux"),
 ]
+BENCH = [
+    Package("nsd", "nsd"),
+    Package("knot", "knotd"),
+    Package("bind9", "named"),
+    Package("pdns-server", "pdns_server"),
+    Package("pdns-backend-bind", "/usr/lib/x86_64-linux-gnu/pdns/libbindbackend.so"),
+    Package("dnsperf", "dnsperf"),
+    Package("haproxy", "haproxy"),
+    Package("nginx-light", "nginx"),
+    Package("libnginx-mod-stream", "/usr/lib/nginx/modules/ngx_stream_module.so"),
+    Package("sniproxy", "sniproxy"),
+    Package("wrk", "wrk"),
+]
+"""What parts of the gateway are measured against."""
 
 
 class SetupError(Exception):
@@ -86,6 +103,8 @@ def main(wanted: list[str]) -> None:
         packages.append(Package("crun", "crun") if unified else Package("runc", "runc"))
     if "test" in wanted:
         packages += TESTS
+    if "bench" in wanted:
+        packages += BENCH
     names = {package.name for package in packages if package.missing()}
     if not VENV.exists() and not _can_make_venv():
         names.add(f"python{_version()}-venv")
@@ -129,7 +148,23 @@ def _install_packages(names: list[str]) -> None:
     log.parent.mkdir(exist_ok=True)
     _run(["apt-get", "update"], environment, log, "is the network up, and does /etc/apt name a reachable mirror?")
     install = ["apt-get", "install", "--yes", "--no-install-recommends", *names]
-    _run(install, environment, log, "apt-get could not install them")
+    with _no_services():
+        _run(install, environment, log, "apt-get could not install them")
+
+
+@contextlib.contextmanager
+def _no_services() -> Iterator[None]:
+    """Servers that are installed for tests and benchmarks stay stopped: this machine's ports are not theirs."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        yield
+        return
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink()
 
 
 def _install_python_packages() -> None:

@@ -86,14 +86,18 @@ def run(
 
 
 def _per_core(server: servers.Server, load: Load, seconds: float) -> float:
-    """Right replies for a second of processor time. Errors: ``RuntimeError`` when there are wrong ones."""
-    before = server.cpu
-    result = load.saturate(seconds)
-    if result.wrong:
-        raise RuntimeError(f"{server.name}: {result.wrong} wrong replies of those looked at")
-    if result.lost > result.replies / 100:
-        raise RuntimeError(f"{server.name}: {result.lost} queries lost, {result.replies} answered")
-    return result.replies / (server.cpu - before)
+    """Right replies for a second of processor time. Errors: ``RuntimeError``: wrong ones, or losses again and again.
+
+    A run with losses is done over: other processes kept the server from its core.
+    """
+    for _ in range(5):
+        before = server.cpu
+        result = load.saturate(seconds)
+        if result.wrong:
+            raise RuntimeError(f"{server.name}: {result.wrong} wrong replies of those looked at")
+        if result.lost <= result.replies / 100:
+            return result.replies / (server.cpu - before)
+    raise RuntimeError(f"{server.name}: {result.lost} queries lost, {result.replies} answered")
 
 
 def _compare(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 BATCH = 64
 WINDOW = 192
-PATIENCE = 0.2
+PATIENCE = 0.5
 """Seconds without a reply after which what is outstanding counts as lost."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
