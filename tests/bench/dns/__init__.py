@@ -194,5 +194,5 @@ def _million(directory: Path, rounds: int, seconds: float) -> list[Figure]:
         with servers.peer("NSD", directory, MANY_NAMES) as other:
             _, ratios = _compare(questions.KINDS[0], [own, other], MANY_NAMES, rounds, seconds)
             figures.append(Figure("1M names, all alike: against NSD", ratios[other.name], "x"))
-            figures += news.measure(unix_socket, own.port, MANY_NAMES, times=100, title="1M names: ")
+            figures += news.measure(unix_socket, own.port, MANY_NAMES, title="1M names: ")
     return figures

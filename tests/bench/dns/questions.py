@@ -33,6 +33,11 @@ def address(number: int) -> str:
     return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
+def field(ip: str) -> str:
+    """A name with this address in the redis layout, as gateways write it."""
+    return f'{{"a":[{{"ip":"{ip}","ttl":300}}]}}'
+
+
 def zone_file(count: int) -> Iterator[str]:
     """The zone in master file format, as the gateway's own synthesis has it."""
     yield f"$ORIGIN {ZONE}\n$TTL 300\n"
@@ -82,10 +87,14 @@ def _edns(chance: random.Random, names: int, _source: bytes) -> bytes:
     return _message(_known(chance, names), _OPT)
 
 
+def with_cookie(label: str, client: bytes, source: bytes) -> bytes:
+    """As a client asks that got its cookie with an earlier reply. client: its part of the cookie."""
+    option = Cookies([SECRET]).check(client, source, int(time.time())).reply
+    return _message(label, _OPT[:-2] + struct.pack("!HHH", 28, 10, 24) + option)
+
+
 def _cookies(chance: random.Random, names: int, source: bytes) -> bytes:
-    """As a client asks that got its cookie with an earlier reply."""
-    option = Cookies([SECRET]).check(chance.randbytes(8), source, int(time.time())).reply
-    return _message(_known(chance, names), _OPT[:-2] + struct.pack("!HHH", 28, 10, 24) + option)
+    return with_cookie(_known(chance, names), chance.randbytes(8), source)
 
 
 def _nxdomain(chance: random.Random, _names: int, _source: bytes) -> bytes:

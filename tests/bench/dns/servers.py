@@ -18,7 +18,7 @@ from pathlib import Path
 
 import redis
 
-from tests.bench.dns.questions import SECRET, ZONE, address, host, zone_file
+from tests.bench.dns.questions import SECRET, ZONE, address, field, host, zone_file
 
 CORE = 0
 """Where servers run; the load comes from another one."""
@@ -235,10 +235,7 @@ def store(directory: Path, names: int) -> Iterator[Path]:
             time.sleep(0.05)
         with redis.Redis(unix_socket_path=str(path)) as client:
             for start in range(0, names, 10_000):
-                fields = {
-                    host(number): f'{{"a":[{{"ttl":300,"ip":"{address(number)}"}}]}}'
-                    for number in range(start, min(start + 10_000, names))
-                }
+                fields = {host(number): field(address(number)) for number in range(start, min(start + 10_000, names))}
                 client.hset(ZONE, mapping=fields)  # type: ignore[arg-type]
         yield path
     finally:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from tfgateway.dns import codes, names, rrl
+from tfgateway.dns import codes, rrl
 from tfgateway.dns.answers import ROOM, Answer, heads
 from tfgateway.dns.counts import Counts
 from tfgateway.dns.table import DnsTable
-from tfgateway.dns.zone import EMPTY, Cut, Node, Zone
+from tfgateway.dns.zone import EMPTY, Cut, Node
 
 _KINDS: Final = {
     kind.to_bytes(2, "big") + codes.CLASS_IN.to_bytes(2, "big"): kind
@@ -70,10 +70,11 @@ class Direct:
         node: Node | Cut | None
         packed = zone.packed.get(name)
         if packed is None:
-            if not deep and not zone.cuts and name not in zone.below:
-                source = names.WILDCARD + above
-                if source not in zone.packed and source not in zone.below:
-                    return self._absent(zone, name, kind)
+            if not (deep or zone.cuts or zone.wildcards or name in zone.below or name in self._above):
+                records = _POINTERS[length + 1] + zone.denial.bodies[0]
+                if size + len(records) > _ROOM:
+                    return None
+                return NXDOMAIN, records, self._missing[kind], hash(zone.name) << rrl.KIND_BITS | rrl.NXDOMAIN
             node = zone.locate(name)
             about = above  # as in lookup
         else:
@@ -85,10 +86,14 @@ class Direct:
             else:
                 node = zone.locate(name)
         if node is None:
-            return self._absent(zone, name, kind)
+            if name in self._above:
+                return None
+            made, cell, account = NXDOMAIN, self._missing[kind], rrl.account(rrl.NXDOMAIN, above)
+        else:
+            made, cell, account = NODATA, self._found[kind], rrl.account(rrl.NODATA, about)
         if isinstance(node, Cut):
             return None
-        for rrset in node.rrsets:
+        for rrset in () if node is None else node.rrsets:
             if rrset.type == kind:
                 if rrset.targets:
                     return None
@@ -101,11 +106,4 @@ class Direct:
         records = _POINTERS[size - len(above)] + zone.denial.bodies[0]
         if size + len(records) > _ROOM:
             return None
-        return NODATA, records, self._found[kind], rrl.account(rrl.NODATA, about)
-
-    def _absent(self, zone: Zone, name: bytes, kind: int) -> Answer | None:
-        """NXDOMAIN, unless there is a zone below the name."""
-        records = _POINTERS[len(name) - len(zone.name)] + zone.denial.bodies[0]
-        if name in self._above or len(name) + len(records) > _ROOM:
-            return None
-        return NXDOMAIN, records, self._missing[kind], hash(zone.name) << rrl.KIND_BITS | rrl.NXDOMAIN
+        return made, records, cell, account

@@ -80,13 +80,37 @@ class Limits:
     """Count, and let everything through."""
 
 
+class _Busy:
+    """A network that gets more than ``gate`` in this second."""
+
+    __slots__ = ("count", "entries")
+
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
+        """Responses so far."""
+        self.entries: dict[int, list[int]] = {}
+        """Account -> its entry, so that it need not be looked for."""
+
+
+def _take(entry: list[int], cost: int, now: int, window: int) -> int:
+    """0: there was credit; else how many responses of this account were too many, so far."""
+    full = entry[0]
+    full = (full if full > now else now) + cost
+    if full <= now + _SECOND:
+        entry[0] = full
+        return 0
+    entry[0] = min(full, now + window)
+    entry[1] += 1
+    return entry[1]
+
+
 class RateLimiter:
     """Credits of (network, account) pairs, in two generations of half the table: what is not used ages out."""
 
     __slots__ = (
+        "_busy",
         "_cost_all",
         "_costs",
-        "_counted",
         "_exempt",
         "_limits",
         "_old",
@@ -123,8 +147,8 @@ class RateLimiter:
         """Responses of this second, at most ``gate``, by the last two bytes of the network (``place``). Networks that
         meet in one place are charged sooner, no more.
         """
-        self._counted: dict[bytes, int] = {}
-        """Busy network -> its responses in this second, and ``gate`` more."""
+        self._busy: dict[bytes, _Busy] = {}
+        """Networks that get more than ``gate`` in this second."""
         self._since = 0
         self.over: dict[tuple[int, str], int] = {}
         """(kind, ``dropped``, ``slipped``, ``exempt`` or ``logged``) -> responses over their limit so far."""
@@ -135,39 +159,45 @@ class RateLimiter:
 
     def begin(self, now: int) -> None:
         """Before responses are noted or checked. now: monotonic in us."""
-        if now - self._since >= _SECOND or len(self._counted) > self._limits.table_size:
+        if now - self._since >= _SECOND or len(self._busy) > self._limits.table_size:
             self._since = now
             self.noted[:] = bytes(len(self.noted))
             # Half of what would be charged anyway: who goes on like this is charged from the first response on.
-            busy = [network for network, count in self._counted.items() if 2 * count >= 3 * self.gate]
-            self._counted = dict.fromkeys(busy, self.gate)
+            busy = [network for network, found in self._busy.items() if 2 * found.count >= self.gate]
+            self._busy = {network: _Busy() for network in busy}
             for network in busy:
                 self.noted[place(network)] = self.gate
 
     def check(self, client: bytes, about: int, now: int) -> int:
         """SEND, SLIP or DROP for one response. client: packed address; about: ``account``; now: monotonic in us."""
-        self.begin(now)
-        address = int.from_bytes(client, "big")
-        ipv4 = len(client) == _IPV4
-        network = address >> 32 - self._limits.ipv4_prefix if ipv4 else address >> 128 - self._limits.ipv6_prefix
+        if now - self._since >= _SECOND:
+            self.begin(now)
         kind = about & _KIND_MASK
-        cost, cost_all = self._costs[kind], self._cost_all
+        busy: _Busy | None = None
         if kind != ERROR and self.gate:
             key = client[: self.octets[len(client)]]
-            at = place(key)
-            if self.noted[at] < self.gate:
-                self.noted[at] += 1
-                return SEND
-            if key not in self._counted:
-                # What was only noted is taken for more of the same.
-                self._counted[key] = self.gate
-                self._spend((ipv4, network, about), self.gate * cost, self._since)
-                self._spend((ipv4, network, ALL), self.gate * cost_all, self._since)
-            self._counted[key] += 1
-        if cost and (over := self._spend((ipv4, network, about), cost, now)):
-            return self._judge(over, ipv4, address, network, kind)
-        if cost_all and (over := self._spend((ipv4, network, ALL), cost_all, now)):
-            return self._judge(over, ipv4, address, network, ALL)
+            busy = self._busy.get(key)
+            if busy is None:
+                at = place(key)
+                if self.noted[at] < self.gate:
+                    self.noted[at] += 1
+                    return SEND
+                busy = self._busy[key] = _Busy(self.gate)
+                for what in (about, ALL):  # what was only noted is taken for more of the same
+                    _take(
+                        self._entry(client, what), self.gate * self._costs[what & _KIND_MASK], self._since, self._window
+                    )
+            busy.count += 1
+        if cost := self._costs[kind]:
+            entry = busy.entries.get(about) if busy else None
+            if entry is None:
+                entry = self._entry(client, about)
+                if busy:
+                    busy.entries[about] = entry
+            if over := _take(entry, cost, now, self._window):
+                return self._judge(over, client, kind)
+        if self._cost_all and (over := _take(self._entry(client, ALL), self._cost_all, now, self._window)):
+            return self._judge(over, client, ALL)
         return SEND
 
     def _gate(self) -> int:
@@ -190,9 +220,9 @@ class RateLimiter:
         self._reported.clear()
         return told
 
-    def _spend(self, of: tuple[bool, int, int], cost: int, now: int) -> int:
-        """0: within the limit; else how many responses of this account were not, so far."""
-        key = hash(of)
+    def _entry(self, client: bytes, about: int) -> list[int]:
+        """Of an account of the client's network: when all credit is back, and how many responses were too many."""
+        key = hash((*self._network(client), about))
         entry = self._young.get(key)
         if entry is None:
             entry = self._old.get(key) or [0, 0]
@@ -200,16 +230,19 @@ class RateLimiter:
             if 2 * len(self._young) >= self._limits.table_size:
                 self._old = self._young
                 self._young = {}
-        full = entry[0]  # when all credit is back
-        full = (full if full > now else now) + cost
-        if full <= now + _SECOND:
-            entry[0] = full
-            return 0
-        entry[0] = min(full, now + self._window)
-        entry[1] += 1
-        return entry[1]
+        return entry
 
-    def _judge(self, over: int, ipv4: bool, address: int, network: int, kind: int) -> int:
+    def _network(self, client: bytes) -> tuple[bool, int]:
+        """IPv4?, and the bits of the prefix."""
+        address = int.from_bytes(client, "big")
+        if len(client) == _IPV4:
+            return True, address >> 32 - self._limits.ipv4_prefix
+        return False, address >> 128 - self._limits.ipv6_prefix
+
+    def _judge(self, over: int, client: bytes, kind: int) -> int:
+        """over: which one of the responses that were too many."""
+        address = int.from_bytes(client, "big")
+        ipv4, network = self._network(client)
         limits = self._limits
         verdict, outcome = DROP, "dropped"
         if any(family == ipv4 and address >> shift == value for family, shift, value in self._exempt):

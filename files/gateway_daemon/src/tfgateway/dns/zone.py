@@ -72,7 +72,7 @@ class Nodes(Mapping[bytes, Node]):
 class Zone:
     """Names of one zone by their folded wire form. Changed only between two queries, never during one."""
 
-    __slots__ = ("_digest", "below", "cuts", "denial", "name", "nodes", "packed", "serial")
+    __slots__ = ("_digest", "below", "cuts", "denial", "name", "nodes", "packed", "serial", "wildcards")
 
     def __init__(self, name: bytes, apex: bytes) -> None:
         """apex: packed; has a SOA (with serial 0) and NS, as has every later one of that name."""
@@ -84,6 +84,8 @@ class Zone:
         self.below: dict[bytes, int] = {}
         """Names between the apex and a name of ``nodes`` -> how many of ``nodes`` are below: empty non-terminals."""
         self.cuts: set[bytes] = set()
+        self.wildcards = 0
+        """Names that have, or may have, the label of a wildcard in them."""
         self._digest = 0
         self.denial: RRset
         """The SOA for the authority section of NXDOMAIN and NODATA."""
@@ -105,10 +107,13 @@ class Zone:
             if packed is None:
                 if old is not None:
                     del held[name]
+                    self.wildcards -= names.WILDCARD in name
                     self._count_above(name, -1)
                 continue
             held[name] = packed
             self._digest += _digest(name, packed)
+            if old is None:
+                self.wildcards += names.WILDCARD in name
             # Most names are one label below the apex: nothing is in between.
             if old is None and len(name) != name[0] + 1 + depth:
                 self._count_above(name, 1)
