@@ -52,7 +52,7 @@ def _latencies(port: int, names: int, times: int, write: Callable[[str, str], No
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
         sock.connect(("127.0.0.1", port))
         sock.settimeout(1)
-        for number in range(times):
+        for _ in range(times):
             time.sleep(0.005)
             label = host(chance.randrange(names))
             query = with_cookie(label, b"bench...", b"\x7f\0\0\1")  # rate limiting is not what is measured
