@@ -6,13 +6,14 @@ All lead HTTP by Host and TLS by SNI for the name ``localhost`` to the same back
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,8 +51,12 @@ class Peer:
 
     def memory(self) -> int:
         """Octets in physical memory."""
-        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.processes)
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return sum(self.memory_of_each())
+
+    def memory_of_each(self) -> list[int]:
+        """The same for each process."""
+        page = os.sysconf("SC_PAGE_SIZE")
+        return [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page for pid in self.processes]
 
     def descriptors(self) -> int:
         return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.processes)
@@ -313,7 +318,7 @@ def ours(
     with contextlib.ExitStack() as stack:
         if redis is None:
             redis = stack.enter_context(redis_server(directory))
-        put_services(redis, {HOST: Service("127.0.0.1", "", backends[1], backends[0], "7")})
+        put_services(redis, [(HOST, Service("127.0.0.1", "", backends[1], backends[0], "7"))])
         path = directory / f"gateway-{peer.http}.toml"
         path.write_text(f"""
 redis.url = "redis://127.0.0.1:{redis}/0"
@@ -321,6 +326,7 @@ redis.url = "redis://127.0.0.1:{redis}/0"
 listen_http = ["127.0.0.1:{peer.http}"]
 listen_tls = ["127.0.0.1:{peer.tls}"]
 listen_tunnels = []
+workers = {workers}
 metrics = "127.0.0.1:{free_port()}"
 allowed_targets = ["127.0.0.1/32"]
 max_connections = 9800
@@ -343,12 +349,16 @@ def redis_server(directory: Path) -> Iterator[int]:
         yield port
 
 
-def put_services(port: int, services: dict[str, Service]) -> None:
-    """Written as the reconciler writes them."""
+def put_services(port: int, services: Iterable[tuple[str, Service]]) -> None:
+    """Written as the reconciler writes them, a thousand at a time."""
+    pending = iter(services)
     with socket.create_connection(("127.0.0.1", port)) as link:
-        for name, service in services.items():
-            parts = [b"SET", service_key(name).encode(), encode_service(name, service)]
-            link.sendall(b"*3\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
-        left = len(services) * len(b"+OK\r\n")
-        while left:
-            left -= len(link.recv(left))
+        while batch := list(itertools.islice(pending, 1000)):
+            commands = []
+            for name, service in batch:
+                parts = [b"SET", service_key(name).encode(), encode_service(name, service)]
+                commands.append(b"*3\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
+            link.sendall(b"".join(commands))
+            left = len(batch) * len(b"+OK\r\n")
+            while left:
+                left -= len(link.recv(left))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import selectors
+import resource
 import socket
 import statistics
 import subprocess
@@ -61,18 +61,24 @@ def measure(scale: float) -> bool:
     """All figures. True: every floor is reached."""
     with tempfile.TemporaryDirectory(prefix="tfgateway-bench-") as name, contextlib.ExitStack() as stack:
         directory = Path(name)
-        script = directory / "report.lua"
-        script.write_text(_REPORT)
+        script = report_script(directory)
         backends = stack.enter_context(backend(directory, LOAD))
         measured, absent = _start(stack, directory, backends)
         figures = _work(measured, script, scale)
         figures += _latency(measured, backends, script, scale)
         figures += _idle(measured, int(IDLE * scale))
-        figures += _two_workers(measured, directory, backends, script, scale)
+        figures += _two_workers(directory, backends, script, scale)
     conditions: dict[str, object] = {"rounds": ROUNDS, "processor": "one each"}
     if absent:
         conditions["not installed"] = ", ".join(absent)
     return publish("proxy", conditions, figures)
+
+
+def report_script(directory: Path) -> Path:
+    """What makes wrk tell its figures as JSON."""
+    script = directory / "report.lua"
+    script.write_text(_REPORT)
+    return script
 
 
 def _start(stack: contextlib.ExitStack, directory: Path, backends: tuple[int, int]) -> tuple[list[Peer], list[str]]:
@@ -93,19 +99,23 @@ def _start(stack: contextlib.ExitStack, directory: Path, backends: tuple[int, in
     return started, absent
 
 
-def _load(plane: str, port: int, path: str, connections: int, seconds: float, script: Path, *options: str) -> dict:
+def load(
+    plane: str, port: int, path: str, connections: int, seconds: float, script: Path, *options: str
+) -> dict[str, int]:
+    """wrk's figures."""
     scheme = "https" if plane == "tls" else "http"
     command = [find("wrk"), "-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "-s", str(script)]
     command += [*options, f"{scheme}://{HOST}:{port}{path}"]
     done = subprocess.run(pinned(LOAD, command), capture_output=True, text=True, check=True, timeout=120)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    figures: dict[str, int] = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures
 
 
-def _rate(peer: Peer, work: str, script: Path, seconds: float) -> float:
+def rate(peer: Peer, work: str, script: Path, seconds: float) -> float:
     """Work a second of the peer's processor time: megabytes or pieces."""
     plane, path, connections, options, unit = WORK[work]
     before = peer.cpu()
-    done = _load(plane, getattr(peer, plane), path, connections, seconds, script, *options)
+    done = load(plane, getattr(peer, plane), path, connections, seconds, script, *options)
     used = peer.cpu() - before
     if not done["requests"] and not done["bytes"]:
         raise RuntimeError(f"{peer.name} serves no {work}: {done}")
@@ -117,7 +127,7 @@ def _work(measured: list[Peer], script: Path, scale: float) -> list[Figure]:
     for _ in range(ROUNDS):
         for work in WORK:
             for peer in measured:
-                rates.setdefault((work, peer.name), []).append(_rate(peer, work, script, SECONDS * scale))
+                rates.setdefault((work, peer.name), []).append(rate(peer, work, script, SECONDS * scale))
     medians = {key: statistics.median(values) for key, values in rates.items()}
     figures = []
     for (work, peer), value in medians.items():
@@ -136,7 +146,7 @@ def _latency(measured: list[Peer], backends: tuple[int, int], script: Path, scal
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(ROUNDS):
         for peer in (direct, *measured):
-            done = _load("http", peer.http, "/", 1, SECONDS * scale, script)
+            done = load("http", peer.http, "/", 1, SECONDS * scale, script)
             found.setdefault(peer.name, []).append((done["p50"], done["p99"]))
     figures = []
     for index, title in ((0, "p50"), (1, "p99")):
@@ -149,8 +159,6 @@ def _latency(measured: list[Peer], backends: tuple[int, int], script: Path, scal
 
 def _idle(measured: list[Peer], wanted: int) -> list[Figure]:
     """Memory of connections that have been served once and are silent."""
-    import resource
-
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     count = min(wanted, hard // 2 - 300)  # the proxy needs two descriptors for each
@@ -169,26 +177,35 @@ def _holding(port: int, count: int) -> Iterator[int]:
     request = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
     held: list[socket.socket] = []
     served = 0
-    with selectors.DefaultSelector() as selector:
-        try:
-            for start in range(0, count, 100):
-                batch = []
-                for _ in range(min(100, count - start)):
-                    sock = socket.create_connection(("127.0.0.1", port), 30)
-                    sock.sendall(request)
-                    batch.append(sock)
-                held += batch
-                for sock in batch:
-                    served += peers.SMALL in sock.recv(4096)
-            yield served
-        finally:
-            for sock in held:
-                sock.close()
-            selector.close()
-            time.sleep(1.0)
+    try:
+        for start in range(0, count, 100):
+            batch = []
+            for _ in range(min(100, count - start)):
+                sock = socket.create_connection(("127.0.0.1", port), 30)
+                sock.sendall(request)
+                batch.append(sock)
+            held += batch
+            for sock in batch:
+                served += peers.SMALL in sock.recv(4096)
+        yield served
+    finally:
+        for sock in held:
+            sock.close()
+        time.sleep(1.0)
 
 
-def _two_workers(
-    measured: list[Peer], directory: Path, backends: tuple[int, int], script: Path, scale: float
-) -> list[Figure]:
-    return []
+def _two_workers(directory: Path, backends: tuple[int, int], script: Path, scale: float) -> list[Figure]:
+    """On both processors, which they share with the load: what a second of processor time is worth then."""
+    figures = []
+    with (
+        peers.ours(directory, -1, backends) as one,
+        peers.ours(directory, -1, backends, workers=2) as two,
+    ):
+        for work in ("new HTTP connections", "keep-alive requests"):
+            rates: dict[str, list[float]] = {}
+            for _ in range(ROUNDS):
+                for peer in (one, two):
+                    rates.setdefault(peer.name, []).append(rate(peer, work, script, SECONDS * scale))
+            ratio = statistics.median(rates[two.name]) / statistics.median(rates[one.name])
+            figures.append(Figure(f"{work}: two workers / one, for their processor time", ratio, "x"))
+    return figures
