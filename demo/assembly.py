@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from demo import certificate, farm, fleet, image, inventory, release
+from pathlib import Path
+
+from demo import certificate, farm, fleet, image, inventory, release, reservations
 from demo.fleet import Fleet
 from demo.progress import Progress
 
@@ -20,8 +22,8 @@ def nodes(wanted: Fleet, progress: Progress) -> None:
         step.note(", ".join(f"{node.name} {wanted.address(node.host)}" for node in wanted.nodes))
 
 
-def services(wanted: Fleet, progress: Progress) -> None:
-    """Explorer, farm, web server, and the inventory of it all. Errors: ``DemoError``."""
+def services(wanted: Fleet, progress: Progress) -> Path:
+    """Explorer, farm, web server, and the inventory of it all; the unpacked release. Errors: ``DemoError``."""
     with progress.step("release of the daemon", log="release") as step:
         archive = release.build(step.log)
         unpacked = release.unpack(archive, wanted.directory / "release")
@@ -36,3 +38,13 @@ def services(wanted: Fleet, progress: Progress) -> None:
         fleet.start_web(wanted, directory)
         step.note(f"http://{wanted.web_address} and https, behind the gateways")
     inventory.write(wanted, owner)
+    return unpacked
+
+
+def home(wanted: Fleet, release: Path, progress: Progress) -> None:
+    """A server that is reached through a reverse tunnel only. Errors: ``DemoError``."""
+    with progress.step("a server at home, and its tunnel client") as step:
+        directory = wanted.directory / "home"
+        certificate.ensure(directory, [reservations.HOME])
+        fleet.start_home(wanted, release, directory)
+        step.note(f"tfgateway tunnel --remote {wanted.address(wanted.nodes[0].host)}:18000")

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from demo import assembly, checks, fleet, image, playbook, proofs, reservations
+from demo import assembly, checks, fleet, image, playbook, proofs, reservations, visitors
+from demo.errors import DemoError
 from demo.fleet import Fleet
 from demo.paths import ROOT
 from demo.person import Person
@@ -21,7 +22,7 @@ def up(wanted: Fleet, console: Console) -> None:
     with progress.step("this machine"):
         checks.run(wanted)
     assembly.nodes(wanted, progress)
-    assembly.services(wanted, progress)
+    release = assembly.services(wanted, progress)
     with progress.step(" ".join(playbook.command(wanted)), log="site") as step:
         recaps = playbook.run(wanted, step)
         step.note(", ".join(f"{recap.host}: changed={recap.changed}" for recap in recaps))
@@ -32,18 +33,22 @@ def up(wanted: Fleet, console: Console) -> None:
     with progress.step("gateways in the explorer's directory") as step:
         node_ids = reservations.registered(wanted, alice)
         step.note(", ".join(node_ids.values()))
+    reservations.tunnel_secret(wanted).parent.mkdir(exist_ok=True)
     for group in reservations.wanted(wanted):
         with progress.step(
             f"reserved and deployed: {', '.join(f'{item.kind} {item.domain}'.strip() for item in group)}"
         ) as step:
             made, found = reservations.make(alice, group, node_ids)
             step.note(", ".join([f"{made} made"] * bool(made) + [f"{found} there already"] * bool(found)))
+    assembly.home(wanted, release, progress)
     answers: list[tuple[Proof, str]] = []
     with progress.step("proof from the outside") as step:
         for proof in proofs.proofs(wanted):
             step.live(proof.typed)
             answers.append((proof, proofs.prove(proof)))
         step.note(f"{len(answers)} of {len(answers)} as reserved")
+    with progress.step("every worker of the proxy is replaced while people visit the page behind the tunnel") as step:
+        step.note(reload_under_visitors(wanted))
     _summary(console, answers)
     (tunnel,) = [line["id"] for line in alice.reserve("list") if line["type"] == "gateway4to6"]
     _what_next(console, wanted, node_ids[wanted.nodes[0].name], tunnel)
@@ -56,6 +61,22 @@ def down(wanted: Fleet, console: Console) -> None:
     fleet.remove(wanted)
     image.remove()
     console.print(f"Removed: containers and network {wanted.prefix}, {wanted.state}/, the node image.")
+
+
+def reload_under_visitors(wanted: Fleet) -> str:
+    """What the visitors say. Errors: ``DemoError`` when one was not served."""
+    first = wanted.nodes[0]
+    certificate = str(ROOT / proofs.home_certificate(wanted))
+    with visitors.visiting(wanted.address(first.host), reservations.HOME, certificate) as visits:
+        for _ in range(2):
+            done = playbook.ad_hoc(
+                wanted, first.name, "-m", "ansible.builtin.systemd_service", "-a", "name=tfgateway-proxy state=reloaded"
+            )
+            if done.returncode != 0:
+                raise DemoError(f"tfgateway-proxy cannot be reloaded: {done.stdout.strip()}")
+    if visits.failures:
+        raise DemoError(f"{visits} while the proxy was reloaded; the first: {visits.failures[0]}")
+    return str(visits)
 
 
 def _summary(console: Console, answers: list[tuple[Proof, str]]) -> None:

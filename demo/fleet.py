@@ -27,6 +27,7 @@ from demo.paths import ROOT
 _ARGUMENTS_LABEL = "tfgrid.arguments"
 _EXPLORER_HOST = 5
 _WEB_HOST = 6
+_HOME_HOST = 7
 EXPLORER_PORT = 8080
 
 
@@ -89,7 +90,8 @@ class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def names(self) -> list[str]:
         """Every container of the fleet."""
-        return [f"{self.prefix}-explorer", f"{self.prefix}-web", *(node.name for node in self.nodes)]
+        services = [f"{self.prefix}-{service}" for service in ("explorer", "web", "home")]
+        return [*services, *(node.name for node in self.nodes)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,30 @@ def start_web(fleet: Fleet, directory: Path) -> None:
     options = tuple(mount.option() for mount in mounts)
     command = ("/usr/bin/python3", "-I", "/srv/web_server.py", "/srv/tls/certificate.pem", "/srv/tls/key.pem")
     _ensure_container(fleet, f"{fleet.prefix}-web", _WEB_HOST, options, command)
+
+
+def start_home(fleet: Fleet, release: Path, directory: Path) -> None:
+    """Run a web server that no gateway dials, and the tunnel client that makes it reachable. Errors: ``DemoError``.
+
+    directory: holds ``secret``, ``certificate.pem`` and ``key.pem``.
+    """
+    mounts = (
+        Mount(release, "/opt/tfgateway/current"),
+        Mount(ROOT / "demo" / "web_server.py", "/srv/web_server.py"),
+        Mount(directory, "/srv/home"),
+    )
+    environment = {
+        "TRC_SECRET_FILE": "/srv/home/secret",
+        "TRC_REMOTE": f"{fleet.address(fleet.nodes[0].host)}:18000",
+        "TRC_LOCAL": "127.0.0.1:80",
+        "TRC_LOCAL_TLS": "127.0.0.1:443",
+    }
+    script = (
+        "python3 -I /srv/web_server.py /srv/home/certificate.pem /srv/home/key.pem & "
+        "exec /opt/tfgateway/current/bin/tfgateway tunnel"
+    )
+    options = (*(mount.option() for mount in mounts), *(f"--env={name}={value}" for name, value in environment.items()))
+    _ensure_container(fleet, f"{fleet.prefix}-home", _HOME_HOST, options, ("/bin/sh", "-c", script))
 
 
 def remove(fleet: Fleet) -> None:

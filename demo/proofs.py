@@ -13,7 +13,7 @@ from demo import playbook
 from demo.errors import DemoError
 from demo.fleet import Fleet
 from demo.paths import ROOT
-from demo.reservations import DELEGATED, SITE, managed_domain
+from demo.reservations import DELEGATED, HOME, SITE, managed_domain
 
 _PATIENCE = 5.0  # seconds from "deployed" at the explorer to an answer
 _SENTENCE = re.compile(r"^\s*msg: '?(.*?)'?$", re.MULTILINE)
@@ -53,8 +53,10 @@ def proofs(fleet: Fleet) -> list[Proof]:
             lambda text: "NXDOMAIN" in text,
             lambda _text: "NXDOMAIN",
         ),
-        _curl("page over HTTP", at, "http", 80),
-        _curl("page over HTTPS, by SNI", at, "https", 443, "--cacert", certificate),
+        _curl("page over HTTP", at, SITE, "http", 80),
+        _curl("page over HTTPS, by SNI", at, SITE, "https", 443, "--cacert", certificate),
+        _curl("page through a reverse tunnel over HTTP", at, HOME, "http", 80),
+        _curl("the same over HTTPS", at, HOME, "https", 443, "--cacert", home_certificate(fleet)),
         Proof(
             "every reservation, by the gateways' own account",
             [
@@ -69,6 +71,11 @@ def proofs(fleet: Fleet) -> list[Proof]:
             _verdicts,
         ),
     ]
+
+
+def home_certificate(fleet: Fleet) -> str:
+    """Of the server behind the reverse tunnel; from the repository's root."""
+    return f"{fleet.state}/home/certificate.pem"
 
 
 def prove(proof: Proof) -> str:
@@ -95,10 +102,10 @@ def _dig(title: str, server: str, question: list[str], answer: str) -> Proof:
     return Proof(title, ["dig", f"@{server}", *question, "+short"], lambda text: text.split() == [answer])
 
 
-def _curl(title: str, address: str, scheme: str, port: int, *options: str) -> Proof:
-    url = f"{scheme}://{SITE}/"
-    resolve = ["--resolve", f"{SITE}:{port}:{address}"]
-    quiet = ["--silent", "--show-error", "--fail", "--max-time", "5"]
+def _curl(title: str, address: str, name: str, scheme: str, port: int, *options: str) -> Proof:
+    url = f"{scheme}://{name}/"
+    resolve = ["--resolve", f"{name}:{port}:{address}"]
+    quiet = ["--silent", "--show-error", "--fail", "--max-time", "15"]
     return Proof(title, ["curl", *quiet, *options, *resolve, url], lambda text: text.strip().endswith(url))
 
 

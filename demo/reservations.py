@@ -13,6 +13,7 @@ from demo.person import Person
 
 DELEGATED = "alice.example"
 SITE = f"web.{DELEGATED}"
+HOME = f"home.{DELEGATED}"
 _PATIENCE = 90  # seconds for a gateway to register or to deploy
 
 
@@ -40,6 +41,11 @@ def wireguard_key(fleet: Fleet) -> Path:
     return fleet.directory / "alice.wireguard"
 
 
+def tunnel_secret(fleet: Fleet) -> Path:
+    """Where she has the secret of her reverse tunnel."""
+    return fleet.directory / "home" / "secret"
+
+
 def wanted(fleet: Fleet) -> list[list[Wanted]]:
     """The demo's reservations in groups: a group needs the one before it."""
     first, second = fleet.nodes[:2]
@@ -56,6 +62,8 @@ def wanted(fleet: Fleet) -> list[list[Wanted]]:
         [
             Wanted(first, "subdomain", "subdomain", SITE, (f"--ip={fleet.address(first.host)}",)),
             Wanted(first, "proxy", "proxy", SITE, (f"--addr={fleet.web_address}", "--port=80", "--port-tls=443")),
+            Wanted(first, "subdomain", "subdomain", HOME, (f"--ip={fleet.address(first.host)}",)),
+            Wanted(first, "reverse-proxy", "reverse_proxy", HOME, (f"--secret-file={tunnel_secret(fleet)}",)),
         ],
     ]
 

@@ -2,7 +2,7 @@
 //
 //	peer client ADDRESS SECRET BACKLOG   what an old tunnel client does, with an echo as its local service
 //	peer server ADDRESS                  what an old tunnel server does, with visitors that it makes up itself
-//	peer relay-server TUNNELS VISITORS   for the benchmark: leads visitors into the one tunnel that comes
+//	peer relay-server TUNNELS VISITORS   for the benchmark: leads visitors into the tunnel that came last
 //	peer relay-client ADDRESS SECRET TARGET
 //
 // "client" and "server" take commands on standard input, one a line, and answer each with one line.
@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -225,19 +226,27 @@ func join(one, other half) {
 	other.Close()
 }
 
+// relayServer leads visitors into the tunnel that came last; any number of clients may introduce themselves.
 func relayServer(tunnels, visitors string) {
 	listener, entrance := listen(tunnels), listen(visitors)
 	answer("listening %s %s", listener.Addr(), entrance.Addr())
-	connection, err := listener.Accept()
-	check(err)
-	session, err := yamux.Server(connection, config(256))
-	check(err)
-	handshake(session)
-	answer("ready")
+	var newest atomic.Value
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			check(err)
+			go func() {
+				session, err := yamux.Server(connection, config(256))
+				check(err)
+				handshake(session)
+				newest.Store(session)
+			}()
+		}
+	}()
 	for {
 		visitor, err := entrance.Accept()
 		check(err)
-		stream, err := session.OpenStream()
+		stream, err := newest.Load().(*yamux.Session).OpenStream()
 		check(err)
 		go join(visitor.(*net.TCPConn), stream)
 	}

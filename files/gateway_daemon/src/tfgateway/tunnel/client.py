@@ -25,6 +25,7 @@ _STEADY = 60.0
 """Seconds after which a session counts as one that worked: the next attempt is quick again."""
 
 HostPort = tuple[str, int]
+_Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,11 +293,22 @@ def _words(error: OSError) -> str:
     return os.strerror(error.errno) if known and error.errno else error.strerror or str(error)
 
 
+def _literal(host: str, port: int) -> list[_Found]:
+    """What ``getaddrinfo`` gives for an IP literal, without a thread for it; empty: it is a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return [(family, socket.SOCK_STREAM, 0, "", (host, port))]
+    return []
+
+
 async def _connect(address: HostPort) -> socket.socket:
     """A connected, non-blocking socket to the first address that accepts. Errors: ``OSError``."""
     loop = asyncio.get_running_loop()
     host, port = address
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = _literal(host, port) or await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     problem: OSError = OSError(f"{host} has no address")
     for family, kind, protocol, _, where in found:
         sock = socket.socket(family, kind, protocol)

@@ -243,8 +243,11 @@ class Relay:
                 self._check_end()
                 return
             self._send(data)
-        # Level-triggered: what is left wakes us again, after all others that are ready.
-        self._watch_reading(on=True)
+        if not self._reading and self._session.busy:
+            self._wait_turn()  # behind the others, without asking the kernel to tell us in between
+        else:
+            # Level-triggered: what is left wakes us again, after all others that are ready.
+            self._watch_reading(on=True)
 
     def _send(self, data: bytes) -> None:
         self._moved = self._loop.time()

@@ -159,6 +159,11 @@ class Session:
         """Enough waits to be sent: a channel that has more has to ``wait_turn``."""
         return self._in_queue + self._wire.unsent >= _CONGESTED
 
+    @property
+    def busy(self) -> bool:
+        """Congested, or others wait for their turn."""
+        return bool(self._waiting) or self.congested
+
     def wait_turn(self, channel: Channel) -> None:
         """``channel.may_send`` is called once, when those that waited before had their turn."""
         self._waiting.append(channel)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from tfgateway.errors import ParseError
 from tfgateway.tunnel.yamux.frames import Flag, Frame, FrameReader, GoAway, Kind, Payload, encode
@@ -48,8 +49,7 @@ class StreamAccepted:
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class DataReceived:
+class DataReceived(NamedTuple):
     """Payload of a stream. Tell ``consume`` when it has been passed on."""
 
     stream: int
@@ -161,22 +161,19 @@ class Connection:
         """
         try:
             for item in self._reader.feed(data):
-                if type(item) is Payload:
-                    yield from self._payload(item)
+                if isinstance(item, Payload):
+                    stream = self._streams.get(item.stream)
+                    # It may be gone here while the peer still sends; what comes behind its FIN is nobody's.
+                    if stream is not None and not stream.ended_by_peer:
+                        yield DataReceived(item.stream, item.data)
+                    if item.last and self._ends_after_payload:
+                        self._ends_after_payload = False
+                        yield from self._end_by_peer(item.stream)
                 else:
-                    yield from self._frame(item)  # type: ignore[arg-type]  # the only other one
+                    yield from self._frame(item)
         except ParseError:
             self.go_away(GoAway.PROTOCOL_ERROR)
             raise
-
-    def _payload(self, piece: Payload) -> Iterator[Event]:
-        stream = self._streams.get(piece.stream)
-        # A stream may be gone on this side while the peer still sends; what it sends behind its FIN is nobody's.
-        if stream is not None and not stream.ended_by_peer:
-            yield DataReceived(piece.stream, piece.data)
-        if piece.last and self._ends_after_payload:
-            self._ends_after_payload = False
-            yield from self._end_by_peer(piece.stream)
 
     def _frame(self, frame: Frame) -> Iterator[Event]:
         kind, flags, number, length = frame
