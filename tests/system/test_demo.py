@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from demo import fleet, playbook, podman
+from demo import fleet, playbook, podman, proofs, reservations, visitors
+from demo.paths import CACHE
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = "tests/system/fleet.toml"
@@ -96,6 +98,53 @@ def test_second_run_changes_nothing(second: Ended) -> None:
     ]
     assert " made" not in second.output
     assert "11 of 11 as reserved" in second.output
+
+
+def newer_tree(where: Path) -> Path:
+    """A checkout whose daemon is another one, with the collection of its own on Ansible's path."""
+    tree = where / "newer"
+    shutil.copytree(
+        ROOT, tree, ignore=shutil.ignore_patterns(".*cache", ".venv", ".ansible", ".git", ".demo", ".hypothesis")
+    )
+    with (tree / "files" / "gateway_daemon" / "src" / "tfgateway" / "__init__.py").open("a") as source:
+        source.write("\n# a newer release\n")
+    collection = tree / ".ansible" / "collections" / "ansible_collections" / "tfgrid"
+    collection.mkdir(parents=True)
+    (collection / "gateway").symlink_to(tree)
+    return tree
+
+
+def upgrade(wanted: fleet.Fleet, tree: Path) -> tuple[visitors.Visits, str]:
+    """`site.yml` of ``tree`` on the first node, while people visit the page behind the tunnel."""
+    first = wanted.nodes[0]
+    inventory = str(wanted.directory / "inventory.yml")
+    command = ["ansible-playbook", "site.yml", "-i", inventory, "--limit", first.name]
+    environ = {**playbook.environment(), "ANSIBLE_CONFIG": str(tree / "ansible.cfg")}
+    certificate = str(ROOT / proofs.home_certificate(wanted))
+    with visitors.visiting(wanted.address(first.host), reservations.HOME, certificate) as visits:
+        done = subprocess.run(
+            [*command, "-e", f"release_cache={CACHE / 'releases'}"],
+            cwd=tree,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout
+    return visits, podman.run("exec", first.name, "readlink", "/opt/tfgateway/current").strip()
+
+
+def test_an_upgrade_by_site_yml_loses_no_visitor_of_the_tunnel(second: Ended, tmp_path: Path) -> None:
+    before = podman.run("exec", FLEET.nodes[0].name, "readlink", "/opt/tfgateway/current").strip()
+    home = f"{FLEET.prefix}-home"
+    visits, release = upgrade(FLEET, newer_tree(tmp_path))
+    assert release != before
+    assert visits.done > 100
+    assert visits.failures == []
+    # The client noticed nothing either: its one session moved from worker to worker since it began.
+    podman.run("logs", home, log=tmp_path / "home.log")
+    assert (tmp_path / "home.log").read_text().count("] connected ") == 1
 
 
 def test_down_removes_everything(second: Ended) -> None:
