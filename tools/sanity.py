@@ -1,6 +1,8 @@
 """``ansible-test sanity`` on a copy of what git would commit, since it wants a real collection folder.
 
-Everything it makes (its venv, its caches) stays below ``.cache/sanity``.
+Twice: all of it with the controller's own ansible-core; then with the oldest core that the collection supports what the
+modules are on nodes, compiled and imported by Python 3.6 where there is one. Everything it makes (venvs, caches) stays
+below ``.cache/sanity``.
 """
 
 from __future__ import annotations
@@ -16,8 +18,12 @@ HOME = ROOT / ".cache" / "sanity"
 COLLECTION = HOME / "ansible_collections" / "tfgrid" / "gateway"
 # What Ansible loads; all other code has linters of its own (ruff, mypy strict).
 PARTS = ("changelogs/", "meta/", "playbooks/", "plugins/", "roles/", "tests/sanity/", "tests/unit/plugins/")
-# ansible-core's name for the pip bootstrapper of its release, looked for in its cache before it is downloaded.
-BOOTSTRAPPER = "get_pip_24_2.py"
+# ansible-core's names for the pip bootstrappers of its releases, looked for in its cache before they are downloaded.
+BOOTSTRAPPERS = ("get_pip_24_2.py", "get_pip_23_1_2.py", "get_pip_21_3_1.py")
+OLDEST_CORE = "2.16"
+OLDEST_LOCK = ROOT / "requirements" / f"core-{OLDEST_CORE}.lock"
+OLDEST_PYTHON = "3.6"
+ON_NODES = ("plugins/modules/", "plugins/module_utils/")
 BOOTSTRAP = '''"""Stands in for the downloaded pip bootstrapper: Python's own pip, then the packages asked for."""
 
 import subprocess
@@ -45,18 +51,62 @@ def copy_tree() -> None:
     subprocess.run(["git", "init", "--quiet"], cwd=COLLECTION, check=True)
 
 
+def oldest_python() -> Path | None:
+    """A Python 3.6 of this machine, on PATH or pyenv's."""
+    found = shutil.which(f"python{OLDEST_PYTHON}")
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+    for path in [
+        *([Path(found)] if found else []),
+        *sorted(pyenv.glob(f"{OLDEST_PYTHON}.*/bin/python{OLDEST_PYTHON}")),
+    ]:
+        # A shim of pyenv is there for versions that are not.
+        if subprocess.run([path, "-c", ""], capture_output=True).returncode == 0:
+            return path
+    return None
+
+
+def oldest_core() -> Path:
+    """The ``bin`` of a venv with the oldest ansible-core, made from its locked file."""
+    venv = HOME / f"core-{OLDEST_CORE}"
+    stamp = venv / ".installed"
+    lock = OLDEST_LOCK.read_text()
+    if not stamp.exists() or stamp.read_text() != lock:
+        uv = str(Path(sys.executable).with_name("uv"))
+        environment = {**os.environ, "UV_CACHE_DIR": str(ROOT / ".cache" / "uv")}
+        python = f"--python={venv}/bin/python"
+        for command in (
+            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(venv)],
+            [uv, "pip", "sync", "--quiet", python, "--require-hashes", str(OLDEST_LOCK)],
+        ):
+            subprocess.run(command, env=environment, check=True)
+        stamp.write_text(lock)
+    return venv / "bin"
+
+
 def main() -> int:
     """ansible-test's exit code."""
     cache = HOME / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    (cache / BOOTSTRAPPER).write_text(BOOTSTRAP)
+    for name in BOOTSTRAPPERS:
+        (cache / name).write_text(BOOTSTRAP)
     copy_tree()
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    binaries = Path(sys.executable).parent
+    newest = sanity(Path(sys.executable).parent, f"{sys.version_info.major}.{sys.version_info.minor}", sys.argv[1:])
+    if newest != 0 or sys.argv[1:]:
+        return newest
+    python = oldest_python()
+    if python is None:
+        print(f"skipped: compile and import by Python {OLDEST_PYTHON}, since there is none here")
+        return 0
+    return sanity(oldest_core(), OLDEST_PYTHON, [*ON_NODES, "--test", "compile", "--test", "import"], python.parent)
+
+
+def sanity(binaries: Path, python: str, arguments: list[str], also: Path | None = None) -> int:
+    """Exit code of the ansible-test in ``binaries``. also: a directory with that Python."""
+    search = [str(binaries), *([str(also)] if also else []), os.environ["PATH"]]
     environment = {
         **os.environ,
         "HOME": str(HOME),
-        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join(search),
         "PIP_CACHE_DIR": str(ROOT / ".cache" / "pip"),
     }
     command = [
@@ -69,7 +119,7 @@ def main() -> int:
         "--color",
         "no",
     ]
-    return subprocess.run([*command, *sys.argv[1:]], cwd=COLLECTION, env=environment).returncode
+    return subprocess.run([*command, *arguments], cwd=COLLECTION, env=environment).returncode
 
 
 if __name__ == "__main__":

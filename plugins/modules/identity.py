@@ -125,6 +125,8 @@ def identities(module, there):
     """Of the file, made unless this is check mode, and of the words; None: there is none. Errors: DaemonError."""
     program, path, words = module.params["program"], module.params["path"], module.params["words"]
     run = module.run_command
+    if module.check_mode and not there and not os.path.exists(program):
+        return None, None  # an untouched node: both would be made
     wanted = call(run, [program, "identity", "show", "--words-from=-"], words) if words else None
     if there:
         return call(run, [program, "identity", "show", "--seed", path]), wanted

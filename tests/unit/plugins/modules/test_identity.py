@@ -51,6 +51,12 @@ def test_made_at_random_without_words(path: Path) -> None:
     assert run(path)["node_id"] == made["node_id"]
 
 
+def test_check_mode_foresees_it_on_a_node_without_the_daemon(path: Path) -> None:
+    arguments = {"path": str(path), "program": "/nowhere/tfgateway", "words": WORDS}
+    assert ansible_module.run("identity", path.parent, check=True, **arguments)["changed"]
+    assert "does not exist here" in ansible_module.run("identity", path.parent, **arguments)["msg"]
+
+
 def test_another_identity_is_never_replaced(path: Path) -> None:
     run(path, words=WORDS)
     refused = run(path, words=OTHER)
