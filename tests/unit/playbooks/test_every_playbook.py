@@ -1,0 +1,34 @@
+"""What all playbooks have in common: named in the README, with every variable that an operator may set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
+
+every_playbook = pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
+
+
+def plays(path: Path) -> list[dict[str, Any]]:
+    loaded: list[dict[str, Any]] = yaml.safe_load(path.read_text())
+    return loaded
+
+
+@every_playbook
+def test_the_readme_names_it_and_its_variables(path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert f"`playbooks/{path.name}`" in readme or (path.name == "site.yml" and "`site.yml`" in readme)
+    asked = [prompt["name"] for play in plays(path) for prompt in play.get("vars_prompt", [])]
+    names = asked + [name for play in plays(path) for name in play.get("vars", {})]
+    assert [name for name in names if f"`{name}`" not in readme] == []
+    assert [name for name in names if not name.startswith(f"{path.stem}_")] == []
+
+
+@every_playbook
+def test_it_begins_by_saying_what_it_does(path: Path) -> None:
+    assert path.read_text().startswith("---\n# ")
