@@ -101,10 +101,15 @@ def _per_core(server: servers.Server, load: Load, seconds: float) -> float:
 
 
 def _compare(
-    kind: questions.Kind, running: list[servers.Server], names: int, rounds: int, seconds: float
+    kind: questions.Kind,
+    running: list[servers.Server],
+    names: int,
+    rounds: int,
+    seconds: float,
+    prepared: int = questions.PREPARED,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Medians: replies a second of processor time of each server; ours to each."""
-    queries = kind.queries(names)
+    queries = kind.queries(names, prepared)
     loads = {server.name: Load(queries, server.port, kind.reply) for server in running}
     for server in running:
         loads[server.name].warm()
@@ -192,7 +197,9 @@ def _million(directory: Path, rounds: int, seconds: float) -> list[Figure]:
             Figure("1M names: memory, all processes", own.memory, "MB"),
         ]
         with servers.peer("NSD", directory, MANY_NAMES) as other:
-            _, ratios = _compare(questions.KINDS[0], [own, other], MANY_NAMES, rounds, seconds)
+            _, ratios = _compare(
+                questions.KINDS[0], [own, other], MANY_NAMES, rounds, seconds, questions.PREPARED_FOR_MANY
+            )
             figures.append(Figure("1M names, all alike: against NSD", ratios[other.name], "x"))
-            figures += news.measure(unix_socket, own.port, MANY_NAMES, title="1M names: ")
+            figures += news.measure(unix_socket, own.port, MANY_NAMES, title="1M names: ", foreign=False)
     return figures

@@ -17,6 +17,9 @@ SECRET = bytes(range(16))
 """Of the server cookies: one for all servers, as in a fleet (RFC 9018)."""
 PREPARED = 16_384
 """Queries of a kind; each comes from a network of its own."""
+PREPARED_FOR_MANY = 131_072
+"""Queries to a zone of a million names: more than any server keeps answers."""
+_NETWORKS = 65_000
 
 _ZONE = b"\x05bench\x07example\0"
 _HEADER = struct.Struct("!HHHHHH")
