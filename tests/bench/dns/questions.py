@@ -59,9 +59,9 @@ class Kind:
     reply: bytes
     """Flags and counts of the reply."""
 
-    def queries(self, names: int) -> list[Query]:
+    def queries(self, names: int, count: int = PREPARED) -> list[Query]:
         chance = random.Random(1)
-        sources = [struct.pack("!BHB", 127, number + 256, 1 + number % 250) for number in range(PREPARED)]
+        sources = [struct.pack("!BHB", 127, 256 + number % _NETWORKS, 1 + number % 250) for number in range(count)]
         return [Query(self.make(chance, names, source), source) for source in sources]
 
 
