@@ -56,7 +56,7 @@ class Result:
 
 
 class Load:
-    """Queries in memory, ready for the kernel. Their ids are their numbers."""
+    """Queries in memory, ready for the kernel. Their ids are their numbers, as far as 16 bits tell them."""
 
     def __init__(self, queries: Sequence[Query], port: int, expected: bytes) -> None:
         """port: of the server on 127.0.0.1; expected: flags and counts of a right reply."""
@@ -77,7 +77,7 @@ class Load:
         memory[peer : peer + 16] = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", port, b"\x7f\0\0\1")
         for number, query in enumerate(queries):
             start, length = messages + number * size, len(query.message)
-            memory[start : start + length] = number.to_bytes(2, "big") + query.message[2:]
+            memory[start : start + length] = (number & 0xFFFF).to_bytes(2, "big") + query.message[2:]
             control = controls + number * _CONTROL.size
             _CONTROL.pack_into(memory, control, 28, socket.IPPROTO_IP, _IP_PKTINFO, 0, query.source)
             iov = iovs + number * _IOVEC.size
