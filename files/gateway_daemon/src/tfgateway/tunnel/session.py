@@ -252,22 +252,27 @@ class Session:
         return session
 
     def _received(self, data: memoryview) -> None:
+        channels = self._channels
+        self._flush_due = True  # at the end, for all that this causes
         try:
             for event in self._connection.receive(data):
-                self._handle(event)
+                if isinstance(event, DataReceived):
+                    channel = channels.get(event.stream)
+                    if channel is not None:
+                        channel.received(event.data)
+                else:
+                    self._handle(event)
                 if self.closed:
                     return
         except ParseError as error:
             self.close(str(error))
             return
+        self._flush_due = False
         if self._connection.outgoing:
             self._flush()
 
     def _handle(self, event: Event) -> None:
         match event:
-            case DataReceived(stream, data):
-                if stream in self._channels:
-                    self._channels[stream].received(data)
             case WindowOpened(stream):
                 if stream in self._channels:
                     self._channels[stream].may_send()
@@ -302,7 +307,7 @@ class Session:
 
     def _due(self) -> None:
         """Send when the event loop turns: what several channels have to say goes out in one system call."""
-        if not self._flush_due:
+        if not self._flush_due and self._connection.outgoing:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 

@@ -88,7 +88,7 @@ class FrameReader:
                 piece = data[position : position + self.left]
                 position += len(piece)
                 self.left -= len(piece)
-                yield Payload(self.stream, piece, last=not self.left)
+                yield Payload(self.stream, piece, not self.left)
                 continue
             if self.partial or end - position < HEADER_SIZE:
                 missing = HEADER_SIZE - len(self.partial)
