@@ -51,7 +51,8 @@ class Figure:
             return ""
         if not self.kept:
             return "[red]missed[/]"
-        return "[green]kept[/]" if self.goal is None or self.value < self.goal else "[green]goal[/]"
+        reached = self.goal is not None and (self.value <= self.goal if self.floor is None else self.value >= self.goal)
+        return "[green]goal[/]" if reached else "[green]kept[/]"
 
 
 def publish(part: str, conditions: Mapping[str, object], figures: list[Figure]) -> bool:

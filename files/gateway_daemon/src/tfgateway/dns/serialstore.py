@@ -15,6 +15,9 @@ from tfgateway.layout.connection import store_errors
 from tfgateway.layout.keys import SERIALS
 from tfgateway.layout.serials import Issued, decode_issued, encode_issued
 
+_GATHER = 0.2
+"""Seconds for which changed serials are gathered before they are saved."""
+
 
 class SerialStore:
     """Reads the book's serials once and saves what changes."""
@@ -51,6 +54,8 @@ class SerialStore:
         async with self._connect() as client:
             while True:
                 await self._unsaved.wait()
+                # One write for many changes; a serial that is lost meanwhile is followed by a newer one all the same.
+                await asyncio.sleep(_GATHER)
                 self._unsaved.clear()
                 changes = self.book.take_unsaved()
                 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from enum import Enum
 from typing import Any, Final
@@ -82,11 +83,18 @@ async def _hashes(
 
 async def pieces(client: Redis, key: bytes) -> AsyncIterator[dict[bytes, bytes]]:
     """All fields of a big hash. Not of one moment: what is written meanwhile may be in them or not."""
-    cursor = None
-    while cursor != 0:
-        reply: Any = await client.hscan(key, cursor or 0, count=_FIELDS_AT_ONCE)
-        cursor, fields = reply
-        yield fields
+    asked = asyncio.ensure_future(client.hscan(key, 0, count=_FIELDS_AT_ONCE))
+    try:
+        cursor = None
+        while cursor != 0:
+            reply: Any = await asked
+            cursor, fields = reply
+            if cursor:
+                # Redis makes the next piece while this one is looked at.
+                asked = asyncio.ensure_future(client.hscan(key, cursor, count=_FIELDS_AT_ONCE))
+            yield fields
+    finally:
+        asked.cancel()
 
 
 async def whole(client: Redis, key: bytes) -> dict[bytes, bytes]:
