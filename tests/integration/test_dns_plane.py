@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.query
@@ -180,6 +181,42 @@ def test_not_ready_is_not_listening(redis_server, start) -> None:
     redis_server.start()
     plane.process.wait_ready()
     assert plane.ask("gw1.example").rcode() == dns.rcode.REFUSED
+
+
+def test_a_node_boots_and_serves_without_redis(plane, start, tmp_path, monkeypatch) -> None:
+    plane.process.stop()
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    serving = start()
+    file = tmp_path / "dns.snapshot"
+    serving.wait_for(file.exists, "a snapshot")
+    serial = serving.answers("gw1.example", "SOA")
+    serving.process.stop()
+    serving.redis.stop()
+    booted = start()
+    assert booted.answers("www.gw1.example") == ["203.0.113.5"]
+    assert booted.ask("nope.gw1.example").rcode() == dns.rcode.NXDOMAIN
+    assert "serving from disk" in booted.process.log
+    assert booted.metrics()["tfgateway_dns_mirror_age_seconds"] < LIMIT
+    booted.redis.start()
+    booted.write("gw1.example.", www=ADDRESS, back=ADDRESS)
+    booted.wait_for(lambda: booted.answers("back.gw1.example"), "what redis says")
+    assert int(booted.answers("gw1.example", "SOA")[0].split()[2]) > int(serial[0].split()[2])
+
+
+def test_what_was_known_is_served_for_a_while_only(redis_server, start) -> None:
+    with redis_server.client() as client:
+        client.hset("gw1.example.", "www", json.dumps(ADDRESS))
+    plane = start(dns="serve_stale = 3")
+    redis_server.stop()
+    plane.wait_for(lambda: plane.ask("www.gw1.example", use_edns=0).extended_errors(), "a remark that it may be old")
+    reply = plane.ask("www.gw1.example", use_edns=0)
+    assert reply.rcode() == dns.rcode.NOERROR
+    assert [option.code for option in reply.extended_errors()] == [dns.edns.EDECode.STALE_ANSWER]
+    plane.wait_for(lambda: plane.ask("www.gw1.example").rcode() == dns.rcode.SERVFAIL, "the end of serve_stale")
+    assert plane.ask("nope.gw1.example").rcode() == dns.rcode.SERVFAIL
+    redis_server.start()
+    plane.write("gw1.example.", www=ADDRESS)
+    plane.wait_for(lambda: plane.answers("www.gw1.example") == ["203.0.113.5"], "answers again")
 
 
 def test_d2_damaged_json_is_skipped_and_logged(plane) -> None:

@@ -185,6 +185,8 @@ class DnsSettings(_Section, frozen=True):
     listen: tuple[str, ...] = ("0.0.0.0:53", "[::]:53")
     ttl: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 300
     """Ceiling and default of served TTLs, seconds (spec redis-layout §4)."""
+    serve_stale: Seconds = 86400.0
+    """Seconds for which the last known zones are served while redis is away; then SERVFAIL."""
     udp_size: Annotated[int, msgspec.Meta(ge=512, le=4096)] = 1232
     """Bytes of UDP payload that are sent at most: what passes everywhere unfragmented (RFC 9715)."""
     secrets: str = ""

@@ -30,8 +30,11 @@ class SerialBook:
         self._unsaved: set[bytes] = set()
 
     def restore(self, saved: Mapping[bytes, Issued]) -> None:
-        """Go on from what was saved; what was issued meanwhile stands."""
-        self._issued = {**saved, **self._issued}
+        """Go on from what was saved; what was issued meanwhile stands, unless a newer serial was given out before."""
+        for key, issued in saved.items():
+            own = self._issued.get(key)
+            if own is None or is_newer(issued.serial, own.serial):
+                self._issued[key] = issued
 
     def issue(self, key: bytes, digest: int, now: int) -> int:
         """The serial for the data of this digest in the zone of redis key ``key``; now: Unix time."""

@@ -28,19 +28,16 @@ class SerialStore:
         self._log = log
         self._retry_after = retry_after
         self._unsaved = asyncio.Event()
+        self._restored = False
         self.book = SerialBook(self._unsaved.set)
 
     async def restore(self) -> None:
-        """Fill the book; returns when redis has answered."""
+        """Fill the book, when that was not done yet. Errors: ``StoreError``."""
+        if self._restored:
+            return
         async with self._connect() as client:
-            while True:
-                try:
-                    with store_errors():
-                        saved: Any = await client.hgetall(SERIALS)
-                except StoreError:
-                    await asyncio.sleep(self._retry_after)  # the mirror logs that redis is away
-                else:
-                    break
+            with store_errors():
+                saved: Any = await client.hgetall(SERIALS)
         serials: dict[bytes, Issued] = {}
         for key, raw in saved.items():
             try:
@@ -48,6 +45,7 @@ class SerialStore:
             except LayoutError as error:
                 self._log.warning("damaged serial skipped", zone=key, reason=str(error))
         self.book.restore(serials)
+        self._restored = True
 
     async def run(self) -> NoReturn:
         """Save what changes, until cancelled."""

@@ -19,12 +19,16 @@ from tfgateway.dns.notify import Notify
 from tfgateway.dns.serialstore import SerialStore
 from tfgateway.dns.table import DnsTable
 from tfgateway.layout.connection import connect_as
-from tfgateway.mirror import Mirror
+from tfgateway.mirror import Keeper, Mirror, snapshot
 from tfgateway.plane import Seat
 from tfgateway.settings import Settings
 from tfgateway.telemetry.logs import logger
 
 _log = logger("dns")
+
+_STALE_AFTER = 60.0
+"""Seconds without redis after which answers say that they may be old (RFC 8914 §4.4)."""
+_LOOK_AT_AGE = 1.0
 
 
 async def serve(settings: Settings, seat: Seat) -> None:
@@ -41,7 +45,9 @@ async def serve(settings: Settings, seat: Seat) -> None:
     counts = Counts()
     store = SerialStore(redis, _log)
     loader = Loader(table, policy, store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix)
-    mirror = Mirror(redis, loader.selection, loader, _log)
+    file = snapshot.path_of("dns")
+    # Serials come first: a zone that did not change must not get a new one.
+    mirror = Mirror(redis, loader.selection, loader, _log, prepare=store.restore, file=file)
     listeners = Listeners(table, service, limiter, settings.dns, counts, _log)
     registry = CollectorRegistry()
     registry.register(
@@ -60,7 +66,7 @@ async def serve(settings: Settings, seat: Seat) -> None:
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(listeners.close)
-        endless = [asyncio.create_task(work) for work in (_follow(store, mirror), store.run())]
+        endless: list[asyncio.Task[None]] = [asyncio.create_task(work) for work in (mirror.run(), store.run())]
         for task in endless:
             stack.callback(task.cancel)
         seat.status("waiting for redis")
@@ -68,21 +74,28 @@ async def serve(settings: Settings, seat: Seat) -> None:
         if seat.stopping.is_set():
             return
         loader.forget_old_serials()
+        endless.append(asyncio.create_task(_watch_age(mirror, table, settings.dns.serve_stale)))
+        stack.callback(endless[-1].cancel)
         await _first([seat.ready()], endless)
         await listeners.start(seat.listening)
-        endless.append(asyncio.create_task(limitlog.run(limiter, _log)))
-        stack.callback(endless[-1].cancel)
-        if seat.slot == 0:  # one says it for all
-            endless.append(asyncio.create_task(Notify(table, secondaries, counts, _log).run()))
+        later: list[Coroutine[Any, Any, None]] = [limitlog.run(limiter, _log)]
+        if seat.slot == 0:  # one does it for all
+            later.append(Notify(table, secondaries, counts, _log).run())
+            if file is not None:
+                later.append(Keeper(mirror, redis, loader.selection, file, _log).run())
+        for work in later:
+            endless.append(asyncio.create_task(work))
             stack.callback(endless[-1].cancel)
         seat.status("")
         await _first([seat.stopping.wait()], endless)
 
 
-async def _follow(store: SerialStore, mirror: Mirror) -> None:
-    """Serials first: a zone that did not change must not get a new one."""
-    await store.restore()
-    await mirror.run()
+async def _watch_age(mirror: Mirror, table: DnsTable, limit: float) -> None:
+    """Tell the table how old it is. limit: seconds for which what was known is served without redis."""
+    while True:
+        age = mirror.age()
+        table.set_age(stale=age > min(_STALE_AFTER, limit / 2), expired=age > limit)
+        await asyncio.sleep(_LOOK_AT_AGE)
 
 
 async def _first(waited: list[Coroutine[Any, Any, object]], endless: list[asyncio.Task[None]]) -> None:

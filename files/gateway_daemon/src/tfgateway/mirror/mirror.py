@@ -29,20 +29,26 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from structlog.typing import FilteringBoundLogger
 
-from tfgateway.errors import StoreError
+from tfgateway.errors import ParseError, StoreError
 from tfgateway.layout.connection import store_errors
+from tfgateway.mirror import snapshot
 from tfgateway.mirror.feed import Feed, open_feed
 from tfgateway.mirror.reader import BIG, pieces, read, whole
 from tfgateway.mirror.selection import Selection
+from tfgateway.mirror.snapshot import Item
 from tfgateway.mirror.state import Known, Pending, Reading, Value, fingerprint_parts
+from tfgateway.telemetry.text import printable
 
 Sink = Callable[[bytes, Value | None], None]
 """Called with a key and its whole new value; None: the key is gone."""
@@ -95,6 +101,8 @@ class Mirror:
         sink: Sink | FieldSink,
         log: FilteringBoundLogger,
         *,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+        file: Path | None = None,
         heartbeat: float = 2.0,
         retry_after: tuple[float, float] = (0.1, 5.0),
     ) -> None:
@@ -102,11 +110,13 @@ class Mirror:
 
         connect: makes a client (bytes, RESP2, with a time-out for replies); the mirror closes it.
         sink: must be quick; what it raises is logged and the key is told again when it is read next.
+        prepare: awaited after each connection, before anything is told. Errors: ``StoreError``.
+        file: a snapshot (``mirror.snapshot``) that is told when redis is away before anything else was known.
         heartbeat: seconds without news after which redis is asked whether it is still there.
         retry_after: seconds before the first attempt to reconnect, and the most between two (jittered, doubling).
         """
         self.ready = asyncio.Event()
-        """Set by the first complete snapshot, and never cleared."""
+        """Set by the first complete snapshot, from redis or from disk, and never cleared."""
         self.in_sync = False
         """A snapshot is complete and no change can have been missed since."""
         self.resyncs = 0
@@ -118,6 +128,8 @@ class Mirror:
         self._whole = sink if callable(sink) else None
         self._fields = None if callable(sink) else sink
         self._log = log
+        self._prepare = prepare
+        self._file = file
         self._heartbeat = heartbeat
         self._retry_after = retry_after
         self._known = Known()
@@ -151,11 +163,51 @@ class Mirror:
                 await _together(self._follow())
             except StoreError as error:
                 self._lost(str(error))
+                if self._file is not None and not self.ready.is_set():
+                    await self._restore(self._file)
             failures = 0 if self.resyncs > resyncs else failures + 1
             first, longest = self._retry_after
             # Half of the delay is by chance: a fleet of planes must not come back in the same instant.
             spread = random.uniform(0.5, 1.0)  # noqa: S311 - nobody gains by guessing it
             await asyncio.sleep(min(longest, first * 2 ** min(failures, 30)) * spread)
+
+    async def _restore(self, path: Path) -> None:
+        """Tell what the last life of this plane has left on disk."""
+        try:
+            taken, items = snapshot.read(path, self._selection.match)
+            for key, group in groupby(items, key=itemgetter(0)):
+                await self._tell_from_disk(key, group)
+        except FileNotFoundError:
+            return
+        except (ParseError, OSError) as error:
+            self._log.warning("snapshot on disk ignored", path=str(path), reason=printable(error))
+            return
+        self._last_in_sync = time.monotonic() - max(0.0, time.time() - taken)
+        self.ready.set()
+        self._log.warning("serving from disk", path=str(path), keys=self.keys, age=round(self.age()))
+
+    async def _tell_from_disk(self, key: bytes, items: Iterator[Item]) -> None:
+        first, *more = [value for _, value in items] if self._fields is None else [next(items)[1]]
+        if self._fields is None or isinstance(first, bytes):
+            value: Value = first if isinstance(first, bytes) else {}
+            for piece in (first, *more):
+                if isinstance(piece, Mapping) and isinstance(value, dict):
+                    value.update(piece)
+            self._known.update(key, sum(fingerprint_parts(value)))
+            await self._tell(key, value)
+            await self._give_way()
+            return
+
+        async def rest() -> AsyncIterator[Mapping[bytes, bytes]]:
+            yield first
+            for _, piece in items:
+                if isinstance(piece, Mapping):
+                    yield piece
+                await self._give_way()
+
+        self._known.distrust(key)
+        self.changes += 1
+        await self._fields.replace(key, rest())
 
     async def _follow(self) -> None:
         """One connection's life; ends with ``StoreError`` only."""
@@ -164,6 +216,8 @@ class Mirror:
                 self._connect() as client,
                 open_feed(client, self._selection.prefix, self._heartbeat) as feed,
             ):
+                if self._prepare is not None:
+                    await self._prepare()
                 pending = Pending(self._selection.wants)
                 news = asyncio.Event()
                 await _together(self._listen(feed, pending, news), self._apply(client, pending, news))

@@ -19,7 +19,7 @@ from tfgateway import targets
 from tfgateway.errors import ConfigError, LayoutError
 from tfgateway.layout.connection import connect_as
 from tfgateway.layout.keys import SERVICE_PREFIX, domain_of_service_key
-from tfgateway.mirror import Mirror, Selection
+from tfgateway.mirror import Keeper, Mirror, Selection, snapshot
 from tfgateway.plane import Listening, Seat
 from tfgateway.proxy import connection
 from tfgateway.proxy.connection import Connection
@@ -46,6 +46,12 @@ Accept = Callable[[socket.SocketType, str], None]
 _COLLECT = (20_000, 10, 20)
 """Thresholds of Python's collector: a connection that ends leaves no cycles, so there is little to find."""
 
+_SERVICES = Selection(
+    match=SERVICE_PREFIX.encode() + b"*",
+    accept=lambda key: domain_of_service_key(key) is not None,  # T-8
+    kind="string",
+)
+
 _log = logger("proxy")
 
 
@@ -65,7 +71,8 @@ async def serve(settings: Settings, seat: Seat) -> None:
     tunnels = TunnelServer(own, TunnelMetrics(tunnel_figures), runtime=seat.runtime, name=seat.name, adopt=adopt)
     static, services = static_services(settings.proxy.services, _old_routes(settings.proxy.router_toml))
     table = RouteTable(static, tunnels)
-    mirror = _mirror_into(table, settings.redis)
+    file = snapshot.path_of("proxy")
+    mirror = _mirror_into(table, settings.redis, file)
     metrics = ProxyMetrics(services=lambda: len(table), mirror_age=mirror.age)
     alike = ("tfgateway_proxy_services", "tfgateway_proxy_mirror_age_seconds", "tfgateway_proxy_target_up")
     seat.publish(metrics.registry, greatest=alike)
@@ -92,6 +99,9 @@ async def serve(settings: Settings, seat: Seat) -> None:
         stack.push_async_callback(watch.stop)
         following = asyncio.create_task(mirror.run())
         stack.callback(following.cancel)
+        if file is not None and seat.slot == 0:
+            keeper = Keeper(mirror, partial(connect_as, settings.redis), _SERVICES, file, _log)
+            stack.push_async_callback(_end, asyncio.create_task(keeper.run()))
         telling = asyncio.create_task(
             report(partial(connect_as, settings.redis), seat.name, tunnels.connected, tunnels.changed)
         )
@@ -195,7 +205,7 @@ def _old_routes(path: str) -> StaticRoutes:
     return routes
 
 
-def _mirror_into(table: RouteTable, settings: RedisSettings) -> Mirror:
+def _mirror_into(table: RouteTable, settings: RedisSettings, file: Path | None) -> Mirror:
     """A mirror that keeps ``table`` as redis is; what cannot be used is logged and is not served."""
 
     def update(key: bytes, value: object) -> None:
@@ -204,16 +214,7 @@ def _mirror_into(table: RouteTable, settings: RedisSettings) -> Mirror:
         except LayoutError as error:
             _log.warning("service skipped", key=key, reason=str(error))
 
-    return Mirror(
-        partial(connect_as, settings),
-        Selection(
-            match=SERVICE_PREFIX.encode() + b"*",
-            accept=lambda key: domain_of_service_key(key) is not None,  # T-8
-            kind="string",
-        ),
-        update,
-        _log,
-    )
+    return Mirror(partial(connect_as, settings), _SERVICES, update, _log, file=file)
 
 
 async def _until_one_of(following: asyncio.Task[None], *events: asyncio.Event) -> None:

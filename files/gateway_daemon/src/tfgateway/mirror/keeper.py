@@ -1,0 +1,86 @@
+"""Writes a plane's snapshot to disk: from redis itself, so that no second copy of anything is in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from redis.asyncio import Redis
+from structlog.typing import FilteringBoundLogger
+
+from tfgateway.errors import StoreError
+from tfgateway.layout.connection import store_errors
+from tfgateway.mirror import snapshot
+from tfgateway.mirror.mirror import Mirror
+from tfgateway.mirror.reader import BIG, pieces, read
+from tfgateway.mirror.selection import Selection
+from tfgateway.mirror.snapshot import Item
+from tfgateway.telemetry.text import printable
+
+_LOOK = 5.0
+"""Seconds between two looks at whether there is something new."""
+_PAUSE = 60.0
+"""Seconds between two snapshots at least ..."""
+_SHARE = 0.01
+"""... and as many as make them take no more than this share of the time."""
+_LARGEST = 4 << 30
+_KEYS_AT_ONCE = 500
+_SLICE = 0.002
+
+
+class Keeper:
+    """One worker of a plane has one."""
+
+    def __init__(
+        self, mirror: Mirror, connect: Callable[[], Redis], selection: Selection, path: Path, log: FilteringBoundLogger
+    ) -> None:
+        self._mirror = mirror
+        self._connect = connect
+        self._selection = selection
+        self._path = path
+        self._log = log
+        self._written = -1
+        self._slice_ends = 0.0
+
+    async def run(self) -> NoReturn:
+        """Write whenever something changed, though not more often than is worth it, until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            changes = self._mirror.changes
+            if not self._mirror.in_sync or changes == self._written:
+                continue
+            started = time.monotonic()
+            try:
+                with store_errors():
+                    async with self._connect() as client:
+                        size = await snapshot.write(self._path, self._selection.match, self._items(client), _LARGEST)
+            except (StoreError, OSError) as error:
+                self._log.warning("snapshot not written", path=str(self._path), reason=printable(error))
+            else:
+                self._written = changes
+                self._log.info("snapshot written", path=str(self._path), bytes=size)
+            await asyncio.sleep(max(_PAUSE, (time.monotonic() - started) / _SHARE))
+
+    async def _items(self, client: Redis) -> AsyncIterator[Item]:
+        """Everything that is selected. Not of one moment: what changes meanwhile is in it or not."""
+        cursor = None
+        while cursor != 0:
+            reply: Any = await client.scan(cursor or 0, match=self._selection.match, count=_KEYS_AT_ONCE)
+            cursor, names = reply
+            wanted = [name for name in names if self._selection.wants(name)]
+            async for key, value in read(client, self._selection.kind, wanted, self._log):
+                if value is BIG:
+                    async for fields in pieces(client, key):
+                        yield key, fields
+                        await self._breathe()
+                elif value is not None:
+                    yield key, value
+                await self._breathe()
+
+    async def _breathe(self) -> None:
+        if time.monotonic() > self._slice_ends:
+            await asyncio.sleep(0)
+            self._slice_ends = time.monotonic() + _SLICE

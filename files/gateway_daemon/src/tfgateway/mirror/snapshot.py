@@ -1,0 +1,154 @@
+r"""A copy on disk of what a mirror read from redis, so that a plane starts and serves while redis is away.
+
+The file holds keys and values as redis has them, so that it is read through the same eyes as redis::
+
+    "tfgateway snapshot 1\n"
+    {"taken": 1767225600.0, "match": "*."}\n         Unix time, and the selection (SCAN MATCH, latin-1)
+    blocks                                           struct _BLOCK: kind, length of the key, count; the key; then
+        kind 1: a piece of a hash                    ``count`` times struct _PAIR, the field and its value
+        kind 2: a string                             ``count`` bytes
+        kind 0: the end                              BLAKE2b of everything before it
+
+Proxy entries hold tunnels' secrets: only the owner may read the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import struct
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from tfgateway.errors import ParseError
+
+_MAGIC: Final = b"tfgateway snapshot 1\n"
+_BLOCK: Final = struct.Struct("!BII")
+_PAIR: Final = struct.Struct("!II")
+_END, _HASH, _STRING = range(3)
+_DIGEST_SIZE: Final = 32
+_BUFFER: Final = 1 << 20
+_LONGEST: Final = 1 << 29
+"""Bytes of a key or value: as much as redis takes."""
+
+Item = tuple[bytes, Mapping[bytes, bytes] | bytes]
+"""A key with a string, or with all or some fields of a hash; pieces of one hash follow each other."""
+
+
+class _Head(msgspec.Struct, frozen=True):
+    taken: float
+    match: str
+
+
+def path_of(plane: str) -> Path | None:
+    """Where systemd says that this service keeps its state; None: nowhere."""
+    directory = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(directory) / f"{plane}.snapshot" if directory else None
+
+
+async def write(path: Path, match: bytes, items: AsyncIterator[Item], largest: int) -> int:
+    """Replace the file by one of these items; its bytes. It is the old one or the whole new one, whatever happens.
+
+    largest: bytes that it may have. Errors: ``OSError``, and whatever ``items`` raises.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb", buffering=_BUFFER) as file:
+            state = hashlib.blake2b(digest_size=_DIGEST_SIZE)
+            size = 0
+            head = msgspec.json.encode(_Head(time.time(), match.decode("latin-1")))
+            parts = [_MAGIC, head, b"\n"]
+            async for key, value in items:
+                _add(parts, key, value)
+                data = b"".join(parts)
+                parts = []
+                size += len(data)
+                if size > largest:
+                    raise OSError(None, f"snapshot would be larger than {largest} bytes")
+                state.update(data)
+                file.write(data)
+            parts.append(_BLOCK.pack(_END, 0, 0))
+            data = b"".join(parts)
+            state.update(data)
+            file.write(data + state.digest())
+            file.flush()
+            await asyncio.to_thread(os.fsync, file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return size + len(data) + _DIGEST_SIZE
+
+
+def read(path: Path, match: bytes) -> tuple[float, Iterator[Item]]:
+    """When it was taken (Unix time), and all items. Errors: ``OSError``; ``ParseError``: it is not to be believed."""
+    with path.open("rb", buffering=_BUFFER) as file:
+        _check(file)
+        file.seek(0)
+        _expect(file.read(len(_MAGIC)) == _MAGIC, "of another version")
+        try:
+            head = msgspec.json.decode(file.readline(1000), type=_Head)
+        except msgspec.MsgspecError as error:
+            raise ParseError(f"damaged head: {error}") from error
+    _expect(head.match.encode("latin-1") == match, "of other keys")
+    return head.taken, _items(path)
+
+
+def _check(file: BinaryIO) -> None:
+    """Is it whole, and as it was written?"""
+    size = os.fstat(file.fileno()).st_size - _DIGEST_SIZE
+    _expect(size >= len(_MAGIC), "too short")
+    state = hashlib.blake2b(digest_size=_DIGEST_SIZE)
+    while size:
+        data = file.read(min(size, _BUFFER))
+        _expect(bool(data), "ends early")
+        state.update(data)
+        size -= len(data)
+    _expect(file.read() == state.digest(), "checksum differs")
+
+
+def _items(path: Path) -> Iterator[Item]:
+    with path.open("rb", buffering=_BUFFER) as file:
+        file.seek(len(_MAGIC))
+        file.readline(1000)
+        while True:
+            kind, key_size, count = _BLOCK.unpack(_take(file, _BLOCK.size))
+            if kind == _END:
+                return
+            key = _take(file, key_size)
+            if kind == _STRING:
+                yield key, _take(file, count)
+            else:
+                fields: dict[bytes, bytes] = {}
+                for _ in range(count):
+                    name_size, value_size = _PAIR.unpack(_take(file, _PAIR.size))
+                    name = _take(file, name_size)
+                    fields[name] = _take(file, value_size)
+                yield key, fields
+
+
+def _take(file: BinaryIO, size: int) -> bytes:
+    _expect(size <= _LONGEST, "damaged")
+    data = file.read(size)
+    _expect(len(data) == size, "ends early")
+    return data
+
+
+def _add(parts: list[bytes], key: bytes, value: Mapping[bytes, bytes] | bytes) -> None:
+    kind = _STRING if isinstance(value, bytes) else _HASH
+    parts += [_BLOCK.pack(kind, len(key), len(value)), key]
+    if isinstance(value, bytes):
+        parts.append(value)
+    else:
+        for name, content in value.items():
+            parts += [_PAIR.pack(len(name), len(content)), name, content]
+
+
+def _expect(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise ParseError(f"snapshot: {otherwise}")
