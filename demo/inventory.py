@@ -61,6 +61,7 @@ def render(fleet: Fleet, farm: Farm | None) -> str:
             "gateway_farm_id": farm.farm_id,
             "gateway_domain_suffixes": list(SUFFIXES),
             "gateway_proxy_allowed_targets": [f"{fleet.web_address}/32"],
+            "wireguard_fallback_package": "wireguard-go",  # all stand-ins have Debian's packages
             "gateway_geoip_url": "",  # a fleet of the demo asks nobody outside
             "gateway_poll_interval": 2,
         }

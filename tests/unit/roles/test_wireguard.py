@@ -37,6 +37,8 @@ def node(*rules: str, kernel: bool = False, **other: Any) -> dict[str, Any]:
 CASES: dict[str, dict[str, Any]] = {
     "fresh": node(*OPERATORS),
     "kernel": node(kernel=True),
+    "bionic": node(facts=V4 | {"distribution": "Ubuntu", "distribution_version": "18.04"}),
+    "noble": node(facts=V4 | {"distribution": "Ubuntu", "distribution_version": "24.04"}),
     "module": node(_wireguard_module={"rc": 0}),
     "provisioned": node(*OPERATORS, *OURS),
     "changed": node(*OPERATORS, *FORMER, OURS[0]),
@@ -62,6 +64,8 @@ def values(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, dict
 
 def test_wireguard_go_is_installed_only_where_the_kernel_has_no_wireguard(values: dict[str, dict[str, Any]]) -> None:
     assert values["fresh"]["packages"] == ["wireguard-tools", "wireguard-go"]
+    assert values["bionic"]["packages"] == ["wireguard-tools", "wireguard-dkms"]
+    assert values["noble"]["packages"] == ["wireguard-tools", "wireguard-go"]
     assert values["kernel"]["packages"] == values["module"]["packages"] == ["wireguard-tools"]
 
 
