@@ -31,6 +31,19 @@ def test_services_are_added_changed_and_removed_at_once(webs: dict[str, Any], se
     tested.process.wait_for(lambda: tested.status(url) == 404, "its end")
 
 
+def test_r2_a_redis_that_asks_for_a_password_is_read(
+    webs: dict[str, Any], services: Any, tfgateway: Any, configuration: Any, redis_server: Any
+) -> None:
+    services.put("web.example", http=webs["one"].port)
+    text, ports = configuration()
+    with redis_server.client() as client:
+        client.config_set("requirepass", "s3cr3t")
+    tfgateway("proxy", config=text.replace("redis://", "redis://:s3cr3t@"))
+    with socket.create_connection(("127.0.0.1", ports["http"]), 10) as visitor:
+        visitor.sendall(b"GET / HTTP/1.1\r\nHost: web.example\r\nConnection: close\r\n\r\n")
+        assert read_until(visitor, b"page of one")
+
+
 def test_a_change_leaves_open_connections_alone(webs: dict[str, Any], services: Any, gateway: Any) -> None:
     services.put("web.example", http=webs["one"].port)
     tested = gateway()

@@ -177,6 +177,15 @@ async def test_e1_a_result_must_be_signed_by_its_node(grid: Any, stranger: Ident
     assert (await grid.get(1))["result"]["workload_id"] == ""
 
 
+async def test_c4_a_copied_signature_is_not_enough(grid: Any, stranger: Identity) -> None:
+    """All successes of a node have the same signature: who sends one has to be the node as well."""
+    await grid.create()
+    answer = await grid.put("1-1", grid.result(), by=stranger)
+    assert answer.status in (401, 403)
+    assert (await grid.get(1))["result"]["workload_id"] == ""
+    assert (await grid.put("1-1", grid.result())).status == 201
+
+
 @pytest.mark.parametrize("data", [b"null", b'{"b": 1.50, "a":"\\u0041"}', b"[1,\t2]", b'"<&>"', b"1e3"])
 async def test_e1_the_signature_covers_the_data_as_it_was_sent(grid: Any, data: bytes) -> None:
     await grid.create()

@@ -340,3 +340,12 @@ def test_any_change_of_a_valid_header_is_refused_or_means_the_same(data: st.Data
 def test_hex_signatures_are_checked_or_refused(text: str) -> None:
     with pytest.raises(CryptoError):
         signing.verify_hex(bytes(32), b"message", text)
+
+
+def test_c6_the_newer_purpose_has_a_beginning_of_its_own(gateway: Identity) -> None:
+    """What is hashed is 32 bytes, what is not begins with digits, a name, a state or a JSON object."""
+    message = signing.key_proof_message(User(name="alice", email="a@example.com", pubkey="00" * 32))
+    assert message.startswith(b'["tfgateway key_proof",')
+    assert len(message) != 32
+    others = [signing.user_update_message(User(id=7, name="alice")), b"\x00message", b"\x01null", b'{"pool_id":0}']
+    assert not any(other.startswith(message[:2]) for other in others)

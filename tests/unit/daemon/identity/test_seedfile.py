@@ -218,3 +218,11 @@ def test_generated_seeds_differ() -> None:
     seeds = {seedfile.generate_seed() for _ in range(10)}
     assert len(seeds) == 10
     assert {len(seed) for seed in seeds} == {32}
+
+
+def test_c5_seeds_are_made_by_chance() -> None:
+    """Part of a digest of the seed is public in 4to6 addresses: nothing that can be guessed will do."""
+    made = {seedfile.generate_seed() for _ in range(100)}
+    assert len(made) == 100
+    assert {len(seed) for seed in made} == {32}
+    assert len({byte for seed in made for byte in seed}) > 200
