@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -164,4 +164,45 @@ async def test_a_broken_file_is_told_and_the_mirror_waits_for_redis(redis_server
             client.hset("a.", "@", "1")
         await until(lambda: told == [b"a."])
         await until(mirror.ready.is_set)
+    task.cancel()
+
+
+class Fields:
+    """A sink by field that has trouble with one key."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, dict[bytes, bytes]] = {}
+
+    async def replace(self, key: bytes, pieces: AsyncIterator[Mapping[bytes, bytes]]) -> None:
+        fields: dict[bytes, bytes] = {}
+        async for piece in pieces:
+            if key == b"bad.":
+                raise ValueError("the plane's own trouble")
+            fields.update(piece)
+        self.values[key] = fields
+
+    async def change(self, key: bytes, fields: Mapping[bytes, bytes | None]) -> None:
+        raise AssertionError("nobody writes")
+
+    async def remove(self, key: bytes) -> None:
+        del self.values[key]
+
+
+async def test_pieces_from_disk_are_put_together_and_one_bad_key_keeps_no_other_away(
+    redis_server: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "plane.snapshot"
+    bad: list[snapshot.Item] = [(b"bad.", {b"a": b"1"}), (b"bad.", {b"b": b"1"})]
+    await snapshot.write(path, b"*.", each([*ITEMS[:2], *bad, ITEMS[2]]), 1 << 20)
+    redis_server.stop()
+    fields = Fields()
+    with capture_logs() as logs:
+        mirror = Mirror(lambda: connect(redis_server.url, timeout=1), ZONES, fields, logger("test"), file=path)
+        task = asyncio.create_task(mirror.run())
+        await until(mirror.ready.is_set)
+    assert fields.values == {b"big.": {**dict(ITEMS[0][1]), **dict(ITEMS[1][1])}, b"small.": ITEMS[2][1]}
+    assert [entry["key"] for entry in logs if entry["event"] == "change not applied"] == [b"bad."]
+    redis_server.start()
+    await until(lambda: mirror.in_sync)
+    assert fields.values == {}
     task.cancel()

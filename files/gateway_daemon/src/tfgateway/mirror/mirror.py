@@ -207,7 +207,12 @@ class Mirror:
 
         self._known.distrust(key)
         self.changes += 1
-        await self._fields.replace(key, rest())
+        try:
+            await self._fields.replace(key, rest())
+        except (ParseError, OSError):
+            raise
+        except Exception as error:
+            self._failed(key, error)
 
     async def _follow(self) -> None:
         """One connection's life; ends with ``StoreError`` only."""
