@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+import structlog.testing
 from tfgateway.dns.batch import SIZE
 from tfgateway.dns.counts import Counts
 from tfgateway.dns.hot import HotPath
@@ -14,6 +15,7 @@ from tfgateway.dns.service import Service
 from tfgateway.dns.sockets import prepare_udp
 from tfgateway.dns.table import DnsTable
 from tfgateway.dns.udp import UdpListener
+from tfgateway.telemetry.logs import logger
 
 
 class Server:
@@ -28,7 +30,7 @@ class Server:
         self.counts = Counts()
         self.asked: list[tuple[bytes, bytes]] = []
         hot = HotPath(DnsTable(), Service(), None, self.slow, self.counts)
-        self.listener = UdpListener(self.socket, hot, self.counts)
+        self.listener = UdpListener(self.socket, hot, self.counts, logger("dns"))
 
     def slow(self, message: bytes, client: bytes) -> bytes | None:
         self.asked.append((message, client))
@@ -111,6 +113,25 @@ def test_reply_that_cannot_be_sent_costs_itself_only(stack: ExitStack, monkeypat
     for number in (0, 1, 3, 4):
         assert clients[number].recv(100) == b"%d" % number
     assert server.counts.drops == {("udp", "send"): 1}
+
+
+def test_error_in_this_program_costs_one_batch(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server("127.0.0.1")
+    stack.enter_context(server.socket)
+    sock = client(stack, "127.0.0.1", server.port)
+
+    def fails(*_arguments: object) -> list[int]:
+        raise RuntimeError("unforeseen")
+
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+        patch.setattr(server.listener._hot, "answer", fails)
+        sock.send(b"first")
+        server.answer()
+    assert [entry["reason"] for entry in logs] == ["RuntimeError('unforeseen')"]
+    assert server.counts.drops == {("udp", "failed"): 1}
+    sock.send(b"second")
+    server.answer()
+    assert sock.recv(100) == b"SECOND"
 
 
 def test_closed_socket_is_an_error_that_is_counted(stack: ExitStack) -> None:

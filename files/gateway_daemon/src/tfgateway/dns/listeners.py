@@ -58,7 +58,7 @@ class Listeners:
         for one in listening:
             if one.endpoint.kind == "udp":
                 prepare_udp(one.socket, self._service.udp_size)
-                self._udp.append(UdpListener(one.socket, self._hot, self._counts))
+                self._udp.append(UdpListener(one.socket, self._hot, self._counts, self._log))
                 self._udp[-1].start()
             else:
                 await self._tcp.listen(one.socket)

@@ -6,6 +6,8 @@ import asyncio
 import socket
 import time
 
+from structlog.typing import FilteringBoundLogger
+
 from tfgateway.dns.batch import SIZE, Batch
 from tfgateway.dns.counts import Counts
 from tfgateway.dns.hot import HotPath
@@ -17,11 +19,12 @@ _ROUNDS = 4
 class UdpListener:
     """Answers what arrives at one socket."""
 
-    def __init__(self, sock: socket.socket, hot: HotPath, counts: Counts) -> None:
+    def __init__(self, sock: socket.socket, hot: HotPath, counts: Counts, log: FilteringBoundLogger) -> None:
         """sock: prepared by ``sockets.prepare_udp``; closed by ``close``."""
         self._socket = sock
         self._hot = hot
         self._counts = counts
+        self._log = log
         self._batch = batch = Batch(sock)
         self._slots = hot.slots(batch.buffer, batch.starts, batch.peers, batch.address_size, batch.replies)
 
@@ -46,7 +49,12 @@ class UdpListener:
             if not sizes:
                 return
             started = time.monotonic()
-            silent = self._hot.answer(self._slots, sizes, time.time(), int(started * 1_000_000))
+            try:
+                silent = self._hot.answer(self._slots, sizes, time.time(), int(started * 1_000_000))
+            except Exception as error:  # the next batch is answered
+                self._log.error("queries not answered", count=len(sizes), reason=repr(error), exc_info=True)
+                self._counts.drops["udp", "failed"] += len(sizes)
+                return
             lost = batch.send(len(sizes), silent)
             self._counts.took(time.monotonic() - started, len(sizes))
             if lost:
