@@ -1,0 +1,154 @@
+"""The production fleet on stand-ins: all primitives on every kind of node, and what provisioning brought to each."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from testinfra.host import Host
+
+from demo import fleet, image, podman, reservations
+from demo.fleet import Fleet, Node
+from demo.paths import VENV_BIN
+from demo.person import Person
+from demo.reservations import Wanted, managed_domain
+
+FLEET: Fleet = fleet.load(Path(__file__).parent.parent / "fleet.toml")
+UBUNTU, ARCH = FLEET.nodes[1], FLEET.nodes[-1]
+PRIMITIVES = [UBUNTU, ARCH]  # where all five are reserved
+PATIENCE = 60.0
+
+
+def zone(node: Node) -> str:
+    """A user's own domain, delegated to a node."""
+    return f"{node.name}.example"
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+def dig(node: Node, name: str) -> list[str]:
+    command = ["dig", f"@{FLEET.address(node.host)}", name, "A", "+short", "+tries=1", "+time=2"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.split()
+
+
+def page(node: Node, name: str, scheme: str) -> str:
+    port = 443 if scheme == "https" else 80
+    options = ["--silent", "--insecure", "--max-time", "5", "--resolve", f"{name}:{port}:{FLEET.address(node.host)}"]
+    return subprocess.run(["curl", *options, f"{scheme}://{name}/"], capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[None]:
+    """A name on each node, and all primitives on one of each kind, deployed; a client of the tunnels runs."""
+    person = Person(FLEET, "fleet-user")
+    person.register()
+    ids = reservations.registered(FLEET, person)
+    secret = FLEET.directory / "tunnel.secret"
+    groups: list[list[Wanted]] = [[], []]
+    for node in FLEET.nodes:
+        name, address = f"www.{managed_domain(node)}", f"--ip=203.0.113.{node.host}"
+        groups[0].append(Wanted(node, "subdomain", "subdomain", name, (address,)))
+    for node in PRIMITIVES:
+        groups[0].append(Wanted(node, "delegate", "domain_delegate", zone(node)))
+        web, tunnel = f"web.{zone(node)}", f"tunnel.{zone(node)}"
+        at = (f"--ip={FLEET.address(node.host)}",)
+        groups[1] += [
+            Wanted(node, "subdomain", "subdomain", web, at),
+            Wanted(node, "subdomain", "subdomain", tunnel, at),
+            Wanted(node, "proxy", "proxy", web, (f"--addr={FLEET.web_address}", "--port=80", "--port-tls=443")),
+            Wanted(node, "reverse-proxy", "reverse_proxy", tunnel, (f"--secret-file={secret}",)),
+        ]
+    for group in groups:
+        reservations.make(person, group, ids)
+    for node in PRIMITIVES:  # an address over WireGuard: one key a user, so a user each
+        friend = Person(FLEET, f"friend-of-{node.name}")
+        friend.register()
+        key = (f"--key-file={FLEET.directory / node.name}.wireguard",)
+        reservations.make(friend, [Wanted(node, "4to6", "gateway4to6", "", key)], ids)
+    remotes = [f"--remote={FLEET.address(node.host)}:18000" for node in PRIMITIVES]
+    local = [f"--local={FLEET.web_address}:80", f"--local-tls={FLEET.web_address}:443"]
+    client = subprocess.Popen([VENV_BIN / "tfgateway", "tunnel", f"--secret-file={secret}", *remotes, *local])
+    yield
+    client.terminate()
+    client.wait(10)
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("node", FLEET.nodes, ids=lambda node: node.name)
+def test_every_node_serves_its_names(node: Node) -> None:
+    until(lambda: dig(node, f"www.{managed_domain(node)}") == [f"203.0.113.{node.host}"], "not served")
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("kind", ["web", "tunnel"])
+@pytest.mark.parametrize("node", PRIMITIVES, ids=lambda node: node.system)
+def test_pages_are_served_by_proxy_and_through_a_tunnel(node: Node, kind: str, scheme: str) -> None:
+    name = f"{kind}.{zone(node)}"
+    until(lambda: dig(node, name) == [FLEET.address(node.host)], f"{name} is not served")
+    until(lambda: f"{scheme}://{name}/" in page(node, name, scheme), page(node, name, scheme))
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("node", FLEET.nodes, ids=lambda node: node.name)
+def test_the_node_itself_says_that_all_is_in_sync(node: Node) -> None:
+    def verdicts() -> dict[str, str]:
+        state = json.loads(podman.run("exec", node.name, "tfgateway", "state", "--json"))
+        return {one["type"]: one["verdict"] for one in state["reservations"]}
+
+    wanted = 5 if node in PRIMITIVES else 1
+    until(lambda: len(verdicts()) == wanted and set(verdicts().values()) == {"in_sync"}, "not in sync")
+
+
+@pytest.mark.parametrize("unit", ["tfredis", "tfgateway", "tfgateway-dns", "tfgateway-proxy", "tfgateway-4to6", "ufw"])
+def test_i8_unit_is_active_and_enabled(host: Host, unit: str) -> None:
+    assert host.service(unit).is_running
+    assert host.service(unit).is_enabled
+
+
+def test_interpreter_is_brought_only_where_it_is_needed(host: Host) -> None:
+    link = host.check_output("readlink -f /opt/tfgateway/python")
+    program = host.check_output("readlink -f /opt/tfgateway/current/bin/python")
+    assert program == link
+    if host.backend.hostname == ARCH.name:
+        assert link.startswith("/usr/bin/python3")
+    else:
+        assert link.startswith("/opt/tfgateway/interpreters/")
+        assert host.check_output("sed -n s/^VERSION_ID=//p /etc/os-release") == '"18.04"'
+        old = image.old_python()
+        assert not old or "Python 3.6" in host.check_output(f"{old} --version")
+
+
+def test_redis_is_brought_only_where_the_distributions_is_too_old(host: Host) -> None:
+    pid = host.check_output("systemctl show -p MainPID --value tfredis")
+    program = host.check_output(f"readlink -f /proc/{pid}/exe")
+    assert program.startswith("/usr/bin/" if host.backend.hostname == ARCH.name else "/opt/tfgateway/redis/")
+    version = host.check_output("redis-cli info server | sed -n 's/^redis_version:\\([0-9]*\\).*/\\1/p'")
+    assert int(version) >= 6
+
+
+def test_packages_came_by_the_distributions_own_manager(host: Host) -> None:
+    arch = host.backend.hostname == ARCH.name
+    query = "pacman -Q ufw" if arch else "dpkg-query --show ufw"
+    assert host.check_output(query).split()[0] == "ufw"
+    assert host.exists("pacman") is arch
+    assert host.exists("apt-get") is not arch
+
+
+def test_nothing_of_a_change_of_sshd_or_firewall_is_left_unconfirmed(host: Host) -> None:
+    assert "tfgateway-undo@" not in host.check_output("systemctl list-timers --all --no-legend")
+    assert host.check_output("find /var/lib/tfgateway-undo -mindepth 1 2>/dev/null; true") == ""
+
+
+def test_i6_the_node_that_had_a_resolver_still_resolves() -> None:
+    found = podman.run("exec", UBUNTU.name, "getent", "ahostsv4", f"{FLEET.prefix}-web")
+    assert found.split()[0] == FLEET.web_address
