@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -62,12 +63,20 @@ SYSTEMS = {
 
 def ensure(wanted: Image, log: Path) -> bool:
     """Build an image unless it is there and up to date; True when something was built. Errors: ``DemoError``."""
+    lock = CACHE / "image" / "lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # fleets that are created at the same time start from one image
+        return _ensure(wanted, log)
+
+
+def _ensure(wanted: Image, log: Path) -> bool:
     digest = wanted.digest()
     there = podman.inspect("image", wanted.name)
     if there and (there.get("Labels") or {}).get(_DIGEST_LABEL) == digest:
         return False
     if wanted.base == DEBIAN.name:
-        ensure(DEBIAN, log)
+        _ensure(DEBIAN, log)
     elif not podman.succeeds("image", "exists", BASE):
         _import_base(log)
     podman.run(

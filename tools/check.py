@@ -47,11 +47,14 @@ class Outcome:
 PYTEST = ["pytest", "--quiet", "--no-header", "--color=no"]
 # The long ones first, so that two cores end together.
 BESIDE = [
-    Part(
-        "molecule",
-        [["molecule", "test", "--scenario-name", "default"]],
-        containers=True,
-        environment={"MOLECULE_EPHEMERAL_DIRECTORY": str(ROOT / ".cache" / "molecule" / "ephemeral")},
+    *(
+        Part(
+            name,
+            [["molecule", "test", "--scenario-name", scenario]],
+            containers=True,
+            environment={"MOLECULE_EPHEMERAL_DIRECTORY": str(ROOT / ".cache" / "molecule" / f"ephemeral-{scenario}")},
+        )
+        for name, scenario in (("molecule", "default"), ("molecule-prod", "prod"), ("molecule-lockout", "lockout"))
     ),
     Part("sanity", [[sys.executable, "-m", "tools.sanity"]], containers=True),
     Part("unit", [[*PYTEST, "tests/unit"]]),
