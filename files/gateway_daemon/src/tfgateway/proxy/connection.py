@@ -58,6 +58,7 @@ class Connection:
     """An accepted visitor. Whatever happens, his sockets are closed in the end (T-12), and he is counted once."""
 
     __slots__ = (
+        "_address",
         "_announced",
         "_counted",
         "_dial_started",
@@ -86,7 +87,6 @@ class Connection:
         "outcome",
         "seconds",
         "source",
-        "target",
         "to_target",
         "to_visitor",
     )
@@ -119,12 +119,20 @@ class Connection:
         self.listener = listener
         self.method = ""
         self.host = ""
-        self.target = ""
+        self._address = "", 0
         self.outcome = "error"
         self.detail = ""
         self.to_target = 0
         self.to_visitor = 0
         self.seconds = 0.0
+
+    @property
+    def target(self) -> str:
+        """Where he was led: ``ADDRESS:PORT``, ``tunnel``, or nowhere."""
+        address, port = self._address
+        if not port:
+            return address
+        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
     def start(self) -> None:
         """Admit the visitor, or turn him away, and read what he has sent already. Raises nothing."""
@@ -329,7 +337,7 @@ class Connection:
 
     def _enter_tunnel(self, secret: bytes) -> None:
         self._stage = _TUNNEL
-        self.target = "tunnel"
+        self._address = "tunnel", 0
         self._office.engine.let_go(self._visitor.fileno())
         sock = socket.socket(fileno=self._visitor.detach())
         sock.setblocking(False)
@@ -347,7 +355,7 @@ class Connection:
             self.method, self.host = notes.method, notes.host
             self._speaks = self._plane if notes.spoke else None
         self._stage = _TUNNEL
-        self.target = "tunnel"
+        self._address = "tunnel", 0
         office = self._office
         office.live.add(self)
         office.metrics.active[self.listener] += 1
@@ -391,7 +399,7 @@ class Connection:
 
     def _dial(self, address: str, port: int, *, by_operator: bool) -> None:
         """Errors: ``Refused``."""
-        self.target = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        self._address = address, port
         self._stage = _DIAL
         self._dial_started = time.monotonic()
         self._target = self._office.dialler.dial(address, port, by_operator=by_operator)
@@ -461,8 +469,8 @@ class Connection:
             office.looks.start(self, office.engine.now)
 
     def relayed(self, relayed: Relayed) -> None:
-        """Called by the relay."""
-        self._relay = None
+        """Called by the relay, which has closed both sockets."""
+        self._relay = self._target = None
         self.to_target, self.to_visitor = relayed.to_target, relayed.to_visitor
         self._close(relayed.ending)
 
@@ -529,15 +537,17 @@ class Connection:
             office.farewells.stop(self)
         elif stage == _HEAD:
             office.heads.stop(self)
-        if self._visitor.fileno() >= 0:
+        if stage != _RELAY:
             office.engine.close_soon(self._visitor)
-        self._drop_target()
+        if self._target is not None or self._member is not None:
+            self._drop_target()
         if admitted:
             office.admission.leave(self._counted)
         self.outcome, self.detail = outcome, detail
         self.seconds = time.monotonic() - self._started
         office.metrics.account(self.listener, outcome, self.seconds, self.to_target, self.to_visitor)
-        office.access_log.write(self)
+        if office.access_log is not None:
+            office.access_log.write(self)
 
 
 def adopt(office: Office, visitor: Visitor, carrying: Coroutine[Any, Any, Carried]) -> None:

@@ -26,7 +26,7 @@ _TO_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _BOTH_WAYS = _TO_READ | select.EPOLLOUT
 
 _EVENTS = 256  # taken from the kernel at once
-_ROUNDS = 4  # before the rest of the event loop gets its turn
+_ROUNDS = 16  # before the rest of the event loop gets its turn
 _TICK = 0.1  # seconds between two looks at the deadlines
 _HOUSEKEEPING = 50  # ticks
 
@@ -161,7 +161,7 @@ class Engine:
         try:
             for _ in range(_ROUNDS):
                 if not self._round():
-                    return
+                    break
         finally:
             self._turning = False
         # Level-triggered in the outer epoll: what is left wakes the loop again.
@@ -169,7 +169,7 @@ class Engine:
             self._schedule()
 
     def _round(self) -> bool:
-        """What the kernel reports now, and what was put off. False: nothing."""
+        """What the kernel reports now, and what was put off. True: it is worth asking again at once."""
         events = self._epoll.poll(0, _EVENTS)
         find = self._watchers.get
         for descriptor, mask in events:

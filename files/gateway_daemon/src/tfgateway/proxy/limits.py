@@ -52,6 +52,11 @@ class Admission:
             del self._by_source[source]
 
 
-@lru_cache(maxsize=4096)
 def _source(address: str) -> str | bytes:
-    return ipaddress.IPv6Address(address).packed[:8] if ":" in address else address
+    return _network(address) if ":" in address else address
+
+
+@lru_cache(maxsize=4096)
+def _network(address: str) -> bytes:
+    """The /64 of an IPv6 address."""
+    return ipaddress.IPv6Address(address).packed[:8]

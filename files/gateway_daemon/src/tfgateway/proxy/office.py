@@ -49,7 +49,7 @@ class Office:
         self.tunnels = tunnels
         self.metrics = metrics
         self.trusted = trusted
-        self.access_log = AccessLog(settings.access_log)
+        self.access_log = AccessLog(settings.access_log) if settings.access_log else None
         self.admission = Admission(total=settings.max_connections, per_source=settings.max_connections_per_source)
         self.pipes = Pipes(_MOST_PIPES)
         self.heads: Deadlines[Connection] = engine.look_at(Deadlines(settings.head_timeout))

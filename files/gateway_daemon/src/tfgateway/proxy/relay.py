@@ -234,15 +234,15 @@ class _Direction:
         if self.ended:
             return
         for _ in range(_ROUNDS):
-            more = self._splice() if self._wants_pipe() else self._copy()
-            if not more:
+            piped = self._pipe is not None or (self._bursting and self.moved >= _LONG and self._take_pipe())
+            if not (self._splice() if piped else self._copy()):
                 return
         self._engine.put_off(self)
 
-    def _wants_pipe(self) -> bool:
-        if self._pipe is None and self._bursting and self.moved >= _LONG:
-            self._pipe = self._pipes.take()
-            self._bursting = False
+    def _take_pipe(self) -> bool:
+        """Whether there was one to be had."""
+        self._pipe = self._pipes.take()
+        self._bursting = False
         return self._pipe is not None
 
     def _copy(self) -> bool:
