@@ -24,6 +24,7 @@ _ONE_A: Final = 14
 """Bytes of a packed name that has an address and nothing else."""
 _MAX_LABEL: Final = 63
 _MAX_NAME: Final = 255
+_MAX_ACCOUNTS: Final = 10_000
 _ROOM: Final = ROOM - 4
 """Bytes of name and records."""
 _POINTERS: Final = [(0xC000 | 12 + offset).to_bytes(2, "big") for offset in range(_MAX_NAME)]
@@ -37,12 +38,23 @@ NXDOMAIN: Final = heads(codes.AUTHORITATIVE | codes.NXDOMAIN, 0, 1, 0)
 """The heads of answers that say that there is nothing."""
 
 
+class _Accounts(dict[bytes, int]):
+    """Zone -> the account of its NXDOMAINs: arithmetic with hashes takes longer than a look-up."""
+
+    def __missing__(self, zone: bytes) -> int:
+        if len(self) >= _MAX_ACCOUNTS:
+            self.clear()
+        account = self[zone] = rrl.account(rrl.NXDOMAIN, zone)
+        return account
+
+
 class Direct:
     """Over a table's zones."""
 
     def __init__(self, table: DnsTable, counts: Counts) -> None:
         self._zones = table.zones
         self._above = table.above
+        self._accounts = _Accounts()
         self._found = {kind: counts.cell("udp", kind, codes.NOERROR) for kind in _KINDS.values()}
         self._missing = {kind: counts.cell("udp", kind, codes.NXDOMAIN) for kind in _KINDS.values()}
 
@@ -55,18 +67,17 @@ class Direct:
         size = len(name)
         if kind is None or not 1 < size <= _MAX_NAME or name in self._zones:
             return None
-        above = name
-        deep = -1
-        zone = None
+        length = name[0]
+        above = name[length + 1 :]
+        zone = self._zones.get(above)
+        if not 0 < length <= _MAX_LABEL:
+            return None
+        deep = zone is None
         while zone is None:
-            length = above[0]
-            if not 0 < length <= _MAX_LABEL:
+            if not above or not 0 < above[0] <= _MAX_LABEL:
                 return None
-            above = above[length + 1 :]
-            if not above:
-                return None
+            above = above[above[0] + 1 :]
             zone = self._zones.get(above)
-            deep += 1
         node: Node | Cut | None
         packed = zone.packed.get(name)
         if packed is None:
@@ -74,7 +85,7 @@ class Direct:
                 records = _POINTERS[length + 1] + zone.denial.bodies[0]
                 if size + len(records) > _ROOM:
                     return None
-                return NXDOMAIN, records, self._missing[kind], hash(zone.name) << rrl.KIND_BITS | rrl.NXDOMAIN
+                return NXDOMAIN, records, self._missing[kind], self._accounts[above]
             node = zone.locate(name)
             about = above  # as in lookup
         else:
@@ -88,7 +99,7 @@ class Direct:
         if node is None:
             if name in self._above:
                 return None
-            made, cell, account = NXDOMAIN, self._missing[kind], rrl.account(rrl.NXDOMAIN, above)
+            made, cell, account = NXDOMAIN, self._missing[kind], self._accounts[above]
         else:
             made, cell, account = NODATA, self._found[kind], rrl.account(rrl.NODATA, about)
         if isinstance(node, Cut):

@@ -38,8 +38,8 @@ SLIP: Final = 1
 """Send ``respond.truncated`` instead."""
 DROP: Final = 2
 
-KIND_BITS: Final = 3
-_KIND_MASK: Final = 2**KIND_BITS - 1
+_KIND_BITS: Final = 3
+_KIND_MASK: Final = 2**_KIND_BITS - 1
 _SECOND: Final = 1_000_000
 _IPV4: Final = 4
 _IPV6: Final = 16
@@ -53,7 +53,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 def account(kind: int, name: bytes) -> int:
     """What responses about ``name`` (folded) are counted under. Of this process only: names are hashed."""
-    return hash(name) << KIND_BITS | kind
+    return hash(name) << _KIND_BITS | kind
 
 
 def place(network: bytes) -> int:
