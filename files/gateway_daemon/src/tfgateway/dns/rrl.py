@@ -88,8 +88,8 @@ class _Busy:
     def __init__(self, count: int = 0) -> None:
         self.count = count
         """Responses so far."""
-        self.entries: dict[int, list[int]] = {}
-        """Account -> its entry, so that it need not be looked for."""
+        self.entries: dict[int, tuple[list[int], int]] = {}
+        """Account -> its entry and what a response costs, so that they need not be looked for."""
 
 
 def _take(entry: list[int], cost: int, now: int, window: int) -> int:
@@ -172,11 +172,20 @@ class RateLimiter:
         """SEND, SLIP or DROP for one response. client: packed address; about: ``account``; now: monotonic in us."""
         if now - self._since >= _SECOND:
             self.begin(now)
+        key = client[: self.octets[len(client)]]
+        busy = self._busy.get(key)
+        if busy is not None and not self._cost_all and (found := busy.entries.get(about)) is not None:
+            entry, cost = found
+            full = entry[0]
+            full = (full if full > now else now) + cost
+            if full <= now + _SECOND:  # as nearly always
+                busy.count += 1
+                entry[0] = full
+                return SEND
         kind = about & _KIND_MASK
-        busy: _Busy | None = None
-        if kind != ERROR and self.gate:
-            key = client[: self.octets[len(client)]]
-            busy = self._busy.get(key)
+        if kind == ERROR or not self.gate:
+            busy = None
+        else:
             if busy is None:
                 at = place(key)
                 if self.noted[at] < self.gate:
@@ -189,11 +198,9 @@ class RateLimiter:
                     )
             busy.count += 1
         if cost := self._costs[kind]:
-            entry = busy.entries.get(about) if busy else None
-            if entry is None:
-                entry = self._entry(client, about)
-                if busy:
-                    busy.entries[about] = entry
+            entry = self._entry(client, about)
+            if busy is not None:
+                busy.entries[about] = entry, cost
             if over := _take(entry, cost, now, self._window):
                 return self._judge(over, client, kind)
         if self._cost_all and (over := _take(self._entry(client, ALL), self._cost_all, now, self._window)):
