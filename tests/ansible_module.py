@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+# A node may have another Python, and the controller another ansible-core, than this process.
+PYTHON = os.environ.get("TFGRID_MODULE_PYTHON", sys.executable)
+CORE = os.environ.get("TFGRID_MODULE_CORE", "")
 
 
-def run(
-    name: str, directory: Path, *, check: bool = False, diff: bool = False, python: str = sys.executable, **params: Any
-) -> dict[str, Any]:
+def run(name: str, directory: Path, *, check: bool = False, diff: bool = False, **params: Any) -> dict[str, Any]:
     """What module ``name`` returns. directory: for its temporary files."""
     internal = {"_ansible_remote_tmp": str(directory), "_ansible_check_mode": check, "_ansible_diff": diff}
+    path = os.pathsep.join(filter(None, [str(ROOT / ".ansible" / "collections"), CORE]))
     done = subprocess.run(
-        [python, "-m", f"ansible_collections.tfgrid.gateway.plugins.modules.{name}"],
+        [PYTHON, "-m", f"ansible_collections.tfgrid.gateway.plugins.modules.{name}"],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": {**internal, **params}}),
-        env={**os.environ, "PYTHONPATH": str(ROOT / ".ansible" / "collections"), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,

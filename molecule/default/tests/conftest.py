@@ -7,10 +7,12 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from demo import fleet, podman, reservations
+from demo import assembly, fleet, podman, reservations
 from demo.fleet import Fleet
 from demo.person import Person
+from demo.progress import Progress
 
 FLEET = fleet.load(Path(__file__).parent.parent / "fleet.toml")
 UNITS = ["tfredis", "tfgateway", "tfgateway-dns", "tfgateway-proxy", "tfgateway-4to6", "ssh", "ufw"]
@@ -48,6 +50,9 @@ def node_ids(alice: Person) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def served(alice: Person, node_ids: dict[str, str]) -> None:
-    """The demo's reservations, deployed."""
+    """The demo's reservations, deployed, and the server behind her tunnel."""
+    reservations.tunnel_secret(FLEET).parent.mkdir(exist_ok=True)
     for group in reservations.wanted(FLEET):
         reservations.make(alice, group, node_ids)
+    release = max((FLEET.directory / "release").iterdir(), key=lambda path: path.stat().st_mtime)
+    assembly.home(FLEET, release, Progress(Console(), FLEET.directory / "logs"))
