@@ -59,6 +59,7 @@ CONTAINERS = [
 TESTS = [
     Package("redis-server", "redis-server"),
     Package("knot-dnsutils", "kdig"),
+    Package("dnsperf", "dnsperf"),
     Package("nsd", "nsd"),
     Package("iproute2", "ip"),
     Package("iptables", "ip6tables"),

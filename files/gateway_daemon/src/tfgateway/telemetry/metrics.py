@@ -11,6 +11,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from tfgateway.settings import host_port
 
+_LAST_PAGES = 2.0
+"""Seconds that who is being answered has when the page ends."""
+
 
 async def serve(registry: CollectorRegistry, listen: str) -> web.AppRunner:
     """Serve ``registry`` at ``http://listen/metrics``; the caller cleans the runner up. Errors: ``OSError``."""
@@ -25,9 +28,12 @@ async def serve(registry: CollectorRegistry, listen: str) -> web.AppRunner:
 
 
 async def serve_page(render: Callable[[], Awaitable[bytes]], sock: socket.socket) -> web.AppRunner:
-    """Serve what ``render`` makes, at a socket that is bound; the caller cleans the runner up. Errors: ``OSError``."""
+    """Serve what ``render`` makes, at a bound socket that stays the caller's; the caller cleans the runner up.
+
+    Errors: ``OSError``.
+    """
     runner = await _runner(render)
-    await web.SockSite(runner, sock).start()
+    await web.SockSite(runner, sock.dup()).start()
     return runner
 
 
@@ -37,6 +43,6 @@ async def _runner(render: Callable[[], Awaitable[bytes]]) -> web.AppRunner:
 
     app = web.Application()
     app.router.add_get("/metrics", page)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_LAST_PAGES)
     await runner.setup()
     return runner

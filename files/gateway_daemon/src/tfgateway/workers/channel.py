@@ -91,7 +91,8 @@ class Channel:
         except BlockingIOError:
             pass
         except OSError:
-            self.close()
+            self._unsent.clear()
+            self.receive()  # the worker has ended: its last words may still be there
             return
         if self._unsent:
             loop.add_writer(self.socket, self._flush)

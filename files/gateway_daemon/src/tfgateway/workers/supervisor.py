@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from aiohttp import web
 from prometheus_client.exposition import generate_latest
 
 from tfgateway.errors import ConfigError, GatewayError
@@ -142,6 +143,7 @@ class Supervisor:
         self._doors = doors
         self._runtime = runtime
         self._page = page
+        self._runner: web.AppRunner
         self._notifier = Notifier()
         self._stopping = False
         self._reload: asyncio.Task[None] | None = None
@@ -179,8 +181,8 @@ class Supervisor:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.desk.close)
             stack.callback(lambda: self.crew.kill(self.crew.members.values()))
-            runner = await metrics.serve_page(self._render, self._page)
-            stack.push_async_callback(runner.cleanup)
+            self._runner = await metrics.serve_page(self._render, self._page)
+            stack.push_async_callback(self._runner.cleanup)
             await self._watch()
             await self._end()
         return 0
@@ -284,6 +286,7 @@ class Supervisor:
         self._refused = ""
         self.reloads["done"] += 1
         _log.info("next generation serves", generation=generation, workers=plan.workers, release=_release(plan))
+        await self._runner.cleanup()  # pages that are being made are finished; who comes now asks the successor
         self._execute(callers, page)
 
     @property
@@ -294,7 +297,7 @@ class Supervisor:
     async def _until_ready(self, plan: Plan, generation: int) -> None:
         """Until all its workers are. Errors: ``GatewayError`` when one will not be."""
         members = self.crew.active(generation)
-        while any(one.state == "starting" for one in members):
+        while not all(one.state == "ready" and not one.ended for one in members):
             for one in members:
                 if one.failure is not None:
                     raise (ConfigError if one.failure.code == 2 else GatewayError)(one.failure.text)
@@ -383,7 +386,11 @@ class Supervisor:
 
 
 def _own(descriptor: int) -> socket.socket:
-    """An inherited socket, not to be inherited further."""
+    """An inherited socket, not to be inherited further; -1: one whose other end is gone."""
+    if descriptor < 0:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        return ours
     sock = socket.socket(fileno=descriptor)
     sock.set_inheritable(False)
     return sock

@@ -1,0 +1,163 @@
+"""A data plane with its supervisor, started from a release as on a node: ``current`` is a link that tests switch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dns.message
+import dns.query
+import pytest
+
+LIMIT = 60.0
+"""Seconds after which something that does not happen is a failure."""
+
+_LAUNCHER = """#!/bin/sh
+[ -z "$TFGATEWAY_WORKER" ] || [ ! -e {crash} ] || exit 7
+{damage}
+exec {python} -c '
+import sys
+del sys.argv[0]
+from tfgateway.cli.main import main
+main(prog_name="tfgateway")
+' "$0" "$@"
+"""
+
+
+class Node:
+    """One plane on one machine."""
+
+    def __init__(self, directory: Path, start_process: Callable[..., Any], plane: str, metrics_port: int) -> None:
+        self.directory = directory
+        self.plane = plane
+        self.crash = directory / "crash"
+        """While it is there, workers end as soon as they start."""
+        self.config = directory / "gateway.toml"
+        self.current = directory / "current"
+        self.process: Any = None
+        self._start_process = start_process
+        self._metrics_port = metrics_port
+        self._runtime = directory / "run"
+        self._runtime.mkdir()
+        self.release("one")
+        self.switch("one")
+
+    def release(self, name: str, damage: str = "") -> None:
+        """A release; ``damage``: a shell command that it begins with."""
+        program = self.directory / "releases" / name / "bin" / "tfgateway"
+        program.parent.mkdir(parents=True)
+        program.write_text(_LAUNCHER.format(python=sys.executable, crash=self.crash, damage=damage))
+        program.chmod(0o755)
+
+    def switch(self, name: str) -> None:
+        self.current.unlink(missing_ok=True)
+        self.current.symlink_to(self.directory / "releases" / name)
+
+    def start(self, *, ready: bool = True) -> Any:
+        self.process = self._start_process(self.plane, self._command(self.plane), self._environ)
+        return self.process.wait_ready() if ready else self.process
+
+    def reload(self) -> subprocess.CompletedProcess[str]:
+        """`systemctl reload`, in effect; asked by the first release: a broken one cannot even ask."""
+        command = self._command("reload", self.plane, "--timeout", str(LIMIT))
+        command[0] = str(self.directory / "releases" / "one" / "bin" / "tfgateway")
+        return subprocess.run(command, env=self._environ, capture_output=True, text=True, check=False)
+
+    def reloaded(self) -> str:
+        done = self.reload()
+        assert done.returncode == 0, done.stderr + self.process.log
+        return done.stdout
+
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + LIMIT
+        while not condition():
+            assert time.monotonic() < deadline, f"no {what}:\n{self.process.status}\n{self.process.log}"
+            time.sleep(0.02)
+
+    def figures(self) -> dict[str, float]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=LIMIT) as page:
+            lines = page.read().decode().splitlines()
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+    @property
+    def _environ(self) -> dict[str, str]:
+        return {"PATH": "/usr/bin:/bin", "RUNTIME_DIRECTORY": str(self._runtime)}
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [str(self.current / "bin" / "tfgateway"), "--config", str(self.config), *arguments]
+
+
+class DnsNode(Node):
+    """With one name, www.gw1.example."""
+
+    def __init__(self, directory: Path, start_process: Callable[..., Any], redis: Any, ports: tuple[int, int]) -> None:
+        super().__init__(directory, start_process, "dns", ports[1])
+        self.port = ports[0]
+        self._redis = redis
+        with redis.client() as client:
+            client.hset("gw1.example.", "www", json.dumps({"a": [{"ip": "203.0.113.5", "ttl": 300}]}))
+
+    def configure(self, *, workers: int = 2, port: int = 0, extra: str = "", dns: str = "") -> None:
+        self.config.write_text(f"""
+            [redis]
+            url = "{self._redis.url}"
+            [gateway]
+            name_servers = ["ns1.gateway.example"]
+            [workers]
+            hang_timeout = 3
+            {extra}
+            [dns]
+            workers = {workers}
+            listen = ["127.0.0.1:{port or self.port}"]
+            metrics = "127.0.0.1:{self._metrics_port}"
+            {dns}
+        """)
+
+    def answers(self, port: int = 0) -> bool:
+        reply = dns.query.udp(self.query(), "127.0.0.1", timeout=LIMIT, port=port or self.port)
+        return len(reply.answer) == 1
+
+    def query(self) -> dns.message.Message:
+        return dns.message.make_query("www.gw1.example", "A")
+
+    def asked(self) -> float:
+        """Queries that were answered, as the page tells."""
+        return sum(value for name, value in self.figures().items() if name.startswith("tfgateway_dns_queries_total"))
+
+
+@pytest.fixture
+def dns_node(
+    tmp_path: Path, start_process: Callable[..., Any], redis_server: Any, free_port: Callable[[], int]
+) -> DnsNode:
+    """Two workers, not started yet."""
+    node = DnsNode(tmp_path, start_process, redis_server, (free_port(), free_port()))
+    node.configure()
+    return node
+
+
+@pytest.fixture
+def proxy_node(
+    tmp_path: Path, start_process: Callable[..., Any], redis_server: Any, free_port: Callable[[], int]
+) -> Node:
+    """Two workers at ``node.port``, not started yet."""
+    metrics = free_port()
+    node = Node(tmp_path, start_process, "proxy", metrics)
+    node.port = free_port()  # type: ignore[attr-defined]
+    node.config.write_text(f"""
+        [redis]
+        url = "{redis_server.url}"
+        [proxy]
+        workers = 2
+        listen_http = ["127.0.0.1:{node.port}"]
+        listen_tls = []
+        listen_tunnels = []
+        metrics = "127.0.0.1:{metrics}"
+        allowed_targets = ["127.0.0.1/32"]
+    """)  # type: ignore[attr-defined]
+    return node

@@ -1,0 +1,95 @@
+"""Workers that die, hang and cannot start; the others serve on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def serving(node: Any) -> float:
+    return node.figures()['tfgateway_workers_serving{plane="dns"}']
+
+
+def test_killed_workers_are_replaced_and_what_was_asked_meanwhile_is_answered(dns_node: Any) -> None:
+    """The supervisor keeps the sockets: queries wait in them, nobody is refused. Counts do not go backwards."""
+    dns_node.start()
+    for _ in range(20):
+        assert dns_node.answers()
+    before = dns_node.asked()
+    assert before >= 20
+    old = dns_node.process.workers
+    assert len(old) == 2
+    for pid in old:
+        os.kill(pid, signal.SIGKILL)
+    clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(20)]
+    for client in clients:
+        client.settimeout(60)
+        client.connect(("127.0.0.1", dns_node.port))
+        client.send(dns_node.query().to_wire())
+    for client in clients:
+        assert client.recv(512)[3] & 15 == 0
+        client.close()
+    dns_node.wait_for(lambda: serving(dns_node) == 2, "two workers again")
+    assert not set(dns_node.process.workers) & set(old)
+    assert dns_node.asked() == before + 20
+    assert dns_node.figures()['tfgateway_worker_restarts_total{plane="dns",reason="end"}'] == 2
+    assert dns_node.process.stop() == 0
+
+
+def test_a_worker_that_hangs_is_replaced(dns_node: Any) -> None:
+    dns_node.start()
+    victim = dns_node.process.workers[0]
+    os.kill(victim, signal.SIGSTOP)
+    dns_node.wait_for(lambda: victim not in dns_node.process.workers, "end of the one that hangs")
+    dns_node.wait_for(lambda: serving(dns_node) == 2, "two workers again")
+    assert dns_node.figures()['tfgateway_worker_restarts_total{plane="dns",reason="hang"}'] == 1
+    assert "it hangs" in dns_node.process.log
+
+
+def test_a_crash_loop_is_told_and_leaves_the_others_alone(dns_node: Any) -> None:
+    dns_node.start()
+    victim, other = dns_node.process.workers
+    dns_node.crash.touch()
+    os.kill(victim, signal.SIGKILL)
+    dns_node.wait_for(lambda: "ends again and again" in dns_node.process.status, "word of it")
+    assert serving(dns_node) == 1
+    assert other in dns_node.process.workers
+    assert "exit code 7" in dns_node.process.log
+    dns_node.crash.unlink()
+    dns_node.wait_for(lambda: serving(dns_node) == 2, "recovery")
+    assert other in dns_node.process.workers
+    dns_node.wait_for(dns_node.answers, "answers")
+
+
+def test_a_supervisor_that_is_killed_takes_its_workers_with_it(dns_node: Any) -> None:
+    """Whoever starts next finds the ports free."""
+    process = dns_node.start()
+    workers = process.workers
+    process.kill()
+    dns_node.wait_for(lambda: not any(alive(pid) for pid in workers), "their end")
+    dns_node.start()
+    assert dns_node.answers()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_says_when_it_is_ready_and_when_it_stops(dns_node: Any, number: signal.Signals) -> None:
+    process = dns_node.start()
+    assert process.notifications.index("READY=1") > 0
+    assert serving(dns_node) == 2
+    process.send_signal(number)
+    assert process.wait() == 0
+    assert "STOPPING=1" in process.notifications
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", dns_node.port))

@@ -1,0 +1,220 @@
+"""Another configuration and another release under load: not one query lost, not one connection refused or cut."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tfgateway.layout.keys import service_key
+from tfgateway.layout.services import Service, encode_service
+
+
+@contextmanager
+def dnsperf(node: Any, directory: Path, mode: str) -> Iterator[None]:
+    """The real load generator beside the block; at its end everything was answered, with NOERROR."""
+    (directory / "queries").write_text("www.gw1.example A\nwww.gw1.example AAAA\n")
+    command = ["dnsperf", "-s", "127.0.0.1", "-p", str(node.port), "-d", str(directory / "queries"), "-m", mode]
+    command += ["-c", "16", "-Q", "400", "-l", "300", "-t", "20"]
+    load = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    time.sleep(0.5)
+    yield
+    time.sleep(0.5)
+    load.send_signal(signal.SIGINT)
+    said, _ = load.communicate(timeout=60)
+    completed = re.search(r"Queries completed:\s+(\d+)", said)
+    lost = re.search(r"Queries lost:\s+(\d+)", said)
+    assert completed and lost, said
+    assert int(completed[1]) > 100, said
+    assert int(lost[1]) == 0, said
+    assert re.search(r"Response codes:\s+NOERROR \d+ \(100.00%\)", said), said
+
+
+@pytest.mark.parametrize("mode", ["udp", "tcp"])
+def test_no_query_is_lost_across_reload_and_release_switch(dns_node: Any, tmp_path: Path, mode: str) -> None:
+    process = dns_node.start()
+    pid, first = process.pid, process.workers
+    dns_node.release("two")
+    with dnsperf(dns_node, tmp_path, mode):
+        assert "generation 2: 2 workers of one" in dns_node.reloaded()
+        dns_node.configure(workers=3)
+        dns_node.switch("two")
+        assert "generation 3: 3 workers of two" in dns_node.reloaded()
+        dns_node.configure(workers=1)
+        assert "generation 4: 1 workers of two" in dns_node.reloaded()
+        counted = dns_node.asked()
+        assert counted > 0
+        dns_node.wait_for(lambda: len(process.workers) == 1, "end of the last generation")
+        assert dns_node.asked() > counted
+    assert process.pid == pid
+    assert process.running
+    assert not set(process.workers) & set(first)
+    commands = {Path(f"/proc/{one}/cmdline").read_bytes().split(b"\0")[3] for one in process.workers}
+    assert commands == {str(dns_node.directory / "releases/two/bin/tfgateway").encode()}
+    assert dns_node.figures()['tfgateway_reloads_total{outcome="done",plane="dns"}'] == 3
+    assert process.stop() == 0
+
+
+def test_sighup_reloads_too_and_requests_meanwhile_are_not_forgotten(dns_node: Any) -> None:
+    process = dns_node.start()
+    for _ in range(3):
+        process.send_signal(signal.SIGHUP)
+    dns_node.wait_for(lambda: dns_node.figures()['tfgateway_generation{plane="dns"}'] >= 2, "another generation")
+    assert "generation" in dns_node.reloaded()
+    assert process.running
+    assert dns_node.answers()
+
+
+BROKEN = {
+    "does-not-start": ("exit 9", "exit code 9"),
+    "fails-to-import": ("exec python3 -c 'import no_such_module_anywhere'", "no_such_module_anywhere"),
+    "no-worker-gets-ready": ('[ -z "$TFGATEWAY_WORKER" ] || exit 3', "ended before it was ready (exit code 3)"),
+    "workers-wait-for-ever": ('[ -z "$TFGATEWAY_WORKER" ] || exec sleep 600', "not ready in 4 s"),
+}
+
+
+def test_a_broken_release_or_configuration_changes_nothing(dns_node: Any, free_port: Callable[[], int]) -> None:
+    dns_node.configure(extra="start_timeout = 4")
+    process = dns_node.start()
+    workers = process.workers
+
+    def refused(reason: str) -> None:
+        done = dns_node.reload()
+        assert done.returncode == 1, done
+        assert reason in done.stderr, done.stderr
+        told = f"reload failed: {done.stderr.partition(': dns: ')[2].strip()}"
+        dns_node.wait_for(lambda: told in process.status, "word of it")
+        assert process.workers == workers
+        assert dns_node.answers()
+
+    for name, (damage, reason) in BROKEN.items():
+        dns_node.release(name, damage)
+        dns_node.switch(name)
+        refused(reason)
+    dns_node.switch("one")
+    dns_node.configure(dns="colour = 'red'")
+    refused("colour")
+    dns_node.configure(dns='cookies = { enabled = "maybe" }')
+    refused("cookies")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", taken := free_port()))
+        dns_node.configure(port=taken)
+        refused(f"cannot listen on 127.0.0.1:{taken}/udp: Address already in use")
+    dns_node.config.unlink()
+    refused("cannot be read")
+    dns_node.configure()
+    assert dns_node.figures()['tfgateway_reloads_total{outcome="failed",plane="dns"}'] == len(BROKEN) + 4
+    dns_node.reloaded()
+    dns_node.wait_for(lambda: "reload failed" not in process.status, "a status without complaint")
+    assert dns_node.answers()
+
+
+def test_a_replacement_has_the_configuration_and_release_of_its_generation(dns_node: Any) -> None:
+    """What lies on disk and was not asked for is not taken in by accident."""
+    process = dns_node.start()
+    dns_node.release("broken", "exit 9")
+    dns_node.switch("broken")
+    dns_node.config.write_text("nonsense")
+    victim = process.workers[0]
+    subprocess.run(["kill", "-9", str(victim)], check=True)
+    dns_node.wait_for(lambda: victim not in process.workers and len(process.workers) == 2, "a replacement")
+    dns_node.wait_for(
+        lambda: dns_node.figures()['tfgateway_workers_serving{plane="dns"}'] == 2, "two workers that serve"
+    )
+
+
+def test_changed_addresses(dns_node: Any, free_port: Callable[[], int]) -> None:
+    dns_node.start()
+    old, new = dns_node.port, free_port()
+    dns_node.configure(port=new)
+    dns_node.reloaded()
+    assert dns_node.answers(new)
+
+    def refused() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", old)).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    dns_node.wait_for(refused, "end of the old address")
+
+
+class _Page(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"page")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+
+def get(sock: socket.socket) -> bytes:
+    sock.sendall(b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n")
+    data = b""
+    while not data.endswith(b"\r\n\r\npage"):
+        part = sock.recv(4096)
+        if not part:
+            raise ConnectionError(f"ended after {data!r}")
+        data += part
+    return data
+
+
+def test_no_connection_is_refused_or_cut(proxy_node: Any, redis_server: Any) -> None:
+    web = ThreadingHTTPServer(("127.0.0.1", 0), _Page)
+    threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    with redis_server.client() as client:
+        service = Service("127.0.0.1", "", 0, web.server_address[1], "7")
+        client.set(service_key("web.example"), encode_service("web.example", service))
+    process = proxy_node.start()
+    address = ("127.0.0.1", proxy_node.port)
+    done, failures, counts = threading.Event(), [], [0, 0, 0]
+
+    def visit(number: int) -> None:
+        while not done.is_set():
+            try:
+                with socket.create_connection(address, 30) as visitor:
+                    get(visitor)
+                counts[number] += 1
+            except OSError as error:
+                failures.append(repr(error))
+            time.sleep(0.005)
+
+    visitors = [threading.Thread(target=visit, args=(number,), daemon=True) for number in range(3)]
+    with socket.create_connection(address, 30) as kept:
+        get(kept)
+        for thread in visitors:
+            thread.start()
+        proxy_node.release("two")
+        proxy_node.switch("two")
+        assert "2 workers of two" in proxy_node.reloaded()
+        get(kept)  # a connection of the last generation goes on while that drains
+        assert len(process.workers) >= 3
+        proxy_node.wait_for(lambda: "2 of 2 workers; 1 finishing" in process.status, "word of it")
+    proxy_node.wait_for(lambda: len(process.workers) == 2, "end of the last generation")
+    proxy_node.reloaded()
+    done.set()
+    for thread in visitors:
+        thread.join()
+    assert not failures
+    assert min(counts) > 10
+
+    def ended() -> float:
+        shown = proxy_node.figures().items()
+        return sum(value for name, value in shown if name.startswith("tfgateway_proxy_connections_total"))
+
+    # Each is counted once, whichever of six workers it had; one more is the connection that was kept.
+    proxy_node.wait_for(lambda: ended() == sum(counts) + 1, f"count of {sum(counts) + 1} connections")
