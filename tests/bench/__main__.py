@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Callable
 
-PARTS = ("dns", "explorer", "reconciler", "mirror", "proxy", "services", "soak", "tunnel")
+PARTS = ("amplification", "dns", "explorer", "reconciler", "mirror", "proxy", "services", "soak", "tunnel")
 
 
 def main() -> int:
