@@ -54,7 +54,11 @@ BESIDE = [
             containers=True,
             environment={"MOLECULE_EPHEMERAL_DIRECTORY": str(ROOT / ".cache" / "molecule" / f"ephemeral-{scenario}")},
         )
-        for name, scenario in (("molecule", "default"), ("molecule-prod", "prod"), ("molecule-lockout", "lockout"))
+        for name, scenario in (
+            ("molecule", "default"),
+            ("molecule-prod", "prod"),
+            ("molecule-lockout", "lockout"),
+        )
     ),
     Part("sanity", [[sys.executable, "-m", "tools.sanity"]], containers=True),
     Part("unit", [[*PYTEST, "tests/unit"]]),
