@@ -1,0 +1,121 @@
+"""Releases come and go while visitors ask: not one question stays without an answer, whatever the release is worth."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+
+from demo import fleet, playbook, podman
+from demo.fleet import Fleet, Node
+from demo.paths import ROOT
+
+FLEET: Fleet = fleet.load(Path(__file__).parent.parent / "fleet.toml")
+CANARY, OTHER = FLEET.nodes
+PATIENCE = 30.0
+
+
+def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = ["ansible-playbook", f"playbooks/{name}.yml", "-i", str(FLEET.directory / "inventory.yml"), *options]
+    return subprocess.run(command, cwd=ROOT, env=playbook.environment(), capture_output=True, text=True)
+
+
+def released(node: Node) -> str:
+    return podman.run("exec", node.name, "readlink", "-e", "/opt/tfgateway/current").strip().rpartition("/")[2]
+
+
+def supervisors(node: Node) -> list[str]:
+    """Main process ids: a reload keeps them."""
+    units = ["tfgateway-dns", "tfgateway-proxy"]
+    return podman.run("exec", node.name, "systemctl", "show", "-p", "MainPID", "--value", *units).split()
+
+
+def source(name: str, file: str, line: str) -> str:
+    """Another release: the daemon's source with one more line in one file; the option that has it built."""
+    copy = FLEET.directory / "sources" / name
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(ROOT / "files" / "gateway_daemon", copy, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    changed = copy / "src" / "tfgateway" / file
+    changed.write_text(f"{changed.read_text()}\n{line}\n")
+    return f"-e=release_source={copy}"
+
+
+@contextmanager
+def visitors() -> Iterator[None]:
+    """Ask both nodes over DNS and HTTP all the time; at the end every question must have been answered."""
+    done, wrong, asked = threading.Event(), [], [0] * 4
+
+    def ask_dns(address: str) -> None:
+        query = dns.message.make_query("version.invalid", "A")
+        assert dns.query.udp(query, address, timeout=PATIENCE).rcode() == dns.rcode.REFUSED
+
+    def ask_http(address: str) -> None:
+        with socket.create_connection((address, 80), PATIENCE) as link:
+            link.sendall(b"GET / HTTP/1.1\r\nHost: nobody.invalid\r\nConnection: close\r\n\r\n")
+            assert link.recv(64).startswith(b"HTTP/1.1 404")
+
+    def visit(number: int, node: Node) -> None:
+        ask = ask_dns if number % 2 else ask_http
+        while not done.is_set():
+            try:
+                ask(FLEET.address(node.host))
+            except (OSError, AssertionError, dns.exception.DNSException) as error:
+                wrong.append(f"{time.strftime('%T')} {ask.__name__} {node.name}: {error!r}")
+            asked[number] += 1
+            time.sleep(0.02)
+
+    threads = [
+        threading.Thread(target=visit, args=(number, node), daemon=True)
+        for number, node in enumerate((CANARY, CANARY, OTHER, OTHER))
+    ]
+    for thread in threads:
+        thread.start()
+    yield
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong[:10]
+    assert min(asked) > 50, asked
+
+
+@pytest.fixture(scope="module")
+def first() -> str:
+    """The release that the fleet was provisioned with."""
+    return released(CANARY)
+
+
+def test_a_release_rolls_over_the_fleet_and_back(first: str) -> None:
+    processes = [supervisors(node) for node in FLEET.nodes]
+    with visitors():
+        done = run("upgrade", source("good", "__init__.py", "# a newer release"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        second = released(CANARY)
+        assert second != first
+        assert released(OTHER) == second
+        done = run("rollback")
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert [released(node) for node in FLEET.nodes] == [first, first]
+    assert [supervisors(node) for node in FLEET.nodes] == processes
+
+
+def test_a_broken_release_puts_itself_back_and_stops_the_run(first: str) -> None:
+    """The canary's DNS workers do not start: nothing was lost, and the next gateway never hears of it."""
+    processes = [supervisors(node) for node in FLEET.nodes]
+    with visitors():
+        done = run("upgrade", source("broken", "dns/server.py", "raise RuntimeError('a bug')"))
+    assert done.returncode != 0
+    assert f"It is back on {first} and serves" in done.stdout.replace("\n", " "), done.stdout + done.stderr
+    assert [released(node) for node in FLEET.nodes] == [first, first]
+    assert "TASK [Stop the run]" in done.stdout
+    assert f"ok: [{OTHER.name}]" not in done.stdout
+    assert [supervisors(node) for node in FLEET.nodes] == processes
