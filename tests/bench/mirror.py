@@ -59,8 +59,8 @@ def _dns(node: _Node, count: int) -> list[Figure]:
         ask.until("n1", plane)
         loaded = time.monotonic() - started
         memory = plane.memory()
-        own = sorted(_changes(node, ask, count, CHANGES, own=True))
-        foreign = sorted(_changes(node, ask, count, FOREIGN, own=False))
+        writes, own = map(sorted, zip(*_changes(node, ask, count, CHANGES, own=True), strict=True))
+        foreign = [answered for _, answered in _changes(node, ask, count, FOREIGN, own=False)]
         burst = _burst(node, ask)
         peak = plane.memory("VmHWM")
         time.sleep(1)
@@ -71,6 +71,8 @@ def _dns(node: _Node, count: int) -> list[Figure]:
         Figure("memory of a worker, peak", peak, "MB"),
         Figure("one name of many, write to answer, p50", statistics.median(own), "ms", 1, goal=0.3),
         Figure("one name of many, write to answer, p99", own[int(len(own) * 0.99)], "ms", 2),
+        Figure("of that redis' reply to the write, p50", statistics.median(writes), "ms"),
+        Figure("of that redis' reply to the write, p99", writes[int(len(writes) * 0.99)], "ms"),
         Figure("the same by a stranger (zone is read again), median", statistics.median(foreign), "ms"),
         *burst,
     ]
@@ -82,8 +84,8 @@ def _dns(node: _Node, count: int) -> list[Figure]:
     return figures
 
 
-def _changes(node: _Node, ask: _Asker, count: int, times: int, *, own: bool) -> Iterator[float]:
-    """Milliseconds from sending the write to having the new answer."""
+def _changes(node: _Node, ask: _Asker, count: int, times: int, *, own: bool) -> Iterator[tuple[float, float]]:
+    """Milliseconds from sending the write to redis' reply, and to having the new answer."""
     for number in range(times):
         name = f"n{(number * 7919) % count}"
         address = bytes((10, int(own), number >> 8, number & 255))
@@ -95,10 +97,11 @@ def _changes(node: _Node, ask: _Asker, count: int, times: int, *, own: bool) -> 
         )
         started = time.monotonic()
         write()
+        written = time.monotonic()
         while ask(name) != address:
             if time.monotonic() > started + PATIENCE:
                 raise RuntimeError(f"{name} is not served")
-        yield (time.monotonic() - started) * 1000
+        yield (written - started) * 1000, (time.monotonic() - started) * 1000
         time.sleep(0.01)
 
 

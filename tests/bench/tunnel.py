@@ -38,6 +38,16 @@ LOAD, SERVED = 0, 1
 """Processors."""
 WORK = {"one stream": (1, 600_000_000), "100 streams": (100, 6_000_000), "1000 short visits": (1000, 1000)}
 """Visitors in all, at most 100 at once, and octets for each."""
+BOUNDS = {
+    # work, part: floor, goal
+    ("one stream", "server"): (0.4, 1.0),
+    ("one stream", "client"): (0.4, 1.0),
+    ("100 streams", "server"): (0.9, 1.1),
+    ("100 streams", "client"): (0.7, 1.0),
+    ("1000 short visits", "server"): (0.7, 1.0),
+    ("1000 short visits", "client"): (0.7, 1.0),
+}
+"""Of ours divided by Go's."""
 AT_ONCE = 100
 CLIENTS = 1000
 
@@ -102,7 +112,8 @@ def _work(pairs: list[Pair], scale: float) -> list[Figure]:
         for part in ("server", "client"):
             if (work, part, "Go") in medians:
                 ratio = medians[work, part, "ours"] / medians[work, part, "Go"]
-                figures.append(Figure(f"{work}, {part}: ours / Go", ratio, "x"))
+                floor, goal = BOUNDS[work, part]
+                figures.append(Figure(f"{work}, {part}: ours / Go", ratio, "x", floor=floor, goal=goal))
     return figures
 
 

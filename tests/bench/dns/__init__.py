@@ -45,7 +45,11 @@ _console = Console(width=110)
 
 def measure(scale: float) -> bool:
     """Everything; True: the floors are kept."""
-    return run(rounds=max(1, round(ROUNDS * scale)), names=max(100, int(NAMES * scale)))
+    return run(
+        rounds=max(1, round(ROUNDS * scale)),
+        names=max(100, int(NAMES * scale)),
+        many_names=max(1000, int(MANY_NAMES * scale)),
+    )
 
 
 def run(
@@ -53,6 +57,7 @@ def run(
     rounds: int = ROUNDS,
     seconds: float = SECONDS,
     names: int = NAMES,
+    many_names: int = MANY_NAMES,
     kinds: Collection[str] = (),
     peers: Collection[str] = tuple(servers.PEERS),
     extras: Collection[str] = EXTRAS,
@@ -72,15 +77,15 @@ def run(
         chosen = [kind for kind in questions.KINDS if not kinds or kind.name in kinds]
         figures += _kinds(chosen, [own, *others], names, rounds, seconds)
         if "dnsperf" in extras:
-            figures += _dnsperf(directory, [own, *others], rounds)
+            figures += _dnsperf(directory, [own, *others], names, rounds)
         if "latency" in extras:
-            figures += _latency([own, *(other for other in others if other.name == "NSD")])
+            figures += _latency([own, *(other for other in others if other.name == "NSD")], names)
         if "news" in extras:
             figures += news.measure(unix_socket, own.port, names)
         if "workers" in extras:
             figures += _workers(directory, unix_socket, own, names, rounds, seconds)
         if "million" in extras and "NSD" in peers:
-            figures += _million(directory, rounds, seconds)
+            figures += _million(directory, many_names, rounds, seconds)
     conditions = {"names": names, "rounds": rounds, "seconds each": seconds}
     return publish("dns", conditions, figures)
 
@@ -143,13 +148,13 @@ def _kinds(
     return figures
 
 
-def _dnsperf(directory: Path, running: list[servers.Server], rounds: int) -> list[Figure]:
+def _dnsperf(directory: Path, running: list[servers.Server], names: int, rounds: int) -> list[Figure]:
     """Hot names, sent by another's generator, from one address: rate limiting has to be answered by its exemption."""
     found = defaultdict(list)
     for _ in range(min(rounds, 3)):
         for server in running:
             before = server.cpu
-            found[server.name].append(dnsperf(directory, server.port) / (server.cpu - before))
+            found[server.name].append(dnsperf(directory, server.port, names) / (server.cpu - before))
     ours = statistics.median(found[running[0].name])
     return [
         Figure(f"dnsperf, hot names: against {server.name}", ours / statistics.median(found[server.name]), "x")
@@ -157,10 +162,10 @@ def _dnsperf(directory: Path, running: list[servers.Server], rounds: int) -> lis
     ]
 
 
-def _latency(running: list[servers.Server]) -> list[Figure]:
+def _latency(running: list[servers.Server], names: int) -> list[Figure]:
     """At half of what ours can answer; the same rate for all."""
     kind = questions.KINDS[0]
-    queries = kind.queries(NAMES)
+    queries = kind.queries(names)
     loads = [Load(queries, server.port, kind.reply) for server in running]
     full = loads[0].saturate(1.0)
     rate = full.replies / full.seconds / 2
@@ -189,18 +194,16 @@ def _workers(
     return [Figure("two workers against one, each core", ratio, "x")]
 
 
-def _million(directory: Path, rounds: int, seconds: float) -> list[Figure]:
+def _million(directory: Path, names: int, rounds: int, seconds: float) -> list[Figure]:
     """A zone of a million names, asked for all of them alike: no answer is hot."""
-    with servers.store(directory, MANY_NAMES) as unix_socket, servers.ours(directory, unix_socket) as own:
+    with servers.store(directory, names) as unix_socket, servers.ours(directory, unix_socket) as own:
         figures = [
             Figure("1M names: processor time until ready, all processes", own.cpu, "s", limit=10),
             Figure("1M names: ready after", own.started, "s"),
             Figure("1M names: memory, all processes", own.memory, "MB"),
         ]
-        with servers.peer("NSD", directory, MANY_NAMES) as other:
-            _, ratios = _compare(
-                questions.KINDS[0], [own, other], MANY_NAMES, rounds, seconds, questions.PREPARED_FOR_MANY
-            )
+        with servers.peer("NSD", directory, names) as other:
+            _, ratios = _compare(questions.KINDS[0], [own, other], names, rounds, seconds, questions.PREPARED_FOR_MANY)
             figures.append(Figure("1M names, all alike: against NSD", ratios[other.name], "x"))
-            figures += news.measure(unix_socket, own.port, MANY_NAMES, title="1M names: ", foreign=False)
+            figures += news.measure(unix_socket, own.port, names, title="1M names: ", foreign=False)
     return figures

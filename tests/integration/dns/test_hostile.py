@@ -193,3 +193,18 @@ def test_names_that_others_look_for_in_a_delegated_zone(gateway) -> None:
         reply = ask(running.port, f"{name}.alice.example", "TXT")
         assert [b"".join(item.strings).decode() for item in reply.answer[0]] == [text]
     assert ask(running.port, "alice.example", "CAA").rcode() == dns.rcode.NOERROR  # asked before a certificate is made
+
+
+def test_idle_connections_end_sooner_when_many_are_open(gateway) -> None:
+    """RFC 7766 §6.2.3: with 40 s for each, they would outlast the test's patience."""
+    running = gateway(ZONES, dns="tcp_idle = 40\ntcp_connections = 4")
+    query = struct.pack("!H", len(QUERY.to_wire())) + QUERY.to_wire()
+    with socket.create_connection(("127.0.0.1", running.port), LIMIT) as first:
+        first.sendall(query)
+        assert first.recv(65536)
+        late = [socket.create_connection(("127.0.0.1", running.port), LIMIT) for _ in range(3)]
+        assert late[-1].recv(1) == b""
+        first.sendall(query)  # it began to wait when there was room
+        assert first.recv(65536)
+        for stream in late:
+            stream.close()

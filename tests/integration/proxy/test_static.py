@@ -231,6 +231,56 @@ def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(webs: list[Any
     assert re.search(r"Traceback", tested.process.log) is None
 
 
+def test_reload_under_load_refuses_and_cuts_nobody(
+    webs: list[Any], services: Any, gateway: Any, a_big_body: bytes
+) -> None:
+    """New visitors all the time, one who keeps his connection, one whose download takes longer than the reload."""
+    services.put("web.example", http=webs[0].port)
+    tested = gateway("workers = 2")
+    request = b"GET / HTTP/1.1\r\nHost: web.example\r\nConnection: %s\r\n\r\n"
+    ending = threading.Event()
+    served = Counter[str]()
+
+    def visit_again_and_again() -> None:
+        while not ending.is_set():
+            try:
+                with tested.connect() as visitor:
+                    visitor.sendall(request % b"close")
+                    answer = read_to_end(visitor)
+                served["good" if answer.endswith(b"page of one") else repr(answer)] += 1
+            except OSError as error:
+                served[repr(error)] += 1
+
+    visitors = [threading.Thread(target=visit_again_and_again) for _ in range(4)]
+    with tested.connect() as faithful, tested.connect() as slow:
+        slow.sendall(b"GET /big HTTP/1.1\r\nHost: web.example\r\nConnection: close\r\n\r\n")
+        for visitor in visitors:
+            visitor.start()
+        size = 0
+        for _ in range(2):
+            before = set(workers_of(tested.process.pid))
+            reached = served["good"]
+            tested.process.send_signal(signal.SIGHUP)
+            tested.process.wait_for(
+                lambda before=before: len(set(workers_of(tested.process.pid)) - before) == 2, "the next workers"
+            )
+            tested.process.wait_for(lambda reached=reached: served["good"] > reached + 50, "visitors")
+            faithful.sendall(request % b"keep-alive")
+            answer = b""
+            while not answer.endswith(b"page of one"):
+                part = faithful.recv(65536)
+                assert part, "cut"
+                answer += part
+            size += len(slow.recv(65536))
+        ending.set()
+        for visitor in visitors:
+            visitor.join()
+        while part := slow.recv(1 << 20):
+            size += len(part)
+    assert set(served) == {"good"}
+    assert len(a_big_body) < size < len(a_big_body) + 1000
+
+
 def test_state_shows_the_targets(webs: list[Any], configuration: Any, tfgateway: Any, free_port: Any) -> None:
     dead = free_port()
     text, _ = configuration(service(targets(webs[0].port, dead), "check = { interval = 0.1, fall = 1 }"))

@@ -147,7 +147,7 @@ def test_kill_9_of_the_worker_that_has_the_session(connected: Any) -> None:
                 time.sleep(0.05)
             else:
                 break
-    client.wait_for(lambda: phases(client).count("connected") == 2, "connected again")
+    client.wait_for(lambda: phases(client).count("connected") >= 2, "connected again")
     tested.process.wait_for(lambda: len(tested.process.workers) == 3, "three workers")
     tested.process.wait_for(lambda: tested.metric("tfgateway_tunnels") == 1, "one tunnel")
     for _ in range(10):

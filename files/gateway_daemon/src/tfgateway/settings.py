@@ -203,6 +203,7 @@ class DnsSettings(_Section, frozen=True):
     chaos_version: DnsText = ""
     """Answers ``version.server`` and ``version.bind`` in class CHAOS; empty: REFUSED."""
     tcp_idle: Seconds = 10.0
+    """A tenth of it, when more than half of ``tcp_connections`` are in use."""
     tcp_connections: Annotated[int, msgspec.Meta(ge=1)] = 1000
     tcp_connections_per_client: Annotated[int, msgspec.Meta(ge=1)] = 20
     key_prefix: str = ""

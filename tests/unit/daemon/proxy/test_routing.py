@@ -199,3 +199,9 @@ def test_an_internationalised_name_in_redis_is_found_as_browsers_ask_for_it() ->
     assert table.find("xn--bcher-kva.example") == tenant("203.0.113.11")
     assert table.find("xn--nothing-\x00.example") is None
     assert table.find("xn--.example") is None
+
+
+@pytest.mark.parametrize("address", ["256.0.2.1", "192.0.2.01", "192.0.2", "192.0.2.1.1", "192.0.2.1\n", "١٩٢.0.2.1"])
+def test_t1_what_only_looks_like_an_address_is_refused(address: str) -> None:
+    with pytest.raises(LayoutError):
+        route_of(Service(addr=address, httpport=80), by_operator=False)

@@ -62,6 +62,7 @@ async def serve(settings: Settings, seat: Seat) -> None:
     service is unknown because it was not read yet. Errors: ``ConfigError``.
     """
     _use_all_descriptors()
+    gc.disable()  # until everything is read: a million new objects are no reason to look through them
     own = _share(settings.proxy, seat.workers)
     tunnel_figures = CollectorRegistry()
 
@@ -116,6 +117,7 @@ async def serve(settings: Settings, seat: Seat) -> None:
         # What was read stays: a collection need not look at a million services again and again.
         gc.collect()
         gc.freeze()
+        gc.enable()
         gc.set_threshold(*_COLLECT)
         await seat.ready()
         entrance.open(seat.listening)

@@ -38,6 +38,8 @@ class Follower:
         self._clock = clock
         self._position = 0
         self._listing = False
+        self.arriving = False
+        """Are pages of a listing coming in right now?"""
         self._next_listing = clock()
         self._listed = clock()
 
@@ -47,6 +49,12 @@ class Follower:
         wait: seconds that the explorer may hold its answer back until there is news; a listing is not held back.
         Errors: ``ExplorerError``; the position is kept (P-15).
         """
+        try:
+            return await self._poll(wait)
+        finally:
+            self.arriving = False
+
+    async def _poll(self, wait: float) -> bool:
         before = self.desired.news
         if not self._listing and self._clock() >= self._next_listing:
             self.desired.begin_listing()
@@ -56,6 +64,7 @@ class Follower:
         for number in range(_MOST_PAGES):
             patience = wait if number == 0 and not self._listing else 0
             page = await self._client.poll(self._node_id, self._position, patience)
+            self.arriving = self._listing
             highest = max((item.id for item in page.items if item.id < _HIGHEST_ID), default=-1)
             for item in page.items:
                 if not self.desired.merge(item):

@@ -46,6 +46,8 @@ _CONSENT = 600
 """Seconds for which an operator's consent to removals lasts."""
 _REST = 9
 """A pass that nothing asked for waits for so many times the length of the last one: it may take a tenth of the time."""
+_LONGEST_LISTING = 300.0
+"""Seconds after the start for which passes wait for the first listing, as long as it comes in."""
 _LONGEST_PAUSE = 6
 """Poll intervals between two polls of an explorer that does not answer."""
 
@@ -210,9 +212,14 @@ class Reconciler:
         claimed.set()
         told = ""
         due = time.monotonic() + self._interval
+        patience = time.monotonic() + _LONGEST_LISTING
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), max(0.0, due - time.monotonic()))
+            if not self._news.is_set() and self._listing_first() and time.monotonic() < patience:
+                # A plan for what has come so far would only be in the way of the one for all of it.
+                due = time.monotonic() + self._interval
+                continue
             self._news.clear()
             error = self._poll_error
             try:
@@ -235,6 +242,10 @@ class Reconciler:
             if text != told:
                 status(text)
                 told = text
+
+    def _listing_first(self) -> bool:
+        """Is the first listing coming in?"""
+        return self._follower.arriving and not self._follower.desired.complete
 
     async def _news_pass(self) -> bool:
         """False: everything has to be looked at. Errors: ``StoreError``."""

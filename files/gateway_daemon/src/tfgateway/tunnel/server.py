@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import secrets
 import socket
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tfgateway.errors import ParseError
 from tfgateway.layout.tunnels import Connected, fingerprint
 from tfgateway.settings import ProxySettings
 from tfgateway.telemetry.logs import logger
-from tfgateway.tunnel.handshake import HandshakeParser
+from tfgateway.tunnel.greeting import Greeting
 from tfgateway.tunnel.mesh import Mesh
 from tfgateway.tunnel.messages import Content, SessionState, StreamState, VisitorState
 from tfgateway.tunnel.metrics import TunnelMetrics
@@ -28,13 +25,13 @@ from tfgateway.tunnel.registry import Client, Digest, Registry, digest_of
 from tfgateway.tunnel.relay import Ending, Relay, Relayed
 from tfgateway.tunnel.seam import Adopt, Carried, NotAnswered, NoTunnel, Visitor
 from tfgateway.tunnel.session import Channel, Limits, Session
+from tfgateway.tunnel.sharedkey import shared_key
 from tfgateway.tunnel.strangers import Patience
 from tfgateway.tunnel.tls import secure
 from tfgateway.tunnel.wire import tune
 from tfgateway.tunnel.yamux.connection import Connection, Role
 
 _KEY = "tunnels.key"
-_KEY_SIZE = 32
 _HANDED_OVER = Carried("handed_over")
 _MAX_HOPS = 3
 _MAX_NEWCOMERS = 2048
@@ -79,7 +76,7 @@ class TunnelServer:
         self._metrics = metrics
         self._adopt = adopt
         self._limits = limits or Limits(streams=settings.tunnel_streams)
-        self._key = _shared_key(runtime / _KEY)
+        self._key = shared_key(runtime / _KEY)
         self._loop = asyncio.get_running_loop()
         self._registry = Registry(
             share=settings.tunnel_share,
@@ -167,7 +164,7 @@ class TunnelServer:
         """The client opened a stream: its first is the handshake, there are no others (T-17)."""
         if session not in self._newcomers:
             return None
-        return _Greeting(session, stream, partial(self._introduced, source, session), partial(self._rejected, source))
+        return Greeting(session, stream, partial(self._introduced, source, session), partial(self._rejected, source))
 
     def _rejected(self, source: str, session: Session, reason: str) -> None:
         self._metrics.registrations.labels("rejected").inc()
@@ -470,57 +467,3 @@ class TunnelServer:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class _Greeting:
-    """The first stream of a client: a ``Channel`` that waits for the secret."""
-
-    held = 0
-
-    def __init__(
-        self,
-        session: Session,
-        stream: int,
-        introduced: Callable[[int, bytes], None],
-        rejected: Callable[[Session, str], None],
-    ) -> None:
-        self._session = session
-        self._stream = stream
-        self._introduced = introduced
-        self._rejected = rejected
-        self._parser = HandshakeParser()
-        self._done = False
-        session.accept(stream)
-
-    def received(self, data: memoryview) -> None:
-        try:
-            secret = self._parser.feed(data)
-        except ParseError as error:
-            self._rejected(self._session, str(error))
-            return
-        if secret is not None:
-            self._done = True
-            self._introduced(self._stream, secret)
-
-    def ended(self) -> None:
-        if not self._done:
-            self._rejected(self._session, "handshake: it ends too early")
-
-    def dropped(self, reason: str) -> None:
-        pass
-
-    def may_send(self) -> None:
-        pass
-
-
-def _shared_key(path: Path) -> bytes:
-    """The key of the digests: made by the first worker, read by all others. Errors: ``OSError``."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.touch(mode=0o600)
-    try:
-        fresh.write_bytes(secrets.token_bytes(_KEY_SIZE))
-        with contextlib.suppress(FileExistsError):
-            os.link(fresh, path)  # there is one, or there is a whole one
-    finally:
-        fresh.unlink()
-    return path.read_bytes()

@@ -1,0 +1,58 @@
+"""How long clients wait, and how often strangers may fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tfgateway.tunnel.backoff import Backoff
+from tfgateway.tunnel.registry import digest_of
+from tfgateway.tunnel.sharedkey import shared_key
+from tfgateway.tunnel.strangers import Patience
+
+
+@given(st.floats(0.1, 100), st.floats(0, 1))
+def test_delays_double_up_to_a_minute_and_half_of_each_is_by_chance(first: float, chance: float) -> None:
+    backoff = Backoff(first, lambda: chance)
+    delays = [backoff.next() for _ in range(12)]
+    for number, delay in enumerate(delays):
+        whole = min(first * 2**number, max(60.0, first))
+        assert whole / 2 <= delay <= whole
+    backoff.reset()
+    assert backoff.next() == delays[0]
+
+
+def test_t4_a_source_that_fails_too_often_waits_and_is_forgiven() -> None:
+    patience = Patience(burst=3, per_second=0.5)
+    for _ in range(3):
+        assert not patience.exhausted("192.0.2.1", 0.0)
+        patience.failed("192.0.2.1", 0.0)
+    assert patience.exhausted("192.0.2.1", 0.0)
+    assert not patience.exhausted("192.0.2.2", 0.0)
+    assert patience.exhausted("192.0.2.1", 1.9)
+    assert not patience.exhausted("192.0.2.1", 2.0)
+
+
+def test_t4_a_network_of_ipv6_is_one_source() -> None:
+    patience = Patience(burst=1, per_second=0.1)
+    patience.failed("2001:db8::1", 0.0)
+    assert patience.exhausted("2001:db8::ffff:2", 0.0)
+    assert not patience.exhausted("2001:db8:0:1::1", 0.0)
+
+
+def test_t4_what_is_remembered_of_strangers_is_bounded() -> None:
+    patience = Patience(burst=1, per_second=0.0)
+    for number in range(20_000):
+        patience.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 0.0)
+    assert len(patience._spent) == 10_000
+
+
+def test_all_workers_of_a_gateway_have_one_key(tmp_path: Path) -> None:
+    key = shared_key(tmp_path / "key")
+    assert shared_key(tmp_path / "key") == key
+    assert len(key) == 32
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+    assert (tmp_path / "key").stat().st_mode & 0o077 == 0
+    assert digest_of(key, b"7:a") != digest_of(key, b"7:b")
+    assert digest_of(key, b"7:a") != digest_of(bytes(32), b"7:a")
