@@ -1,0 +1,181 @@
+"""From the old programs to ours, back, and what a failed attempt leaves behind. One story: the tests run in order."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+
+from demo import playbook, podman
+from demo.paths import ROOT
+from demo.reservations import SITE
+from molecule.cutover.reserve import ADDRESS, FLEET, NAME, NODE
+
+AT = FLEET.address(NODE.host)
+OLD = ("coredns", "tcprouter", "tfgateway")
+
+
+def on(*command: str) -> str:
+    return podman.run("exec", NODE.name, *command)
+
+
+def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    inventory = f"{FLEET.state}/inventory.yml"
+    return subprocess.run(
+        [
+            "ansible-playbook",
+            f"playbooks/{name}.yml",
+            "-i",
+            inventory,
+            "--extra-vars=wireguard_enabled=false",
+            *options,
+        ],
+        cwd=ROOT,
+        env=playbook.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+
+def name_is_served() -> bool:
+    try:
+        answer = dns.query.udp(dns.message.make_query(NAME, "A"), AT, timeout=0.2)
+    except (OSError, dns.exception.DNSException):
+        return False
+    return any(ADDRESS in record.to_text() for rrset in answer.answer for record in rrset)
+
+
+def page_is_served() -> bool:
+    try:
+        with socket.create_connection((AT, 80), timeout=0.5) as link:
+            link.sendall(f"GET / HTTP/1.1\r\nHost: {SITE}\r\nConnection: close\r\n\r\n".encode())
+            return b"200" in link.recv(4096)[:20]
+    except OSError:
+        return False
+
+
+@contextmanager
+def gaps() -> Iterator[dict[str, float]]:
+    """Longest time in seconds without an answer, for DNS and HTTP, while the block runs."""
+    longest = {"DNS": 0.0, "HTTP": 0.0}
+    over = threading.Event()
+
+    def watch(what: str, served: Callable[[], bool]) -> None:
+        last = time.monotonic()
+        while not over.is_set():
+            if served():
+                last = time.monotonic()
+            longest[what] = max(longest[what], time.monotonic() - last)
+            time.sleep(0.01)
+
+    threads = [
+        threading.Thread(target=watch, args=watched) for watched in (("DNS", name_is_served), ("HTTP", page_is_served))
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield longest
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def running() -> set[str]:
+    """Which of the old programs and of our units run."""
+    units = [*OLD, "tfgateway-dns", "tfgateway-proxy"]
+    found = {unit for unit in units if on("sh", "-c", f"systemctl is-active {unit} || true").strip() == "active"}
+    if "tfgateway" in found and "/opt/tfgateway/current/" in on("systemctl", "show", "-p", "ExecStart", "tfgateway"):
+        found = found - {"tfgateway"} | {"our tfgateway"}
+    return found
+
+
+OURS = {"our tfgateway", "tfgateway-dns", "tfgateway-proxy"}
+
+
+def test_ours_serve_what_the_old_ones_served() -> None:
+    assert running() == OURS
+    state = json.loads(on("tfgateway", "state", "--json"))
+    assert state["in_sync"]
+    assert len(state["reservations"]) == 3
+    assert name_is_served()
+    assert page_is_served()
+
+
+def test_i8_the_old_ones_stay_off_and_ours_start_at_boot() -> None:
+    for unit in ("coredns", "tcprouter"):
+        assert on("sh", "-c", f"systemctl is-enabled {unit} || true").strip() == "disabled"
+    for unit in ("tfredis", "tfgateway", "tfgateway-dns", "tfgateway-proxy"):
+        assert on("systemctl", "is-enabled", unit).strip() == "enabled"
+
+
+def test_i9_redis_kept_its_data_and_persists_it_now() -> None:
+    assert "www" in on("redis-cli", "hkeys", f"{NAME.partition('.')[2]}.")
+    assert "aof_enabled:1" in on("redis-cli", "info", "persistence")
+    assert on("systemctl", "show", "-p", "User", "tfredis").strip() == "User=redis"
+
+
+def test_i10_it_is_no_open_resolver_any_more() -> None:
+    answer = dns.query.udp(dns.message.make_query("example.org", "A"), AT, timeout=2)
+    assert answer.rcode() == dns.rcode.REFUSED
+
+
+def test_back_again_on_request(record_property: Callable[[str, object], None]) -> None:
+    with gaps() as longest:
+        done = run("cutover_back")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert running() == set(OLD)
+    assert name_is_served()
+    assert page_is_served()
+    record_property("seconds without an answer on the way back", longest)
+
+
+def test_a_difference_stops_it_before_anything_is_touched() -> None:
+    done = run("cutover", "--extra-vars=gateway_farm_id=77")
+    assert done.returncode == 2
+    assert "gateway.farm_id" in done.stdout
+    assert running() == set(OLD)
+
+
+def test_a_failure_puts_the_old_ones_back(record_property: Callable[[str, object], None]) -> None:
+    # The second plane cannot start: its unit's first command fails, when DNS has been switched already.
+    on("mkdir", "-p", "/run/systemd/system/tfgateway-proxy.service.d")
+    broken = (
+        "printf '[Service]\\nExecStartPre=/bin/false\\n' > /run/systemd/system/tfgateway-proxy.service.d/broken.conf"
+    )
+    on("sh", "-c", broken)
+    try:
+        with gaps() as longest:
+            done = run("cutover", "--extra-vars=cutover_timeout=5")
+    finally:
+        on("rm", "-r", "/run/systemd/system/tfgateway-proxy.service.d")
+        on("systemctl", "daemon-reload")
+    assert done.returncode == 2
+    assert "The old programs serve again" in done.stdout
+    assert running() == set(OLD)
+    assert name_is_served()
+    assert page_is_served()
+    record_property("seconds without an answer while it failed", longest)
+
+
+def test_and_forward_again(record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]) -> None:
+    with gaps() as longest:
+        done = run("cutover")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert running() == OURS
+    assert name_is_served()
+    assert page_is_served()
+    record_property("seconds without an answer", longest)
+    with capsys.disabled():
+        sys.stdout.write(f"longest without an answer: DNS {longest['DNS']:.2f} s, HTTP {longest['HTTP']:.2f} s\n")
