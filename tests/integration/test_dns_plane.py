@@ -444,10 +444,43 @@ def test_port_that_is_taken_is_one_clear_line(tfgateway, free_port, redis_server
                 [dns]
                 listen = ["127.0.0.1:{port}"]
                 metrics = "127.0.0.1:{free_port()}"
+                [workers]
+                address_timeout = 0.1
             """,
         )
     assert done.returncode == 1
     assert f"tfgateway: error: cannot listen on 127.0.0.1:{port}/{name}: Address already in use" in done.stderr
+
+
+def test_port_that_becomes_free_is_taken_at_once_with_everything_loaded(tfgateway, free_port, redis_server) -> None:
+    port, tcp_port = free_port(), free_port()
+    with redis_server.client() as client:
+        client.hset("gw1.example.", "www", json.dumps(ADDRESS))
+    query = dns.message.make_query("www.gw1.example", "A")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as old:
+        old.bind(("127.0.0.1", port))
+        process = tfgateway(
+            "dns",
+            config=f"""
+                [redis]
+                url = "{redis_server.url}"
+                [gateway]
+                name_servers = ["ns1.gateway.example"]
+                [dns]
+                workers = 2
+                listen = ["127.0.0.1:{tcp_port}", "127.0.0.1:{port}"]
+                metrics = "127.0.0.1:{free_port()}"
+            """,
+            ready=False,
+        )
+        process.wait_for(lambda: "in use" in process.status, "the address is waited for")
+        with pytest.raises(ConnectionRefusedError):  # all addresses or none
+            socket.create_connection(("127.0.0.1", tcp_port))
+        assert "READY=1" not in process.notifications
+    process.wait_ready()
+    answer = dns.query.udp(query, "127.0.0.1", port=port, timeout=5)
+    assert [record.address for record in answer.answer[0]] == ["203.0.113.5"]
+    process.wait_for(lambda: "in use" not in process.status, "nothing is waited for")
 
 
 def test_changes_in_a_burst_do_not_stop_answers(plane) -> None:

@@ -318,7 +318,7 @@ def test_sigterm_cuts_what_does_not_end(raw: Any, gateway: Any) -> None:
 def test_an_address_in_use_is_one_clear_line(configuration: Any, tfgateway: Any) -> None:
     text, ports = configuration()
     with socket.create_server(("127.0.0.1", ports["tls"])):
-        done = tfgateway.run("proxy", config=text)
+        done = tfgateway.run("proxy", config=text + "\n[workers]\naddress_timeout = 0.1\n")
     assert done.returncode == 1
     assert f"tfgateway: error: cannot listen on 127.0.0.1:{ports['tls']}/tcp: Address already in use" in done.stderr
     assert "Traceback" not in done.stderr

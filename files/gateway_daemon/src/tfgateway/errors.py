@@ -31,6 +31,10 @@ class ProgramError(GatewayError):
     """A program of the system that is missing, failed, or did not end in time."""
 
 
+class AddressInUseError(GatewayError):
+    """Another process has an address that is to be listened on; it may let go of it."""
+
+
 class LeaseError(GatewayError):
     """Another process is the one that may write; the text says which."""
 

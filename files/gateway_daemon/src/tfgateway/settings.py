@@ -114,6 +114,8 @@ class WorkersSettings(_Section, frozen=True):
     """Seconds that the new workers of a reload have to get ready; then the old ones go on and the reload has failed."""
     hang_timeout: Seconds = 30.0
     """Seconds of silence after which a worker is replaced."""
+    address_timeout: Seconds = 30.0
+    """Seconds that another process has, at a start, to let go of an address once everything is loaded."""
 
 
 Workers = Annotated[int, msgspec.Meta(ge=0, le=256)]

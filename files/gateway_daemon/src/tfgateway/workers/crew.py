@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfgateway.errors import ConfigError, GatewayError
+from tfgateway.errors import AddressInUseError, ConfigError, GatewayError
 from tfgateway.telemetry.logs import logger
 from tfgateway.workers.channel import Channel
 from tfgateway.workers.figures import Family, lasting, merge
@@ -95,6 +95,9 @@ class Crew:
         """It has been complete once."""
         self.fatal: GatewayError | None = None
         """Why it will never be, before it was."""
+        self.blocked = ""
+        """Which address another process has, as long as it is waited for."""
+        self._blocked_since = 0.0
         self.retired: tuple[Family, ...] = ()
         """The counts of workers that have ended."""
         self.replaced: Counter[str] = Counter()
@@ -129,7 +132,7 @@ class Crew:
         """What an operator should know; empty: all is well."""
         looping = sorted(slot for slot, count in self._failures.items() if count >= _LOOP)
         if not looping:
-            return ""
+            return f"waiting: {self.blocked}" if self.blocked else ""
         return f"the worker of slot {', '.join(map(str, looping))} ends again and again: see the log"
 
     def figures(self) -> tuple[Family, ...]:
@@ -153,8 +156,7 @@ class Crew:
     def let_in(self, members: Collection[Member]) -> None:
         """Open the doors of ready workers, all or none. Errors: ``GatewayError``: an address cannot be listened on."""
         for member in members:
-            for door in self.doors.of(member.slot, member.plan.workers, member.plan.endpoints):
-                door.open()
+            self.doors.open(self.doors.of(member.slot, member.plan.workers, member.plan.endpoints))
         for member in members:
             member.state = "serving"
             member.channel.send(Go())
@@ -190,6 +192,10 @@ class Crew:
                 self._check(member)
         if replace and self.plan is not None:
             self._fill(self.plan)
+            if self.blocked:
+                for member in self.active(self.generation):
+                    if member.state == "ready":
+                        self._let_in_alone(member)
 
     def _check(self, member: Member) -> None:
         now = time.monotonic()
@@ -309,11 +315,22 @@ class Crew:
     def _let_in_alone(self, member: Member) -> None:
         try:
             self.let_in([member])
+            self.blocked = ""
         except GatewayError as error:
+            if isinstance(error, AddressInUseError) and not self.settled and self._may_wait(member, str(error)):
+                return
             _log.error("worker not let in", worker=member.name, slot=member.slot, reason=str(error))
             if not self.settled:
                 self.fatal = error
             self._give_up(member)
+
+    def _may_wait(self, member: Member, why: str) -> bool:
+        """Whether who has the address gets more time."""
+        if not self.blocked:
+            self._blocked_since = time.monotonic()
+            _log.warning("waiting", reason=why)
+        self.blocked = why
+        return time.monotonic() - self._blocked_since < member.plan.address_limit
 
     def _tell_peers(self) -> None:
         names = tuple(one.name for one in self.members.values())

@@ -29,6 +29,7 @@ class Plan(msgspec.Struct, frozen=True):
     start_limit: float
     hang_limit: float
     metrics: str
+    address_limit: float = 30.0
 
 
 def make(plane: Plane, program: str, arguments: tuple[str, ...], config: str, config_name: str) -> Plan:
@@ -45,6 +46,7 @@ def make(plane: Plane, program: str, arguments: tuple[str, ...], config: str, co
         start_limit=settings.workers.start_timeout,
         hang_limit=settings.workers.hang_timeout,
         metrics=plane.metrics(settings),
+        address_limit=settings.workers.address_timeout,
     )
 
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tfgateway.errors import ConfigError, GatewayError
+from tfgateway.errors import AddressInUseError, ConfigError, GatewayError
 from tfgateway.plane import Endpoint
 from tfgateway.settings import host_port
 from tfgateway.telemetry.logs import logger
@@ -21,7 +21,7 @@ _log = logger("workers")
 
 @dataclass
 class Door:
-    """One socket. Closed it takes nothing in: a TCP socket is bound but does not listen, a UDP socket is not bound."""
+    """One socket. Closed it is not bound yet: it takes nothing in, and nobody is in its way."""
 
     slot: int
     endpoint: Endpoint
@@ -29,13 +29,10 @@ class Door:
     is_open: bool = False
 
     def open(self) -> None:
-        """Take in from now on; again is harmless. Errors: ``GatewayError``."""
-        if self.is_open:
-            return
+        """Take in from now on. Errors: ``GatewayError``."""
         try:
-            if self.endpoint.kind == "udp":
-                self.socket.bind(host_port(self.endpoint.address))
-            else:
+            self.socket.bind(host_port(self.endpoint.address))
+            if self.endpoint.kind == "tcp":
                 self.socket.listen(_BACKLOG)
         except OSError as error:
             raise _cannot_listen(self.endpoint, error) from error
@@ -57,11 +54,8 @@ class Doors:
         An address family that this machine does not have is left out, with a warning: the default settings name IPv6.
         """
         made: list[Door] = []
-        first = not self._doors
         try:
             for endpoint in endpoints:
-                if first:
-                    _probe(endpoint)
                 have = {door.slot for door in self._doors if door.endpoint == endpoint}
                 made += [_make(slot, endpoint) for slot in range(slots) if slot not in have]
         except OSError as error:
@@ -79,6 +73,15 @@ class Doors:
         """The doors that a worker serves. Slots beyond the number of workers are shared out: no queue is lost."""
         return [door for door in self._doors if door.slot % workers == slot and door.endpoint in endpoints]
 
+    def open(self, doors: Collection[Door]) -> None:
+        """Open those that are closed, none unless nobody else has their addresses. Errors: ``GatewayError``."""
+        closed = [door for door in doors if not door.is_open]
+        ours = {door.endpoint for door in self._doors if door.is_open}
+        for endpoint in {door.endpoint for door in closed} - ours:
+            _probe(endpoint)
+        for door in closed:
+            door.open()
+
     def discard(self, doors: Collection[Door]) -> None:
         """Close these for good."""
         _close(doors)
@@ -90,7 +93,7 @@ class Doors:
 
 
 def bind(endpoint: Endpoint, *, shared: bool = True) -> socket.socket:
-    """A non-blocking socket, bound unless it is a shared UDP one (which would take in at once). Errors: ``OSError``."""
+    """A non-blocking socket, bound unless it is shared: then ``Door.open`` binds it. Errors: ``OSError``."""
     host, port = host_port(endpoint.address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     kind = socket.SOCK_DGRAM if endpoint.kind == "udp" else socket.SOCK_STREAM
@@ -103,7 +106,7 @@ def bind(endpoint: Endpoint, *, shared: bool = True) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if endpoint.kind == "tcp" or not shared:
+        if not shared:
             sock.bind((host, port))
         undo.pop_all()
     return sock
@@ -114,8 +117,11 @@ def _make(slot: int, endpoint: Endpoint) -> Door:
 
 
 def _probe(endpoint: Endpoint) -> None:
-    """Fail when somebody else has the address, even one who would share it. Errors: ``OSError``."""
-    bind(endpoint, shared=False).close()
+    """Fail when somebody else has the address, even one who would share it. Errors: ``GatewayError``."""
+    try:
+        bind(endpoint, shared=False).close()
+    except OSError as error:
+        raise _cannot_listen(endpoint, error) from error
 
 
 def _close(doors: Iterable[Door]) -> None:
@@ -124,4 +130,5 @@ def _close(doors: Iterable[Door]) -> None:
 
 
 def _cannot_listen(endpoint: Endpoint, error: OSError) -> GatewayError:
-    return GatewayError(f"cannot listen on {endpoint.address}/{endpoint.kind}: {error.strerror}")
+    kind = AddressInUseError if error.errno == errno.EADDRINUSE else GatewayError
+    return kind(f"cannot listen on {endpoint.address}/{endpoint.kind}: {error.strerror}")

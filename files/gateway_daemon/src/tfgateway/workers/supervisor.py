@@ -43,6 +43,8 @@ from tfgateway.workers.sockets import Door, Doors, bind
 
 _TICK = 0.2
 """Seconds between two looks at the workers."""
+_BLOCKED_TICK = 0.01
+"""The same while another process has an address: nobody answers from when it lets go until we notice."""
 _FRESH = 0.5
 """Seconds that the page waits for figures of now; then it shows those of a second ago."""
 _HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -225,7 +227,7 @@ class Supervisor:
     async def _pause(self) -> None:
         """Until there is news, or for a tick."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_TICK):
+            async with asyncio.timeout(_BLOCKED_TICK if self.crew.blocked else _TICK):
                 await self._news.wait()
 
     def _say(self, text: str) -> None:
