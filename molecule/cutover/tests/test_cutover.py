@@ -17,9 +17,9 @@ import dns.rcode
 import pytest
 
 from demo import playbook, podman
+from demo.old_node import ADDRESS, FLEET, NAME, NODE
 from demo.paths import ROOT
 from demo.reservations import SITE
-from molecule.cutover.reserve import ADDRESS, FLEET, NAME, NODE
 
 AT = FLEET.address(NODE.host)
 OLD = ("coredns", "tcprouter", "tfgateway")

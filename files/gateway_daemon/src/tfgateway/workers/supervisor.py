@@ -181,6 +181,10 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._wake)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
         async with contextlib.AsyncExitStack() as stack:
+            # Before the loop closes: it closes its pipe for signals first, and complains of the last children's end.
+            stack.callback(loop.remove_signal_handler, signal.SIGCHLD)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                stack.callback(loop.remove_signal_handler, number)
             stack.callback(self.desk.close)
             stack.callback(lambda: self.crew.kill(self.crew.members.values()))
             self._runner = await metrics.serve_page(self._render, self._page)

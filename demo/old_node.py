@@ -1,20 +1,20 @@
-"""What the user of an old node has reserved; ``python -m molecule.cutover.reserve`` reserves it."""
+"""What the user of an old node has reserved; ``python -m demo.old_node`` reserves it, in scenario cutover."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from demo import fleet, reservations
+from demo.paths import ROOT
 from demo.person import Person
 from demo.reservations import DELEGATED, SITE, Wanted, managed_domain
 
-FLEET = fleet.load(Path(__file__).parent / "fleet.toml")
+FLEET = fleet.load(ROOT / "molecule" / "cutover" / "fleet.toml")
 NODE = FLEET.nodes[0]
 NAME = f"www.{managed_domain(NODE)}"
 ADDRESS = "203.0.113.5"
 
 
 def main() -> None:
+    """Reserve, and wait until the node serves it."""
     alice = Person(FLEET, "alice")
     alice.register()
     node_ids = reservations.registered(FLEET, alice)
