@@ -37,7 +37,7 @@ def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
             f"playbooks/{name}.yml",
             "-i",
             inventory,
-            "--extra-vars=wireguard_enabled=false",
+            '--extra-vars={"wireguard_enabled": false}',
             *options,
         ],
         cwd=ROOT,
