@@ -58,6 +58,7 @@ BESIDE = [
             ("molecule", "default"),
             ("molecule-prod", "prod"),
             ("molecule-lockout", "lockout"),
+            ("molecule-cutover", "cutover"),
         )
     ),
     Part("sanity", [[sys.executable, "-m", "tools.sanity"]], containers=True),
