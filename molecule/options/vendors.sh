@@ -11,6 +11,8 @@ package() { # REPOSITORY NAME UNIT
   tree=$(mktemp -d)
   mkdir -p "$tree/DEBIAN" "$tree/lib/systemd/system"
   printf 'Package: %s\nVersion: 1.0\nArchitecture: all\nMaintainer: vendor <vendor@vendors.example>\nDescription: stand-in\n' "$2" > "$tree/DEBIAN/control"
+  # A file of its own: dpkg takes a package without one for replaced by the next.
+  mkdir -p "$tree/usr/share/doc/$2" && echo stand-in > "$tree/usr/share/doc/$2/README"
   if [ -n "$3" ]; then printf '[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n' > "$tree/lib/systemd/system/$3"; fi
   dpkg-deb --build "$tree" "/srv/vendors/$1/$2.deb"
   file="/srv/vendors/$1/$2.deb"
