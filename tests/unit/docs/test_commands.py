@@ -1,0 +1,75 @@
+"""Every command that README.md and docs/ show is run by a test, or it is said here why not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(r"^ *```console\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+PLAYBOOK = ".venv/bin/ansible-playbook"
+NOTES = "molecule/default/tests/test_playbooks.py"
+CUTOVER = "molecule/cutover/tests/test_cutover.py"
+UPGRADE = "molecule/upgrade/tests/test_upgrade.py"
+CHECKS = "tools/check.py"
+
+# Command, without what follows its first option -> (file that runs it, words by which it does).
+RUN_BY = {
+    "make demo": ("tests/system/test_demo.py", "demo"),
+    "make demo-down": ("tests/system/test_demo.py", "down"),
+    "make setup": ("Makefile", "setup:"),  # what every other target begins with
+    f"{PLAYBOOK} site.yml": ("demo/playbook.py", "site.yml"),
+    ".venv/bin/ansible gateways": ("demo/proofs.py", "tfgrid.gateway.reservation_state"),
+    f"{PLAYBOOK} playbooks/status.yml": (NOTES, '"status"'),
+    f"{PLAYBOOK} playbooks/reconcile.yml": (NOTES, '"reconcile"'),
+    f"{PLAYBOOK} playbooks/backup.yml": (NOTES, '"backup"'),
+    f"{PLAYBOOK} playbooks/restore.yml": (NOTES, '"restore"'),
+    f"{PLAYBOOK} playbooks/remove.yml": (NOTES, '"remove"'),
+    ".venv/bin/tfgateway backup": (NOTES, '"generate-key"'),
+    f"{PLAYBOOK} playbooks/upgrade.yml": (UPGRADE, '"upgrade"'),
+    f"{PLAYBOOK} playbooks/rollback.yml": (UPGRADE, '"rollback"'),
+    f"{PLAYBOOK} playbooks/cutover.yml": (CUTOVER, '"cutover"'),
+    f"{PLAYBOOK} playbooks/cutover_back.yml": (CUTOVER, '"cutover_back"'),
+    "make test-fast": (CHECKS, '"fast"'),
+    "make test": (CHECKS, '"all"'),
+}
+NOT_RUN = {
+    "cp inventory.example.yml inventory.yml": "the production addresses are for people",
+    f"{PLAYBOOK} playbooks/preflight.yml": "it asks the public DNS; its rules are run by unit tests and scenario prod",
+    "make bench": "figures for people: a measurement on a busy machine is no test",
+}
+
+
+def commands() -> list[str]:
+    """Each once, without its comment, and without its options and their values."""
+    found = []
+    for page in PAGES:
+        for block in _BLOCK.findall(page.read_text()):
+            for line in block.splitlines():
+                words = line.partition(" #")[0].split()
+                end = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
+                found.append(" ".join(words[:end]))
+    return sorted(set(found) - {""})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_it_is_run_or_it_is_said_why_not(command: str) -> None:
+    known = next((known for known in (*NOT_RUN, *RUN_BY) if command == known or command.startswith(f"{known} ")), None)
+    assert known is not None, "say in this file which test runs it"
+    if known in RUN_BY:
+        where, words = RUN_BY[known]
+        assert words in (ROOT / where).read_text()
+
+
+def test_nothing_is_listed_that_no_page_shows() -> None:
+    shown = commands()
+    assert [one for one in (*RUN_BY, *NOT_RUN) if not any(f"{line} ".startswith(f"{one} ") for line in shown)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
