@@ -72,7 +72,7 @@ def visitors() -> Iterator[None]:
             except (OSError, AssertionError, dns.exception.DNSException) as error:
                 wrong.append(f"{time.strftime('%T')} {ask.__name__} {node.name}: {error!r}")
             asked[number] += 1
-            time.sleep(0.02)
+            time.sleep(0.1)  # errors are limited to 20 a second for one network
 
     threads = [
         threading.Thread(target=visit, args=(number, node), daemon=True)
