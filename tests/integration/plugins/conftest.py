@@ -28,6 +28,8 @@ class World:
         self.explorer = explorer
         self.redis = redis_server
         self._ports = ports
+        self.most_removals = 10
+        self.endpoint = "192.0.2.1:3443"
         seedfile.create(directory / "gateway.seed", bytes(range(32)))
         self.node = Identity.from_seed(bytes(range(32))).node_id
         self.user_seed = directory / "alice.seed"
@@ -60,10 +62,10 @@ listen_http = []
 listen_tls = []
 metrics = "127.0.0.1:{proxy}"
 [reconciler]
-max_removal_count = 1
+max_removal_count = {self.most_removals}
 metrics = "127.0.0.1:{reconciler}"
 [fourtosix]
-endpoint = "192.0.2.1:3443"
+endpoint = "{self.endpoint}"
 metrics = "127.0.0.1:{proxy}"
 """
 

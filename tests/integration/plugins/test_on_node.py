@@ -60,6 +60,8 @@ def test_without_a_reconciler_a_pass_is_made(world: Any) -> None:
 
 
 def test_removals_that_are_held_back_need_consent(world: Any) -> None:
+    world.most_removals = 1
+    world.config.write_text(world.settings())
     process = world.start()
     for domain in ("one.example", "two.example"):
         assert world.as_user(type="domain_delegate", domain=domain)["changed"]
@@ -81,3 +83,26 @@ def test_an_explorer_that_is_away_is_said_in_words(world: Any) -> None:
     assert found["failed"]
     assert "the gateway is not in step" in found["msg"]
     assert "Traceback" not in found["msg"]
+
+
+def test_an_answer_that_changed_is_delivered_although_a_users_key_had_to_be_asked_for(world: Any, until: Until) -> None:
+    """What is carried out before the reconciler knows every user's key is told to the explorer too."""
+    process = world.start()
+    assert world.as_user(type="subdomain", domain="home.gw1.example", ips=["203.0.113.5"])["changed"]
+    tunnel = {"type": "reverse_proxy", "domain": "home.gw1.example"}
+    assert world.as_user(**tunnel, secret_file=str(world.directory / "secret"))["changed"]
+    address = {"type": "gateway4to6", "key_file": str(world.directory / "wireguard.key")}
+    assert world.as_user(**address)["changed"]
+    process.stop()
+    world.endpoint = "198.51.100.1:3443"
+    world.explorer.stop()
+    process = world.tfgateway("reconcile", config=world.settings())
+    process.wait_log("poll failed")  # it has looked into its outbox, and found nothing
+    world.explorer.start()
+
+    def told() -> bool:
+        return "Endpoint = 198.51.100.1:3443" in world.as_user(**address)["wireguard"]
+
+    until(told, "the new endpoint at the explorer")
+    with world.redis.client() as client:
+        assert client.hlen("tfgateway:outbox") == 0

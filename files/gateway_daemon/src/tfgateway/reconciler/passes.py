@@ -89,10 +89,15 @@ class Passes:
         started = time.monotonic()
         self._more = None
         await lease.hold()
-        done = None if keep_steps else await self._converge(lease)
-        if done is None:
+        first = None if keep_steps else await self._converge(lease)
+        if first is not None and not (first.plan.unknown_users and self._desired.complete):
+            done = first
+        else:
             made = await self.preview(allow_removals=allow_removals)
             done = await self._carry_out(made.steps, lambda: made, lease)
+            if first is not None:
+                # What was carried out before somebody's key was found lacking counts too: its answers are to be sent.
+                done = replace(done, done=first.done + done.done, repaired=first.repaired + done.repaired)
         self._tell(done.plan)
         if not done.failed:
             self._more = done.plan.more
@@ -126,14 +131,13 @@ class Passes:
         return actual, records
 
     async def _converge(self, lease: Lease) -> Pass | None:
-        """None: so much is recorded, or somebody's key is lacking, that there has to be a whole plan first."""
+        """None: so much is recorded that there has to be a whole plan first."""
         if not Stream.fits(self._policy, await self._store.recorded()):
             return None
         actual, records = await self._look()
         stream = Stream(self._desired, records, actual, self._policy_now(), time.time_ns(), self._phonebook.known)
         del actual
-        done = await self._carry_out(stream.steps(), stream.outcome, lease)
-        return None if done.plan.unknown_users and self._desired.complete else done
+        return await self._carry_out(stream.steps(), stream.outcome, lease)
 
     async def _carry_out(self, steps: Iterable[Step], outcome: Callable[[], Plan], lease: Lease) -> Pass:
         """outcome: asked for when all steps are through. Errors: ``StoreError``."""
