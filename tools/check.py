@@ -59,6 +59,7 @@ BESIDE = [
             ("molecule-prod", "prod"),
             ("molecule-lockout", "lockout"),
             ("molecule-cutover", "cutover"),
+            ("molecule-upgrade", "upgrade"),
         )
     ),
     Part("sanity", [[sys.executable, "-m", "tools.sanity"]], containers=True),
