@@ -57,7 +57,6 @@ BESIDE = [
         for name, scenario in (
             ("molecule", "default"),
             ("molecule-prod", "prod"),
-            ("molecule-lockout", "lockout"),
             ("molecule-cutover", "cutover"),
             ("molecule-upgrade", "upgrade"),
         )
