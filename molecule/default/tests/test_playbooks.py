@@ -154,7 +154,7 @@ def test_a_lost_gateway_comes_back_on_a_fresh_machine(fresh: Fresh, operator: Op
     # At another address the gateway has another answer for 4to6, which the explorer is yet to acknowledge.
     deadline = time.monotonic() + 60
     while not (state := json.loads(fresh.run("tfgateway", "state", "--json")))["in_sync"]:
-        assert time.monotonic() < deadline, state
+        assert time.monotonic() < deadline, json.dumps(state)
     assert len(state["reservations"]) > 0
     assert fresh.run("sh", "-c", "ls -d /var/tmp/tfgateway-* 2> /dev/null; true") == ""
 
