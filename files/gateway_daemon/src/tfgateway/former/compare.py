@@ -45,7 +45,7 @@ def compare(
     if corefile is not None:
         items += [
             Item("redis.url", _endpoint(f"redis://{corefile.address}"), _endpoint(settings.redis.url)),
-            Item("dns.listen", [corefile.port], _ports(settings.dns.listen)),
+            Item("dns.listen", (corefile.port,), _ports(settings.dns.listen)),
             Item("dns.ttl", corefile.ttl, settings.dns.ttl),
             Item("dns.key_prefix", corefile.prefix, settings.dns.key_prefix),
             Item("dns.key_suffix", corefile.suffix, settings.dns.key_suffix),
@@ -53,13 +53,13 @@ def compare(
     if router is not None:
         items += [
             Item("redis.url", _endpoint(f"redis://{router.redis}"), _endpoint(settings.redis.url)),
-            Item("proxy.listen_tls", [router.tls_port], _ports(settings.proxy.listen_tls)),
-            Item("proxy.listen_http", [router.http_port], _ports(settings.proxy.listen_http)),
+            Item("proxy.listen_tls", (router.tls_port,), _ports(settings.proxy.listen_tls)),
+            Item("proxy.listen_http", (router.http_port,), _ports(settings.proxy.listen_http)),
             Item("gateway.tcp_client_port", router.tunnel_port, settings.gateway.tcp_client_port),
         ]
         if router.services:
             items.append(Item("proxy.router_toml", router_path, settings.proxy.router_toml))
-    return tuple(dict.fromkeys(_hashable(items)))
+    return tuple(dict.fromkeys(items))
 
 
 def _of_daemon(flags: Flags, settings: Settings) -> Iterator[Item]:
@@ -77,14 +77,8 @@ def _of_daemon(flags: Flags, settings: Settings) -> Iterator[Item]:
         yield Item("fourtosix.interface", flags.wg_iface, settings.fourtosix.interface)
 
 
-def _hashable(items: Iterable[Item]) -> Iterator[Item]:
-    for item in items:
-        old, new = (tuple(value) if isinstance(value, list) else value for value in (item.old, item.new))
-        yield Item(item.key, old, new)
-
-
-def _ports(listen: Iterable[str]) -> list[int]:
-    return sorted({host_port(text)[1] for text in listen})
+def _ports(listen: Iterable[str]) -> tuple[int, ...]:
+    return tuple(sorted({host_port(text)[1] for text in listen}))
 
 
 def _endpoint(url: str) -> str:
