@@ -160,10 +160,17 @@ class World:
         self.gateways: list[Gateway] = []
 
     def gateway(
-        self, *, listening: socket.socket | None = None, limits: Limits | None = None, **settings: Any
+        self,
+        *,
+        name: str = "",
+        listening: socket.socket | None = None,
+        limits: Limits | None = None,
+        **settings: Any,
     ) -> Gateway:
         """One more worker; those that are there hear of it."""
-        made = Gateway(f"worker-{next(self._numbers)}", self.runtime, ProxySettings(**settings), listening=listening)
+        made = Gateway(
+            name or f"worker-{next(self._numbers)}", self.runtime, ProxySettings(**settings), listening=listening
+        )
         if limits is not None:
             made.limits = limits
         made.start()

@@ -14,7 +14,7 @@ from tfgateway.tunnel.session import Limits
 from tfgateway.tunnel.yamux.frames import Flag, Kind, encode
 from tfgateway.tunnel.yamux.window import INITIAL_WINDOW
 
-from .conftest import LIMIT, NO_TUNNEL, NOT_ANSWERED, SECRET, World, ask, echo, read_all, until
+from .conftest import LIMIT, NO_TUNNEL, NOT_ANSWERED, SECRET, Gateway, World, ask, echo, read_all, until
 
 BIG = hashlib.shake_128(b"tunnel").digest(3_000_000)
 HELLO = (
@@ -443,6 +443,43 @@ async def test_a_worker_hands_its_sessions_over_and_nobody_notices(world: World,
     assert new.metric("tfgateway_tunnel_registrations_total", outcome="moved") == 1
     await until(lambda: new.ends == ["closed"] * (len(visitors) + 2))
     assert old.ends == ["handed_over"] * (len(visitors) + 1)
+
+
+async def test_an_idle_session_waits_for_a_worker_that_has_not_been_heard_of(world: World) -> None:
+    old = world.gateway()
+    status = world.client(old, await world.service())
+    await until(lambda: status.phase is Phase.CONNECTED)
+    old.tunnels.set_peers({"worker-0"})  # the one whose name is greater connects: here the old one, again and again
+    draining = asyncio.create_task(old.tunnels.drain())
+    await asyncio.sleep(0.1)
+    assert not draining.done()
+    new = world.gateway(name="worker-0", listening=old.stop_accepting())
+    async with asyncio.timeout(LIMIT):
+        await draining
+    old.close()
+    assert await ask(new.visit(b"after")) == b"after"
+    assert (status.sessions, status.phase) == (1, Phase.CONNECTED)
+
+
+async def test_a_session_on_its_way_to_a_worker_that_is_about_to_end_moves_on(world: World) -> None:
+    one, two, three = world.gateway(), world.gateway(), world.gateway()
+    status = world.client(one, await world.service())
+    await until(lambda: status.phase is Phase.CONNECTED)
+    for gateway in world.gateways:
+        await until(lambda gateway=gateway: len([link for link in gateway.tunnels._mesh._links if link.hellos]) == 2)
+    mesh = one.tunnels._mesh
+    mesh._turn = [link.name for link in mesh._links].index(two.name)  # it is the next but one that gets the session
+
+    async def end(gateway: Gateway) -> None:
+        gateway.stop_accepting().close()
+        await gateway.tunnels.drain()
+        gateway.close()
+
+    async with asyncio.timeout(LIMIT):
+        await asyncio.gather(end(one), end(two))
+    assert two.metric("tfgateway_tunnel_registrations_total", outcome="moved") == 1
+    assert await ask(three.visit(b"after")) == b"after"
+    assert (status.sessions, status.phase) == (1, Phase.CONNECTED)
 
 
 async def test_any_worker_serves_any_visitor(world: World) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tfgateway.proxy.connection import Connection
 
 _FAREWELL_TIME = 2.0  # seconds for an answer to leave and for the visitor to close
+_CUT_WITHIN = 1.0  # seconds until those that were cut have noticed
 _MOST_PIPES = 32  # of 1 MiB: the kernel lets a user without privileges fill 64 MiB
 _YOUNG = 1.0  # seconds
 _IDLE_LOOKS = 4  # in the time of the idle time-out
@@ -80,7 +81,7 @@ class Office:
         late = list(self.live)
         for connection in late:
             connection.cut()
-        await self._empty_within(timeout)
+        await self._empty_within(_CUT_WITHIN)
 
     async def _empty_within(self, seconds: float) -> bool:
         deadline = asyncio.get_running_loop().time() + seconds

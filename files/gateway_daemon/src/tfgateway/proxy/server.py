@@ -171,9 +171,11 @@ def _client(take: Callable[[socket.socket, str], None], accepted: socket.SocketT
 
 
 async def _drain(office: Office, tunnels: TunnelServer, timeout: float) -> None:  # noqa: ASYNC109 - no error at its end
-    """Visitors end and tunnels move, for up to ``timeout`` seconds; then what is left is cut."""
+    """Tunnels move and visitors end, for up to ``timeout`` seconds; then what is left is cut."""
+    deadline = asyncio.get_running_loop().time() + timeout
     moving = asyncio.create_task(tunnels.drain())
-    await asyncio.gather(office.drain(timeout), asyncio.wait([moving], timeout=timeout))
+    await asyncio.wait([moving], timeout=timeout)
+    await office.drain(deadline - asyncio.get_running_loop().time())  # those whom a peer had sent here last as well
     await _end(moving)
 
 

@@ -34,6 +34,7 @@ _HAVE_AT_ONCE = 1000  # digests in one message
 _FDS_AT_ONCE = 200  # below the kernel's SCM_MAX_FD
 _RETRY = 0.05  # seconds until a peer that does not listen yet is asked again
 _BACKLOG = 64
+_ANSWERED_WITHIN = 1.0  # seconds; a peer answers as soon as its event loop turns
 
 _log = logger("tunnel")
 
@@ -66,6 +67,10 @@ class Link:
         self.name = ""
         self.draining = False
         self.clients: dict[Digest, int] = {}
+        self.hellos = 0
+        """How often the peer has said who it is: at the beginning, and in answer to each ``Draining``."""
+        self.asked = 0
+        """How often it was told ``Draining``."""
         self._sock = sock
         self._received = received
         self._delivered = delivered
@@ -74,6 +79,11 @@ class Link:
         self._queue: deque[tuple[bytes, Sequence[int], asyncio.Future[bool] | None]] = deque()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._read)
+
+    @property
+    def behind(self) -> bool:
+        """It has not read all that it was told up to the last ``Draining``, or what it sent before is still to come."""
+        return self.hellos <= self.asked
 
     def tell(self, message: Message) -> None:
         """Send a message, when the peer has room for it."""
@@ -95,16 +105,6 @@ class Link:
             return await sent
         finally:
             os.close(holder)
-
-    async def flushed(self) -> None:
-        """Wait until all that was said has been sent, or the peer is gone."""
-        if self._queue:
-            last: asyncio.Future[bool] = self._loop.create_future()
-            body, descriptors, future = self._queue.pop()
-            self._queue.append((body, descriptors, last))
-            await last
-            if future is not None and not future.done():
-                future.set_result(last.result())
 
     def close(self) -> None:
         """Again is harmless."""
@@ -197,7 +197,10 @@ class Mesh:
         self._owner = owner
         self._links: list[Link] = []
         self._turn = 0
+        self._peers: frozenset[str] = frozenset()
+        self._met: set[str] = set()
         self._wanted: frozenset[str] = frozenset()
+        self._answered = asyncio.Event()
         self._retry: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._path = runtime / f"{name}{_SUFFIX}"
@@ -210,6 +213,8 @@ class Mesh:
 
     def set_peers(self, names: Collection[str]) -> None:
         """The other workers that live now."""
+        self._peers = frozenset(names) - {self._name}
+        self._met &= self._peers
         self._wanted = frozenset(name for name in names if name < self._name)
         if self._retry is not None:
             self._retry.cancel()
@@ -220,9 +225,14 @@ class Mesh:
         holders = [link for link in self._links if digest in link.clients]
         return max(holders, key=lambda link: link.clients[digest], default=None)
 
+    @property
+    def complete(self) -> bool:
+        """Each peer has been heard of."""
+        return self._met >= self._peers
+
     def successors(self) -> Iterator[Link]:
         """Peers that stay, one after the other for as long as there are any."""
-        while staying := [link for link in self._links if link.name and not link.draining]:
+        while staying := [link for link in self._links if link.hellos and not link.draining]:
             self._turn += 1
             yield staying[self._turn % len(staying)]
 
@@ -237,12 +247,19 @@ class Mesh:
     def drain(self) -> None:
         """Tell the peers that this worker is about to end."""
         self.draining = True
-        self._tell_all(Draining())
+        self._tell_draining()
 
-    async def flushed(self) -> None:
-        """Wait until the peers were told everything."""
-        for link in list(self._links):
-            await link.flushed()
+    async def settled(self) -> None:
+        """Wait until no peer will hand anything over to this worker that it has not received; ``drain`` came before.
+
+        A peer that hangs, or whose release does not answer, is not waited for longer than a second.
+        """
+        self._tell_draining()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWERED_WITHIN):
+                while any(link.behind for link in self._links):
+                    self._answered.clear()
+                    await self._answered.wait()
 
     def close(self) -> None:
         """Again is harmless."""
@@ -284,6 +301,7 @@ class Mesh:
 
     def _links_remove(self, link: Link) -> None:
         self._links.remove(link)
+        self._answered.set()
         if link.name in self._wanted and self._retry is None and self._listener.fileno() >= 0:
             self._retry = self._loop.call_later(_RETRY, self._connect)
 
@@ -291,6 +309,9 @@ class Mesh:
         match message:
             case Hello(name, draining):
                 link.name, link.draining = name, draining
+                link.hellos += 1
+                self._met.add(name)
+                self._answered.set()
             case Have(clients):
                 link.clients.update(clients)
                 for digest, since in clients.items():
@@ -299,6 +320,12 @@ class Mesh:
                 link.clients.pop(digest, None)
             case Draining():
                 link.draining = True
+                link.tell(Hello(self._name, self.draining))
+
+    def _tell_draining(self) -> None:
+        for link in list(self._links):
+            link.asked += 1
+            link.tell(Draining())
 
     def _tell_all(self, message: Message) -> None:
         for link in list(self._links):

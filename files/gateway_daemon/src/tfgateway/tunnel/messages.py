@@ -13,7 +13,7 @@ from tfgateway.tunnel.yamux.connection import ConnectionState
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """First on each link."""
+    """First on each link, and the answer to ``Draining``."""
 
     name: str
     draining: bool
@@ -32,7 +32,7 @@ class Lost(msgspec.Struct, frozen=True, tag="lost"):
 
 
 class Draining(msgspec.Struct, frozen=True, tag="draining"):
-    """Hand me nothing more: I am about to end."""
+    """Hand me nothing more: I am about to end, when you have answered."""
 
 
 class Parcel(msgspec.Struct, frozen=True, tag="parcel"):

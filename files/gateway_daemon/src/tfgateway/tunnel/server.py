@@ -408,22 +408,28 @@ class TunnelServer:
         """No client is accepted any more: hand every session over to a worker that stays, with all that is in it.
 
         What cannot move ends when its last visitor has left: sessions inside TLS, and all of them when no worker stays.
-        Returns when no session is left here. Cancelled when time is up; ``close`` then cuts the rest.
+        Returns when no session is left here and none is on its way. Cancelled when time is up; ``close`` then cuts the
+        rest.
         """
         self._mesh.drain()
-        while self._clients or self._newcomers:
-            for client in list(self._clients.values()):
-                await self._move(client)
-            await asyncio.sleep(_DRAIN_LOOK)
-        await self._mesh.flushed()
+        while True:
+            while self._clients or self._newcomers:
+                for client in list(self._clients.values()):
+                    await self._move(client)
+                await asyncio.sleep(_DRAIN_LOOK)
+            await self._mesh.settled()
+            if not self._clients:
+                return
 
     async def _move(self, client: Client) -> None:
         """Hand one session over, or close it when it is idle and cannot be handed over."""
         session = client.session
         if session.closed:
             return
-        if session.secure or next(self._mesh.successors(), None) is None:
-            if not session.streams:
+        successor = next(self._mesh.successors(), None)
+        if session.secure or successor is None:
+            # As long as somebody has not been heard of, he may be the one who stays.
+            if not session.streams and (session.secure or self._mesh.complete):
                 session.close("this worker ends")
             return
         visits = self._visits.pop(session, {})
