@@ -60,7 +60,7 @@ def test_memory_limit_is_in_force(host: Host, unit: str) -> None:
     assert host.check_output(f"systemctl show -p MemoryHigh --value {unit}") == str(800 * 1024**2)
 
 
-def test_redis_limits_and_settings(host: Host) -> None:
+def test_i9_redis_limits_and_settings(host: Host) -> None:
     pid = host.check_output("systemctl show -p MainPID --value tfredis")
     assert "Max open files            10050 " in host.file(f"/proc/{pid}/limits").content_string
     assert host.check_output("redis-cli config get appendonly").splitlines() == ["appendonly", "yes"]
@@ -76,7 +76,7 @@ def test_redis_listens_on_loopback_only(host: Host, molecule_fleet: Fleet) -> No
         pass
 
 
-def test_seed_is_readable_by_its_owner_only(host: Host) -> None:
+def test_i5_seed_is_readable_by_its_owner_only(host: Host) -> None:
     seed = host.file("/etc/identity.seed")
     assert (seed.user, seed.group, seed.mode) == ("tfgateway", "tfgateway", 0o400)
     assert seed.size > 0
@@ -111,7 +111,7 @@ def test_sshd_configuration_in_force(host: Host) -> None:
     assert sorted(map(int, ports)) == SSH_PORTS
 
 
-def test_firewall_lets_in_what_it_should_and_nothing_else(host: Host, molecule_fleet: Fleet) -> None:
+def test_i2_firewall_lets_in_what_it_should_and_nothing_else(host: Host, molecule_fleet: Fleet) -> None:
     status = host.check_output("ufw status verbose")
     assert "Status: active" in status
     assert "deny (incoming)" in status
@@ -120,7 +120,7 @@ def test_firewall_lets_in_what_it_should_and_nothing_else(host: Host, molecule_f
     assert {rule.partition("/")[0] for rule in allowed} == wanted
 
 
-def test_masquerade_survives_a_firewall_reload(host: Host) -> None:
+def test_i7_masquerade_survives_a_firewall_reload(host: Host) -> None:
     uplink = host.check_output("ip -json -4 route show default").split('"dev":"')[1].split('"')[0]
     before = masquerade_rules(host)
     assert len(before) == 1
@@ -130,7 +130,7 @@ def test_masquerade_survives_a_firewall_reload(host: Host) -> None:
     assert host.check_output("sysctl -n net.ipv6.conf.all.forwarding") == "1"
 
 
-def test_gateway_has_port_53_and_the_node_still_resolves(host: Host, molecule_fleet: Fleet) -> None:
+def test_i6_gateway_has_port_53_and_the_node_still_resolves(host: Host, molecule_fleet: Fleet) -> None:
     holders = host.check_output("ss -Hlnup 'sport = :53'")
     assert "systemd-resolve" not in holders
     assert "0.0.0.0:53" in holders
