@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 import msgspec
 import yaml
+from ansible.plugins.filter.core import to_bool
 from tfgateway.dns import configure
 from tfgateway.settings import ReconcilerSettings, ServiceSettings, Settings, parse
 
@@ -24,6 +25,7 @@ def written(name: str, **variables: Any) -> str:
     """A file, with the role's defaults; those that are computed from an inventory have to be given."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["to_json"] = lambda value, **options: json.dumps(value, **options)
+    environment.filters["bool"] = to_bool
     template = environment.from_string((ROLE / "templates" / name).read_text())
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
     computed: dict[str, Any] = {

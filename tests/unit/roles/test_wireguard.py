@@ -43,6 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
     "provisioned": node(*OPERATORS, *OURS),
     "changed": node(*OPERATORS, *FORMER, OURS[0]),
     "off": node(*OPERATORS, *OURS, wireguard_enabled=False),
+    "off-as-text": node(*OPERATORS, *OURS, wireguard_enabled="false"),
     "only-ipv4": node(facts=V4 | {"default_ipv6": {}}),
     "only-ipv6": node(facts=V6 | {"default_ipv4": {}}, wireguard_port=51820),
     "no-route": node(facts={"default_ipv4": {}, "default_ipv6": {}}),
@@ -84,9 +85,10 @@ def test_rules_of_a_former_port_or_interface_go(values: dict[str, dict[str, Any]
     assert values["changed"]["missing"] == OURS[1:]
 
 
-def test_switched_off_nothing_of_it_stays_in_the_firewall(values: dict[str, dict[str, Any]]) -> None:
-    assert values["off"]["obsolete"] == OURS
-    assert values["off"]["missing"] == []
+@pytest.mark.parametrize("case", ["off", "off-as-text"])
+def test_switched_off_nothing_of_it_stays_in_the_firewall(values: dict[str, dict[str, Any]], case: str) -> None:
+    assert values[case]["obsolete"] == OURS
+    assert values[case]["missing"] == []
 
 
 @pytest.mark.parametrize(
