@@ -67,9 +67,7 @@ class SerialStore:
     async def _save(self, client: Redis, changes: dict[bytes, Issued | None]) -> None:
         issued = {key: encode_issued(value) for key, value in changes.items() if value is not None}
         removed = [key for key, value in changes.items() if value is None]
-        async with client.pipeline(transaction=True) as pipe:
-            if issued:
-                pipe.hset(SERIALS, mapping=issued)  # type: ignore[arg-type]
-            if removed:
-                pipe.hdel(SERIALS, *removed)
-            await pipe.execute()
+        if issued:
+            await client.hset(SERIALS, mapping=issued)  # type: ignore[arg-type]
+        if removed:
+            await client.hdel(SERIALS, *removed)

@@ -28,7 +28,8 @@ _SHARE = 0.01
 """... and as many as make them take no more than this share of the time."""
 _LARGEST = 4 << 30
 _KEYS_AT_ONCE = 500
-_SLICE = 0.002
+_FIELDS_AT_ONCE = 200
+"""It is in no hurry, and neither redis' other clients nor this process' answers should notice."""
 
 
 class Keeper:
@@ -43,7 +44,6 @@ class Keeper:
         self._path = path
         self._log = log
         self._written = -1
-        self._slice_ends = 0.0
 
     async def run(self) -> NoReturn:
         """Write whenever something changed, though not more often than is worth it, until cancelled."""
@@ -71,16 +71,11 @@ class Keeper:
             reply: Any = await client.scan(cursor or 0, match=self._selection.match, count=_KEYS_AT_ONCE)
             cursor, names = reply
             wanted = [name for name in names if self._selection.wants(name)]
-            async for key, value in read(client, self._selection.kind, wanted, self._log):
+            async for key, value in read(client, self._selection.kind, wanted, self._log, most=_FIELDS_AT_ONCE):
                 if value is BIG:
-                    async for fields in pieces(client, key):
+                    async for fields in pieces(client, key, most=_FIELDS_AT_ONCE):
                         yield key, fields
-                        await self._breathe()
+                        await asyncio.sleep(0)
                 elif value is not None:
                     yield key, value
-                await self._breathe()
-
-    async def _breathe(self) -> None:
-        if time.monotonic() > self._slice_ends:
-            await asyncio.sleep(0)
-            self._slice_ends = time.monotonic() + _SLICE
+                await asyncio.sleep(0)

@@ -30,17 +30,17 @@ BIG: Final = Big.BIG
 
 
 async def read(
-    client: Redis, kind: Kind, keys: Sequence[bytes], log: FilteringBoundLogger
+    client: Redis, kind: Kind, keys: Sequence[bytes], log: FilteringBoundLogger, *, most: int = _FIELDS_AT_ONCE
 ) -> AsyncIterator[tuple[bytes, Value | Big | None]]:
     """Each key with its value as it was at one moment; None: absent, or of another type (logged).
 
-    ``BIG`` for a hash that has to be read by ``pieces`` or ``whole``.
+    ``BIG`` for a hash that has to be read by ``pieces`` or ``whole``: one of (about) more than ``most`` fields.
     Errors: ``redis.RedisError``, ``OSError``.
     """
     size = _HASHES_AT_ONCE if kind == "hash" else _STRINGS_AT_ONCE
     for start in range(0, len(keys), size):
         some = keys[start : start + size]
-        values = _hashes(client, some, log) if kind == "hash" else _strings(client, some, log)
+        values = _hashes(client, some, log, most) if kind == "hash" else _strings(client, some, log)
         async for item in values:
             yield item
 
@@ -63,12 +63,12 @@ async def _strings(
 
 
 async def _hashes(
-    client: Redis, keys: Sequence[bytes], log: FilteringBoundLogger
+    client: Redis, keys: Sequence[bytes], log: FilteringBoundLogger, most: int
 ) -> AsyncIterator[tuple[bytes, Value | Big | None]]:
     # HSCAN rather than HGETALL: whole when it is small, a bounded beginning when it is not, in one round trip.
     async with client.pipeline(transaction=False) as pipe:
         for key in keys:
-            pipe.hscan(key, count=_FIELDS_AT_ONCE)
+            pipe.hscan(key, count=most)
         replies = await pipe.execute(raise_on_error=False)
     for key, reply in zip(keys, replies, strict=True):
         if isinstance(reply, ResponseError):
@@ -81,9 +81,12 @@ async def _hashes(
         yield key, BIG if cursor else fields or None
 
 
-async def pieces(client: Redis, key: bytes) -> AsyncIterator[dict[bytes, bytes]]:
-    """All fields of a big hash. Not of one moment: what is written meanwhile may be in them or not."""
-    asked = asyncio.ensure_future(client.hscan(key, 0, count=_FIELDS_AT_ONCE))
+async def pieces(client: Redis, key: bytes, *, most: int = _FIELDS_AT_ONCE) -> AsyncIterator[dict[bytes, bytes]]:
+    """All fields of a big hash, about ``most`` at a time.
+
+    Not of one moment: what is written meanwhile may be in them or not.
+    """
+    asked = asyncio.ensure_future(client.hscan(key, 0, count=most))
     try:
         cursor = None
         while cursor != 0:
@@ -91,7 +94,7 @@ async def pieces(client: Redis, key: bytes) -> AsyncIterator[dict[bytes, bytes]]
             cursor, fields = reply
             if cursor:
                 # Redis makes the next piece while this one is looked at.
-                asked = asyncio.ensure_future(client.hscan(key, cursor, count=_FIELDS_AT_ONCE))
+                asked = asyncio.ensure_future(client.hscan(key, cursor, count=most))
             yield fields
     finally:
         asked.cancel()
