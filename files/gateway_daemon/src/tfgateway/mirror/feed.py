@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,6 +27,8 @@ class Feed:
     def __init__(self, connection: AbstractConnection, heartbeat: float) -> None:
         self._connection = connection
         self._heartbeat = heartbeat
+        self._asked: dict[bytes, asyncio.Event] = {}
+        self._number = 0
 
     async def subscribe(self, prefix: bytes) -> None:
         """After this every change of a key that begins with ``prefix`` is announced; what is read now is current."""
@@ -57,9 +60,25 @@ class Feed:
                 return keys
             case [b"message", _, None]:
                 return None
-            case [b"pong", _]:
+            case [b"pong", number]:
+                if number in self._asked:
+                    self._asked[number].set()
                 return ()
         raise StoreError("redis sent something else than news on the connection for news")
+
+    async def caught_up(self) -> None:
+        """Wait until ``next`` has returned all news of what redis had done when this was called.
+
+        What was read over another connection may be newer than the news that have arrived here. Errors: as ``next``.
+        """
+        self._number += 1
+        number = b"%d" % self._number
+        answered = self._asked[number] = asyncio.Event()
+        try:
+            await self._connection.send_command("PING", number)
+            await answered.wait()
+        finally:
+            del self._asked[number]
 
     async def _ask(self, *command: str | bytes | int) -> Any:
         await self._connection.send_command(*command)

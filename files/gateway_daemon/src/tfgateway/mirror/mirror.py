@@ -31,6 +31,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -81,6 +82,15 @@ _CHECK_SHARE = 0.01
 """Of the time that may go into reading again what was explained."""
 _CHECK_AFTER = 1.0
 """Seconds after which an explained key is read again at the earliest."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """What lives and dies with the connection to redis."""
+
+    client: Redis
+    feed: Feed
+    pending: Pending
 
 
 class _Torn(Exception):
@@ -223,19 +233,19 @@ class Mirror:
             ):
                 if self._prepare is not None:
                     await self._prepare()
-                pending = Pending(self._selection.wants)
+                link = _Link(client, feed, Pending(self._selection.wants))
                 news = asyncio.Event()
-                await _together(self._listen(feed, pending, news), self._apply(client, pending, news))
+                await _together(self._listen(link, news), self._apply(link, news))
 
-    async def _listen(self, feed: Feed, pending: Pending, news: asyncio.Event) -> NoReturn:
+    async def _listen(self, link: _Link, news: asyncio.Event) -> NoReturn:
         """Take note of what changed at once, however busy ``_apply`` is: redis drops readers that fall behind."""
         while True:
-            changed = await feed.next()
+            changed = await link.feed.next()
             if isinstance(changed, dict):
                 if self._fields is not None:
-                    pending.explain(changed, self._known.holds)
+                    link.pending.explain(changed, self._known.holds)
             else:
-                self._check_later(pending.announce(changed))
+                self._check_later(link.pending.announce(changed))
                 if changed is None:
                     self.in_sync = False
                 elif self.in_sync:
@@ -258,15 +268,15 @@ class Mirror:
             del self._checks[key]
         return due
 
-    async def _apply(self, client: Redis, pending: Pending, news: asyncio.Event) -> NoReturn:
+    async def _apply(self, link: _Link, news: asyncio.Event) -> NoReturn:
         while True:
             news.clear()
-            if pending.everything:
-                await self._snapshot(client, pending)
-            await self._change(pending)
-            await self._refresh(client, pending.take(), pending)
+            if link.pending.everything:
+                await self._snapshot(link)
+            await self._change(link.pending)
+            await self._refresh(link, link.pending.take())
             if due := self._due():
-                await self._refresh(client, due, pending)
+                await self._refresh(link, due)
             next_check = min(self._checks.values(), default=None)
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if next_check is None else max(next_check - time.monotonic(), 0.0)):
@@ -291,22 +301,22 @@ class Mirror:
             pending.announce([key])
         await self._give_way()
 
-    async def _snapshot(self, client: Redis, pending: Pending) -> None:
+    async def _snapshot(self, link: _Link) -> None:
         """Read every selected key, tell the differences; news that comes meanwhile is read in between."""
-        pending.everything = False
+        link.pending.everything = False
         unseen = set(self._known.keys())
         cursor = None
         while cursor != 0:
-            reply: Any = await client.scan(cursor or 0, match=self._selection.match, count=_KEYS_AT_ONCE)
+            reply: Any = await link.client.scan(cursor or 0, match=self._selection.match, count=_KEYS_AT_ONCE)
             cursor, names = reply
             wanted = [name for name in names if self._selection.wants(name)]
             unseen.difference_update(wanted)
-            await self._refresh(client, wanted, pending)
-            await self._change(pending)
-            await self._refresh(client, pending.take(), pending)
+            await self._refresh(link, wanted)
+            await self._change(link.pending)
+            await self._refresh(link, link.pending.take())
         # A key that was deleted and made again during the scan may be missing in it: gone is what can not be read.
-        await self._refresh(client, list(unseen), pending)
-        if pending.everything:
+        await self._refresh(link, list(unseen))
+        if link.pending.everything:
             return  # emptied meanwhile: the next snapshot tells
         self.resyncs += 1
         self.in_sync = True
@@ -315,15 +325,15 @@ class Mirror:
         self.ready.set()
         self._log.info("in sync with redis", keys=self.keys, resyncs=self.resyncs)
 
-    async def _refresh(self, client: Redis, keys: Sequence[bytes], pending: Pending) -> None:
+    async def _refresh(self, link: _Link, keys: Sequence[bytes]) -> None:
         """Read these keys and tell the sink what differs."""
-        pending.begin(keys)
-        async for key, found in read(client, self._selection.kind, keys, self._log):
+        link.pending.begin(keys)
+        async for key, found in read(link.client, self._selection.kind, keys, self._log):
             self._checks.pop(key, None)
             if found is BIG and self._fields is not None:
-                await self._replace(client, key, self._fields, pending)
+                await self._replace(link, key, self._fields)
                 continue
-            value = await self._collected(client, key, pending) if found is BIG else found
+            value = await self._collected(link, key) if found is BIG else found
             fingerprint = None
             if value is not None:
                 fingerprint = 0
@@ -333,20 +343,20 @@ class Mirror:
             self._took.pop(key, None)
             if self._known.update(key, fingerprint):
                 await self._tell(key, value)
-            pending.end(key)
+            link.pending.end(key)
             await self._give_way()
 
-    async def _replace(self, client: Redis, key: bytes, sink: FieldSink, pending: Pending) -> None:
+    async def _replace(self, link: _Link, key: bytes, sink: FieldSink) -> None:
         """A big hash to a sink that takes pieces."""
         started = time.monotonic()
         self.changes += 1
         self._known.distrust(key)  # it has no fingerprint
         try:
-            with pending.reading(key) as reading:
+            with link.pending.reading(key) as reading:
                 try:
-                    await sink.replace(key, self._unbroken(client, key, reading, pending))
+                    await sink.replace(key, self._unbroken(link, key, reading))
                 except _Torn:
-                    fields = await self._at_one_moment(client, key, reading)
+                    fields = await self._at_one_moment(link.client, key, reading)
                     if fields:
                         await sink.replace(key, self._cut(fields))
                     else:
@@ -358,27 +368,26 @@ class Mirror:
             self._failed(key, error)
         self._took[key] = time.monotonic() - started
         if reading.missed:
-            await self._tell_change(key, reading.missed, pending)
+            await self._tell_change(key, reading.missed, link.pending)
 
-    async def _collected(self, client: Redis, key: bytes, pending: Pending) -> Value | None:
+    async def _collected(self, link: _Link, key: bytes) -> Value | None:
         """A big hash as one value, for a sink that takes no pieces."""
         fields: dict[bytes, bytes] = {}
-        with pending.reading(key) as reading:
+        with link.pending.reading(key) as reading:
             try:
-                async for piece in self._unbroken(client, key, reading, pending):
+                async for piece in self._unbroken(link, key, reading):
                     fields.update(piece)
             except _Torn:
-                fields = await self._at_one_moment(client, key, reading)
+                fields = await self._at_one_moment(link.client, key, reading)
         return fields or None
 
-    async def _unbroken(
-        self, client: Redis, key: bytes, reading: Reading, pending: Pending
-    ) -> AsyncIterator[Mapping[bytes, bytes]]:
+    async def _unbroken(self, link: _Link, key: bytes, reading: Reading) -> AsyncIterator[Mapping[bytes, bytes]]:
         """All fields in pieces. Errors: ``_Torn``: others wrote it, so that the pieces may not belong together."""
-        async for fields in pieces(client, key):
+        async for fields in pieces(link.client, key):
             yield fields
-            await self._change(pending)
+            await self._change(link.pending)
             await self._give_way()
+        await link.feed.caught_up()
         if reading.touched:
             raise _Torn
 
