@@ -1,17 +1,18 @@
 """What a zone can say at once about a name below its own: one RRset without names in it, NODATA, NXDOMAIN. Pure.
 
-Read from the zones as they are at every query: nothing is kept, nothing can be outdated.
+Read from the zones as they are at every query. Kept is only what an NXDOMAIN looks like, until anything changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from tfgateway.dns import codes, rrl
 from tfgateway.dns.answers import ROOM, Answer, heads
 from tfgateway.dns.counts import Counts
 from tfgateway.dns.table import DnsTable
-from tfgateway.dns.zone import EMPTY, Cut, Node
+from tfgateway.dns.zone import EMPTY, Cut, Node, Zone
 
 _KINDS: Final = {
     kind.to_bytes(2, "big") + codes.CLASS_IN.to_bytes(2, "big"): kind
@@ -19,12 +20,15 @@ _KINDS: Final = {
     if kind not in (codes.DS, codes.IXFR, codes.AXFR, codes.ANY)
 }
 """Type and class -> type, of what needs no treatment of its own."""
+_FOLDED: Final = frozenset(tail for tail in _KINDS if tail.lower() == tail.upper())
+"""Those that stay what they are, and that no other becomes, when a whole question is folded."""
 _TYPE_A: Final = codes.A.to_bytes(2, "big")
 _ONE_A: Final = 14
 """Bytes of a packed name that has an address and nothing else."""
 _MAX_LABEL: Final = 63
 _MAX_NAME: Final = 255
 _MAX_ACCOUNTS: Final = 10_000
+_MAX_DENIALS: Final = 10_000
 _ROOM: Final = ROOM - 4
 """Bytes of name and records."""
 _POINTERS: Final = [(0xC000 | 12 + offset).to_bytes(2, "big") for offset in range(_MAX_NAME)]
@@ -55,8 +59,23 @@ class Direct:
         self._zones = table.zones
         self._above = table.above
         self._accounts = _Accounts()
+        self._denials: dict[bytes, tuple[Zone, dict[int, Answer]]] = {}
+        """What follows the first label of a folded question -> the zone, and the NXDOMAIN by that label's length."""
+        table.watch(self._changed)
         self._found = {kind: counts.cell("udp", kind, codes.NOERROR) for kind in _KINDS.values()}
         self._missing = {kind: counts.cell("udp", kind, codes.NXDOMAIN) for kind in _KINDS.values()}
+
+    def denied(self, question: bytes) -> Answer | None:
+        """NXDOMAIN for a question that is like one that got it before; None: look further. question: folded."""
+        length = question[0] if question else 0
+        kept = self._denials.get(question[length + 1 :])
+        if kept is None:
+            return None
+        zone, answers = kept
+        name = question[:-4]
+        if name in zone.packed or name in zone.below or name in self._zones or name in self._above:
+            return None
+        return answers.get(length)
 
     def answer(self, name: bytes, tail: bytes) -> Answer | None:
         """The answer; None: look further, the question may even be malformed.
@@ -85,7 +104,12 @@ class Direct:
                 records = _POINTERS[length + 1] + zone.denial.bodies[0]
                 if size + len(records) > _ROOM:
                     return None
-                return NXDOMAIN, records, self._missing[kind], self._accounts[above]
+                denial = NXDOMAIN, records, self._missing[kind], self._accounts[above]
+                if not deep and tail in _FOLDED:
+                    if len(self._denials) >= _MAX_DENIALS:
+                        self._denials.clear()
+                    self._denials.setdefault(above + tail, (zone, {}))[1][length] = denial
+                return denial
             node = zone.locate(name)
             about = above  # as in lookup
         else:
@@ -118,3 +142,7 @@ class Direct:
         if size + len(records) > _ROOM:
             return None
         return made, records, cell, account
+
+    def _changed(self, _zone: bytes, _names: Collection[bytes] | None) -> None:
+        """The table's watcher."""
+        self._denials.clear()

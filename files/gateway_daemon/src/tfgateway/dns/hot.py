@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -119,7 +120,8 @@ class HotPath:
         if self._table.stale or self._table.expired or self._service.cookies_required:
             variants = {}  # every reply is a special one
         known, opts, proven = self._answers.known, self._opts, self._proven
-        buffer, replies = slots.buffer, slots.replies
+        denied, find = self._direct.denied, self._find
+        buffer = slots.buffer
         gate, noted = 0, bytearray()
         if limiter is not None:
             limiter.begin(monotonic)
@@ -128,6 +130,7 @@ class HotPath:
         cookies_first = False
         """Had the last query with an OPT record a cookie in it? The next one is likely to be alike."""
         silent = []
+        lengths = array("L")
         places = slots.places[: len(sizes)].tolist()
         for number, at, size, head, client, place in zip(
             slots.numbers, slots.starts, sizes, slots.heads, slots.clients, places, strict=False
@@ -155,7 +158,7 @@ class HotPath:
                     answer = known.get(question)
                     if answer is None:
                         folded = question.lower()
-                        answer = known.get(folded) or self._find(folded[:-4], question[-4:])
+                        answer = known.get(folded) or denied(folded) or find(folded[:-4], question[-4:])
                     if answer is not None:
                         heads_, tail, cell, _account = answer
                         cell[0] += 1
@@ -166,6 +169,7 @@ class HotPath:
                                 if verdict == DROP:
                                     self._counts.dropped("udp", "rate")
                                     silent.append(number)
+                                    lengths.append(0)
                                     continue
                                 heads_, tail = _SLIP, b""
                         buffer[head] = heads_[variant]
@@ -174,14 +178,16 @@ class HotPath:
                             valid += proof
                         done = end + len(tail)
                         buffer[end:done] = tail
-                        replies[number] = done - at
+                        lengths.append(done - at)
                         continue
             reply = self._slowly(buffer[at : at + size], buffer[client])
             if reply is None:
                 silent.append(number)
+                lengths.append(0)
             else:
                 buffer[at : at + len(reply)] = reply
-                replies[number] = len(reply)
+                lengths.append(len(reply))
+        slots.replies[: len(lengths)] = lengths
         if valid:
             self._counts.cookies["valid"] += valid
         return silent
