@@ -47,14 +47,15 @@ def undo_journal(node: Node, name: str) -> str:
     )
 
 
-def provisioning(node: Node, *options: str) -> subprocess.Popen[str]:
+def provisioning(node: Node, *options: str, seconds: int = SECONDS, retries: int = 0) -> subprocess.Popen[str]:
     """The roles on one host; every task logs in anew, so nothing is held open by an old connection."""
     environment = {
         **playbook.environment(),
         "ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o StrictHostKeyChecking=accept-new",
+        "ANSIBLE_SSH_RETRIES": str(retries),
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",  # YAML would fold the sentences
     }
-    limits = [f"-e=lockout_hosts={node.name}", f"-e=safeguard_seconds={SECONDS}", "-e=sshd_answer_timeout=5"]
+    limits = [f"-e=lockout_hosts={node.name}", f"-e=safeguard_seconds={seconds}", "-e=sshd_answer_timeout=5"]
     inventory = str(FLEET.directory / "inventory.yml")
     return subprocess.Popen(
         ["ansible-playbook", "-i", inventory, str(SCENARIO / "converge.yml"), *limits, *options],
@@ -108,8 +109,25 @@ def test_i1_an_sshd_that_listens_nowhere_is_undone(deaf: Node) -> None:
     until(lambda: "tfgateway-undo@" not in on(deaf, "systemctl list-timers --all --no-legend"), "the timer stays")
 
 
+def test_i1_what_the_node_has_undone_is_not_done_after_that() -> None:
+    before = on(WALLED, "cat /etc/ssh/sshd_config")
+    armed = "systemctl is-active --quiet tfgateway-undo@sshd.timer"
+    # The next login takes longer than the node waits.
+    on(WALLED, f"echo 'if {armed}; then sleep 4; fi' > /root/.ssh/rc")
+    held_up = provisioning(WALLED, "--tags=sshd", seconds=1, retries=3)  # a login may meet sshd's restart
+    said, _ = held_up.communicate()
+    on(WALLED, "rm /root/.ssh/rc")
+    assert held_up.returncode != 0, said
+    assert "has undone the change 'sshd' before it was made" in said, said
+    assert on(WALLED, "cat /etc/ssh/sshd_config") == before
+    assert answers(WALLED, 22)
+    assert not answers(WALLED, 34022)
+
+
 def test_i2_a_firewall_that_drops_sshd_is_undone() -> None:
-    assert provisioning(WALLED, "--tags=sshd").communicate()[0]
+    first = provisioning(WALLED, "--tags=sshd", seconds=600)  # a slow machine is no reason to undo this
+    said, _ = first.communicate()
+    assert first.returncode == 0, said
     assert answers(WALLED, 34022)
     on(WALLED, "apt-get update -q && apt-get install -q --yes --no-install-recommends ufw")
     rule = "-A ufw-before-input -p tcp -m multiport --dports 22,34022 -j DROP"
