@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools import oldest_core
+
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".cache" / "sanity"
 COLLECTION = HOME / "ansible_collections" / "tfgrid" / "gateway"
@@ -20,8 +22,6 @@ COLLECTION = HOME / "ansible_collections" / "tfgrid" / "gateway"
 PARTS = ("changelogs/", "meta/", "playbooks/", "plugins/", "roles/", "tests/sanity/", "tests/unit/plugins/")
 # ansible-core's names for the pip bootstrappers of its releases, looked for in its cache before they are downloaded.
 BOOTSTRAPPERS = ("get_pip_24_2.py", "get_pip_23_1_2.py", "get_pip_21_3_1.py")
-OLDEST_CORE = "2.16"
-OLDEST_LOCK = ROOT / "requirements" / f"core-{OLDEST_CORE}.lock"
 OLDEST_PYTHON = "3.6"
 ON_NODES = ("plugins/modules/", "plugins/module_utils/")
 BOOTSTRAP = '''"""Stands in for the downloaded pip bootstrapper: Python's own pip, then the packages asked for."""
@@ -65,24 +65,6 @@ def oldest_python() -> Path | None:
     return None
 
 
-def oldest_core() -> Path:
-    """The ``bin`` of a venv with the oldest ansible-core, made from its locked file."""
-    venv = HOME / f"core-{OLDEST_CORE}"
-    stamp = venv / ".installed"
-    lock = OLDEST_LOCK.read_text()
-    if not stamp.exists() or stamp.read_text() != lock:
-        uv = str(Path(sys.executable).with_name("uv"))
-        environment = {**os.environ, "UV_CACHE_DIR": str(ROOT / ".cache" / "uv")}
-        python = f"--python={venv}/bin/python"
-        for command in (
-            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(venv)],
-            [uv, "pip", "sync", "--quiet", python, "--require-hashes", str(OLDEST_LOCK)],
-        ):
-            subprocess.run(command, env=environment, check=True)
-        stamp.write_text(lock)
-    return venv / "bin"
-
-
 def on_oldest(binaries: Path, python: Path) -> int:
     """Exit code of the modules' unit tests, the modules themselves run by the oldest Python with the oldest core."""
     (core,) = binaries.parent.glob("lib/python3.*/site-packages")
@@ -105,7 +87,7 @@ def main() -> int:
     if python is None:
         print(f"skipped: compile and import by Python {OLDEST_PYTHON}, since there is none here")
         return 0
-    binaries = oldest_core()
+    binaries = oldest_core.binaries()
     oldest = sanity(binaries, OLDEST_PYTHON, [*ON_NODES, "--test", "compile", "--test", "import"], python.parent)
     return oldest or on_oldest(binaries, python)
 
