@@ -38,40 +38,47 @@ def compare(
     router: Router | None,
     router_path: str,
 ) -> tuple[Item, ...]:
-    """All that can be compared; ``None`` for what was not found. ``router_path``: where ``router`` was read."""
+    """All that can be compared; ``None`` for what was not found. ``router_path``: where ``router`` was read.
+
+    What several old programs were told is one item, and another for each that was told something else.
+    """
     items: list[Item] = []
+    redis: set[str] = set()
+    tunnel_ports: set[int] = set()
     if flags is not None:
+        redis.add(_endpoint(flags.redis))
+        tunnel_ports.add(flags.tcp_client_port)
         items += _of_daemon(flags, settings)
     if corefile is not None:
+        redis.add(_endpoint(f"redis://{corefile.address}"))
         items += [
-            Item("redis.url", _endpoint(f"redis://{corefile.address}"), _endpoint(settings.redis.url)),
             Item("dns.listen", (corefile.port,), _ports(settings.dns.listen)),
             Item("dns.ttl", corefile.ttl, settings.dns.ttl),
             Item("dns.key_prefix", corefile.prefix, settings.dns.key_prefix),
             Item("dns.key_suffix", corefile.suffix, settings.dns.key_suffix),
         ]
     if router is not None:
+        redis.add(_endpoint(f"redis://{router.redis}"))
+        tunnel_ports.add(router.tunnel_port)
         items += [
-            Item("redis.url", _endpoint(f"redis://{router.redis}"), _endpoint(settings.redis.url)),
             Item("proxy.listen_tls", (router.tls_port,), _ports(settings.proxy.listen_tls)),
             Item("proxy.listen_http", (router.http_port,), _ports(settings.proxy.listen_http)),
-            Item("gateway.tcp_client_port", router.tunnel_port, settings.gateway.tcp_client_port),
         ]
         if router.services:
             items.append(Item("proxy.router_toml", router_path, settings.proxy.router_toml))
-    return tuple(dict.fromkeys(items))
+    items += [Item("redis.url", old, _endpoint(settings.redis.url)) for old in sorted(redis)]
+    items += [Item("gateway.tcp_client_port", old, settings.gateway.tcp_client_port) for old in sorted(tunnel_ports)]
+    return tuple(items)
 
 
 def _of_daemon(flags: Flags, settings: Settings) -> Iterator[Item]:
     gateway = settings.gateway
     yield Item("identity.seed", flags.seed, settings.identity.seed)
     yield Item("explorer.url", _api(flags.explorer), _api(settings.explorer.url))
-    yield Item("redis.url", _endpoint(flags.redis), _endpoint(settings.redis.url))
     yield Item("gateway.farm_id", flags.farm, gateway.farm_id)
     yield Item("gateway.name_servers", flags.nameservers, gateway.name_servers)
     yield Item("gateway.managed_domains", tuple(sorted(flags.domains)), tuple(sorted(gateway.managed_domains)))
     yield Item("gateway.free_to_use", flags.free, gateway.free_to_use)
-    yield Item("gateway.tcp_client_port", flags.tcp_client_port, gateway.tcp_client_port)
     yield Item("fourtosix.endpoint", flags.endpoint, settings.fourtosix.endpoint)
     if flags.endpoint:
         yield Item("fourtosix.interface", flags.wg_iface, settings.fourtosix.interface)

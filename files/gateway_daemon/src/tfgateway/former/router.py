@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tfgateway.errors import ConfigError
-from tfgateway.telemetry.text import printable
+from tfgateway.routertoml import load, member, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,34 +25,21 @@ class Router:
 
 def parse(raw: bytes) -> Router:
     """Keys match in any case; ports that are missing are 0. Errors: ``ConfigError``."""
-    try:
-        document = tomllib.loads(raw.decode("utf-8"))
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
-        raise ConfigError(f"not TOML: {printable(error)}") from error
-    server = _table(document, "server")
-    backend = _table(server, "dbbackend")
+    server = table(load(raw), "server")
+    backend = table(server, "dbbackend")
     return Router(
         tls_port=_number(server, "port"),
         http_port=_number(server, "httpport"),
         tunnel_port=_number(server, "clientsport"),
-        redis=f"{_member(backend, 'addr', '')}:{_number(backend, 'port')}",
-        services=len(_table(server, "services")),
+        redis=f"{member(backend, 'addr') or ''}:{_number(backend, 'port')}",
+        services=len(table(server, "services")),
     )
 
 
-def _member(table: Mapping[str, Any], key: str, default: Any) -> Any:
-    return next((value for name, value in table.items() if name.lower() == key), default)
-
-
-def _table(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = _member(parent, key, {})
-    if not isinstance(value, dict):
-        raise ConfigError(f"'{key}' is not a table")
-    return value
-
-
-def _number(table: Mapping[str, Any], key: str) -> int:
-    value = _member(table, key, 0)
+def _number(members: Mapping[str, Any], key: str) -> int:
+    value = member(members, key)
+    if value is None:
+        return 0
     if type(value) is not int:
         raise ConfigError(f"'{key}' is not a whole number")
     return value

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tfgateway.errors import ConfigError, LayoutError
 from tfgateway.layout.services import Service
 from tfgateway.proxy.routing import Route, StaticRoutes, route_of
+from tfgateway.routertoml import load, member, table
 from tfgateway.telemetry.text import printable
 
 _CATCH_ALL = "CATCH_ALL"
@@ -22,10 +22,9 @@ def parse_router_toml(raw: bytes, name: str) -> tuple[StaticRoutes, tuple[str, .
     unknown ones are ignored. Errors: ``ConfigError`` for a file that is no TOML or has no table where one must be.
     """
     try:
-        document = tomllib.loads(raw.decode("utf-8"))
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
-        raise ConfigError(f"{name}: not TOML: {printable(error)}") from error
-    services = _table(_table(document, "server", name), "services", name)
+        services = table(table(load(raw), "server"), "services")
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
     by_host: dict[str, Route] = {}
     catch_all = None
     problems = []
@@ -46,22 +45,6 @@ def parse_router_toml(raw: bytes, name: str) -> tuple[StaticRoutes, tuple[str, .
     return StaticRoutes(by_host, catch_all), tuple(problems)
 
 
-def _member(table: Mapping[str, Any], key: str) -> Any:
-    """The value under ``key`` in any case, the exact spelling first; None when there is none."""
-    if key in table:
-        return table[key]
-    return next((value for name, value in table.items() if name.lower() == key), None)
-
-
-def _table(parent: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]:
-    value = _member(parent, key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ConfigError(f"{name}: '{key}' is not a table")
-    return value
-
-
 def _service(members: object) -> Service:
     if not isinstance(members, dict):
         raise LayoutError("not a table")
@@ -75,7 +58,7 @@ def _service(members: object) -> Service:
 
 
 def _typed(members: Mapping[str, Any], key: str, default: _T) -> _T:
-    value = _member(members, key)
+    value = member(members, key)
     if value is None:
         return default
     if type(value) is not type(default):
