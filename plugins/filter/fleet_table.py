@@ -12,11 +12,8 @@ author:
   - tfgrid.gateway maintainers (@tfgrid)
 description:
   - One line a gateway, then what is wrong, then the sum.
-options:
-  _input:
-    description: What P(tfgrid.gateway.fleet_report#filter) made.
-    type: dict
-    required: true
+extends_documentation_fragment:
+  - tfgrid.gateway.fleet
 """
 
 EXAMPLES = r"""
