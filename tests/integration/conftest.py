@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import random
 import shutil
 import signal
 import socket
@@ -18,15 +17,17 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+
+from tests import patience, ports
 
 START_LIMIT = 30.0
 """Seconds after which something that does not start is a failure: far more than a slow machine needs."""
 
 _PROCESSES = pytest.StashKey[list["Process"]]()
-_given_ports: set[int] = set()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -155,30 +156,14 @@ def start_process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[St
 
 @pytest.fixture
 def free_port() -> Callable[[], int]:
-    """Call it for a port of 127.0.0.1 that is free for TCP and for UDP.
+    """Call it for a port of 127.0.0.1 that is free for TCP and for UDP."""
+    return ports.free_port
 
-    Below the kernel's ephemeral range, so that no outgoing connection takes it before the test listens.
-    """
 
-    def find() -> int:
-        for _ in range(1000):
-            port = random.randrange(20_000, 32_000)
-            if port in _given_ports:
-                continue
-            with (
-                socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-            ):
-                try:
-                    tcp.bind(("127.0.0.1", port))
-                    udp.bind(("127.0.0.1", port))
-                except OSError:
-                    continue
-            _given_ports.add(port)
-            return port
-        raise AssertionError("no free port")
-
-    return find
+@pytest.fixture
+def until() -> Callable[..., Any]:
+    """``until(condition, what)``: the first true value of ``condition``."""
+    return patience.until
 
 
 class RedisServer:

@@ -13,11 +13,7 @@ from tfgateway.layout.connection import connect
 from tfgateway.mirror import Mirror, Selection
 from tfgateway.telemetry.logs import logger
 
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - redis tells nobody when it is done
-            await asyncio.sleep(0.02)
+from tests.patience import soon
 
 
 async def test_the_copy_follows_a_failover_and_loses_nothing(
@@ -45,8 +41,8 @@ async def test_the_copy_follows_a_failover_and_loses_nothing(
 
     with redis_server.client() as master:
         master.hset("stays.", "@", "1")
-    await until(lambda: ask(replica, "HGET", "stays.", "@") == b"1")
-    await until(lambda: len(ask(sentinel, "SENTINEL", "REPLICAS", "tfgateway") or []) == 1)
+    await soon(lambda: ask(replica, "HGET", "stays.", "@") == b"1")
+    await soon(lambda: len(ask(sentinel, "SENTINEL", "REPLICAS", "tfgateway") or []) == 1)
 
     told: list[tuple[bytes, Any]] = []
     mirror = Mirror(
@@ -59,11 +55,11 @@ async def test_the_copy_follows_a_failover_and_loses_nothing(
     )
     following = asyncio.create_task(mirror.run())
     try:
-        await until(mirror.ready.is_set)
+        await soon(mirror.ready.is_set)
         redis_server.kill()
-        await until(lambda: ask(replica, "ROLE")[0] == b"master")
+        await soon(lambda: ask(replica, "ROLE")[0] == b"master")
         replica.hset("comes.", "@", "1")
-        await until(lambda: (b"comes.", {b"@": b"1"}) in told)
+        await soon(lambda: (b"comes.", {b"@": b"1"}) in told)
         assert told == [(b"stays.", {b"@": b"1"}), (b"comes.", {b"@": b"1"})]
     finally:
         following.cancel()

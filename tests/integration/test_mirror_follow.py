@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,12 @@ from tfgateway.mirror import Mirror, Selection
 from tfgateway.mirror.feed import open_feed
 from tfgateway.telemetry.logs import logger
 
+from tests.patience import soon
+
 ZONES = Selection(b"*.")
 SERVICES = Selection(b"/tcprouter/service/*", kind="string")
 LIMIT = 30.0
 """Seconds after which what never happens is a failure."""
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT):
-        while not condition():  # noqa: ASYNC110 - redis tells nobody when it is done
-            await asyncio.sleep(0.005)
 
 
 class Copy:
@@ -149,9 +145,9 @@ class TestSnapshot:
         writer.start()
         try:
             async with following(redis_server, ZONES) as copy:
-                await until(lambda: len(copy.told) >= 10)
+                await soon(lambda: len(copy.told) >= 10)
                 done.set()
-                await until(copy.is_current)
+                await soon(copy.is_current)
         finally:
             done.set()
             writer.join()
@@ -178,13 +174,13 @@ class TestChanges:
         async with following(redis_server, ZONES) as copy:
             with redis_server.client() as client:
                 client.hset("a.", mapping={"www": "1", "mail": "1"})
-                await until(lambda: copy.values == {b"a.": {b"www": b"1", b"mail": b"1"}})
+                await soon(lambda: copy.values == {b"a.": {b"www": b"1", b"mail": b"1"}})
                 client.hset("a.", "www", "2")
-                await until(lambda: copy.values == {b"a.": {b"www": b"2", b"mail": b"1"}})
+                await soon(lambda: copy.values == {b"a.": {b"www": b"2", b"mail": b"1"}})
                 client.hdel("a.", "mail")
-                await until(lambda: copy.values == {b"a.": {b"www": b"2"}})
+                await soon(lambda: copy.values == {b"a.": {b"www": b"2"}})
                 client.hdel("a.", "www")
-                await until(lambda: copy.values == {})
+                await soon(lambda: copy.values == {})
             assert copy.mirror.resyncs == 1
 
     async def test_strings_set_deleted_and_expired(self, redis_server: Any) -> None:
@@ -192,14 +188,14 @@ class TestChanges:
         async with following(redis_server, SERVICES) as copy:
             with redis_server.client() as client:
                 client.set(key, "1")
-                await until(lambda: copy.values == {key: b"1"})
+                await soon(lambda: copy.values == {key: b"1"})
                 client.set(key, "2", px=50)
-                await until(lambda: copy.values == {})
+                await soon(lambda: copy.values == {})
                 assert copy.heard_of(key) in ([b"1", b"2", None], [b"1", None])
                 client.set(key, "3")
-                await until(lambda: copy.values == {key: b"3"})
+                await soon(lambda: copy.values == {key: b"3"})
                 client.delete(key)
-                await until(lambda: copy.values == {})
+                await soon(lambda: copy.values == {})
             assert copy.mirror.resyncs == 1
 
     async def test_rename_into_out_of_and_within_the_selection(self, redis_server: Any) -> None:
@@ -207,31 +203,31 @@ class TestChanges:
             with redis_server.client() as client:
                 client.hset("outside", "@", "1")
                 client.rename("outside", "a.")
-                await until(lambda: copy.values == {b"a.": {b"@": b"1"}})
+                await soon(lambda: copy.values == {b"a.": {b"@": b"1"}})
                 client.rename("a.", "b.")
-                await until(lambda: copy.values == {b"b.": {b"@": b"1"}})
+                await soon(lambda: copy.values == {b"b.": {b"@": b"1"}})
                 client.rename("b.", "outside")
-                await until(lambda: copy.values == {})
+                await soon(lambda: copy.values == {})
 
     async def test_a_key_that_changes_its_type_is_gone_and_returns(self, redis_server: Any) -> None:
         async with following(redis_server, ZONES) as copy:
             with redis_server.client() as client:
                 client.hset("a.", "@", "1")
-                await until(lambda: b"a." in copy.values)
+                await soon(lambda: b"a." in copy.values)
                 client.set("a.", "not a zone")
-                await until(lambda: copy.values == {})
+                await soon(lambda: copy.values == {})
                 client.delete("a.")
                 client.hset("a.", "@", "2")
-                await until(lambda: copy.values == {b"a.": {b"@": b"2"}})
+                await soon(lambda: copy.values == {b"a.": {b"@": b"2"}})
 
     async def test_a_write_that_changes_nothing_is_not_told(self, redis_server: Any) -> None:
         async with following(redis_server, ZONES) as copy:
             with redis_server.client() as client:
                 client.hset("a.", "@", "1")
-                await until(lambda: b"a." in copy.values)
+                await soon(lambda: b"a." in copy.values)
                 client.hset("a.", "@", "1")
                 client.hset("end.", "@", "1")
-                await until(lambda: b"end." in copy.values)
+                await soon(lambda: b"end." in copy.values)
             assert copy.heard_of(b"a.") == [{b"@": b"1"}]
 
     async def test_flushall_empties_the_copy_and_it_fills_again(self, redis_server: Any) -> None:
@@ -240,11 +236,11 @@ class TestChanges:
             client.hset("b.", "@", "1")
             async with following(redis_server, ZONES) as copy:
                 client.flushall()
-                await until(lambda: copy.values == {} and copy.mirror.in_sync)
+                await soon(lambda: copy.values == {} and copy.mirror.in_sync)
                 assert copy.mirror.resyncs == 2
                 assert copy.clients == 1
                 client.hset("a.", "@", "2")
-                await until(lambda: copy.values == {b"a.": {b"@": b"2"}})
+                await soon(lambda: copy.values == {b"a.": {b"@": b"2"}})
 
     async def test_thousands_of_writes_in_a_burst_end_in_the_state_of_redis(self, redis_server: Any) -> None:
         async with following(redis_server, SERVICES) as copy:
@@ -252,7 +248,7 @@ class TestChanges:
                 for number in range(10_000):
                     pipe.set(f"/tcprouter/service/n{number % 2000}", str(number))
                 pipe.execute()
-            await until(copy.is_current)
+            await soon(copy.is_current)
             assert len(copy.values) == 2000
             assert copy.mirror.resyncs == 1
 
@@ -266,11 +262,11 @@ class TestChanges:
                 async with following(redis_server, ZONES) as copy:
                     assert copy.values == {b"b.": {b"@": b"good"}}
                     client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-                    await until(lambda: copy.mirror.resyncs == 2)
+                    await soon(lambda: copy.mirror.resyncs == 2)
                     assert copy.heard_of(b"a.") == [{b"@": b"indigestible"}] * 2
                     assert copy.heard_of(b"b.") == [{b"@": b"good"}]
                     client.hset("a.", "@", "mended")
-                    await until(copy.is_current)
+                    await soon(copy.is_current)
         assert [entry["key"] for entry in logs if entry["event"] == "change not applied"] == [b"a."] * 2
 
 
@@ -280,10 +276,10 @@ class TestGaps:
             client.hset("a.", "@", "1")
         async with following(redis_server, ZONES) as copy:
             redis_server.stop()
-            await until(lambda: not copy.mirror.in_sync)
+            await soon(lambda: not copy.mirror.in_sync)
             assert copy.values == {b"a.": {b"@": b"1"}}
             redis_server.start()
-            await until(lambda: copy.mirror.in_sync)
+            await soon(lambda: copy.mirror.in_sync)
             assert len(copy.told) == 1
             assert copy.mirror.resyncs == 2
 
@@ -301,7 +297,7 @@ class TestGaps:
                 client.hset("stays.", "@", "1")
                 client.hset("changes.", "@", "2")
                 client.hset("comes.", "@", "1")
-            await until(lambda: copy.mirror.resyncs == 2)
+            await soon(lambda: copy.mirror.resyncs == 2)
             assert copy.is_current()
             assert sorted(copy.told[3:]) == [
                 (b"changes.", {b"@": b"2"}),
@@ -314,13 +310,13 @@ class TestGaps:
             client.hset("a.", "@", "1")
         async with following(redis_server, ZONES) as copy:
             redis_server.kill()
-            await until(lambda: not copy.mirror.in_sync)
+            await soon(lambda: not copy.mirror.in_sync)
             attempts = copy.clients
-            await until(lambda: copy.clients > attempts + 2)
+            await soon(lambda: copy.clients > attempts + 2)
             assert copy.values == {b"a.": {b"@": b"1"}}
             redis_server.forget()
             redis_server.start()
-            await until(lambda: copy.values == {} and copy.mirror.in_sync)
+            await soon(lambda: copy.values == {} and copy.mirror.in_sync)
 
     async def test_news_lost_with_the_killed_feed_is_found_by_the_next_snapshot(self, redis_server: Any) -> None:
         with redis_server.client() as client:
@@ -335,7 +331,7 @@ class TestGaps:
                         pipe.hset("changes.", "@", str(number))
                         pipe.delete("goes.")
                         pipe.execute()
-                    await until(lambda resyncs=resyncs: copy.mirror.resyncs > resyncs)
+                    await soon(lambda resyncs=resyncs: copy.mirror.resyncs > resyncs)
                     assert copy.values == {b"changes.": {b"@": str(number).encode()}}
 
     async def test_killed_connections_during_snapshots_remove_nothing(self, redis_server: Any) -> None:
@@ -350,7 +346,7 @@ class TestGaps:
                     client.execute_command("CLIENT", "KILL", "TYPE", chance.choice(["normal", "pubsub"]))
                     await asyncio.sleep(chance.uniform(0, 0.15))
             resyncs = copy.mirror.resyncs
-            await until(lambda: (copy.mirror.in_sync and copy.mirror.resyncs > resyncs) or copy.is_current())
+            await soon(lambda: (copy.mirror.in_sync and copy.mirror.resyncs > resyncs) or copy.is_current())
             assert copy.is_current()
             assert len(copy.told) == 2000
 
@@ -360,11 +356,11 @@ class TestGaps:
             async with following(redis_server, ZONES) as copy:
                 os.kill(redis_server.pid, signal.SIGSTOP)
                 try:
-                    await until(lambda: not copy.mirror.in_sync)
+                    await soon(lambda: not copy.mirror.in_sync)
                 finally:
                     os.kill(redis_server.pid, signal.SIGCONT)
                 client.hset("a.", "@", "2")
-                await until(lambda: copy.mirror.in_sync and copy.is_current())
+                await soon(lambda: copy.mirror.in_sync and copy.is_current())
 
     async def test_a_quiet_redis_stays_in_sync_on_the_same_connections(self, redis_server: Any) -> None:
         async with following(redis_server, ZONES) as copy:
@@ -375,7 +371,7 @@ class TestGaps:
             assert copy.mirror.age() < 1
             with redis_server.client() as client:
                 client.hset("a.", "@", "1")
-            await until(copy.is_current)
+            await soon(copy.is_current)
 
     async def test_a_refused_login_is_away_and_removes_nothing(self, redis_server: Any) -> None:
         with redis_server.client() as client:
@@ -385,10 +381,10 @@ class TestGaps:
                     client.config_set("requirepass", "s3cr3t")
                     client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
                     attempts = copy.clients
-                    await until(lambda: copy.clients > attempts + 2)
+                    await soon(lambda: copy.clients > attempts + 2)
                     assert copy.values == {b"a.": {b"@": b"1"}}
                     client.config_set("requirepass", "")
-                    await until(lambda: copy.mirror.in_sync)
+                    await soon(lambda: copy.mirror.in_sync)
                     assert len(copy.told) == 1
         away = [entry["reason"] for entry in logs if entry["event"].startswith("redis is away")]
         assert len(away) == len(set(away))
@@ -401,10 +397,10 @@ class TestGaps:
                 client.execute_command("ACL", "SETUSER", "default", "-hscan")
                 client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
                 attempts = copy.clients
-                await until(lambda: copy.clients > attempts + 2)
+                await soon(lambda: copy.clients > attempts + 2)
                 assert not copy.mirror.in_sync
                 client.execute_command("ACL", "SETUSER", "default", "+hscan")
-                await until(lambda: copy.mirror.in_sync)
+                await soon(lambda: copy.mirror.in_sync)
                 assert copy.told == [(b"a.", {b"@": b"1"})]
 
     async def test_a_loading_redis_is_away_and_removes_nothing(self, redis_server: Any) -> None:
@@ -418,7 +414,7 @@ class TestGaps:
                 redis_server.stop()
                 # Microseconds a key; while it loads, redis looks after its clients once in 1024 of them.
                 await asyncio.to_thread(redis_server.start, "--key-load-delay", "50")
-                await until(lambda: copy.mirror.in_sync and copy.mirror.resyncs > 1)
+                await soon(lambda: copy.mirror.in_sync and copy.mirror.resyncs > 1)
                 assert len(copy.told) == 1
         reasons = [entry["reason"] for entry in logs if entry["event"].startswith("redis is away")]
         assert any("loading" in reason for reason in reasons), reasons
@@ -427,22 +423,22 @@ class TestGaps:
         redis_server.stop()
         copy = Copy(redis_server, ZONES)
         task = asyncio.create_task(copy.mirror.run())
-        await until(lambda: copy.clients > 2)
+        await soon(lambda: copy.clients > 2)
         assert not copy.mirror.ready.is_set()
         assert not copy.mirror.in_sync
         assert copy.mirror.age() == math.inf
         redis_server.start()
-        await until(copy.mirror.ready.is_set)
+        await soon(copy.mirror.ready.is_set)
         task.cancel()
 
     async def test_age_grows_while_redis_is_away(self, redis_server: Any) -> None:
         async with following(redis_server, ZONES) as copy:
             redis_server.stop()
-            await until(lambda: not copy.mirror.in_sync)
+            await soon(lambda: not copy.mirror.in_sync)
             first = copy.mirror.age()
-            await until(lambda: copy.mirror.age() > first + 0.2)
+            await soon(lambda: copy.mirror.age() > first + 0.2)
             redis_server.start()
-            await until(lambda: copy.mirror.in_sync)
+            await soon(lambda: copy.mirror.in_sync)
             assert copy.mirror.age() < first + 0.2
 
 
@@ -464,8 +460,8 @@ async def test_descriptors_and_tasks_are_back_at_the_base_line_after_the_end(red
         async with following(redis_server, ZONES) as copy:
             with redis_server.client() as client:
                 client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-                await until(lambda copy=copy: copy.mirror.resyncs > 1)
-    await until(lambda: open_descriptors() == descriptors)
+                await soon(lambda copy=copy: copy.mirror.resyncs > 1)
+    await soon(lambda: open_descriptors() == descriptors)
     assert len(asyncio.all_tasks()) == tasks
 
 
@@ -501,6 +497,6 @@ async def test_any_mixture_of_writes_and_faults_ends_in_the_state_of_redis(redis
                     step(client)
                 if chance.random() < 0.2:
                     await asyncio.sleep(0)
-        await until(copy.is_current)
+        await soon(copy.is_current)
         # Keys may still expire, and the copy follows.
-        await until(lambda: copy.mirror.in_sync and copy.is_current())
+        await soon(lambda: copy.mirror.in_sync and copy.is_current())

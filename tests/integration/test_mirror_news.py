@@ -16,6 +16,8 @@ from tfgateway.reconciler.rows import Row, Transaction
 from tfgateway.reconciler.store import Store
 from tfgateway.telemetry.logs import logger
 
+from tests.patience import soon
+
 LIMIT = 30.0
 BIG = 6000
 """Fields that take several replies to read."""
@@ -61,12 +63,6 @@ class Copy:
             return self.values == {key: client.hgetall(key) for key in names}
 
 
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(LIMIT):
-        while not condition():  # noqa: ASYNC110 - redis tells nobody when it is done
-            await asyncio.sleep(0.005)
-
-
 @asynccontextmanager
 async def following(server: Any) -> AsyncIterator[tuple[Copy, Store]]:
     copy = Copy(server)
@@ -104,7 +100,7 @@ async def test_a_field_of_a_big_hash_is_told_without_reading_it(redis_server: An
         await write(
             store, ("big.", "n7", b"1"), ("big.", "new", b"\x00\xff:"), ("big.", "n8", None), ("zone", "x", b"y")
         )
-        await until(lambda: copy.values[b"big."].get(b"new") == b"\x00\xff:")
+        await soon(lambda: copy.values[b"big."].get(b"new") == b"\x00\xff:")
         assert copy.values[b"big."][b"n7"] == b"1"
         assert b"n8" not in copy.values[b"big."]
         assert copy.changed == [b"big."]
@@ -117,7 +113,7 @@ async def test_what_was_explained_is_read_again_later(redis_server: Any, monkeyp
     fill(redis_server)
     async with following(redis_server) as (copy, store):
         await write(store, ("big.", "n7", b"1"))
-        await until(lambda: len(copy.replaced) == 2)
+        await soon(lambda: len(copy.replaced) == 2)
         assert copy.is_current()
 
 
@@ -135,7 +131,7 @@ async def test_a_write_of_others_in_the_same_turn_is_found_by_the_check(
             keys, arguments = _script(writes(("big.", "n3", b"own")))
             pipe.evalsha(_sha(), len(keys), *keys, *arguments)
             await pipe.execute()
-        await until(copy.is_current)
+        await soon(copy.is_current)
         assert copy.values[b"big."][b"n2"] == b"foreign"
 
 
@@ -144,21 +140,21 @@ async def test_writes_of_others_are_found_by_reading(redis_server: Any) -> None:
     async with following(redis_server) as (copy, store):
         with redis_server.client() as client:
             client.hset("big.", "n5", "foreign")
-        await until(copy.is_current)
+        await soon(copy.is_current)
         assert len(copy.replaced) == 2
         assert copy.changed == []
         await write(store, ("big.", "n5", b"own"))
-        await until(copy.is_current)
+        await soon(copy.is_current)
 
 
 async def test_the_last_field_takes_the_key_with_it(redis_server: Any) -> None:
     async with following(redis_server) as (copy, store):
         await write(store, ("small.", "a", b"1"), ("small.", "b", b"2"))
-        await until(copy.is_current)
+        await soon(copy.is_current)
         await write(store, ("small.", "a", None))
-        await until(lambda: copy.values == {b"small.": {b"b": b"2"}})
+        await soon(lambda: copy.values == {b"small.": {b"b": b"2"}})
         await write(store, ("small.", "b", None))
-        await until(lambda: copy.values == {})
+        await soon(lambda: copy.values == {})
 
 
 async def test_a_sink_that_fails_on_a_change_gets_the_whole_key(redis_server: Any) -> None:
@@ -166,7 +162,7 @@ async def test_a_sink_that_fails_on_a_change_gets_the_whole_key(redis_server: An
     async with following(redis_server) as (copy, store):
         copy.fail_on = b"big."
         await write(store, ("big.", "n7", b"1"))
-        await until(copy.is_current)
+        await soon(copy.is_current)
         assert len(copy.replaced) == 2
 
 
@@ -180,7 +176,7 @@ async def test_own_writes_while_a_big_hash_is_read_do_not_start_over(redis_serve
     while not copy.mirror.ready.is_set():
         number += 1
         await write(store, ("big.", f"n{number * 37 % 60_000}", b"%d" % number), ("big.", f"new{number}", b"1"))
-    await until(copy.is_current)
+    await soon(copy.is_current)
     assert copy.replaced == [b"big."]
     assert number > 3
     await client.aclose()
@@ -217,8 +213,8 @@ async def test_any_mixture_of_own_and_foreign_writes_ends_in_the_state_of_redis(
                     client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
                 else:
                     await asyncio.sleep(0.02)
-        await until(copy.is_current)
-        await until(lambda: copy.mirror.in_sync and copy.is_current())
+        await soon(copy.is_current)
+        await soon(lambda: copy.mirror.in_sync and copy.is_current())
         assert copy.changed
 
 
@@ -230,7 +226,7 @@ async def test_without_a_script_s_news_everything_is_read(redis_server: Any) -> 
     async with following(redis_server) as (copy, _):
         mute = connect(redis_server.url.replace("redis://", "redis://writer:x@"), timeout=2)
         await write(Store(mute), ("big.", "n7", b"1"))
-        await until(copy.is_current)
+        await soon(copy.is_current)
         assert copy.changed == []
         await mute.aclose()
 

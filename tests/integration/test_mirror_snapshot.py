@@ -17,6 +17,8 @@ from tfgateway.mirror import Keeper, Mirror, Selection, snapshot
 from tfgateway.mirror import keeper as keeper_module
 from tfgateway.telemetry.logs import logger
 
+from tests.patience import soon
+
 ZONES = Selection(b"*.")
 ITEMS: list[snapshot.Item] = [
     (b"big.", {b"n%d" % number: b"\x00\xff" * number for number in range(50)}),
@@ -85,12 +87,6 @@ async def test_what_fails_leaves_the_last_file(tmp_path: Path) -> None:
     assert held(tmp_path) == [path]
 
 
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.01)
-
-
 async def test_a_mirror_begins_with_the_file_when_redis_is_away_and_goes_on_with_redis(
     redis_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,13 +113,13 @@ async def test_a_mirror_begins_with_the_file_when_redis_is_away_and_goes_on_with
     first: dict[bytes, Any] = {}
     mirror, task = started(first)
     keeping = asyncio.create_task(Keeper(mirror, connecting, ZONES, path, logger("test")).run())
-    await until(path.exists)
+    await soon(path.exists)
     keeping.cancel()
     task.cancel()
     redis_server.stop()
     second: dict[bytes, Any] = {}
     mirror, task = started(second)
-    await until(mirror.ready.is_set)
+    await soon(mirror.ready.is_set)
     assert second == first
     assert len(second[b"big."]) == 6000
     assert not mirror.in_sync
@@ -134,7 +130,7 @@ async def test_a_mirror_begins_with_the_file_when_redis_is_away_and_goes_on_with
         client.delete("goes.")
         client.hset("small.", "@", "1")
         client.hset("comes.", "@", "1")
-    await until(lambda: mirror.in_sync and b"comes." in second)
+    await soon(lambda: mirror.in_sync and b"comes." in second)
     assert second[b"big."][b"n7"] == b"new"
     assert sorted(second) == [b"big.", b"comes.", b"small."]
     task.cancel()
@@ -157,13 +153,13 @@ async def test_a_broken_file_is_told_and_the_mirror_waits_for_redis(redis_server
             retry_after=(0.02, 0.1),
         )
         task = asyncio.create_task(mirror.run())
-        await until(lambda: any(entry["event"] == "snapshot on disk ignored" for entry in logs))
+        await soon(lambda: any(entry["event"] == "snapshot on disk ignored" for entry in logs))
         assert not mirror.ready.is_set()
         redis_server.start()
         with redis_server.client() as client:
             client.hset("a.", "@", "1")
-        await until(lambda: told == [b"a."])
-        await until(mirror.ready.is_set)
+        await soon(lambda: told == [b"a."])
+        await soon(mirror.ready.is_set)
     task.cancel()
 
 
@@ -199,10 +195,10 @@ async def test_pieces_from_disk_are_put_together_and_one_bad_key_keeps_no_other_
     with capture_logs() as logs:
         mirror = Mirror(lambda: connect(redis_server.url, timeout=1), ZONES, fields, logger("test"), file=path)
         task = asyncio.create_task(mirror.run())
-        await until(mirror.ready.is_set)
+        await soon(mirror.ready.is_set)
     assert fields.values == {b"big.": {**dict(ITEMS[0][1]), **dict(ITEMS[1][1])}, b"small.": ITEMS[2][1]}
     assert [entry["key"] for entry in logs if entry["event"] == "change not applied"] == [b"bad."]
     redis_server.start()
-    await until(lambda: mirror.in_sync)
+    await soon(lambda: mirror.in_sync)
     assert fields.values == {}
     task.cancel()

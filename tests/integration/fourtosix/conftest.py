@@ -14,11 +14,10 @@ import secrets
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import pytest
 from tfgateway.fourtosix.pool import Pool
@@ -26,8 +25,6 @@ from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.layout.keys import PEERS
 
-T = TypeVar("T")
-PATIENCE = 30.0
 SEED = bytes(range(32))
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 _VECTORS = Path(__file__).parents[2] / "vectors"
@@ -38,22 +35,6 @@ def output(*command: str, given: str = "") -> str:
     done = subprocess.run(command, input=given, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
     return done.stdout
-
-
-@pytest.fixture(name="until")
-def until_fixture() -> Callable[[Callable[[], Any], str], Any]:
-    return until
-
-
-def until(condition: Callable[[], T], what: str) -> T:
-    """The first true value of ``condition``."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
-        time.sleep(0.05)
 
 
 class Namespace:

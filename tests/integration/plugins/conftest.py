@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from tfgateway.identity.keys import Identity
 from tests import ansible_module
 
 PROGRAM = str(Path(sys.executable).with_name("tfgateway"))
-PATIENCE = 30.0
 
 
 class World:
@@ -92,15 +90,3 @@ metrics = "127.0.0.1:{proxy}"
 @pytest.fixture
 def world(tmp_path: Path, tfgateway: Any, explorer: Any, redis_server: Any, free_port: Callable[[], int]) -> World:
     return World(tmp_path, tfgateway, explorer, redis_server, [free_port() for _ in range(3)])
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], Any], str], Any]:
-    def wait(condition: Callable[[], Any], what: str) -> Any:
-        deadline = time.monotonic() + PATIENCE
-        while not (value := condition()):
-            assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
-            time.sleep(0.05)
-        return value
-
-    return wait

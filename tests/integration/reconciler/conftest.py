@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import ssl
 import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,30 +18,33 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from aiohttp.test_utils import TestServer
+from aiohttp.typedefs import Handler
+from aiohttp.web import Application
 from tfgateway.explorer import user
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import NextAction, Workload
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 
+from tests.patience import until
+
 T = TypeVar("T")
-PATIENCE = 30.0
 
 
-@pytest.fixture(name="until")
-def until_fixture() -> Callable[[Callable[[], Any], str], Any]:
-    return until
+@pytest.fixture
+async def serve() -> AsyncIterator[Callable[..., Awaitable[str]]]:
+    """``await serve((method, path, handler), ...)``: the URL of a web server with these routes."""
+    async with contextlib.AsyncExitStack() as servers:
 
+        async def start(*routes: tuple[str, str, Handler]) -> str:
+            app = Application()
+            for method, path, handler in routes:
+                app.router.add_route(method, path, handler)
+            server = await servers.enter_async_context(TestServer(app))
+            return str(server.make_url("")).rstrip("/")
 
-def until(condition: Callable[[], T], what: str) -> T:
-    """The first true value of ``condition``."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
-        time.sleep(0.05)
+        yield start
 
 
 class Fleet:

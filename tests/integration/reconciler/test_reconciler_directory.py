@@ -56,16 +56,10 @@ async def somewhere() -> Location:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Server]:
+async def server(serve: Any) -> Server:
     made = Server()
-    app = web.Application()
-    app.router.add_post("/api/v1/gateways{rest:.*}", made.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
-    await runner.cleanup()
+    made.url = await serve(("POST", "/api/v1/gateways{rest:.*}", made.handle))
+    return made
 
 
 @pytest.fixture

@@ -52,17 +52,13 @@ class Server:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Server]:
+async def server(serve: Any) -> Server:
     made = Server()
-    app = web.Application()
-    app.router.add_get("/api/v1/reservations/nodes/{node}/workloads", made.poll)
-    app.router.add_get("/api/v1/reservations/nodes/workloads/{gwid}", made.one)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
-    await runner.cleanup()
+    made.url = await serve(
+        ("GET", "/api/v1/reservations/nodes/{node}/workloads", made.poll),
+        ("GET", "/api/v1/reservations/nodes/workloads/{gwid}", made.one),
+    )
+    return made
 
 
 @dataclass

@@ -44,16 +44,10 @@ class Service:
 
 
 @pytest.fixture
-async def service() -> AsyncIterator[Service]:
+async def service(serve: Any) -> Service:
     made = Service()
-    app = web.Application()
-    app.router.add_get("/", made.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    yield made
-    await runner.cleanup()
+    made.url = await serve(("GET", "/", made.handle)) + "/"
+    return made
 
 
 async def test_what_is_configured_counts_and_nobody_is_asked(store: Store, service: Service) -> None:

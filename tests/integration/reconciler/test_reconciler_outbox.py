@@ -43,17 +43,10 @@ class Server:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Server]:
+async def server(serve: Any) -> Server:
     made = Server()
-    app = web.Application()
-    app.router.add_route("*", "/api/v1/reservations/nodes/{node}/workloads/{gwid}", made.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
-    await runner.cleanup()
+    made.url = await serve(("*", "/api/v1/reservations/nodes/{node}/workloads/{gwid}", made.handle))
+    return made
 
 
 @dataclass

@@ -12,6 +12,7 @@ from tfgateway.tunnel.client import Phase
 from tfgateway.tunnel.session import Limits
 
 from tests.interop import peer
+from tests.patience import soon
 from tests.unit.daemon.tunnel.conftest import (
     LIMIT,
     NO_TUNNEL,
@@ -19,7 +20,6 @@ from tests.unit.daemon.tunnel.conftest import (
     SECRET,
     World,
     ask,
-    until,
 )
 from tests.unit.daemon.tunnel.conftest import world as world
 
@@ -84,7 +84,7 @@ async def test_a_go_client_and_our_server(world: World, start: Callable[..., obj
     assert await ask(gateway.visit(b"still there")) == b"still there"
     # Go away: what is there goes on, nobody new is led there.
     talking = gateway.visit(b"before ")
-    await until(lambda: gateway.metric("tfgateway_tunnel_streams_active") == 1)
+    await soon(lambda: gateway.metric("tfgateway_tunnel_streams_active") == 1)
     assert await go("go-away") == "ok"
     assert await go("ping") == "ok"  # told, in this order
     assert await ask(talking, b"and after") == b"before and after"
@@ -97,9 +97,9 @@ async def test_a_go_client_that_takes_no_stream_resets_them(world: World, start:
     gateway = world.gateway()
     go = await start("client", f"127.0.0.1:{gateway.port}", SECRET.decode(), "1")
     await go.line()
-    await until(lambda: gateway.metric("tfgateway_tunnels") == 1)
+    await soon(lambda: gateway.metric("tfgateway_tunnels") == 1)
     kept = gateway.visit(b"waits")
-    await until(lambda: gateway.metric("tfgateway_tunnel_streams_active") == 1)
+    await soon(lambda: gateway.metric("tfgateway_tunnel_streams_active") == 1)
     assert await ask(gateway.visit(b"too many")) == NOT_ANSWERED
     assert await go("accept") == "ok"
     assert await ask(kept) == b"waits"
@@ -112,19 +112,19 @@ async def test_a_go_client_notices_nothing_when_its_worker_is_replaced(
     go = await start("client", f"127.0.0.1:{old.port}", SECRET.decode(), "256")
     await go.line()
     assert await go("accept") == "ok"
-    await until(lambda: old.metric("tfgateway_tunnels") == 1)
+    await soon(lambda: old.metric("tfgateway_tunnels") == 1)
     loop = asyncio.get_running_loop()
     visitor = old.visit(b"before ")
     assert await loop.sock_recv(visitor, 100) == b"before "
     new = world.gateway(listening=old.stop_accepting())
-    await until(lambda: any(link.name == new.name for link in old.tunnels._mesh._links))
+    await soon(lambda: any(link.name == new.name for link in old.tunnels._mesh._links))
     async with asyncio.timeout(LIMIT):
         await old.tunnels.drain()
     old.close()
     assert await ask(visitor, BIG) == BIG
     assert await ask(new.visit(b"new")) == b"new"
     assert await go("ping") == "ok"
-    await until(lambda: not new.tunnels._visits[next(iter(new.tunnels._clients))])
+    await soon(lambda: not new.tunnels._visits[next(iter(new.tunnels._clients))])
     assert await go("streams") == "0"
 
 
@@ -133,18 +133,18 @@ async def test_our_client_and_a_go_server(world: World, start: Callable[..., obj
     port = int((await go.line()).rpartition(":")[2])
     status = world.client(port, await world.service(), limits=Limits(ping_every=0.2, pong_within=5))
     assert await go.line() == f"handshake {SECRET.decode()}"
-    await until(lambda: status.phase is Phase.CONNECTED)
+    await soon(lambda: status.phase is Phase.CONNECTED)
     assert await go("visit 3000000") == "ok"
     assert await go("visits 40") == "ok"
     assert await go("ping") == "ok"
     await asyncio.sleep(0.5)
-    await until(lambda: status.active == 0)
+    await soon(lambda: status.active == 0)
     assert await go("streams") == "0"
     assert (status.sessions, status.visitors, status.failed) == (1, 41, 0)
     assert await go("go-away") == "ok"
     assert await go("visit 96000") == "ok"
     assert await go("close") == "ok"
-    await until(lambda: status.phase is not Phase.CONNECTED)
+    await soon(lambda: status.phase is not Phase.CONNECTED)
 
 
 async def test_our_client_resets_what_it_cannot_serve(world: World, start: Callable[..., object]) -> None:

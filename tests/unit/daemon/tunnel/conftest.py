@@ -29,12 +29,6 @@ NO_TUNNEL = b"503"
 NOT_ANSWERED = b"502"
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in sockets
-            await asyncio.sleep(0.005)
-
-
 @dataclass(eq=False)
 class Gateway:
     """One worker: its tunnels, a listening socket for clients, and a way in for visitors."""

@@ -14,7 +14,9 @@ from tfgateway.tunnel.session import Limits
 from tfgateway.tunnel.yamux.frames import Flag, Kind, encode
 from tfgateway.tunnel.yamux.window import INITIAL_WINDOW
 
-from .conftest import LIMIT, NO_TUNNEL, NOT_ANSWERED, SECRET, Gateway, World, ask, echo, read_all, until
+from tests.patience import soon
+
+from .conftest import LIMIT, NO_TUNNEL, NOT_ANSWERED, SECRET, Gateway, World, ask, echo, read_all
 
 BIG = hashlib.shake_128(b"tunnel").digest(3_000_000)
 HELLO = (
@@ -65,8 +67,8 @@ async def test_a_visitor_is_led_through_the_tunnel(world: World) -> None:
     gateway = world.gateway()
     status = world.client(gateway, await world.service())
     assert await ask(gateway.visit(b"first "), b"and more") == b"first and more"
-    await until(lambda: gateway.ends == ["closed"])
-    await until(lambda: status.active == 0)
+    await soon(lambda: gateway.ends == ["closed"])
+    await soon(lambda: status.active == 0)
     assert (status.phase, status.visitors, status.received, status.sent) == (Phase.CONNECTED, 1, 14, 14)
     assert gateway.metric("tfgateway_tunnel_bytes_total", direction="to_client") == 14
     assert gateway.metric("tfgateway_tunnel_registrations_total", outcome="new") == 1
@@ -109,8 +111,8 @@ async def test_half_close_works_in_both_directions(world: World) -> None:
     assert received == b"all I say"
     await asyncio.get_running_loop().sock_sendall(visitor, b"the rest")
     visitor.close()
-    await until(lambda: heard == [b"question;the rest"])
-    await until(lambda: gateway.ends == ["closed"])
+    await soon(lambda: heard == [b"question;the rest"])
+    await soon(lambda: gateway.ends == ["closed"])
 
 
 async def test_a_slow_visitor_does_not_slow_the_others(world: World) -> None:
@@ -155,11 +157,11 @@ async def test_t16_tls_and_plain_have_their_own_services(world: World) -> None:
 async def test_t4_an_unknown_secret_serves_nobody_until_it_is_known(world: World) -> None:
     gateway = world.gateway(tunnel_grace=0.2)
     status = world.client(gateway, await world.service(), secret=b"7:later")
-    await until(lambda: gateway.metric("tfgateway_tunnels_early") == 1)
+    await soon(lambda: gateway.metric("tfgateway_tunnels_early") == 1)
     assert status.phase is Phase.WAITING
     assert await ask(gateway.visit(secret=b"7:later")) == NO_TUNNEL
     gateway.tunnels.add_secret(b"7:later")
-    await until(lambda: status.phase is Phase.CONNECTED)
+    await soon(lambda: status.phase is Phase.CONNECTED)
     assert await ask(gateway.visit(b"hello", secret=b"7:later")) == b"hello"
     assert (status.sessions, gateway.metric("tfgateway_tunnels_early")) == (1, 0)
 
@@ -170,7 +172,7 @@ async def test_t4_the_pool_of_unknown_ones_is_small_and_they_are_held_briefly(wo
     for number in range(3):
         clients.append(OldClient(gateway.port))
         await clients[-1].send(HELLO.replace(SECRET, b"7:s3cr3t-tunnel-%03d" % number))
-        await until(lambda: gateway.metric("tfgateway_tunnels_early") == len(clients))
+        await soon(lambda: gateway.metric("tfgateway_tunnels_early") == len(clients))
     late = OldClient(gateway.port)
     assert await late.ended() == b""  # one source may fail so often, then it has to wait
     for one in clients:
@@ -199,7 +201,7 @@ async def test_several_clients_may_share_the_load(world: World) -> None:
     gateway = world.gateway(tunnel_share=True)
     for one in (1, 2):
         world.client(gateway, await world.service(lambda r, w, one=one: number(one, r, w)))
-    await until(lambda: gateway.metric("tfgateway_tunnels") == 2)
+    await soon(lambda: gateway.metric("tfgateway_tunnels") == 2)
     answers = await asyncio.gather(*(read_all(gateway.visit()) for _ in range(10)))
     assert sorted(answers) == [b"1"] * 5 + [b"2"] * 5
 
@@ -213,7 +215,7 @@ async def test_a_revoked_secret_cuts_its_session(world: World) -> None:
     gateway.tunnels.remove_secret(SECRET)
     with pytest.raises(ConnectionResetError):
         await read_all(visitor)
-    await until(lambda: status.phase is not Phase.CONNECTED)
+    await soon(lambda: status.phase is not Phase.CONNECTED)
     assert await ask(gateway.visit()) == NO_TUNNEL
     assert gateway.metric("tfgateway_tunnels") == 0
 
@@ -231,9 +233,9 @@ async def test_a_visitor_of_a_dead_session_is_led_to_the_new_one(world: World) -
     gateway = world.gateway()
     dead = OldClient(gateway.port)
     await dead.send(HELLO)
-    await until(lambda: gateway.metric("tfgateway_tunnels") == 1)
+    await soon(lambda: gateway.metric("tfgateway_tunnels") == 1)
     visitor = asyncio.create_task(ask(gateway.visit(b"hello")))
-    await until(lambda: gateway.metric("tfgateway_tunnel_streams_active") == 1)
+    await soon(lambda: gateway.metric("tfgateway_tunnel_streams_active") == 1)
     world.client(gateway, await world.service())
     assert await visitor == b"hello"
 
@@ -336,7 +338,7 @@ async def test_t3_a_thousand_clients_at_once(world: World) -> None:
     assert gateway.metric("tfgateway_tunnels") == 1000
     for one in clients:
         one.socket.close()
-    await until(lambda: gateway.metric("tfgateway_tunnels") == 0)
+    await soon(lambda: gateway.metric("tfgateway_tunnels") == 0)
 
 
 async def test_t12_everything_is_given_back(world: World) -> None:
@@ -344,7 +346,7 @@ async def test_t12_everything_is_given_back(world: World) -> None:
     port = await world.service()
     world.client(gateway, port)
     assert await ask(gateway.visit(b"x")) == b"x"
-    await until(lambda: not gateway.tasks)
+    await soon(lambda: not gateway.tasks)
     before, tasks = descriptors(), len(asyncio.all_tasks())
     for number in range(20):
         assert await ask(gateway.visit(b"x")) == b"x"
@@ -353,8 +355,8 @@ async def test_t12_everything_is_given_back(world: World) -> None:
         await peer.send(HELLO[: number * 2])
         peer.socket.close()
         assert await ask(gateway.visit(secret=b"nobody's")) == NO_TUNNEL
-    await until(lambda: not gateway.tasks and descriptors() <= before)
-    await until(lambda: len(asyncio.all_tasks()) <= tasks)
+    await soon(lambda: not gateway.tasks and descriptors() <= before)
+    await soon(lambda: len(asyncio.all_tasks()) <= tasks)
     assert not gateway.tunnels._newcomers
     assert sum(map(len, gateway.tunnels._visits.values())) == 0
 
@@ -411,7 +413,7 @@ async def test_what_slow_visitors_may_hold_is_bounded(world: World) -> None:
 async def test_a_worker_hands_its_sessions_over_and_nobody_notices(world: World, traffic: str) -> None:
     old = world.gateway()
     status = world.client(old, await world.service(echo))
-    await until(lambda: status.phase is Phase.CONNECTED)
+    await soon(lambda: status.phase is Phase.CONNECTED)
     visitors = [old.visit(b"begin ") for _ in range(5)] if traffic == "busy" else []
     loop = asyncio.get_running_loop()
     pieces = [BIG[:1_000_000], BIG[1_000_000:2_000_000], BIG[2_000_000:]]
@@ -430,7 +432,7 @@ async def test_a_worker_hands_its_sessions_over_and_nobody_notices(world: World,
     talking = [asyncio.create_task(talk(sock)) for sock in visitors]
     await asyncio.sleep(0.05)
     new = world.gateway(listening=old.stop_accepting())
-    await until(lambda: any(link.name == new.name for link in old.tunnels._mesh._links))
+    await soon(lambda: any(link.name == new.name for link in old.tunnels._mesh._links))
     async with asyncio.timeout(LIMIT):
         await old.tunnels.drain()
     assert old.metric("tfgateway_tunnels") == 0
@@ -441,14 +443,14 @@ async def test_a_worker_hands_its_sessions_over_and_nobody_notices(world: World,
     assert await ask(new.visit(b"after")) == b"after"
     assert (status.sessions, status.phase) == (1, Phase.CONNECTED)
     assert new.metric("tfgateway_tunnel_registrations_total", outcome="moved") == 1
-    await until(lambda: new.ends == ["closed"] * (len(visitors) + 2))
+    await soon(lambda: new.ends == ["closed"] * (len(visitors) + 2))
     assert old.ends == ["handed_over"] * (len(visitors) + 1)
 
 
 async def test_an_idle_session_waits_for_a_worker_that_has_not_been_heard_of(world: World) -> None:
     old = world.gateway()
     status = world.client(old, await world.service())
-    await until(lambda: status.phase is Phase.CONNECTED)
+    await soon(lambda: status.phase is Phase.CONNECTED)
     old.tunnels.set_peers({"worker-0"})  # the one whose name is greater connects: here the old one, again and again
     draining = asyncio.create_task(old.tunnels.drain())
     await asyncio.sleep(0.1)
@@ -464,9 +466,9 @@ async def test_an_idle_session_waits_for_a_worker_that_has_not_been_heard_of(wor
 async def test_a_session_on_its_way_to_a_worker_that_is_about_to_end_moves_on(world: World) -> None:
     one, two, three = world.gateway(), world.gateway(), world.gateway()
     status = world.client(one, await world.service())
-    await until(lambda: status.phase is Phase.CONNECTED)
+    await soon(lambda: status.phase is Phase.CONNECTED)
     for gateway in world.gateways:
-        await until(lambda gateway=gateway: len([link for link in gateway.tunnels._mesh._links if link.hellos]) == 2)
+        await soon(lambda gateway=gateway: len([link for link in gateway.tunnels._mesh._links if link.hellos]) == 2)
     mesh = one.tunnels._mesh
     mesh._turn = [link.name for link in mesh._links].index(two.name)  # it is the next but one that gets the session
 
@@ -506,7 +508,7 @@ async def test_a_worker_that_dies_takes_only_its_own_with_it(world: World) -> No
     assert await ask(one.visit(b"x")) == b"x"
     two.close()
     world.gateways.remove(two)
-    await until(lambda: not one.tunnels._mesh._links)
+    await soon(lambda: not one.tunnels._mesh._links)
     assert await ask(one.visit(b"x")) == NO_TUNNEL
     listening.close()
 
@@ -530,6 +532,6 @@ async def test_a_visitor_who_leaves_stops_the_service(world: World) -> None:
         visitor = gateway.visit()
         assert await asyncio.get_running_loop().sock_recv(visitor, 1000)
         visitor.close()
-    await until(lambda: len(stopped) == 10)
-    await until(lambda: (status.active, len(gateway.ends)) == (0, 10))
+    await soon(lambda: len(stopped) == 10)
+    await soon(lambda: (status.active, len(gateway.ends)) == (0, 10))
     assert set(gateway.ends) == {"reset"}
