@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import shutil
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -24,7 +22,9 @@ from pathlib import Path
 
 import redis
 
+from tests.bench.processes import redis_server, running
 from tests.bench.report import Figure, publish
+from tests.ports import free_port
 
 RATE = 4000
 """Queries a second of the flood."""
@@ -158,14 +158,9 @@ def _bystander(port: int, stop: threading.Event) -> float:
 def _server(mode: str) -> Iterator[int]:
     """``tfgateway dns`` with a redis of its own; its port."""
     with tempfile.TemporaryDirectory(prefix="tfgateway-bench-") as directory, contextlib.ExitStack() as stack:
-        redis_port, port, metrics = (_free_port() for _ in range(3))
-        program = shutil.which("redis-server")
-        if program is None:
-            raise RuntimeError("redis-server is not installed")
-        options = ["--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir", directory]
-        _start(stack, [program, *options], Path(directory) / "redis.log")
-        with redis.Redis(port=redis_port, retry=None) as client:
-            _until(lambda: _answers(client), "redis-server")
+        redis_port, port, metrics = (free_port() for _ in range(3))
+        stack.enter_context(redis_server(Path(directory), redis_port))
+        with redis.Redis(port=redis_port) as client:
             client.hset("flood.test.", mapping={name: json.dumps(value) for name, value in FIELDS.items()})
         config = Path(directory) / "gateway.toml"
         config.write_text(
@@ -183,45 +178,14 @@ def _server(mode: str) -> Iterator[int]:
             """
         )
         command = [str(Path(sys.executable).with_name("tfgateway")), "--config", str(config), "dns"]
-        _start(stack, command, Path(directory) / "dns.log")
-        _until(lambda: _serves(port), "the DNS server")
+        program = stack.enter_context(running(command, Path(directory) / "dns.log"))
+        program.until(lambda: _serves(port))
         yield port
-
-
-def _start(stack: contextlib.ExitStack, command: list[str], log: Path) -> None:
-    with log.open("wb") as out:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    stack.callback(child.wait)
-    stack.callback(child.terminate)
-
-
-def _answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.ConnectionError:
-        return False
 
 
 def _serves(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(0.2)
         sock.connect(("127.0.0.1", port))
-        try:
-            sock.send(_query(b"\x03www" + _ORIGIN, _A))
-            return bool(sock.recv(65535))
-        except OSError:
-            return False
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{what} does not answer")
-        time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+        sock.send(_query(b"\x03www" + _ORIGIN, _A))
+        return bool(sock.recv(65535))

@@ -10,7 +10,6 @@ import contextlib
 import json
 import random
 import re
-import socket
 import sqlite3
 import statistics
 import sys
@@ -38,7 +37,9 @@ from tfgateway.explorer.models import (
 from tfgateway.explorer.server.database import Database
 from tfgateway.identity.keys import Identity
 
+from tests.bench.processes import memory, running
 from tests.bench.report import Figure, publish
+from tests.ports import free_port
 
 WORKLOADS = 1_000_000
 GATEWAYS = 1_000
@@ -127,22 +128,16 @@ def _json(value: object) -> bytes:
 
 
 async def _measure(database: Path, gateways: list[Identity], workloads: int) -> list[Figure]:
-    port, metrics = _free_port(), _free_port()
+    port, metrics = free_port(), free_port()
     command = [
         str(Path(sys.executable).with_name("tfgateway")),
         "explorer",
         f"--listen=127.0.0.1:{port}",
         f"--metrics=127.0.0.1:{metrics}",
     ]
-    with (database.parent / "log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(*command, f"--database={database}", stdout=log, stderr=log)
-    try:
-        await _answers(port)
+    with running([*command, f"--database={database}"], database.parent / "log", port, metrics) as program:
         async with ExplorerClient(f"http://127.0.0.1:{port}", identity=USER, key_id=str(TID)) as client:
-            return await _run(port, metrics, process.pid, client, gateways, workloads)
-    finally:
-        process.terminate()
-        await process.wait()
+            return await _run(port, metrics, program.pid, client, gateways, workloads)
 
 
 async def _run(
@@ -150,7 +145,7 @@ async def _run(
 ) -> list[Figure]:
     async with _waiting(port, metrics, [gateway.node_id for gateway in gateways], last) as (arrived, started):
         figures = [Figure("all gateways wait after", started * 1000, "ms")]
-        resting = _memory(pid, "VmRSS")
+        resting = memory(pid, "VmRSS")
         quiet = await _latencies(client, gateways, arrived)
         figures += _spread("new workload to its gateway", quiet)
         for name, path in {
@@ -167,7 +162,7 @@ async def _run(
         stopping.set()
         figures += _spread("new workload while others list all", busy)
         await lister
-    peak = _memory(pid, "VmHWM")
+    peak = memory(pid, "VmHWM")
     return [
         *figures,
         Figure("memory of the explorer, resting", resting, "MB", MEMORY_LIMIT),
@@ -281,27 +276,3 @@ async def _gauge(port: int, name: str) -> float:
     page = (await reader.read()).decode()
     writer.close()
     return float(page.partition(f"\n{name} ")[2].partition("\n")[0])
-
-
-async def _answers(port: int) -> None:
-    for _ in range(600):
-        with contextlib.suppress(OSError):
-            await _timed(port, "/users")
-            return
-        await asyncio.sleep(0.1)
-    raise RuntimeError("the explorer does not start")
-
-
-def _memory(pid: int, name: str) -> float:
-    """Megabytes of the explorer's process."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    if found is None:
-        raise RuntimeError(f"the kernel does not tell {name}")
-    return int(found[1]) / 1024
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
-import shutil
 import socket
 import statistics
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,7 +25,9 @@ from tfgateway.layout.services import Service, encode_service
 from tfgateway.reconciler import store
 from tfgateway.reconciler.rows import Row, Transaction
 
+from tests.bench.processes import Program, memory, redis_server, running
 from tests.bench.report import Figure, publish
+from tests.ports import free_port
 
 NAMES = 1_000_000
 CHANGES = 500
@@ -57,9 +56,7 @@ def measure(scale: float) -> bool:
 def _dns(node: _Node, count: int) -> list[Figure]:
     with node.plane("dns") as plane:
         ask = _Asker(node.dns_port)
-        started = plane.started
-        ask.until("n1", plane)
-        loaded = time.monotonic() - started
+        loaded = plane.served(lambda: ask("n1", 0.02))
         memory = plane.memory()
         writes, own = map(sorted, zip(*_changes(node, ask, count, CHANGES, own=True), strict=True))
         foreign = [answered for _, answered in _changes(node, ask, count, FOREIGN, own=False)]
@@ -80,8 +77,8 @@ def _dns(node: _Node, count: int) -> list[Figure]:
     ]
     node.stop_redis()
     with node.plane("dns") as plane:
-        _Asker(node.dns_port).until("n1", plane)
-        figures.append(Figure("start from disk, redis away", time.monotonic() - plane.started, "s", 10, goal=4))
+        ask = _Asker(node.dns_port)
+        figures.append(Figure("start from disk, redis away", plane.served(lambda: ask("n1", 0.02)), "s", 10, goal=4))
     node.start_redis()
     return figures
 
@@ -151,12 +148,7 @@ def _probe(port: int, times: list[float], done: threading.Event) -> None:
 
 def _proxy(node: _Node) -> list[Figure]:
     with node.plane("proxy") as plane:
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", node.http_port), 1):
-                break
-            plane.check()
-            time.sleep(0.02)
-        loaded = time.monotonic() - plane.started
+        loaded = plane.served(lambda: socket.create_connection(("127.0.0.1", node.http_port), 1).close() is None)
         return [
             Figure("proxy: cold start with as many services", loaded, "s"),
             Figure("proxy: memory of a worker", plane.memory(), "MB"),
@@ -186,39 +178,25 @@ class _Asker:
             time.sleep(0.01)
         return None
 
-    def until(self, label: str, plane: _Plane) -> None:
-        """The first answer."""
-        while not self(label, 0.02):
-            plane.check()
-
 
 class _Plane:
     """A running plane."""
 
-    def __init__(self, process: subprocess.Popen[bytes], snapshot: Path, log: Path) -> None:
-        self._process = process
+    def __init__(self, program: Program, snapshot: Path) -> None:
+        self._program = program
         self._snapshot = snapshot
-        self._log = log
-        self.started = time.monotonic()
 
-    def check(self) -> None:
-        if self._process.poll() is not None or time.monotonic() > self.started + PATIENCE:
-            raise RuntimeError(f"the plane does not serve:\n{self._log.read_text()[-2000:]}")
+    def served(self, serves: Callable[[], object]) -> float:
+        """Seconds from its start until ``serves`` holds."""
+        self._program.until(serves, pause=0.005)
+        return time.monotonic() - self._program.started
 
     def memory(self, what: str = "VmRSS") -> float:
         """Megabytes of its biggest process: the worker."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError, StopIteration):
-                if entry.name.isdigit() and os.getpgid(int(entry.name)) == self._process.pid:
-                    status = (entry / "status").read_text()
-                    found += [int(size) / 1024 for size in re.findall(rf"{what}:\s+(\d+) kB", status)]
-        return max(found)
+        return max(memory(pid, what) for pid in self._program.family)
 
     def wait_for_snapshot(self) -> None:
-        while not self._snapshot.exists():
-            self.check()
-            time.sleep(0.1)
+        self._program.until(self._snapshot.exists, "snapshot", pause=0.1)
 
 
 class _Node:
@@ -228,20 +206,20 @@ class _Node:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._redis_port = _free_port()
-        self.dns_port, self.http_port = _free_port(), _free_port()
+        self._redis_port = free_port()
+        self.dns_port, self.http_port = free_port(), free_port()
         self._config = directory / "gateway.toml"
         self._config.write_text(f"""
 redis.url = "redis://127.0.0.1:{self._redis_port}/0"
 gateway.name_servers = ["ns1.example"]
 [dns]
 listen = ["127.0.0.1:{self.dns_port}"]
-metrics = "127.0.0.1:{_free_port()}"
+metrics = "127.0.0.1:{free_port()}"
 workers = 1
 [proxy]
 listen_http = ["127.0.0.1:{self.http_port}"]
 listen_tls = []
-metrics = "127.0.0.1:{_free_port()}"
+metrics = "127.0.0.1:{free_port()}"
 workers = 1
 """)
 
@@ -253,23 +231,13 @@ workers = 1
         self.stop_redis()
 
     def start_redis(self) -> None:
-        server = shutil.which("redis-server")
-        if server is None:
-            raise RuntimeError("redis-server is not installed")
-        command = [server, "--port", str(self._redis_port), "--save", "", "--dir", str(self._directory)]
-        self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        self.redis: Any = redis.Redis(port=self._redis_port, socket_timeout=60)
-        for _ in range(200):
-            with contextlib.suppress(redis.ConnectionError):
-                self.redis.ping()
-                break
-            time.sleep(0.02)
+        self._redis_server = contextlib.ExitStack()
+        self._redis_server.enter_context(redis_server(self._directory, self._redis_port))
+        self.redis: Any = self._redis_server.enter_context(redis.Redis(port=self._redis_port, socket_timeout=60))
         self.redis.script_load(store._APPLY)
 
     def stop_redis(self) -> None:
-        self.redis.close()
-        self._server.kill()
-        self._server.wait()
+        self._redis_server.close()
 
     def fill_names(self, count: int) -> None:
         """Every name with an address of its own."""
@@ -305,19 +273,5 @@ workers = 1
         state.mkdir(exist_ok=True)
         log = self._directory / f"{name}.log"
         command = [str(Path(sys.executable).with_name("tfgateway")), "--config", str(self._config), name]
-        with log.open("ab") as sink:
-            process = subprocess.Popen(
-                command, stdout=sink, stderr=sink, env={**os.environ, "STATE_DIRECTORY": str(state)}, process_group=0
-            )
-        try:
-            yield _Plane(process, state / f"{name}.snapshot", log)
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        with running(command, log, env={**os.environ, "STATE_DIRECTORY": str(state)}) as program:
+            yield _Plane(program, state / f"{name}.snapshot")

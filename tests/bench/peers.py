@@ -8,11 +8,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +18,12 @@ from pathlib import Path
 from tfgateway.layout.keys import service_key
 from tfgateway.layout.services import Service, encode_service
 
+from tests.bench.processes import find, pinned, redis_server, running
+from tests.ports import free_port
+
 HOST = "localhost"
-PATIENCE = 60.0
 SMALL = b"hello, visitor\n"
 BIG = 64 * 1024 * 1024
-
-
-class Missing(Exception):
-    """A program that is not installed."""
 
 
 @dataclass
@@ -60,64 +56,6 @@ class Peer:
 
     def descriptors(self) -> int:
         return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.processes)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def find(program: str) -> str:
-    """Its path. Errors: ``Missing``."""
-    path = shutil.which(program, path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
-    if path is None:
-        raise Missing(program)
-    return path
-
-
-def pinned(processor: int, command: list[str]) -> list[str]:
-    """``command`` on one processor of this machine."""
-    return [find("taskset"), "-c", str(processor), *command]
-
-
-@contextlib.contextmanager
-def running(command: list[str], log: Path, *ports: int) -> Iterator[int]:
-    """A process that listens on ``ports``; its id."""
-    with log.open("ab") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    try:
-        for port in ports:
-            _wait_for(port, process, log)
-        yield process.pid
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{process.args!r} does not listen:\n{log.read_text(errors='replace')[-2000:]}")
-        time.sleep(0.02)
-
-
-def family(pid: int) -> list[int]:
-    """The process and its descendants."""
-    found = [pid]
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += family(int(child))
-    return found
 
 
 @contextlib.contextmanager
@@ -225,8 +163,8 @@ def haproxy(directory: Path, processor: int, backends: tuple[int, int], *, tuned
         )
     )
     command = pinned(processor, [find("haproxy"), "-db", "-f", str(path)])
-    with running(command, directory / "haproxy.log", peer.http, peer.tls) as pid:
-        peer.processes = family(pid)
+    with running(command, directory / "haproxy.log", peer.http, peer.tls) as program:
+        peer.processes = program.family
         yield peer
 
 
@@ -266,8 +204,8 @@ http {{
 }}
 """)
     command = pinned(processor, [find("nginx"), "-p", str(directory), "-c", str(path)])
-    with running(command, directory / "nginx.log", peer.http, peer.tls) as pid:
-        peer.processes = family(pid)
+    with running(command, directory / "nginx.log", peer.http, peer.tls) as program:
+        peer.processes = program.family
         yield peer
 
 
@@ -304,8 +242,8 @@ table tls {{
 }}
 """)
     command = pinned(processor, [find("sniproxy"), "-f", "-c", str(path)])
-    with running(command, directory / "sniproxy.log", peer.http, peer.tls) as pid:
-        peer.processes = family(pid)
+    with running(command, directory / "sniproxy.log", peer.http, peer.tls) as program:
+        peer.processes = program.family
         yield peer
 
 
@@ -317,7 +255,8 @@ def ours(
     peer = Peer(f"ours, {workers} workers" if workers > 1 else "ours", free_port(), free_port())
     with contextlib.ExitStack() as stack:
         if redis is None:
-            redis = stack.enter_context(redis_server(directory))
+            redis = free_port()
+            stack.enter_context(redis_server(directory, redis))
         put_services(redis, [(HOST, Service("127.0.0.1", "", backends[1], backends[0], "7"))])
         path = directory / f"gateway-{peer.http}.toml"
         path.write_text(f"""
@@ -335,18 +274,9 @@ max_connections_per_source = 9800
         command = [str(Path(sys.executable).with_name("tfgateway")), "--config", str(path), "proxy"]
         if processor >= 0:
             command = pinned(processor, command)
-        pid = stack.enter_context(running(command, directory / "ours.log", peer.http, peer.tls))
-        peer.processes = family(pid)
+        program = stack.enter_context(running(command, directory / "ours.log", peer.http, peer.tls))
+        peer.processes = program.family
         yield peer
-
-
-@contextlib.contextmanager
-def redis_server(directory: Path) -> Iterator[int]:
-    """An empty redis-server; its port."""
-    port = free_port()
-    command = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
-    with running(command, directory / "redis.log", port):
-        yield port
 
 
 def put_services(port: int, services: Iterable[tuple[str, Service]]) -> None:

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench import peers
-from tests.bench.peers import HOST, Peer, backend, find, pinned
+from tests.bench.peers import HOST, Peer, backend
+from tests.bench.processes import Missing, find, pinned
 from tests.bench.report import Figure, publish
 
 ROUNDS = 3
@@ -94,7 +95,7 @@ def _start(stack: contextlib.ExitStack, directory: Path, backends: tuple[int, in
     for make in makers:
         try:
             started.append(stack.enter_context(make()))
-        except peers.Missing as error:
+        except Missing as error:
             absent.append(str(error))
     return started, absent
 

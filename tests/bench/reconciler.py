@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +22,9 @@ from tfgateway.explorer.models import NextAction, Subdomain, Workload
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 
+from tests.bench.processes import Program, memory, redis_server, running
 from tests.bench.report import Figure, publish
+from tests.ports import free_port
 
 RESERVATIONS = 100_000
 FEW = 100
@@ -113,28 +111,28 @@ async def _run(count: int) -> dict[str, float]:
     app.router.add_route("*", "/{rest:.*}", explorer.anything)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    port = _free_port()
+    port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
         with tempfile.TemporaryDirectory(prefix="tfgateway-bench-") as directory:
-            async with _processes(Path(directory), f"http://127.0.0.1:{port}") as (redis, pid):
-                return await _figures(explorer, redis, pid, count)
+            async with _processes(Path(directory), f"http://127.0.0.1:{port}") as (redis, program):
+                return await _figures(explorer, redis, program, count)
     finally:
         await runner.cleanup()
 
 
-async def _figures(explorer: Explorer, redis: Redis, pid: int, count: int) -> dict[str, float]:
+async def _figures(explorer: Explorer, redis: Redis, program: Program, count: int) -> dict[str, float]:
     started = time.monotonic()
-    await _until(redis, count)
+    await _until(redis, program, count)
     converged = time.monotonic() - started
     while await redis.hlen("tfgateway:outbox"):  # noqa: ASYNC110 - another process
         await asyncio.sleep(0.5)
-    ticks, polls, began = _ticks(pid), explorer.polls, time.monotonic()
+    ticks, polls, began = _ticks(program.pid), explorer.polls, time.monotonic()
     await asyncio.sleep(REST)
     took = time.monotonic() - began
     figures = {
         "converged": converged,
-        "rest": (_ticks(pid) - ticks) / took,
+        "rest": (_ticks(program.pid) - ticks) / took,
         "polls": (explorer.polls - polls) / took,
     }
     seconds = []
@@ -146,13 +144,13 @@ async def _figures(explorer: Explorer, redis: Redis, pid: int, count: int) -> di
         await asyncio.sleep(0.5)
     figures["median"] = statistics.median(seconds) * 1000
     figures["slowest"] = max(seconds) * 1000
-    figures["peak"] = _peak(pid)
+    figures["peak"] = memory(program.pid, "VmHWM")
     return figures
 
 
 @contextlib.asynccontextmanager
-async def _processes(directory: Path, url: str) -> AsyncIterator[tuple[Redis, int]]:
-    port = _free_port()
+async def _processes(directory: Path, url: str) -> AsyncIterator[tuple[Redis, Program]]:
+    port = free_port()
     seed, config = directory / "identity.seed", directory / "gateway.toml"
     seedfile.create(seed, bytes(range(32)))
     config.write_text(f"""
@@ -162,32 +160,22 @@ explorer.url = "{url}"
 gateway.managed_domains = ["gw1.example"]
 gateway.geoip = ""
 reconciler.max_reservations_per_user = 1000000
-reconciler.metrics = "127.0.0.1:{_free_port()}"
+reconciler.metrics = "127.0.0.1:{free_port()}"
 """)
-    server = shutil.which("redis-server")
-    if server is None:
-        raise RuntimeError("redis-server is not installed")
-    commands = [
-        [server, "--port", str(port), "--save", "", "--dir", str(directory)],
-        [str(Path(sys.executable).with_name("tfgateway")), "--config", str(config), "reconcile"],
-    ]
-    with (directory / "log").open("wb") as log:
-        processes = [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]  # noqa: ASYNC220
-    try:
+    command = [str(Path(sys.executable).with_name("tfgateway")), "--config", str(config), "reconcile"]
+    # To wait for redis holds up this script's explorer, which nobody asks yet.
+    with redis_server(directory, port), running(command, directory / "reconciler.log") as program:
         async with Redis(host="127.0.0.1", port=port) as redis:
-            yield redis, processes[1].pid
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            process.wait()
+            yield redis, program
 
 
-async def _until(redis: Redis, count: int) -> None:
+async def _until(redis: Redis, program: Program, count: int) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             if await redis.hlen("tfgateway_reservations") >= count:
                 return
+        program.check()
         await asyncio.sleep(0.05)
     raise RuntimeError(f"not converged in {PATIENCE:g} s")
 
@@ -196,17 +184,3 @@ def _ticks(pid: int) -> float:
     """Hundredths of a second on the processor so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return float(fields[11]) + float(fields[12])
-
-
-def _peak(pid: int) -> float:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    if found is None:
-        raise RuntimeError("the kernel does not tell VmHWM")
-    return int(found[1]) / 1024
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import statistics
 import tempfile
 import time
@@ -12,8 +11,10 @@ from pathlib import Path
 from tfgateway.layout.services import Service
 
 from tests.bench import peers
+from tests.bench.processes import memory, redis_server
 from tests.bench.proxy import LOAD, ROUNDS, SERVED, rate, report_script
 from tests.bench.report import Figure, publish
+from tests.ports import free_port
 
 SERVICES = 1_000_000
 SECONDS = 1.2
@@ -26,7 +27,8 @@ def measure(scale: float) -> bool:
         directory = Path(name)
         script = report_script(directory)
         backends = stack.enter_context(peers.backend(directory, LOAD))
-        redis = stack.enter_context(peers.redis_server(directory))
+        redis = free_port()
+        stack.enter_context(redis_server(directory, redis))
         few = stack.enter_context(peers.ours(directory, SERVED, backends))
         peers.put_services(redis, ((f"s{number}.users.example", _service(number)) for number in range(count)))
         started = time.monotonic()
@@ -38,7 +40,7 @@ def measure(scale: float) -> bool:
             for title, peer in (("few", few), ("many", many)):
                 rates[title].append(rate(peer, "new HTTP connections", script, SECONDS * scale))
         ratio = statistics.median(rates["many"]) / statistics.median(rates["few"])
-        peak = max(map(_peak, many.processes))
+        peak = max(memory(pid, "VmHWM") for pid in many.processes)
     figures = [
         Figure("from start to the first visitor", ready, "s"),
         Figure("memory of a worker for them", weight / 1e6, "MB"),
@@ -51,10 +53,3 @@ def measure(scale: float) -> bool:
 def _service(number: int) -> Service:
     address = f"203.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
     return Service(address, "", 443, 80, str(number % 1000))
-
-
-def _peak(pid: int) -> float:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    if found is None:
-        raise RuntimeError("the kernel does not tell VmHWM")
-    return int(found[1]) / 1024

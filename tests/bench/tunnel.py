@@ -13,7 +13,6 @@ import os
 import selectors
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,8 +26,10 @@ from tfgateway.layout.services import Service, encode_service
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.yamux.frames import Flag, Kind, encode
 
+from tests.bench.processes import pinned, redis_server, running
 from tests.bench.report import Figure, publish
 from tests.interop import peer as go
+from tests.ports import free_port
 
 ROUNDS = 3
 PATIENCE = 60.0
@@ -76,12 +77,13 @@ class Pair:
 def measure(scale: float) -> bool:
     """All figures. True: every floor is reached."""
     with tempfile.TemporaryDirectory(prefix="tfgateway-bench-") as name, contextlib.ExitStack() as stack:
-        source = _port()
-        stack.enter_context(_running(LOAD, sys.executable, "-m", "tests.bench.tunnel_source", str(source)))
-        _wait_for(source)
-        pairs = [stack.enter_context(_ours(Path(name), source))]
+        source = free_port()
+        directory = Path(name)
+        command = [sys.executable, "-m", "tests.bench.tunnel_source", str(source)]
+        stack.enter_context(running(pinned(LOAD, command), directory / "source.log", source))
+        pairs = [stack.enter_context(_ours(directory, source))]
         if not go.missing():
-            pairs.append(stack.enter_context(_theirs(source)))
+            pairs.append(stack.enter_context(_theirs(directory, source)))
         os.sched_setaffinity(0, {LOAD})
         figures = _work(pairs, scale) + _reconnect(pairs, int(CLIENTS * scale))
     conditions: dict[str, object] = {"rounds": ROUNDS, "processors": "one for the pair, one for the load"}
@@ -208,11 +210,9 @@ def _hello(secret: str) -> bytes:
 
 @contextlib.contextmanager
 def _ours(directory: Path, source: int) -> Iterator[Pair]:
-    pair = Pair("ours", tunnels=_port(), visitors=_port())
-    port = _port()
-    arguments = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory))
-    with _running(LOAD, "redis-server", *arguments) as _, redis.Redis(port=port) as client:
-        _wait_for(port)
+    pair = Pair("ours", tunnels=free_port(), visitors=free_port())
+    port = free_port()
+    with redis_server(directory, port), redis.Redis(port=port) as client:
         services = {f"{number}.{HOST}": f"{SECRET}-{number}" for number in range(CLIENTS)} | {HOST: SECRET}
         with client.pipeline(transaction=False) as pipe:
             for domain, secret in services.items():
@@ -222,73 +222,31 @@ def _ours(directory: Path, source: int) -> Iterator[Pair]:
         config.write_text(
             f'[redis]\nurl = "redis://127.0.0.1:{port}/0"\n[log]\nlevel = "warning"\n[proxy]\nworkers = 1\n'
             f'listen_http = ["127.0.0.1:{pair.visitors}"]\nlisten_tls = []\n'
-            f'listen_tunnels = ["127.0.0.1:{pair.tunnels}"]\nmetrics = "127.0.0.1:{_port()}"\n'
+            f'listen_tunnels = ["127.0.0.1:{pair.tunnels}"]\nmetrics = "127.0.0.1:{free_port()}"\n'
         )
         program = str(Path(sys.executable).with_name("tfgateway"))
-        with _running(SERVED, program, "--config", str(config), "proxy") as proxy:
-            _wait_for(pair.visitors)
+        command = pinned(SERVED, [program, "--config", str(config), "proxy"])
+        with running(command, directory / "proxy.log", pair.visitors, pair.tunnels) as proxy:
             remote, local = f"--remote=127.0.0.1:{pair.tunnels}", f"--local=127.0.0.1:{source}"
-            with _running(SERVED, program, "tunnel", remote, local, f"--secret={SECRET}") as tunnel:
-                pair.server = _family(proxy.pid)
+            command = pinned(SERVED, [program, "tunnel", remote, local, f"--secret={SECRET}"])
+            with running(command, directory / "tunnel.log") as tunnel:
+                pair.server = proxy.family
                 pair.client = [tunnel.pid]
                 _visit(pair.visitors, 1, 1000)
                 yield pair
 
 
 @contextlib.contextmanager
-def _theirs(source: int) -> Iterator[Pair]:
+def _theirs(directory: Path, source: int) -> Iterator[Pair]:
     program = str(go.build())
-    with _running(SERVED, program, "relay-server", "127.0.0.1:0", "127.0.0.1:0") as server:
-        assert server.stdout is not None
-        _, tunnels, visitors = server.stdout.readline().decode().split()
+    log = directory / "relay-server.log"
+    with running(pinned(SERVED, [program, "relay-server", "127.0.0.1:0", "127.0.0.1:0"]), log) as server:
+        server.until(lambda: "\n" in log.read_text(), "line with its addresses")
+        _, tunnels, visitors = log.read_text().split("\n")[0].split()
         pair = Pair("Go", *(int(address.rpartition(":")[2]) for address in (tunnels, visitors)))
-        arguments = ("relay-client", f"127.0.0.1:{pair.tunnels}", SECRET, f"127.0.0.1:{source}")
-        with _running(SERVED, program, *arguments) as client:
+        command = [program, "relay-client", f"127.0.0.1:{pair.tunnels}", SECRET, f"127.0.0.1:{source}"]
+        with running(pinned(SERVED, command), directory / "relay-client.log") as client:
             time.sleep(0.5)
             pair.server, pair.client = [server.pid], [client.pid]
             _visit(pair.visitors, 1, 1000)
             yield pair
-
-
-@contextlib.contextmanager
-def _running(processor: int, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        ["taskset", "-c", str(processor), *command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE if command[1] == "relay-server" else subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _family(parent: int) -> list[int]:
-    """A process and its children."""
-    found = [parent]
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(stat.parent.name))
-    return found
-
-
-def _port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -19,6 +18,8 @@ from pathlib import Path
 import redis
 
 from tests.bench.dns.questions import SECRET, ZONE, address, field, host, zone_file
+from tests.bench.processes import find, running
+from tests.ports import free_port
 
 CORE = 0
 """Where servers run; the load comes from another one."""
@@ -26,16 +27,6 @@ RATE = 50
 """Alike responses a second that a network may cause; nobody asks for so many."""
 _STARTS = 120.0
 _QUERY = bytes.fromhex("000000000001000000000000") + b"\x05bench\x07example\0\0\6\0\1"
-
-
-def free_port() -> int:
-    """Of 127.0.0.1, for UDP and TCP, below those that clients get."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with contextlib.suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind(("127.0.0.1", port))
-            tcp.bind(("127.0.0.1", port))
-            return port
 
 
 class Server:
@@ -226,21 +217,14 @@ def store(directory: Path, names: int) -> Iterator[Path]:
     home = directory / f"redis-{names}"
     home.mkdir()
     path = home / "redis.sock"
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(home)], stdout=log
-        )
-    try:
-        while not path.exists():
-            time.sleep(0.05)
+    command = [find("redis-server"), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(home)]
+    with running(command, home / "log") as program:
+        program.until(path.exists, "socket")
         with redis.Redis(unix_socket_path=str(path)) as client:
             for start in range(0, names, 10_000):
                 fields = {host(number): field(address(number)) for number in range(start, min(start + 10_000, names))}
                 client.hset(ZONE, mapping=fields)  # type: ignore[arg-type]
         yield path
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextlib.contextmanager

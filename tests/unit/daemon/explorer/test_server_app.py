@@ -13,13 +13,9 @@ from tfgateway.explorer.server.app import create_app, serve
 from tfgateway.explorer.server.database import Database
 from tfgateway.explorer.server.policy import Policy
 
+from tests.ports import free_port
+
 POLL = b"GET /api/v1/reservations/nodes/N/workloads?from=0 HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def _fill(path: Path) -> None:
@@ -35,7 +31,7 @@ async def _fill(path: Path) -> None:
 
 async def test_e12_who_takes_nothing_of_an_answer_is_not_kept(tmp_path: Path) -> None:
     await _fill(tmp_path / "e.db")
-    app, port = create_app(tmp_path / "e.db", Policy(read_timeout=2.0)), _free_port()
+    app, port = create_app(tmp_path / "e.db", Policy(read_timeout=2.0)), free_port()
     ready, stopping = asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(serve(app, [("127.0.0.1", port)], stopping, ready.set))
     async with asyncio.timeout(30):
