@@ -100,7 +100,10 @@ def _connects(port: int) -> bool:
 def redis_server(directory: Path, port: int) -> Iterator[Program]:
     """An empty redis-server that answers; what it holds is lost when it ends."""
     command = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
-    with running(command, directory / "redis.log") as program, redis.Redis(port=port, retry=None, socket_timeout=1) as client:
+    with (
+        running(command, directory / "redis.log") as program,
+        redis.Redis(port=port, retry=None, socket_timeout=1) as client,
+    ):
         program.until(lambda: _is_redis(client, program.pid))
         yield program
 

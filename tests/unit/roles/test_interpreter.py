@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
 
 ARCHIVES = {"x86_64": {"url": "file:///archive", "sha256": "a" * 64}}
 
@@ -64,3 +68,24 @@ def test_insisting_on_an_old_python_is_an_error(values: dict[str, dict[str, Any]
 )
 def test_the_inventory_tells_which_is_the_nodes_own(values: dict[str, dict[str, Any]], case: str, own: str) -> None:
     assert values[case]["own"] == own
+
+
+def test_the_example_names_the_interpreter_that_a_run_leaves_and_old_nodes_get_one(
+    evaluate: Callable[..., dict[str, dict[str, Any]]],
+) -> None:
+    example = yaml.safe_load((ROOT / "inventory.example.yml").read_text())["gateways"]
+    wanted = {
+        "bring": "_interpreter_bring | bool",
+        "link": "interpreter_root ~ '/python'",
+        "url": "_interpreter_archive.url | default('')",
+        "named": "ansible_python_interpreter",
+    }
+    hosts = {
+        name: {"_interpreter_look": {"stdout": f"machine=x86_64\nown={own}\nbrought=no\nlink=\n"}, **example["vars"]}
+        for name in example["hosts"]
+        for own in ["3.6.9" if name != "tf-gateway-prod-07" else "3.13.5"]
+    }
+    values = evaluate("interpreter", wanted, hosts)
+    assert {found["named"] for found in values.values()} == {found["link"] for found in values.values()}
+    assert {name for name, found in values.items() if not found["bring"]} == {"tf-gateway-prod-07"}
+    assert all(found["url"].startswith("https://") for found in values.values())

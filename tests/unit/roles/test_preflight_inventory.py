@@ -53,6 +53,14 @@ def test_example_is_refused_until_its_twin_addresses_are_corrected(playbook: Pla
     assert len(run.tasks["Afterwards"]) == 7
 
 
+def test_a_controller_works_with_the_example_before_a_node_has_its_interpreter(playbook: Playbook) -> None:
+    """The example names the one that site.yml will leave there; the controller's own tasks do not use it."""
+    inventory = example()
+    on_controller = {"name": "Here", "ansible.builtin.stat": {"path": "/"}, "delegate_to": "localhost", "become": False}
+    run = playbook([on_controller], inventory["hosts"], "--limit=tf-gateway-prod-02", variables=inventory["vars"])
+    assert run.code == 0, run.output
+
+
 def test_limit_does_not_hide_a_twin(playbook: Playbook) -> None:
     inventory = example()
     run = playbook(TASKS, inventory["hosts"], "--limit=tf-gateway-prod-01", variables=inventory["vars"])
