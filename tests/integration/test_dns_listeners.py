@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import dns.asyncquery
@@ -26,7 +27,8 @@ class Running:
     def __init__(self, port: int) -> None:
         self.port = port
         self.counts = Counts()
-        self.listeners = Listeners(DnsTable(), Service(), None, DnsSettings(), self.counts, logger("dns"))
+        settings = DnsSettings(tcp_connections=5)
+        self.listeners = Listeners(DnsTable(), Service(), None, settings, self.counts, logger("dns"), workers=2)
 
     async def start(self) -> None:
         endpoints = [Endpoint("dns", kind, f"127.0.0.1:{self.port}") for kind in ("udp", "tcp")]
@@ -63,3 +65,13 @@ async def test_query_that_cannot_be_handled_gets_servfail_and_the_next_is_answer
     assert [entry["reason"] for entry in logs] == ["RuntimeError('unforeseen')"]
     assert await running.ask(tcp=tcp) == dns.rcode.REFUSED
     assert running.counts.queries[("tcp" if tcp else "udp"), 1, dns.rcode.SERVFAIL] == 1
+
+
+async def test_workers_share_the_tcp_connections_that_are_allowed_in_total(running: Running) -> None:
+    await running.start()
+    streams = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(4)]
+    async with asyncio.timeout(30):
+        assert await streams[3][0].read() == b""  # half of five, rounded up, stay
+    assert running.listeners.tcp_connections == 3
+    for _, writer in streams:
+        writer.close()

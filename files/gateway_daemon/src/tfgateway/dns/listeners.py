@@ -31,8 +31,10 @@ class Listeners:
         settings: DnsSettings,
         counts: Counts,
         log: FilteringBoundLogger,
+        *,
+        workers: int = 1,
     ) -> None:
-        """limiter: None: responses over UDP are not limited."""
+        """limiter: None: responses over UDP are not limited; workers: that share the connections allowed in total."""
         self._table = table
         self._service = service
         self._limiter = limiter
@@ -44,7 +46,7 @@ class Listeners:
             self._answer_tcp,
             counts,
             idle=settings.tcp_idle,
-            connections=settings.tcp_connections,
+            connections=-(-settings.tcp_connections // workers),
             connections_per_client=settings.tcp_connections_per_client,
         )
 

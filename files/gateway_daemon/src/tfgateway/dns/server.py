@@ -48,7 +48,7 @@ async def serve(settings: Settings, seat: Seat) -> None:
     file = snapshot.path_of("dns")
     # Serials come first: a zone that did not change must not get a new one.
     mirror = Mirror(redis, loader.selection, loader, _log, prepare=store.restore, file=file)
-    listeners = Listeners(table, service, limiter, settings.dns, counts, _log)
+    listeners = Listeners(table, service, limiter, settings.dns, counts, _log, workers=seat.workers)
     registry = CollectorRegistry()
     registry.register(
         DnsCollector(
