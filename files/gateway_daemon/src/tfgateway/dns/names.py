@@ -20,6 +20,7 @@ MAX_LABEL: Final = 63
 # Printable ASCII without capitals and backslash: reads back as written.
 _PLAIN = re.compile(rb"[!-@\[\]-~]+")
 _LABEL = re.compile(rb"[a-z0-9_-]{1,63}")
+_LENGTHS: Final = [bytes([length]) for length in range(MAX_LABEL + 1)]
 _UNREACHABLE: Final = "not the lower-case text of a name: no query asks for it"
 _ESCAPED = re.compile(rb"\\(?:(\d{3})|(\D))|([^\\])", re.DOTALL)
 
@@ -73,7 +74,7 @@ def from_key(text: bytes) -> bytes:
 def from_field(text: bytes, zone: bytes) -> bytes:
     """The folded name of a field (relative text) in the hash of ``zone``. Errors: ``ParseError``, see ``from_key``."""
     if _LABEL.fullmatch(text) and len(text) + len(zone) < MAX_NAME:
-        return b"%c%b%b" % (len(text), text, zone)
+        return _LENGTHS[len(text)] + text + zone
     labels = _split(text)
     if not _PLAIN.fullmatch(text) and to_text(fold(_joined(labels, ROOT))) != text + b".":
         raise ParseError(_UNREACHABLE)

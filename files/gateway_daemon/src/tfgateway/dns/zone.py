@@ -201,6 +201,4 @@ def _digest(name: bytes, packed: bytes) -> int:
     """Of the records of one name; those of a zone are added up, so that a change costs no more than itself."""
     if len(packed) > _SMALLEST:
         packed = b"".join(body for rrset in _with_serial(unpack(packed), 0) for body in sorted(rrset.bodies))
-    state = hashlib.blake2b(name, digest_size=_DIGEST_SIZE)
-    state.update(packed)
-    return int.from_bytes(state.digest(), "big")
+    return int.from_bytes(hashlib.blake2b(name + packed, digest_size=_DIGEST_SIZE).digest(), "big")
