@@ -129,6 +129,8 @@ class Plane:
     """Seconds that a worker may take from ``stopping`` to its end."""
     metrics: Callable[[Settings], str]
     """``ADDRESS:PORT`` of the page."""
+    loop: str = "asyncio:new_event_loop"
+    """``module:function``, imported by workers only: makes the event loop that ``serve`` runs in."""
 
 
 Serve = Callable[[Settings, Seat], Awaitable[None]]

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable, Iterator
 
 import pytest
+from tfgateway.proxy.engine import Engine, EngineLoop, running_engine
 
 SocketPair = tuple[socket.socket, socket.socket]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Of all tests here: as in a worker of the proxy."""
+    return {"engine": EngineLoop}
+
+
+@pytest.fixture
+async def engine() -> Engine:
+    return running_engine()
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
 
-import pytest
 from tfgateway.plane import Endpoint, Listening
 from tfgateway.proxy.engine import Engine
 from tfgateway.proxy.listener import Listener
@@ -28,13 +26,6 @@ class Accepted:
         await asyncio.wait_for(self.came.wait(), 60)
         self.came.clear()
         return self.connections.pop()
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    engine = Engine()
-    yield engine
-    engine.close()
 
 
 def listening(host: str = "127.0.0.1") -> Listening:

@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 import termios
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from tfgateway.proxy.deadlines import Deadlines
@@ -54,13 +54,6 @@ class Ends:
         result = await asyncio.wait_for(self.result, LONG)
         assert all(one.fileno() < 0 for one in self.inner)
         return result
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    engine = Engine()
-    yield engine
-    engine.close()
 
 
 @pytest.fixture(params=["with pipes", "without"])

@@ -22,6 +22,7 @@ def _endpoints(settings: Settings) -> list[Endpoint]:
 _PLANE = Plane(
     name="proxy",
     serve="tfgateway.proxy.server:serve",
+    loop="tfgateway.proxy.engine:EngineLoop",
     endpoints=_endpoints,
     workers=lambda settings: settings.proxy.workers,
     drain=lambda settings: settings.proxy.drain_timeout,

@@ -1,15 +1,17 @@
-"""One epoll instance for all connections of a worker, nested in the event loop of asyncio.
+"""One epoll instance for all connections of a worker, which is asyncio's selector at the same time.
 
-A connection costs no task, no future and no timer: its object is called when something may be possible, tries, and
-returns. Sockets are closed after the events that the kernel reported together, so that none of these is about a
-descriptor whose number has passed on to another connection.
+A connection costs no task, no future, no timer and no callback of the event loop: its object is called from the
+selector when something may be possible, tries, and returns. Sockets are closed after the events that the kernel
+reported together, so that none of these is about a descriptor whose number has passed on to another connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import select
+import selectors
 import socket
 import time
 from collections.abc import Callable
@@ -25,8 +27,7 @@ WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 _TO_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _BOTH_WAYS = _TO_READ | select.EPOLLOUT
 
-_EVENTS = 256  # taken from the kernel at once
-_ROUNDS = 16  # before the rest of the event loop gets its turn
+_EVENTS = 256  # taken from the kernel at once, before the rest of the event loop gets its turn
 _TICK = 0.1  # seconds between two looks at the deadlines
 _HOUSEKEEPING = 50  # ticks
 
@@ -61,36 +62,75 @@ class Expiring(Protocol):
 _E = TypeVar("_E", bound=Expiring)
 
 
-class Engine:
-    """Calls watchers. Use inside a running event loop; ``close`` ends it."""
+class Engine(selectors.EpollSelector):
+    """Calls watchers while asyncio waits for what is its own; ``EngineLoop`` owns it, and closes it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._loop = asyncio.get_running_loop()
+        super().__init__()
+        # The same instance in the kernel, for what ``selectors`` has no words for: edges, and the end of a stream.
+        self._epoll = select.epoll.fromfd(os.dup(self.fileno()))
+        self._register = self._epoll.register
         self._clock = clock
         self.now = clock()
         """When this turn began, by a clock that never goes back; seconds."""
-        self._epoll = select.epoll()
-        self._register = self._epoll.register
         self._closing: list[socket.SocketType] = []
         self._turning = False
         self._watchers: dict[int, Watcher] = {}
         self._put_off: list[Resumable] = []
         self._deadlines: list[Deadlines[Any]] = []
         self._housekeeping: list[Callable[[], None]] = []
+        self._next_tick = self.now
         self._ticks = 0
-        self._again = False
-        self._loop.add_reader(self._epoll.fileno(), self._turn)
-        self._timer = self._loop.call_later(_TICK, self._tick)
 
     def close(self) -> None:
-        """Watch nothing any more; the descriptors stay open. Again is harmless."""
-        self._timer.cancel()
-        for sock in self._closing:
-            sock.close()
-        if not self._epoll.closed:
-            self._loop.remove_reader(self._epoll.fileno())
-            self._epoll.close()
-        self._watchers.clear()
+        """Watch nothing any more; the descriptors stay open."""
+        self._epoll.close()
+        super().close()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """One turn: wait, call the watchers of what the kernel reports, and tell asyncio what it asked for.
+
+        A turn waits for ``_TICK`` at most, whatever ``timeout`` says: asyncio then finds that there was nothing.
+        """
+        if self._put_off:
+            timeout = 0.0
+        elif timeout is None or timeout > _TICK:
+            timeout = _TICK
+        events = self._epoll.poll(timeout, _EVENTS)
+        self.now = now = self._clock()
+        asked_for = []
+        find = self._watchers.get
+        self._turning = True
+        for descriptor, mask in events:
+            watcher = find(descriptor)
+            if watcher is None:
+                asked_for += self._asked_for(descriptor, mask)
+                continue
+            try:
+                watcher.ready(descriptor, mask)
+            except Exception:
+                self._failed(watcher)
+        if self._put_off:
+            self._resume()
+        self._turning = False
+        closing = self._closing
+        if closing:
+            for sock in closing:
+                sock.close()
+            closing.clear()
+        if now >= self._next_tick:
+            self._tick(now)
+        return asked_for
+
+    def _asked_for(self, descriptor: int, mask: int) -> list[tuple[selectors.SelectorKey, int]]:
+        """What asyncio is told of a report: nothing when it is about what nobody watches any more."""
+        key = self.get_map().get(descriptor)
+        if key is None:
+            return []
+        ready = (selectors.EVENT_READ if mask & ~select.EPOLLOUT else 0) | (
+            selectors.EVENT_WRITE if mask & ~select.EPOLLIN else 0
+        )
+        return [(key, ready & key.events)]
 
     def __contains__(self, descriptor: int) -> bool:
         """Whether it is watched."""
@@ -136,7 +176,6 @@ class Engine:
     def put_off(self, work: Resumable) -> None:
         """Call ``work.resume`` after everybody else had a turn."""
         self._put_off.append(work)
-        self._schedule()
 
     def look_at(self, deadlines: Deadlines[_E]) -> Deadlines[_E]:
         """Call ``expire`` of what has expired, every tenth of a second; gives its argument."""
@@ -146,48 +185,6 @@ class Engine:
     def every_few_seconds(self, step: Callable[[], None]) -> None:
         """Call ``step`` now and then, as long as the engine runs."""
         self._housekeeping.append(step)
-
-    def _schedule(self) -> None:
-        if not self._again:
-            self._again = True
-            self._loop.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        if self._epoll.closed:
-            return
-        self._again = False
-        self.now = self._clock()
-        self._turning = True
-        try:
-            for _ in range(_ROUNDS):
-                if not self._round():
-                    break
-        finally:
-            self._turning = False
-        # Level-triggered in the outer epoll: what is left wakes the loop again.
-        if self._put_off:
-            self._schedule()
-
-    def _round(self) -> bool:
-        """What the kernel reports now, and what was put off. True: it is worth asking again at once."""
-        events = self._epoll.poll(0, _EVENTS)
-        find = self._watchers.get
-        for descriptor, mask in events:
-            watcher = find(descriptor)
-            if watcher is not None:
-                try:
-                    watcher.ready(descriptor, mask)
-                except Exception:
-                    self._failed(watcher)
-        put_off = bool(self._put_off)
-        if put_off:
-            self._resume()
-        closing = self._closing
-        if closing:
-            for sock in closing:
-                sock.close()
-            closing.clear()
-        return put_off or bool(events)
 
     def _resume(self) -> None:
         works, self._put_off = self._put_off, []
@@ -204,9 +201,8 @@ class Engine:
         except Exception:
             _log.exception("connection not closed")
 
-    def _tick(self) -> None:
-        self._timer = self._loop.call_later(_TICK, self._tick)
-        self.now = now = self._clock()
+    def _tick(self, now: float) -> None:
+        self._next_tick = now + _TICK
         for deadlines in self._deadlines:
             for thing in deadlines.expired(now):
                 try:
@@ -217,3 +213,19 @@ class Engine:
         if self._ticks % _HOUSEKEEPING == 0:
             for step in self._housekeeping:
                 step()
+
+
+class EngineLoop(asyncio.SelectorEventLoop):
+    """asyncio's event loop, with an engine as its selector."""
+
+    def __init__(self) -> None:
+        self.engine = Engine()
+        super().__init__(self.engine)
+
+
+def running_engine() -> Engine:
+    """The engine of the running event loop. Errors: ``RuntimeError``: it has none."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, EngineLoop):
+        raise RuntimeError("the event loop has no engine")
+    return loop.engine

@@ -24,9 +24,10 @@ _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~\x80-\xff]+) HTTP/1\.([0-9
 _FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):([^\x00\r]*)")
 # Absolute-form, scheme "://" authority, of §3.2.2.
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*://([^/?#]+)(?:[/?#].*)?")
-# A whole head as nearly all are: only CR LF, nothing before it. Possessive: nothing is ever tried again.
+# A whole head as nearly all are: only CR LF, nothing before it. What is tried again takes linear time: there is one way
+# to read each line. The lines themselves are not possessive: before Python 3.11.5 such a group would match nothing.
 _USUAL_HEAD = re.compile(
-    rb"(" + _TOKEN + rb"+) (/[!-~\x80-\xff]*+) HTTP/1\.1((?:\r\n" + _TOKEN + rb"+:[^\x00\r\n]*+)++)\r\n\r\n"
+    rb"(" + _TOKEN + rb"+) (/[!-~\x80-\xff]*+) HTTP/1\.1((?:\r\n" + _TOKEN + rb"+:[^\x00\r\n]*+)+)\r\n\r\n"
 )
 _HTTP2_PREFACE_LINE = b"PRI * HTTP/2.0"  # RFC 9113 §3.4
 _FIRST_OCTETS = frozenset(b"!#$%&'*+-.^_`|~0123456789\r\n") | frozenset(range(65, 91)) | frozenset(range(97, 123))

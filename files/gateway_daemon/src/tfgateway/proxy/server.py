@@ -24,7 +24,7 @@ from tfgateway.plane import Listening, Seat
 from tfgateway.proxy import connection
 from tfgateway.proxy.connection import Connection
 from tfgateway.proxy.dial import Dialler
-from tfgateway.proxy.engine import Engine
+from tfgateway.proxy.engine import Engine, running_engine
 from tfgateway.proxy.health import Watch
 from tfgateway.proxy.listener import Listener
 from tfgateway.proxy.metrics import ProxyMetrics
@@ -80,8 +80,7 @@ async def serve(settings: Settings, seat: Seat) -> None:
     metrics.include(tunnel_figures.collect)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(tunnels.close)
-        engine = Engine()
-        stack.callback(engine.close)
+        engine = running_engine()
         office = Office(
             own,
             engine=engine,

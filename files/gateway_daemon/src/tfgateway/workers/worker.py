@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -50,9 +51,14 @@ def called() -> bool:
 
 def load(plane: Plane) -> Serve:
     """The plane's ``serve``, with all that it imports."""
-    module, _, function = plane.serve.partition(":")
-    serve: Serve = getattr(importlib.import_module(module), function)
+    serve: Serve = _imported(plane.serve)
     return serve
+
+
+def _imported(name: str) -> Any:
+    """``module:function``."""
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def run(plane: Plane) -> int:
@@ -62,7 +68,8 @@ def run(plane: Plane) -> int:
     faulthandler.enable()  # a worker that hangs is ended by SIGABRT: its log then says where
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor says what to do
-    return asyncio.run(_work(plane, control))
+    with asyncio.Runner(loop_factory=_imported(plane.loop)) as runner:
+        return runner.run(_work(plane, control))
 
 
 async def _work(plane: Plane, control: socket.socket) -> int:
