@@ -1,0 +1,108 @@
+"""What stays on a node: a few releases, the interpreters that they need, and the redis that runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Any  # of conftest.py, which cannot be imported
+Playbook = Callable[..., Run]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    """``/opt/tfgateway`` of a node after upgrades: the newest release last, each with an interpreter of its own."""
+    root = tmp_path / "tfgateway"
+    for number in range(6):
+        home = root / "interpreters" / f"i{number}"
+        (home / "bin").mkdir(parents=True)
+        (home / "bin" / "python3").touch()
+        release = root / "releases" / f"r{number}"
+        (release / "bin").mkdir(parents=True)
+        (release / "bin" / "python").symlink_to(home / "bin" / "python3")
+        os.utime(release, (number, number))
+    (root / "python").symlink_to(root / "interpreters" / "i5" / "bin" / "python3")
+    (root / "current").symlink_to(root / "releases" / "r1")  # the operator went back to it
+    return root
+
+
+HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+
+
+def prune(playbook: Playbook, root: Path, *options: str, **variables: Any) -> Run:
+    role = {"name": "tfgrid.gateway.release", "tasks_from": "prune"}
+    given = {
+        **HERE,
+        "release_root": str(root),
+        "release_path": str(root / "releases" / "r5"),
+        "interpreter_root": str(root),
+        "interpreter_path": str(root / "interpreters" / "i5" / "bin" / "python3"),
+    }
+    run = playbook([{"ansible.builtin.include_role": role}], {"node": given | variables}, *options)
+    assert run.code == 0, run.output
+    return run
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_few_releases_stay_and_their_interpreters(playbook: Playbook, node: Path) -> None:
+    run = prune(playbook, node)
+    assert names(node / "releases") == ["r1", "r4", "r5"]  # in use, the one before, the newest
+    assert names(node / "interpreters") == ["i1", "i4", "i5"]
+    assert run.stats["node"]["changed"] == 2
+    assert prune(playbook, node).stats["node"]["changed"] == 0
+
+
+@pytest.mark.parametrize(("keep", "left"), [(0, ["r1", "r5"]), (1, ["r1", "r5"]), (2, ["r1", "r5"]), (9, None)])
+def test_the_one_in_use_and_the_newest_always_stay(
+    playbook: Playbook, node: Path, keep: int, left: list[str] | None
+) -> None:
+    prune(playbook, node, release_keep=keep)
+    assert names(node / "releases") == (left or [f"r{number}" for number in range(6)])
+
+
+def test_a_final_slash_is_no_other_place(playbook: Playbook, node: Path) -> None:
+    prune(playbook, node, release_root=f"{node}/", interpreter_root=f"{node}/")
+    assert names(node / "releases") == ["r1", "r4", "r5"]
+    assert names(node / "interpreters") == ["i1", "i4", "i5"]
+
+
+def test_an_interpreter_that_several_releases_share_goes_with_the_last(playbook: Playbook, node: Path) -> None:
+    for number in (0, 1):
+        link = node / "releases" / f"r{number}" / "bin" / "python"
+        link.unlink()
+        link.symlink_to(node / "interpreters" / "i0" / "bin" / "python3")
+    prune(playbook, node)
+    assert names(node / "interpreters") == ["i0", "i4", "i5"]
+
+
+def test_releases_on_the_nodes_own_python_need_none_that_was_brought(playbook: Playbook, node: Path) -> None:
+    for link in [node / "python", *node.glob("releases/*/bin/python")]:
+        link.unlink()
+        link.symlink_to("/usr/bin/python3")
+    prune(playbook, node, interpreter_path="/usr/bin/python3")
+    assert names(node / "interpreters") == []
+
+
+def test_check_mode_removes_nothing_and_fails_nowhere(playbook: Playbook, node: Path) -> None:
+    run = prune(playbook, node, "--check")
+    assert run.stats["node"]["changed"] > 0
+    assert len(names(node / "releases")) == len(names(node / "interpreters")) == 6
+    assert prune(playbook, node / "untouched", "--check").stats["node"]["changed"] == 0
+
+
+def test_only_the_redis_that_runs_stays(playbook: Playbook, tmp_path: Path) -> None:
+    for name in ("a" * 12, "b" * 12, "c" * 12 + ".partial"):
+        (tmp_path / "redis" / name / "bin").mkdir(parents=True)
+    role = {"name": "tfgrid.gateway.tfredis", "tasks_from": "prune"}
+    given = {**HERE, "tfredis_root": str(tmp_path), "_tfredis_built": {"sha256": "b" * 64}}
+    run = playbook([{"ansible.builtin.include_role": role}], {"node": given})
+    assert run.code == 0, run.output
+    assert names(tmp_path / "redis") == ["b" * 12]
