@@ -80,7 +80,9 @@ tid:
   sample: 12
 """
 
+import grp
 import os
+import pwd
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tfgrid.gateway.plugins.module_utils._daemon import PROGRAM_OPTION, DaemonError, call
@@ -111,22 +113,37 @@ def main():
     shown = dict(found or wanted or {}, seed_file=path)
     result = dict(changed=not there, **shown)
     if module._diff:
-        before = "%s\n" % found["node_id"] if there else ""
-        result["diff"] = dict(
-            before_header=path, after_header=path, before=before, after="%s\n" % shown.get("node_id", "new")
-        )
+        after = "%s\n" % shown.get("node_id", "kept" if there else "new")
+        result["diff"] = dict(before_header=path, after_header=path, before=after if there else "", after=after)
     if os.path.exists(path):
         attributes = module.load_file_common_arguments(module.params, path=path)
+        if module.check_mode:
+            result["changed"] |= forget_unknown(attributes)
         result["changed"] = module.set_fs_attributes_if_different(attributes, result["changed"])
     module.exit_json(**result)
+
+
+def forget_unknown(attributes):
+    """Take away owner and group that are not there yet; whether there were any. An earlier task would make them."""
+    changed = False
+    for name, look in (("owner", pwd.getpwnam), ("group", grp.getgrnam)):
+        wanted = attributes[name]
+        if wanted is None or wanted.isdigit():
+            continue
+        try:
+            look(wanted)
+        except KeyError:
+            attributes[name] = None
+            changed = True
+    return changed
 
 
 def identities(module, there):
     """Of the file, made unless this is check mode, and of the words; None: there is none. Errors: DaemonError."""
     program, path, words = module.params["program"], module.params["path"], module.params["words"]
     run = module.run_command
-    if module.check_mode and not there and not os.path.exists(program):
-        return None, None  # an untouched node: both would be made
+    if module.check_mode and not os.path.exists(program):
+        return None, None  # an untouched node: nobody can tell
     wanted = call(run, [program, "identity", "show", "--words-from=-"], words) if words else None
     if there:
         return call(run, [program, "identity", "show", "--seed", path]), wanted

@@ -57,6 +57,28 @@ def test_check_mode_foresees_it_on_a_node_without_the_daemon(path: Path) -> None
     assert "does not exist here" in ansible_module.run("identity", path.parent, **arguments)["msg"]
 
 
+def test_check_mode_on_an_old_node_has_neither_the_daemon_nor_its_user(path: Path) -> None:
+    path.write_text("of the old daemon")
+    arguments = {"path": str(path), "program": "/nowhere/tfgateway", "owner": "tfgateway-of-later", "mode": "0400"}
+    foreseen = ansible_module.run("identity", path.parent, check=True, diff=True, **arguments)
+    assert foreseen["changed"]
+    assert foreseen["diff"]["before"] == foreseen["diff"]["after"]
+    assert path.read_text() == "of the old daemon"
+    run(path.with_name("new.seed"))
+    assert "failed to look up" in run(path.with_name("new.seed"), owner="tfgateway-of-later")["msg"]
+
+
+def test_a_numeric_owner_needs_no_name(path: Path) -> None:
+    run(path)
+    uid = str(path.stat().st_uid)
+    assert not run(path, owner=uid, check=True)["changed"]
+
+
+def test_i5_nobody_else_may_read_it_from_the_moment_it_is_made(path: Path) -> None:
+    run(path, words=WORDS)
+    assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+
+
 def test_another_identity_is_never_replaced(path: Path) -> None:
     run(path, words=WORDS)
     refused = run(path, words=OTHER)
