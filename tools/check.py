@@ -70,6 +70,7 @@ BESIDE = [
     Part("imports", [["lint-imports", "--no-cache"]]),
     Part("yamllint", [["yamllint", "--strict", "."]]),
     Part("changelog", [["antsibull-changelog", "lint"]]),
+    Part("importer", [[sys.executable, "-m", "tools.importer"]]),
 ]
 # Alone and last: the whole main job from nothing, twice, as a person runs it.
 LAST = [Part("demo", [[*PYTEST, "tests/system"]], containers=True)]

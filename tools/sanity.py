@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from tools import oldest_core
+from tools.tree import ROOT, copy
 
-ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".cache" / "sanity"
 COLLECTION = HOME / "ansible_collections" / "tfgrid" / "gateway"
 # What Ansible loads; all other code has linters of its own (ruff, mypy strict).
@@ -37,16 +37,8 @@ sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *wanted]))
 
 
 def copy_tree() -> None:
-    """Fill the collection folder with its tracked and new files, ignored ones excepted."""
-    shutil.rmtree(COLLECTION, ignore_errors=True)
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True).stdout.decode().split("\0")
-    for name in names:
-        source = ROOT / name
-        if (name.startswith(PARTS) or "/" not in name) and source.is_file():
-            target = COLLECTION / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target, follow_symlinks=False)
+    """Fill the collection folder."""
+    copy(COLLECTION, lambda name: name.startswith(PARTS) or "/" not in name)
     # ansible-test asks the nearest repository for its files: that one must not be ours, which ignores .cache.
     subprocess.run(["git", "init", "--quiet"], cwd=COLLECTION, check=True)
 
