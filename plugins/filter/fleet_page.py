@@ -26,6 +26,7 @@ RETURN = r"""
 _value:
   description: The page.
   type: str
+  sample: <!doctype html>...
 """
 
 from collections.abc import Mapping

@@ -33,8 +33,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The report; C(healthy) says whether anybody has to look.
+  description: The report; C(healthy) says whether anybody has to look, C(nodes) has an entry a gateway.
   type: dict
+  sample:
+    generated: "2026-09-10T00:26:40Z"
+    healthy: true
+    statuses: {"ok": 7, "attention": 0, "down": 0}
+    versions: {"0.1.0+50bef1778e53": 7}
+    reservations: 12
+    nodes: []
 """
 
 import time

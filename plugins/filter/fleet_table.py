@@ -26,6 +26,7 @@ RETURN = r"""
 _value:
   description: The table.
   type: str
+  sample: "1 gateways: 1 ok; 4 reservations: 4 in_sync"
 """
 
 from collections.abc import Mapping

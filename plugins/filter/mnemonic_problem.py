@@ -36,6 +36,7 @@ RETURN = r"""
 _value:
   description: A sentence, or an empty string when nothing is wrong.
   type: str
+  sample: no BIP39 word at place 24
 """
 
 WORDS = 24

@@ -72,7 +72,7 @@ public_key:
   description: The same, as hexadecimal digits.
   returned: when it is known
   type: str
-  sample: d2ab6b9c0fd52a1b7a33d8a1a1d2d1b1aa4f0c9b5a5f4e1e6d3cf3d8f9b2c4a7
+  sample: 03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8
 tid:
   description: Threebot id in the seed file, or null.
   returned: when it is known
