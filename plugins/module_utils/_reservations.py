@@ -7,6 +7,7 @@ from __future__ import absolute_import, division, print_function
 __metaclass__ = type
 
 VERDICTS = ["in_sync", "pending", "missing", "drifted", "orphaned", "failed", "unreported"]
+SHOWN = 10  # reservations that a message names
 
 
 def select(reservations, ids):
@@ -37,3 +38,10 @@ def describe(item):
     """One reservation in a line: id, type, domain, verdict and the daemon's message."""
     line = "%s %s %s is %s" % (item["id"], item["type"], item["domain"], item["verdict"])
     return "%s (%s)" % (line, item["message"]) if item.get("message") else line
+
+
+def listing(items):
+    """The first of ``items``, and how many more there are."""
+    lines = [describe(item) for item in items[:SHOWN]]
+    more = len(items) - len(lines)
+    return "; ".join(lines + (["and %d more" % more] if more else []))

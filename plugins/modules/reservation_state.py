@@ -130,7 +130,7 @@ from ansible_collections.tfgrid.gateway.plugins.module_utils._daemon import DAEM
 from ansible_collections.tfgrid.gateway.plugins.module_utils._reservations import (
     VERDICTS,
     count,
-    describe,
+    listing,
     select,
     sentence,
 )
@@ -165,9 +165,10 @@ def main():
     )
     if unknown:
         module.fail_json(msg="no such reservation on this gateway: %s" % ", ".join(unknown), **result)
+    message = ". ".join([sentence(chosen)] + ([listing(wrong)] if wrong else []) + result["problems"])
     if wrong:
-        module.fail_json(msg="%s. %s" % (sentence(chosen), "; ".join(describe(item) for item in wrong[:10])), **result)
-    module.exit_json(msg=sentence(chosen), **result)
+        module.fail_json(msg=message, **result)
+    module.exit_json(msg=message, **result)
 
 
 if __name__ == "__main__":

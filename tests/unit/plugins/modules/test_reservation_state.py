@@ -71,6 +71,21 @@ def test_fails_when_a_reservation_drifted_and_says_which(node):
     assert not result["in_sync"]
 
 
+def test_of_many_that_are_wrong_the_first_are_named_and_the_rest_counted(node):
+    wrong = [{**ANSWER["reservations"][1], "id": f"{number}-1"} for number in range(1, 13)]
+    node.daemon(json.dumps({**ANSWER, "reservations": wrong}))
+    message = node.run()["msg"]
+    assert "10-1 proxy" in message
+    assert "11-1 proxy" not in message
+    assert message.endswith("; and 2 more")
+
+
+def test_what_kept_the_daemon_from_looking_everywhere_is_said_too(node):
+    node.daemon(json.dumps({**ANSWER, "problems": ["explorer: connection refused"]}))
+    assert node.run(fail_on=[])["msg"] == "2 reservations: 1 in_sync, 1 drifted. explorer: connection refused"
+    assert node.run()["msg"].endswith("is drifted (redis holds another target). explorer: connection refused")
+
+
 def test_looks_only_at_the_reservations_that_are_named(node):
     node.daemon(json.dumps(ANSWER))
     result = node.run(ids=["1-1"])
