@@ -59,6 +59,8 @@ BESIDE = [
             ("molecule-prod", "prod"),
             ("molecule-cutover", "cutover"),
             ("molecule-upgrade", "upgrade"),
+            ("molecule-lockout", "lockout"),
+            ("molecule-options", "options"),
         )
     ),
     Part("sanity", [[sys.executable, "-m", "tools.sanity"]], containers=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -11,15 +12,19 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
-from demo import fleet, image, podman, reservations
+from demo import fleet, image, playbook, podman, reservations
 from demo.fleet import Fleet, Node
-from demo.paths import VENV_BIN
+from demo.inventory import SUFFIXES
+from demo.paths import ROOT, VENV_BIN
 from demo.person import Person
 from demo.reservations import Wanted, managed_domain
+from tests.ports import free_port
 
 FLEET: Fleet = fleet.load(Path(__file__).parent.parent / "fleet.toml")
 UBUNTU, ARCH = FLEET.nodes[1], FLEET.nodes[-1]
 PRIMITIVES = [UBUNTU, ARCH]  # where all five are reserved
+MISDIRECTED, UNDELEGATED = FLEET.nodes[2], ARCH  # as the parent zones have it
+LOOKED_AT = [UBUNTU, MISDIRECTED, UNDELEGATED]  # by preflight
 PATIENCE = 60.0
 
 
@@ -44,6 +49,70 @@ def page(node: Node, name: str, scheme: str) -> str:
     port = 443 if scheme == "https" else 80
     options = ["--silent", "--insecure", "--max-time", "5", "--resolve", f"{name}:{port}:{FLEET.address(node.host)}"]
     return subprocess.run(["curl", *options, f"{scheme}://{name}/"], capture_output=True, text=True).stdout
+
+
+def test_a_second_run_by_another_ansible_core_changes_nothing() -> None:
+    command, environment = playbook.command(FLEET), playbook.environment()
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    recaps = [recap for line in done.stdout.splitlines() if (recap := playbook.parse_recap(line))]
+    assert {recap.host: recap.changed for recap in recaps} == {node.name: 0 for node in FLEET.nodes}, done.stdout
+
+
+@pytest.fixture
+def resolver(tmp_path: Path) -> Iterator[int]:
+    """The port of an NSD that answers as a resolver would: one node is right, two others lack something."""
+    servers = [
+        f"{node.name} A {'192.0.2.9' if node is MISDIRECTED else FLEET.address(node.host)}" for node in LOOKED_AT
+    ]
+    zones = {SUFFIXES[0]: servers}
+    for node in LOOKED_AT:
+        for suffix in SUFFIXES[1:] if node is UNDELEGATED else SUFFIXES:
+            zones[managed_domain(node, suffix)] = [f"@ NS {node.name}.{SUFFIXES[0]}."]
+    for zone, records in zones.items():
+        start = f"$ORIGIN {zone}.\n$TTL 60\n@ SOA ns.parent.example. nobody.parent.example. 1 60 60 60 60\n"
+        (tmp_path / zone).write_text(start + "\n".join(records) + "\n")
+    port = free_port()
+    files = "\n".join(f'  {name}: "{tmp_path}/{name}"' for name in ("pidfile", "xfrdfile", "zonelistfile", "logfile"))
+    served = "\n".join(f'zone:\n  name: "{zone}"\n  zonefile: "{zone}"' for zone in zones)
+    (tmp_path / "nsd.conf").write_text(
+        f'server:\n  ip-address: 127.0.0.1@{port}\n  username: ""\n  zonesdir: "{tmp_path}"\n  xfrdir: "{tmp_path}"\n'
+        f'{files}\n  database: ""\nremote-control:\n  control-enable: no\n{served}\n'
+    )
+    program = shutil.which("nsd", path=playbook.environment()["PATH"])
+    assert program is not None, "nsd comes with tools/setup.py test"
+    server = subprocess.Popen([program, "-d", "-c", str(tmp_path / "nsd.conf")])
+    ask = ["dig", "@127.0.0.1", "-p", str(port), SUFFIXES[0], "SOA", "+short", "+tries=1", "+time=1"]
+    until(lambda: subprocess.run(ask, capture_output=True).stdout.startswith(b"ns."), "nsd does not answer")
+    yield port
+    server.terminate()
+    server.wait(10)
+
+
+def test_preflight_says_which_records_to_create(resolver: int) -> None:
+    options = [f"--limit={','.join(node.name for node in LOOKED_AT)}", "-e=preflight_resolver=127.0.0.1"]
+    inventory = f"--inventory={FLEET.state}/inventory.yml"
+    done = subprocess.run(
+        ["ansible-playbook", "playbooks/preflight.yml", inventory, *options, f"-e=preflight_resolver_port={resolver}"],
+        cwd=ROOT,
+        env={**playbook.environment(), "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    (tasks,) = (play["tasks"] for play in json.loads(done.stdout)["plays"])
+    (warned,) = (task["hosts"] for task in tasks if task["task"]["name"].endswith("Warn of what is missing outside"))
+    said = {host: result["msg"] for host, result in warned.items() if not result.get("skipped")}
+    name, domain = f"{MISDIRECTED.name}.{SUFFIXES[0]}", managed_domain(UNDELEGATED)
+    assert said == {
+        MISDIRECTED.name: [
+            f"{name} has 192.0.2.9: create in its parent zone: {name}. A {FLEET.address(MISDIRECTED.host)}"
+        ],
+        UNDELEGATED.name: [
+            f"{domain} is not delegated here: create in its parent zone: {domain}. NS {UNDELEGATED.name}.{SUFFIXES[0]}."
+        ],
+    }
 
 
 @pytest.fixture(scope="module")
