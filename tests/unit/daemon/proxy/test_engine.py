@@ -113,3 +113,25 @@ async def test_deadlines_pass_while_nothing_else_happens(engine: Engine) -> None
     engine.look_at(Deadlines[Heard](0.01)).start(heard, started)
     await heard.hears()
     assert engine.now - started < LONG / 2, "seen only when asyncio's own timer ended the wait"
+
+
+async def test_asyncio_goes_on_when_a_watcher_gives_it_something_to_do(engine: Engine, tcp_pair: TcpPair) -> None:
+    """At once, not when the engine has nothing more to report."""
+    near, far = tcp_pair()
+    loop = asyncio.get_running_loop()
+    turns = 0
+    done = asyncio.Event()
+
+    def again(_descriptor: int) -> None:
+        nonlocal turns
+        turns += 1
+        near.recv(1)
+        if turns == 1:
+            loop.call_soon(done.set)
+        if not done.is_set() and turns < 1000:
+            far.send(b"x")
+
+    engine.watch(near.fileno(), Heard(again))
+    far.send(b"x")
+    await asyncio.wait_for(done.wait(), LONG)
+    assert turns < 10

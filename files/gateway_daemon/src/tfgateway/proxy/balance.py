@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tfgateway.proxy.traffic import Plane
+from tfgateway.proxy.traffic import TLS, Plane
 
 Method = Literal["round_robin", "least_connections"]
 
@@ -39,7 +39,7 @@ class Member:
 
     def port(self, plane: Plane) -> int:
         """0: it takes no such traffic."""
-        return self.tls_port if plane is Plane.TLS else self.http_port
+        return self.tls_port if plane is TLS else self.http_port
 
     def next_address(self) -> str | None:
         """One of its addresses, each in its turn."""

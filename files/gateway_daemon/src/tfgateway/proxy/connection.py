@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-import time
 from collections.abc import Collection, Coroutine
 from typing import Any
 
@@ -20,6 +19,7 @@ from tfgateway.proxy import answers, proxyproto
 from tfgateway.proxy.answers import Refusal, Refused
 from tfgateway.proxy.balance import Member
 from tfgateway.proxy.clienthello import HANDSHAKE_RECORD, ClientHelloParser, read_usual_hello
+from tfgateway.proxy.deadlines import Deadlines
 from tfgateway.proxy.dial import refused
 from tfgateway.proxy.engine import BROKEN
 from tfgateway.proxy.httphead import Http2Preface, RequestHeadParser, read_usual_head
@@ -61,6 +61,7 @@ class Connection:
         "_address",
         "_announced",
         "_counted",
+        "_deadlines",
         "_dial_started",
         "_expects_header",
         "_first",
@@ -96,7 +97,8 @@ class Connection:
         self._office = office
         self._visitor = visitor
         self._stage = _HEAD
-        self._started = time.monotonic()
+        self._started = office.engine.now
+        self._deadlines: Deadlines[Connection] | None = None  # where this waits; a stage has one at most
         self._counted: str | None = None  # the source whose limit this counts for
         self._expects_header = False
         self._announced: proxyproto.Addresses | None = None
@@ -225,8 +227,16 @@ class Connection:
             oldest = office.heads.oldest()
             if oldest is not None:
                 oldest._turn_away()
-        office.heads.start(self, office.engine.now)
+        self._wait_in(office.heads)
         office.engine.watch(descriptor, self)
+
+    def _wait_in(self, deadlines: Deadlines[Connection] | None) -> None:
+        """The deadline of what begins now; the one before is forgotten."""
+        if self._deadlines is not None:
+            self._deadlines.stop(self)
+        self._deadlines = deadlines
+        if deadlines is not None:
+            deadlines.start(self, self._office.engine.now)
 
     def _take(self, data: bytes) -> bool:
         """The next bytes of the visitor. True: he has said what he wants, and is led there. Errors: ``Refused``."""
@@ -241,9 +251,10 @@ class Connection:
         except ParseError as error:
             raise Refused(answers.BAD_REQUEST, str(error)) from error
         if known:
+            if self._deadlines is not None:
+                self._wait_in(None)
             if self._hello is not None or self._request is not None:
                 self._hello = self._request = None
-            self._office.heads.stop(self)
             self._lead()
         return known
 
@@ -319,14 +330,20 @@ class Connection:
         if route.secret:
             self._enter_tunnel(route.secret)
             return
-        if not route.takes(self._plane):
-            raise Refused(answers.UNKNOWN_HOST, f"the service has no {self._plane} port")
         if options is None:
-            self._dial(route.address, route.port(self._plane), by_operator=route.by_operator)
+            port = route.port(self._plane)
+            if not port:
+                raise self._no_port()
+            self._dial(route.address, port, by_operator=route.by_operator)
             return
+        if not route.takes(self._plane):
+            raise self._no_port()
         if options.proxy_protocol:
             self._first = proxyproto.encode(options.proxy_protocol, self._both_ends()) + self._first
         self._dial_member()
+
+    def _no_port(self) -> Refused:
+        return Refused(answers.UNKNOWN_HOST, f"the service has no {self._plane} port")
 
     def _both_ends(self) -> proxyproto.Addresses:
         """Of the visitor's connection, as he or a trusted balancer says."""
@@ -401,7 +418,7 @@ class Connection:
         """Errors: ``Refused``."""
         self._address = address, port
         self._stage = _DIAL
-        self._dial_started = time.monotonic()
+        self._dial_started = self._office.engine.now
         self._target = self._office.dialler.dial(address, port, by_operator=by_operator)
         # On a short way the connection is there already, and the head leaves with no event in between.
         self._try_target()
@@ -416,7 +433,7 @@ class Connection:
         except BlockingIOError:
             office = self._office
             if target.fileno() not in office.engine:
-                office.dials.start(self, office.engine.now)
+                self._wait_in(office.dials)
                 office.engine.watch_room(target.fileno(), self)
         except OSError as error:
             self._dial_failed(refused(error))
@@ -433,11 +450,9 @@ class Connection:
         self._refuse(why.refusal, why.detail)
 
     def _drop_target(self) -> None:
-        office = self._office
-        office.dials.stop(self)
         target, self._target = self._target, None
         if target is not None:
-            office.engine.close_soon(target)
+            self._office.engine.close_soon(target)
         member, self._member = self._member, None
         if member is not None:
             member.active -= 1
@@ -447,13 +462,12 @@ class Connection:
     def _begin_relay(self, target: socket.SocketType, sent: int) -> None:
         office = self._office
         engine = office.engine
-        office.metrics.dial_times.add(time.monotonic() - self._dial_started)
-        office.dials.stop(self)
+        office.metrics.dial_times.add(engine.now - self._dial_started)
         self._stage = _RELAY
         first, self._first = self._first, b""
         relay = self._relay = Relay(engine, office.pipes, self._visitor, target, first, self, sent=sent)
         relay.start()
-        office.young.start(self, engine.now)
+        self._wait_in(office.young)
 
     def _look_whether_idle(self) -> None:
         office, relay = self._office, self._relay
@@ -466,7 +480,7 @@ class Connection:
         if office.engine.now - relay.idle_since() >= office.settings.idle_timeout:
             relay.finish(Ending.IDLE)
         else:
-            office.looks.start(self, office.engine.now)
+            self._wait_in(office.looks)
 
     def relayed(self, relayed: Relayed) -> None:
         """Called by the relay, which has closed both sockets."""
@@ -480,7 +494,6 @@ class Connection:
         """Say why, and wait for the end: closing with bytes unread would reset the answer away (RFC 9112 §9.6)."""
         office = self._office
         self._drop_target()
-        office.heads.stop(self)
         self._first = b""
         self._hello = self._request = None
         self.outcome, self.detail = refusal.outcome, detail
@@ -496,7 +509,7 @@ class Connection:
             return
         self._stage = _FAREWELL
         self._left = _FAREWELL_BYTES
-        office.farewells.start(self, office.engine.now)
+        self._wait_in(office.farewells)
         descriptor = self._visitor.fileno()
         if descriptor not in office.engine:
             office.engine.watch(descriptor, self)
@@ -530,21 +543,16 @@ class Connection:
         if not office.leave(self):
             return
         stage, self._stage = self._stage, _OVER
-        if stage == _RELAY:
-            office.young.stop(self)
-            office.looks.stop(self)
-        elif stage == _FAREWELL:
-            office.farewells.stop(self)
-        elif stage == _HEAD:
-            office.heads.stop(self)
-        if stage != _RELAY:
+        if self._deadlines is not None:
+            self._deadlines.stop(self)
+        if stage is not _RELAY:
             office.engine.close_soon(self._visitor)
         if self._target is not None or self._member is not None:
             self._drop_target()
         if admitted:
             office.admission.leave(self._counted)
         self.outcome, self.detail = outcome, detail
-        self.seconds = time.monotonic() - self._started
+        self.seconds = office.engine.now - self._started
         office.metrics.account(self.listener, outcome, self.seconds, self.to_target, self.to_visitor)
         if office.access_log is not None:
             office.access_log.write(self)

@@ -15,7 +15,8 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from contextvars import Context
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from tfgateway.proxy.deadlines import Deadlines
 from tfgateway.telemetry.logs import logger
@@ -60,6 +61,7 @@ class Expiring(Protocol):
 
 
 _E = TypeVar("_E", bound=Expiring)
+_Ts = TypeVarTuple("_Ts")
 
 
 class Engine(selectors.EpollSelector):
@@ -75,6 +77,7 @@ class Engine(selectors.EpollSelector):
         """When this turn began, by a clock that never goes back; seconds."""
         self._closing: list[socket.SocketType] = []
         self._turning = False
+        self._asyncio_waits = False
         self._watchers: dict[int, Watcher] = {}
         self._put_off: list[Resumable] = []
         self._deadlines: list[Deadlines[Any]] = []
@@ -88,15 +91,27 @@ class Engine(selectors.EpollSelector):
         super().close()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """One turn: wait, call the watchers of what the kernel reports, and tell asyncio what it asked for.
+        """Wait for what asyncio asked for, and call the watchers of all else that the kernel reports meanwhile.
 
-        A turn waits for ``_TICK`` at most, whatever ``timeout`` says: asyncio then finds that there was nothing.
+        Returns early when asyncio got something to do (``let_asyncio_go_on``), and at the next tick whatever
+        ``timeout`` says: asyncio then finds that there was nothing.
         """
-        if self._put_off:
-            timeout = 0.0
-        elif timeout is None or timeout > _TICK:
-            timeout = _TICK
-        events = self._epoll.poll(timeout, _EVENTS)
+        self._asyncio_waits = timeout is None or timeout > 0
+        left = _TICK if timeout is None else min(timeout, _TICK)
+        until = self.now + left
+        asked_for = self._turn(left)
+        # asyncio's own turn in between would cost as much as what a watcher does.
+        while self._asyncio_waits and not asked_for and self.now < until:
+            asked_for = self._turn(until - self.now)
+        return asked_for
+
+    def let_asyncio_go_on(self) -> None:
+        """Something was scheduled while asyncio waits."""
+        self._asyncio_waits = False
+
+    def _turn(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """What the kernel reports now, or first within ``timeout`` seconds; what of it is asyncio's."""
+        events = self._epoll.poll(0.0 if self._put_off else timeout, _EVENTS)
         self.now = now = self._clock()
         asked_for = []
         find = self._watchers.get
@@ -137,13 +152,14 @@ class Engine(selectors.EpollSelector):
         return descriptor in self._watchers
 
     def watch(self, descriptor: int, watcher: Watcher) -> None:
-        """Report what comes in on a connected socket, each time once (edge-triggered), and what is there already."""
-        self._register(descriptor, _TO_READ)
-        self._watchers[descriptor] = watcher
+        """Report what comes in on a connected socket, each time once (edge-triggered), and what is there already.
 
-    def pass_on(self, descriptor: int, watcher: Watcher) -> None:
-        """Another watcher from now on; it too is told what is there already."""
-        self._epoll.modify(descriptor, _TO_READ)
+        A former watcher hears nothing more.
+        """
+        if descriptor in self._watchers:
+            self._epoll.modify(descriptor, _TO_READ)
+        else:
+            self._register(descriptor, _TO_READ)
         self._watchers[descriptor] = watcher
 
     def watch_room(self, descriptor: int, watcher: Watcher) -> None:
@@ -221,6 +237,24 @@ class EngineLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self.engine = Engine()
         super().__init__(self.engine)
+
+    def call_soon(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """See ``asyncio``."""
+        self.engine.let_asyncio_go_on()
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """See ``asyncio``."""
+        self.engine.let_asyncio_go_on()
+        return super().call_at(when, callback, *args, context=context)
 
 
 def running_engine() -> Engine:

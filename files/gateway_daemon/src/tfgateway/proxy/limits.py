@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections import Counter
 from functools import lru_cache
 
 
@@ -13,7 +12,7 @@ class Admission:
     def __init__(self, *, total: int, per_source: int) -> None:
         self._total = total
         self._per_source = per_source
-        self._by_source: Counter[str | bytes] = Counter()
+        self._by_source: dict[str | bytes, int] = {}
         self._open = 0
 
     def enter(self, address: str | None) -> bool:
@@ -21,14 +20,16 @@ class Admission:
 
         None: the source is not known yet (``claim``).
         """
-        if self._open >= self._total or (address is not None and not self.claim(address)):
+        if self._open >= self._total:
+            return False
+        if address is not None and not self.claim(address):
             return False
         self._open += 1
         return True
 
     def claim(self, address: str) -> bool:
         """Count the source of one that has entered without; False, and nothing counted, when its limit is reached."""
-        source = _source(address)
+        source = _network(address) if ":" in address else address
         count = self._by_source.get(source, 0)
         if count >= self._per_source:
             return False
@@ -37,23 +38,21 @@ class Admission:
 
     def take_in(self, address: str) -> None:
         """Count one more whatever the limits are."""
-        source = _source(address)
+        source = _network(address) if ":" in address else address
         self._open += 1
-        self._by_source[source] += 1
+        self._by_source[source] = self._by_source.get(source, 0) + 1
 
     def leave(self, address: str | None) -> None:
         """Undo one ``enter`` that returned True, and the ``claim`` that followed it."""
         self._open -= 1
         if address is None:
             return
-        source = _source(address)
-        self._by_source[source] -= 1
-        if not self._by_source[source]:
+        source = _network(address) if ":" in address else address
+        count = self._by_source[source]
+        if count > 1:
+            self._by_source[source] = count - 1
+        else:
             del self._by_source[source]
-
-
-def _source(address: str) -> str | bytes:
-    return _network(address) if ":" in address else address
 
 
 @lru_cache(maxsize=4096)

@@ -69,7 +69,8 @@ class Listener:
             # Without what the class on top of it adds, which costs more than the call itself.
             connection = socket.SocketType(self._family, _STREAM, 0, descriptor)
             connection.setblocking(False)
-            self._on_accept(connection, peer[0].partition("%")[0])
+            source = peer[0]
+            self._on_accept(connection, source.partition("%")[0] if ":" in source else source)
 
     def fail(self) -> None:
         """One visitor was not taken; the others are."""

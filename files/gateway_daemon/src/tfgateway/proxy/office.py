@@ -67,10 +67,11 @@ class Office:
 
     def leave(self, connection: Connection) -> bool:
         """Strike off a connection that ends. False: it was struck off before."""
-        if connection not in self.live:
+        live = self.live
+        if connection not in live:
             return False
-        self.live.remove(connection)
-        if not self.live:
+        live.remove(connection)
+        if not live:
             self._emptied.set()
         return True
 

@@ -22,6 +22,7 @@ _TRICKLE = 32 * 1024  # octets: a burst that is smaller is better copied
 _ROUNDS = 16  # moves of one direction before others get their turn
 # Not SPLICE_F_MORE: the last piece of an answer would wait for a next one.
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+_MORE = int(socket.MSG_MORE)
 
 # One buffer for all connections: a chunk is sent before the next is read, only what does not fit is kept.
 _scratch = memoryview(bytearray(_CHUNK))
@@ -95,12 +96,9 @@ class Relay:
 
     def start(self) -> None:
         """Watch both sockets, in whosever name that was done before."""
-        engine = self._engine
-        for descriptor in (self._visitor_fd, self._target.fileno()):
-            if descriptor in engine:
-                engine.pass_on(descriptor, self)
-            else:
-                engine.watch(descriptor, self)
+        watch = self._engine.watch
+        watch(self._visitor_fd, self)
+        watch(self._target.fileno(), self)
         if self._to_target.blocked:
             self.wait_for_room(self._to_target, self._target)
 
@@ -217,7 +215,8 @@ class _Direction:
         self.ended = True
         self.blocked = False
         self.pending = None
-        self._give_pipe_back()
+        if self._pipe is not None:
+            self._give_pipe_back()
 
     def resume(self) -> None:
         if not self.ended and not self.blocked:
@@ -260,25 +259,25 @@ class _Direction:
         if not count:
             self._end()
             return False
-        if not self._send(_scratch[:count]):
-            return False
         if count == _CHUNK:
             self._bursting = True
-            return True
+            return self._send(_scratch)
         if not self.ending:
             # Drained. What comes next, an end included, is reported.
             self.readable = False
+            self._send(_scratch[:count])
             return False
         if self.broken_source:
-            return True
-        # Its end was there before what was read now, and this was all in front of it.
-        self._end()
+            return self._send(_scratch[:count])
+        # Its end was there before what was read now, and this was all in front of it: both leave in one packet.
+        if self._send(_scratch[:count], _MORE):
+            self._end()
         return False
 
-    def _send(self, data: memoryview) -> bool:
+    def _send(self, data: memoryview, flags: int = 0) -> bool:
         """Send what the sink takes and keep the rest. False: there is a rest, or the sink is lost."""
         try:
-            sent = self._sink.send(data)
+            sent = self._sink.send(data, flags)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -363,6 +362,7 @@ class _Direction:
         self.pending = None
         self.readable = False
         self.broken = broken
-        self._give_pipe_back()
+        if self._pipe is not None:
+            self._give_pipe_back()
         if self._relay is not None:
             self._relay.ended(self._sink)

@@ -14,7 +14,7 @@ from tfgateway.layout.keys import domain_of_service_key
 from tfgateway.layout.services import Service, decode_service
 from tfgateway.proxy.balance import Pool
 from tfgateway.proxy.hosts import u_label
-from tfgateway.proxy.traffic import Plane
+from tfgateway.proxy.traffic import TLS, Plane
 from tfgateway.targets import IPNetwork
 
 
@@ -64,7 +64,7 @@ class Route:
         return bool(self.port(plane)) if pool is None else pool.takes(plane)
 
     def port(self, plane: Plane) -> int:
-        return self.tls_port if plane is Plane.TLS else self.http_port
+        return self.tls_port if plane is TLS else self.http_port
 
 
 @dataclass(frozen=True, slots=True)
