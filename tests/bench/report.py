@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,9 +57,24 @@ class Figure:
         return "[green]goal[/]" if reached else "[green]kept[/]"
 
 
+def interpreter() -> str:
+    """Version and kind of build: one that is not optimised (PGO) makes what is ours slower."""
+    options = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
+    home = Path(sys.base_prefix, "bin", f"python{sysconfig.get_python_version()}").resolve()
+    if "--enable-optimizations" in options:
+        build = "optimised, with LTO" if "--with-lto" in options else "optimised"
+    elif home.parent == Path("/usr/bin"):
+        # Debian optimises (its changelog says so), and keeps the flags out of sysconfig.
+        build = "the distribution's build"
+    else:
+        build = "not optimised"
+    return f"{platform.python_implementation()} {platform.python_version()}, {build}"
+
+
 def publish(part: str, conditions: Mapping[str, object], figures: list[Figure]) -> bool:
     """Print the table, write ``.cache/bench/PART.json``; True when every bound is kept."""
-    told = ", ".join(f"{name} {value}" for name, value in conditions.items())
+    machine = {"cpus": os.cpu_count(), "python": interpreter(), "kernel": platform.release()}
+    told = ", ".join(f"{name} {value}" for name, value in {**conditions, **machine}.items())
     table = Table(title=f"{part}: {told}", title_justify="left", box=None, header_style="bold")
     table.add_column("figure")
     for column in ("value", "bounds"):
@@ -70,7 +87,6 @@ def publish(part: str, conditions: Mapping[str, object], figures: list[Figure]) 
     console.print(table)
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     path = DIRECTORY / f"{part}.json"
-    machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()}
     data = {
         "part": part,
         "machine": machine,
