@@ -500,3 +500,24 @@ async def test_any_mixture_of_writes_and_faults_ends_in_the_state_of_redis(redis
         await soon(copy.is_current)
         # Keys may still expire, and the copy follows.
         await soon(lambda: copy.mirror.in_sync and copy.is_current())
+
+
+async def test_news_that_come_while_a_feed_subscribes_are_no_answer_to_it(redis_server: Any) -> None:
+    done = threading.Event()
+
+    def write() -> None:
+        with redis_server.client() as client:
+            while not done.is_set():
+                client.hset("busy.", "field", "x")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        async with connect(redis_server.url, timeout=5) as client:
+            for _ in range(200):
+                async with open_feed(client, b"busy", 5.0) as feed:
+                    for _ in range(3):
+                        assert await feed.next() in ([b"busy."], ())
+    finally:
+        done.set()
+        writer.join()

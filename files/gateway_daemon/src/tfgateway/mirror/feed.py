@@ -35,8 +35,9 @@ class Feed:
         own_id = await self._ask("CLIENT", "ID")
         narrowed = ("PREFIX", prefix) if prefix else ()
         await self._ask("CLIENT", "TRACKING", "ON", "REDIRECT", own_id, "BCAST", *narrowed)
-        await self._ask("SUBSCRIBE", _CHANNEL)
-        await self._ask("SUBSCRIBE", news.CHANNEL)
+        # In one command: news that came between two would be taken for the second one's answer.
+        await self._ask("SUBSCRIBE", _CHANNEL, news.CHANNEL)
+        await self._connection.read_response()  # an answer for each channel
 
     async def next(self) -> Sequence[bytes] | Changes | None:
         """Changed keys; none after a quiet heartbeat; None when redis can not say which (FLUSHALL).
