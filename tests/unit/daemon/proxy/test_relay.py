@@ -176,6 +176,37 @@ async def test_a_target_that_does_not_read_stops_the_visitor(relaying: Callable[
     assert await ends.finished() == Relayed(Ending.CLOSED, len(block), 0)
 
 
+async def test_what_comes_in_while_nothing_fits_wakes_nobody(
+    relaying: Callable[..., Ends], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And all of it, its end included, is passed on when there is room again."""
+    heard = 0
+    ready = Relay.ready
+
+    def counting(relay: Relay, descriptor: int, events: int) -> None:
+        nonlocal heard
+        heard += 1
+        ready(relay, descriptor, events)
+
+    monkeypatch.setattr(Relay, "ready", counting)
+    ends = relaying(target_buffer=4096)
+    sent = b"x" * 30_000
+    await send(ends.visitor, sent)
+    await asyncio.sleep(0.1)
+    heard = 0
+    for number in range(50):
+        piece = b"%d " % number * 100
+        sent += piece
+        await send(ends.visitor, piece)
+        await asyncio.sleep(0.001)
+    ends.visitor.shutdown(socket.SHUT_WR)
+    await asyncio.sleep(0.01)
+    assert heard < 5
+    assert await read_to_end(ends.target) == sent
+    ends.target.close()
+    assert (await ends.finished()).ending == Ending.CLOSED
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_big_bodies_both_ways_at_once(relaying: Callable[..., Ends], seed: int) -> None:
     """Pieces of any size, slow and fast readers, small and large kernel buffers: what comes out is what went in."""

@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple
 from tfgateway.proxy.deadlines import Deadlines
 from tfgateway.telemetry.logs import logger
 
+INCOMING = select.EPOLLIN
 READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 BROKEN = select.EPOLLHUP | select.EPOLLERR
 ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -169,6 +170,13 @@ class Engine(selectors.EpollSelector):
         else:
             self._register(descriptor, _BOTH_WAYS)
         self._watchers[descriptor] = watcher
+
+    def change(self, descriptor: int, *, incoming: bool, room: bool) -> None:
+        """Report from now on what comes in, or not, and room to send, or not; a broken connection always.
+
+        What is there already is reported.
+        """
+        self._epoll.modify(descriptor, (_TO_READ if incoming else select.EPOLLET) | (select.EPOLLOUT if room else 0))
 
     def watch_listener(self, descriptor: int, watcher: Watcher) -> None:
         """Report as long as there is something to accept (level-triggered)."""

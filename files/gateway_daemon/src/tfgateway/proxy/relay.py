@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from tfgateway.proxy.engine import BROKEN, ENDED, READABLE, WRITABLE, Engine
+from tfgateway.proxy.engine import BROKEN, ENDED, INCOMING, READABLE, WRITABLE, Engine
 from tfgateway.proxy.pipes import Pipe, Pipes
 
 _CHUNK = 64 * 1024
@@ -123,9 +123,16 @@ class Relay:
                 out.broken_source = bool(events & BROKEN)
             if not out.blocked:
                 out.move()
+            elif events & INCOMING:
+                # More of what cannot be passed on: every segment would wake us.
+                out.deaf = True
+                self._engine.change(descriptor, incoming=False, room=back.hears_of_room)
         if back.blocked and events & WRITABLE:
             back.blocked = False
             back.move()
+            if back.deaf and not back.blocked and not back.ended:
+                back.deaf = False
+                back.hear_again(room=out.hears_of_room)
 
     def idle_since(self) -> float:
         """When something moved last, by the engine's clock."""
@@ -175,6 +182,7 @@ class _Direction:
         "blocked",
         "broken",
         "broken_source",
+        "deaf",
         "ended",
         "ending",
         "hears_of_room",
@@ -200,6 +208,8 @@ class _Direction:
         """The source has ended or broken: no further report will come, a short read is not the last."""
         self.broken_source = False
         """The source has broken: only reading tells how."""
+        self.deaf = False
+        """The engine does not report what comes in at the source."""
         self.hears_of_room = False
         """The engine reports when there is room in the sink."""
         self.blocked = False
@@ -217,6 +227,10 @@ class _Direction:
         self.pending = None
         if self._pipe is not None:
             self._give_pipe_back()
+
+    def hear_again(self, *, room: bool) -> None:
+        """Be told what comes in at the source; ``room``: and when it, as a sink, has room."""
+        self._engine.change(self._source.fileno(), incoming=True, room=room)
 
     def resume(self) -> None:
         if not self.ended and not self.blocked:
