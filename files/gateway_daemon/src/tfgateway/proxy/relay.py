@@ -18,7 +18,7 @@ from tfgateway.proxy.pipes import Pipe, Pipes
 _CHUNK = 64 * 1024
 _LONG = 256 * 1024  # octets of a direction after which it is worth a pipe
 _SPLICE_SIZE = 1 << 20
-_TRICKLE = 32 * 1024  # octets: a burst that is smaller is better copied
+_TRICKLE = 8 * 1024  # octets: a burst that is smaller is better copied
 _ROUNDS = 16  # moves of one direction before others get their turn
 # Not SPLICE_F_MORE: the last piece of an answer would wait for a next one.
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
