@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tfgateway.errors import LayoutError
-from tfgateway.layout.services import Service, decode_service, encode_service
+from tfgateway.layout.services import Service, _any, _usual, decode_service, encode_service
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -20,10 +20,10 @@ def wrapped(inner: bytes | str, **outer: object) -> bytes:
 
 
 def test_vector_14_services(known: dict[str, Any]) -> None:
-    for example in known["services"]:
-        service = Service(**{name: value for name, value in example.items() if name not in ("domain", "stored")})
-        assert encode_service(example["domain"], service) == example["stored"].encode()
-        assert decode_service(example["stored"].encode()) == service
+    for entry in known["services"]:
+        service = Service(**{name: value for name, value in entry.items() if name not in ("domain", "stored")})
+        assert encode_service(entry["domain"], service) == entry["stored"].encode()
+        assert decode_service(entry["stored"].encode()) == service
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,25 @@ def test_services_round_trip(service: Service, domain: str) -> None:
     raw = encode_service(domain, service)
     assert decode_service(raw) == service
     assert json.loads(raw)["Key"] == f"/tcprouter/service/{domain}"
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+PORTS = st.integers(0, 65535)
+NAMES = st.sampled_from(["addr", "Addr", "clientsecret", "tlsport", "TLSPort", "httpport", "user", "other"])
+USUAL = {"addr": st.text(), "clientsecret": st.text(), "tlsport": PORTS, "httpport": PORTS | VALUES}
+
+
+@given(st.fixed_dictionaries(USUAL, optional={"user": VALUES, "Addr": VALUES}) | st.dictionaries(NAMES, VALUES))
+@example({"addr": "a", "clientsecret": "", "tlsport": 1, "httpport": 2, "Addr": "b"})
+def test_the_quick_way_agrees_with_the_other(members: dict[str, Any]) -> None:
+    raw = wrapped(json.dumps(members), Key="/tcprouter/service/a.example")
+    quick = _usual(raw)
+    assert quick is None or quick == _any(raw)
+
+
+def test_the_quick_way_takes_what_gateways_write() -> None:
+    service = Service("192.0.2.1", "", 443, 80, "7")
+    assert _usual(encode_service("a.example", service)) == service
 
 
 @given(st.binary(max_size=100) | st.binary(max_size=100).map(wrapped))
