@@ -29,7 +29,8 @@ class Ended:
 
 def start(target: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        ["make", target, f"FLEET={FILE}"],
+        # What runs in the background of a script ignores Ctrl-C, and so would all that it starts.
+        ["env", "--default-signal=INT", "make", target, f"FLEET={FILE}"],
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "200"},
         stdin=subprocess.DEVNULL,
