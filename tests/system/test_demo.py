@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 
 from demo import fleet, playbook, podman, proofs, reservations, visitors
 from demo.paths import CACHE
+from tools.tree import copy
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = "tests/system/fleet.toml"
@@ -104,9 +104,7 @@ def test_second_run_changes_nothing(second: Ended) -> None:
 def newer_tree(where: Path) -> Path:
     """A checkout whose daemon is another one, with the collection of its own on Ansible's path."""
     tree = where / "newer"
-    shutil.copytree(
-        ROOT, tree, ignore=shutil.ignore_patterns(".*cache", ".venv", ".ansible", ".git", ".demo", ".hypothesis")
-    )
+    copy(tree)
     with (tree / "files" / "gateway_daemon" / "src" / "tfgateway" / "__init__.py").open("a") as source:
         source.write("\n# a newer release\n")
     collection = tree / ".ansible" / "collections" / "ansible_collections" / "tfgrid"

@@ -29,7 +29,7 @@ class Admission:
 
     def claim(self, address: str) -> bool:
         """Count the source of one that has entered without; False, and nothing counted, when its limit is reached."""
-        source = _network(address) if ":" in address else address
+        source = _source(address)
         count = self._by_source.get(source, 0)
         if count >= self._per_source:
             return False
@@ -38,7 +38,7 @@ class Admission:
 
     def take_in(self, address: str) -> None:
         """Count one more whatever the limits are."""
-        source = _network(address) if ":" in address else address
+        source = _source(address)
         self._open += 1
         self._by_source[source] = self._by_source.get(source, 0) + 1
 
@@ -47,12 +47,16 @@ class Admission:
         self._open -= 1
         if address is None:
             return
-        source = _network(address) if ":" in address else address
+        source = _source(address)
         count = self._by_source[source]
         if count > 1:
             self._by_source[source] = count - 1
         else:
             del self._by_source[source]
+
+
+def _source(address: str) -> str | bytes:
+    return _network(address) if ":" in address else address
 
 
 @lru_cache(maxsize=4096)

@@ -199,7 +199,6 @@ class Mesh:
         self._turn = 0
         self._peers: frozenset[str] = frozenset()
         self._met: set[str] = set()
-        self._wanted: frozenset[str] = frozenset()
         self._answered = asyncio.Event()
         self._retry: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -215,7 +214,6 @@ class Mesh:
         """The other workers that live now."""
         self._peers = frozenset(names) - {self._name}
         self._met &= self._peers
-        self._wanted = frozenset(name for name in names if name < self._name)
         if self._retry is not None:
             self._retry.cancel()
         self._connect()
@@ -274,7 +272,7 @@ class Mesh:
 
     def _connect(self) -> None:
         self._retry = None
-        missing = self._wanted - {link.name for link in self._links}
+        missing = {name for name in self._peers if name < self._name} - {link.name for link in self._links}
         for name in missing:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             sock.setblocking(False)
@@ -302,7 +300,7 @@ class Mesh:
     def _links_remove(self, link: Link) -> None:
         self._links.remove(link)
         self._answered.set()
-        if link.name in self._wanted and self._retry is None and self._listener.fileno() >= 0:
+        if link.name in self._peers and link.name < self._name and self._retry is None and self._listener.fileno() >= 0:
             self._retry = self._loop.call_later(_RETRY, self._connect)
 
     def _received(self, link: Link, message: Message) -> None:
@@ -323,9 +321,9 @@ class Mesh:
                 link.tell(Hello(self._name, self.draining))
 
     def _tell_draining(self) -> None:
-        for link in list(self._links):
+        for link in self._links:
             link.asked += 1
-            link.tell(Draining())
+        self._tell_all(Draining())
 
     def _tell_all(self, message: Message) -> None:
         for link in list(self._links):

@@ -426,8 +426,7 @@ class TunnelServer:
         session = client.session
         if session.closed:
             return
-        successor = next(self._mesh.successors(), None)
-        if session.secure or successor is None:
+        if session.secure or next(self._mesh.successors(), None) is None:
             # As long as somebody has not been heard of, he may be the one who stays.
             if not session.streams and (session.secure or self._mesh.complete):
                 session.close("this worker ends")
