@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import hashlib
+import math
 import random
 import socket
 import struct
@@ -13,6 +14,7 @@ import termios
 from collections.abc import Callable, Iterator
 
 import pytest
+from tfgateway.proxy import pace
 from tfgateway.proxy.deadlines import Deadlines
 from tfgateway.proxy.engine import Engine
 from tfgateway.proxy.pipes import Pipes
@@ -238,6 +240,27 @@ async def test_big_bodies_both_ways_at_once(relaying: Callable[..., Ends], seed:
     assert at_target == hashlib.sha256(b"first" + bodies[0]).hexdigest()
     assert at_visitor == hashlib.sha256(bodies[1]).hexdigest()
     assert await ends.finished() == Relayed(Ending.CLOSED, 5 + len(bodies[0]), len(bodies[1]))
+
+
+async def test_answers_of_a_fast_target_arrive_to_their_last_octet(
+    relaying: Callable[..., Ends], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left behind when larger pieces are waited for comes all the same, and the connection goes on."""
+    monkeypatch.setattr(pace, "_FAST", math.inf)
+    ends = relaying(b"question")
+    assert await read(ends.target, 8) == b"question"
+    for size in (8_000_000, 6_000_001, 100, 1):
+        answer = random.Random(size).randbytes(size)
+        sending = asyncio.create_task(send(ends.target, answer))
+        assert await read(ends.visitor, size) == answer
+        await sending
+        await send(ends.visitor, b"another")
+        assert await read(ends.target, 7) == b"another"
+    await send(ends.target, answer := random.Random(2).randbytes(7_000_000))
+    ends.target.close()
+    assert await read_to_end(ends.visitor) == answer
+    ends.visitor.close()
+    assert (await ends.finished()).ending == Ending.CLOSED
 
 
 async def test_a_reset_by_the_visitor_ends_both_directions(relaying: Callable[..., Ends]) -> None:

@@ -30,6 +30,7 @@ _TO_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _BOTH_WAYS = _TO_READ | select.EPOLLOUT
 
 _EVENTS = 256  # taken from the kernel at once, before the rest of the event loop gets its turn
+_MOMENT = 0.001  # seconds; the shortest time that epoll can wait
 _TICK = 0.1  # seconds between two looks at the deadlines
 _HOUSEKEEPING = 50  # ticks
 
@@ -52,6 +53,13 @@ class Resumable(Protocol):
     def resume(self) -> None: ...
 
     def fail(self) -> None: ...
+
+
+class Impatient(Protocol):
+    """Cannot wait for the kernel alone."""
+
+    def look(self) -> bool:
+        """Called every millisecond. False: no more."""
 
 
 class Expiring(Protocol):
@@ -85,6 +93,8 @@ class Engine(selectors.EpollSelector):
         self._housekeeping: list[Callable[[], None]] = []
         self._next_tick = self.now
         self._ticks = 0
+        self._impatient: list[Impatient] = []
+        self._next_look = self.now
 
     def close(self) -> None:
         """Watch nothing any more; the descriptors stay open."""
@@ -100,11 +110,12 @@ class Engine(selectors.EpollSelector):
         self._asyncio_waits = timeout is None or timeout > 0
         left = _TICK if timeout is None else min(timeout, _TICK)
         until = self.now + left
-        asked_for = self._turn(left)
-        # asyncio's own turn in between would cost as much as what a watcher does.
-        while self._asyncio_waits and not asked_for and self.now < until:
-            asked_for = self._turn(until - self.now)
-        return asked_for
+        while True:
+            asked_for = self._turn(left)
+            # asyncio's own turn in between would cost as much as what a watcher does.
+            left = until - self.now
+            if asked_for or left <= 0 or not self._asyncio_waits:
+                return asked_for
 
     def let_asyncio_go_on(self) -> None:
         """Something was scheduled while asyncio waits."""
@@ -112,7 +123,11 @@ class Engine(selectors.EpollSelector):
 
     def _turn(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
         """What the kernel reports now, or first within ``timeout`` seconds; what of it is asyncio's."""
-        events = self._epoll.poll(0.0 if self._put_off else timeout, _EVENTS)
+        if self._put_off:
+            timeout = 0.0
+        elif self._impatient and timeout > _MOMENT:
+            timeout = _MOMENT
+        events = self._epoll.poll(timeout, _EVENTS)
         self.now = now = self._clock()
         asked_for = []
         find = self._watchers.get
@@ -128,6 +143,8 @@ class Engine(selectors.EpollSelector):
                 self._failed(watcher)
         if self._put_off:
             self._resume()
+        if self._impatient and now >= self._next_look:
+            self._look(now)
         self._turning = False
         closing = self._closing
         if closing:
@@ -201,6 +218,10 @@ class Engine(selectors.EpollSelector):
         """Call ``work.resume`` after everybody else had a turn."""
         self._put_off.append(work)
 
+    def look_soon(self, who: Impatient) -> None:
+        """Call ``who.look`` every millisecond, until it says that this was the last time."""
+        self._impatient.append(who)
+
     def look_at(self, deadlines: Deadlines[_E]) -> Deadlines[_E]:
         """Call ``expire`` of what has expired, every tenth of a second; gives its argument."""
         self._deadlines.append(deadlines)
@@ -217,6 +238,16 @@ class Engine(selectors.EpollSelector):
                 work.resume()
             except Exception:
                 self._failed(work)
+
+    def _look(self, now: float) -> None:
+        self._next_look = now + _MOMENT
+        looking, self._impatient = self._impatient, []
+        for who in looking:
+            try:
+                if who.look():
+                    self._impatient.append(who)
+            except Exception:
+                _log.exception("connection not served")
 
     def _failed(self, owner: Watcher | Resumable) -> None:
         _log.exception("connection not served")

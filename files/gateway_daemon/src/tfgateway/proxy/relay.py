@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import msgspec
 
 from tfgateway.proxy.engine import BROKEN, ENDED, INCOMING, READABLE, WRITABLE, Engine
+from tfgateway.proxy.pace import TOGETHER, Pace
 from tfgateway.proxy.pipes import Pipe, Pipes
 
 _CHUNK = 64 * 1024
@@ -174,6 +175,7 @@ class _Direction:
     __slots__ = (
         "_bursting",
         "_engine",
+        "_pace",
         "_pipe",
         "_pipes",
         "_relay",
@@ -200,6 +202,7 @@ class _Direction:
         self._source = source
         self._sink = sink
         self._pipe: Pipe | None = None
+        self._pace: Pace | None = None  # since the first pipe
         self._bursting = False  # there was more than a chunk to be read at once
         self.pending: memoryview | None = None
         self.readable = False
@@ -242,51 +245,55 @@ class _Direction:
 
     def move(self) -> None:
         """Move what can be moved now, but no more than others can wait for."""
-        if self.pending is not None and not self._send(self.pending):
+        if self.pending is not None and not self._send_rest(self.pending):
             return
         if self.ended:
             return
         for _ in range(_ROUNDS):
-            piped = self._pipe is not None or (self._bursting and self.moved >= _LONG and self._take_pipe())
-            if not (self._splice() if piped else self._copy()):
+            if self._pipe is not None or (self._bursting and self.moved >= _LONG and self._take_pipe()):
+                if self._splice():
+                    continue
                 return
+            if not self.readable:
+                return
+            # The copying of one chunk stands here: calls would cost as much as the copying.
+            try:
+                count = self._source.recv_into(_scratch)
+            except BlockingIOError:
+                self.readable = False
+                return
+            except OSError:
+                self._reset()
+                return
+            if not count:
+                self._end()
+                return
+            if count == _CHUNK:
+                self._bursting = True
+                if self._send(_scratch):
+                    continue
+                return
+            if not self.ending:
+                # Drained. What comes next, an end included, is reported.
+                self.readable = False
+                self._send(_scratch[:count])
+                return
+            if self.broken_source:
+                if self._send(_scratch[:count]):
+                    continue
+            # Its end was there before what was read now, and this was all in front of it: both leave in one packet.
+            elif self._send(_scratch[:count], _MORE):
+                self._end()
+            return
         self._engine.put_off(self)
 
     def _take_pipe(self) -> bool:
         """Whether there was one to be had."""
         self._pipe = self._pipes.take()
         self._bursting = False
+        if self._pace is None:
+            self._pace = Pace(self._engine, self._source)
         return self._pipe is not None
-
-    def _copy(self) -> bool:
-        """One chunk. False: nothing more can be done now."""
-        if not self.readable:
-            return False
-        try:
-            count = self._source.recv_into(_scratch)
-        except BlockingIOError:
-            self.readable = False
-            return False
-        except OSError:
-            self._reset()
-            return False
-        if not count:
-            self._end()
-            return False
-        if count == _CHUNK:
-            self._bursting = True
-            return self._send(_scratch)
-        if not self.ending:
-            # Drained. What comes next, an end included, is reported.
-            self.readable = False
-            self._send(_scratch[:count])
-            return False
-        if self.broken_source:
-            return self._send(_scratch[:count])
-        # Its end was there before what was read now, and this was all in front of it: both leave in one packet.
-        if self._send(_scratch[:count], _MORE):
-            self._end()
-        return False
 
     def _send(self, data: memoryview, flags: int = 0) -> bool:
         """Send what the sink takes and keep the rest. False: there is a rest, or the sink is lost."""
@@ -304,13 +311,19 @@ class _Direction:
             self.pending = data[sent:] if self.pending is not None else memoryview(bytes(data[sent:]))
             self._wait_for_room()
             return False
-        self.pending = None
         return True
+
+    def _send_rest(self, pending: memoryview) -> bool:
+        """Go on with what did not fit before. False: there is still a rest, or the sink is lost."""
+        if self._send(pending):
+            self.pending = None
+            return True
+        return False
 
     def _splice(self) -> bool:
         """Empty the pipe, fill it again. False: nothing more can be done now."""
-        pipe = self._pipe
-        if pipe is None:
+        pipe, pace = self._pipe, self._pace
+        if pipe is None or pace is None:
             return False
         if pipe.filled and not self._empty(pipe):
             return False
@@ -332,10 +345,15 @@ class _Direction:
         pipe.filled = count
         if not self._empty(pipe):
             return False
-        if count < _TRICKLE:
+        self._bursting = count >= _TRICKLE
+        if not self._bursting:
             self._give_pipe_back()
-        else:
-            self._bursting = True
+        pace.count(self.moved)
+        if pace.fast and count < 2 * TOGETHER and not self.ending:
+            # Most likely drained, and else reported all the same.
+            self.readable = False
+            self._give_pipe_back()
+            return False
         return True
 
     def _empty(self, pipe: Pipe) -> bool:
