@@ -145,9 +145,13 @@ def test_a_lost_gateway_comes_back_on_a_fresh_machine(fresh: Fresh, operator: Op
     recipient = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     operator.done("backup", f"--limit={fresh.lost.name}", backup_recipient=recipient, backup_directory=str(backups))
     (backup,) = backups.iterdir()
-    said = fresh.operator.done("restore", restore_from=str(backup), restore_key=str(key))
+    said = fresh.operator.done("restore", "-vvv", restore_from=str(backup), restore_key=str(key))
     assert "keys of redis are back, the seed was created" in " ".join(said.split())
-    assert key.read_text().strip() not in said
+    command = [str(VENV_BIN / "tfgateway"), "backup", "unwrap", f"--key={key}", "--json", str(backup)]
+    file_key = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["file_key"]
+    for log in (said, fresh.run("journalctl", "--no-pager")):
+        assert key.read_text().strip() not in log
+        assert file_key not in log
     show = ("/opt/tfgateway/current/bin/tfgateway", "identity", "show", "--json")
     assert identity(fresh.run(*show)) == identity(podman.run("exec", fresh.lost.name, *show))
     assert dig(fresh.address, f"www.{reservations.managed_domain(fresh.lost)}") == ["203.0.113.5"]

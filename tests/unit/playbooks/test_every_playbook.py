@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,23 @@ def test_the_readme_names_it_and_its_variables(path: Path) -> None:
     own = [name for name in names if not any(name.startswith(f"{role}_") for role in ROLES)]
     assert [name for name in own if f"`{name}`" not in readme] == []
     assert [name for name in own if not any(name.startswith(f"{other.stem}_") for other in PLAYBOOKS)] == []
+
+
+def tasks(found: Any) -> Iterator[dict[str, Any]]:
+    """All of a play, those inside blocks too."""
+    for task in found or ():
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from tasks(task.get(part))
+
+
+@every_playbook
+def test_what_a_command_reads_is_a_secret_that_no_log_shows(path: Path) -> None:
+    """Modules write their arguments into the node's journal, unless they are told not to."""
+    parts = ("pre_tasks", "tasks", "post_tasks")
+    all_tasks = [task for play in plays(path) for part in parts for task in tasks(play.get(part))]
+    reading = [task for task in all_tasks if "stdin" in task.get("ansible.builtin.command", {})]
+    assert [task["name"] for task in reading if not task.get("no_log")] == []
 
 
 @every_playbook
