@@ -72,6 +72,7 @@ def start(redis_server, tfgateway, free_port) -> Callable[..., Plane]:
             [gateway]
             name_servers = ["ns1.gateway.example", "ns2.gateway.example"]
             [dns]
+            workers = 1
             listen = [{listen.format(port=port)}]
             metrics = "127.0.0.1:{metrics_port}"
             {dns}

@@ -77,6 +77,7 @@ def gateway(redis_server, tfgateway, free_port, tmp_path: Path) -> Callable[...,
             [gateway]
             name_servers = ["ns1.gateway.example", "ns2.gateway.example"]
             [dns]
+            workers = 1
             listen = ["127.0.0.1:{port}"]
             metrics = "127.0.0.1:{metrics_port}"
             secrets = "{secrets}"

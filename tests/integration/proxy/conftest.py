@@ -262,6 +262,7 @@ def configuration(redis_server: Any, free_port: Callable[[], int]) -> Callable[.
                 "[redis]",
                 f'url = "{redis_server.url}"',
                 "[proxy]",
+                *(() if any(line.startswith("workers") for line in lines) else ("workers = 1",)),
                 f'listen_http = ["127.0.0.1:{ports["http"]}"]',
                 f'listen_tls = ["127.0.0.1:{ports["tls"]}"]',
                 f'listen_tunnels = ["127.0.0.1:{ports["tunnels"]}"]',
