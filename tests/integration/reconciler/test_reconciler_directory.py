@@ -99,8 +99,10 @@ async def test_failures_are_retried(server: Server, entry: Directory, monkeypatc
 async def test_it_registers_again_when_the_explorer_forgot_it(
     server: Server, entry: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "HEARTBEAT", 0.05)
     await server.called(3)
+    monkeypatch.setattr(directory, "HEARTBEAT", 0.05)
+    entry.greet()
+    await server.called(4)
     server.known = False
     before = len(server.calls)
     while server.kinds()[before:].count("gateways") < 1:
@@ -108,6 +110,25 @@ async def test_it_registers_again_when_the_explorer_forgot_it(
     await server.called(server.kinds().index("gateways", before) + 3)
     again = server.kinds()[server.kinds().index("gateways", before) :]
     assert again[:3] == ["gateways", "uptime", "reserved_resources"]
+
+
+async def test_counters_that_are_refused_make_it_register_at_once(
+    server: Server, entry: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await server.called(3)
+    monkeypatch.setattr("tfgateway.reconciler.backoff.Backoff.failed", lambda _self: 0.01)
+    server.known = False
+    entry.count(Counts(subdomain=2))
+    await server.called(6)
+    assert server.kinds()[3:] == ["gateways", "uptime", "reserved_resources"]
+    assert server.calls[5][1]["subdomain"] == 2
+
+
+async def test_an_explorer_that_was_away_is_greeted_at_once(server: Server, entry: Directory) -> None:
+    await server.called(3)
+    entry.greet()
+    await server.called(4)
+    assert server.kinds()[3:] == ["uptime"]
 
 
 def test_uptime_is_the_machines(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import urllib.request
 from typing import Any
 
@@ -186,6 +188,10 @@ def test_the_gateway_is_registered_again_when_the_explorer_forgot_it(fleet: Any,
         found = fleet.call(lambda client: client.gateways())
         return found[0] if found else None
 
+    def forget() -> None:
+        with contextlib.closing(sqlite3.connect(fleet.database)) as connection, connection:
+            assert connection.execute("DELETE FROM gateway").rowcount == 1
+
     first = until(entry, "registered")
     assert first.node_id == fleet.node_id
     assert first.managed_domains == ("gw1.example",)
@@ -193,8 +199,22 @@ def test_the_gateway_is_registered_again_when_the_explorer_forgot_it(fleet: Any,
     assert first.public_key_hex == fleet.identity.public_key.hex()
     assert first.location.city == "Gent"
     until(lambda: entry().uptime > 0, "the heartbeat arrived")
-    fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id)))
-    until(lambda: entry().workloads.subdomain == 1, "the counters arrived")
+    numbers = [
+        fleet.reserve(Subdomain(domain=f"{label}.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id))
+        for label in ("one", "two")
+    ]
+    for number in numbers:
+        fleet.deployed(number)
+    until(lambda: entry().workloads.subdomain == 2, "the counters arrived")
+
+    forget()
+    fleet.delete(numbers[0])
+    until(lambda: (again := entry()) and again.uptime > 0 and again.workloads.subdomain == 1, "registered by counters")
+
+    fleet.explorer.stop()
+    forget()
+    fleet.start_explorer()
+    until(lambda: (again := entry()) and again.uptime > 0 and again.workloads.subdomain == 1, "registered by greeting")
     assert process.running
 
 

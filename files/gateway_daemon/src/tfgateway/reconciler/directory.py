@@ -40,6 +40,7 @@ class Directory:
         self._counts = Counts()
         self._sent: Counts | None = None
         self._registered = False
+        self._next_heartbeat = 0.0
         self._changed = asyncio.Event()
 
     def count(self, counts: Counts) -> None:
@@ -48,25 +49,33 @@ class Directory:
             self._counts = counts
             self._changed.set()
 
+    def greet(self) -> None:
+        """The explorer was away, and may have come back without us: the heartbeat is due."""
+        self._next_heartbeat = 0.0
+        self._changed.set()
+
     async def run(self) -> None:
         """Register and report until cancelled; after a failure with exponential, jittered back-off."""
         backoff = Backoff()
         loop = asyncio.get_running_loop()
-        next_heartbeat = loop.time()
         while True:
             self._changed.clear()
             try:
-                if loop.time() >= next_heartbeat or not self._registered:
+                if loop.time() >= self._next_heartbeat:
+                    self._next_heartbeat = loop.time() + HEARTBEAT
                     await self._report_uptime()
-                    next_heartbeat = loop.time() + HEARTBEAT
                 await self._report_counts()
             except ExplorerError as error:
+                if isinstance(error, ExplorerRefused) and error.status == _FORGOTTEN:
+                    # It lost its data base, or is another one by now; it may refuse new workloads until we register.
+                    self._registered = False
+                self._next_heartbeat = 0.0
                 _log.warning("directory entry not up to date", reason=str(error))
                 await asyncio.sleep(backoff.failed())
                 continue
             backoff.succeeded()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), max(0.0, next_heartbeat - loop.time()))
+                await asyncio.wait_for(self._changed.wait(), max(0.0, self._next_heartbeat - loop.time()))
 
     async def _report_uptime(self) -> None:
         if not self._registered:
@@ -74,12 +83,7 @@ class Directory:
             self._registered = True
             self._sent = None
             _log.info("registered", node_id=self._identity.node_id)
-        try:
-            await self._client.send_uptime(self._identity.node_id, uptime())
-        except ExplorerRefused as error:
-            # It lost its data base, or is another one by now.
-            self._registered = self._registered and error.status != _FORGOTTEN
-            raise
+        await self._client.send_uptime(self._identity.node_id, uptime())
 
     async def _report_counts(self) -> None:
         counts = self._counts

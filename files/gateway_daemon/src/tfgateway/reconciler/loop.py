@@ -151,17 +151,23 @@ class Reconciler:
     async def _follow(self) -> None:
         """Ask the explorer again and again; news are planned for at once."""
         backoff = Backoff(self._interval, _LONGEST_PAUSE * self._interval)
+        away = False
         while True:
             started = time.monotonic()
             before = self._poll_error
             news = False
             try:
-                news = await self._poll(self._wait)
+                # Whether it is back is to be known at once.
+                news = await self._poll(0 if away else self._wait)
             except ExplorerError as error:
                 _log.warning("poll failed", reason=str(error))
                 pause = backoff.failed()
+                away = True
             else:
                 backoff.succeeded()
+                if away:
+                    self._directory.greet()
+                    away = False
                 chance = random.random()  # noqa: S311 - only spreads the polls of a fleet
                 pause = pace.delay(time.monotonic() - started, news=news, interval=self._interval, chance=chance)
             if news or self._poll_error != before:
