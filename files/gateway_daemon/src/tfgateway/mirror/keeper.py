@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -46,23 +47,41 @@ class Keeper:
         self._written = -1
 
     async def run(self) -> NoReturn:
-        """Write whenever something changed, though not more often than is worth it, until cancelled."""
+        """Write whenever something changed, though not more often than is worth it, until cancelled.
+
+        While nothing does, the file is as good as new: it is given the time at which redis was heard last.
+        """
+        not_before = 0.0
         while True:
             await asyncio.sleep(_LOOK)
             changes = self._mirror.changes
-            if not self._mirror.in_sync or changes == self._written:
+            if not self._mirror.in_sync:
                 continue
-            started = time.monotonic()
-            try:
-                with store_errors():
-                    async with self._connect() as client:
-                        size = await snapshot.write(self._path, self._selection.match, self._items(client), _LARGEST)
-            except (StoreError, OSError) as error:
-                self._log.warning("snapshot not written", path=str(self._path), reason=printable(error))
-            else:
-                self._written = changes
-                self._log.info("snapshot written", path=str(self._path), bytes=size)
-            await asyncio.sleep(max(_PAUSE, (time.monotonic() - started) / _SHARE))
+            if changes == self._written:
+                self._confirm()
+            elif time.monotonic() >= not_before:
+                started = time.monotonic()
+                await self._write(changes)
+                now = time.monotonic()
+                not_before = now + max(_PAUSE, (now - started) / _SHARE)
+
+    def _confirm(self) -> None:
+        known = time.time() - self._mirror.age()
+        try:
+            os.utime(self._path, (known, known))
+        except OSError:
+            self._written = -1  # somebody removed it
+
+    async def _write(self, changes: int) -> None:
+        try:
+            with store_errors():
+                async with self._connect() as client:
+                    size = await snapshot.write(self._path, self._selection.match, self._items(client), _LARGEST)
+        except (StoreError, OSError) as error:
+            self._log.warning("snapshot not written", path=str(self._path), reason=printable(error))
+        else:
+            self._written = changes
+            self._log.info("snapshot written", path=str(self._path), bytes=size)
 
     async def _items(self, client: Redis) -> AsyncIterator[Item]:
         """Everything that is selected. Not of one moment: what changes meanwhile is in it or not."""

@@ -184,7 +184,7 @@ class Mirror:
     async def _restore(self, path: Path) -> None:
         """Tell what the last life of this plane has left on disk."""
         try:
-            taken, items = snapshot.read(path, self._selection.match)
+            known, items = snapshot.read(path, self._selection.match)
             for key, group in groupby(items, key=itemgetter(0)):
                 await self._tell_from_disk(key, group)
         except FileNotFoundError:
@@ -192,7 +192,7 @@ class Mirror:
         except (ParseError, OSError) as error:
             self._log.warning("snapshot on disk ignored", path=str(path), reason=printable(error))
             return
-        self._last_in_sync = time.monotonic() - max(0.0, time.time() - taken)
+        self._last_in_sync = time.monotonic() - max(0.0, time.time() - known)
         self.ready.set()
         self._log.warning("serving from disk", path=str(path), keys=self.keys, age=round(self.age()))
 

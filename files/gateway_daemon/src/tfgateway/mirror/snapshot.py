@@ -3,13 +3,14 @@ r"""A copy on disk of what a mirror read from redis, so that a plane starts and 
 The file holds keys and values as redis has them, so that it is read through the same eyes as redis::
 
     "tfgateway snapshot 1\n"
-    {"taken": 1767225600.0, "match": "*."}\n         Unix time, and the selection (SCAN MATCH, latin-1)
+    {"match": "*."}\n                               the selection (SCAN MATCH, latin-1)
     blocks                                           struct _BLOCK: kind, length of the key, count; the key; then
         kind 1: a piece of a hash                    ``count`` times struct _PAIR, the field and its value
         kind 2: a string                             ``count`` bytes
         kind 0: the end                              BLAKE2b of everything before it
 
-Proxy entries hold tunnels' secrets: only the owner may read the file.
+Its time of modification says when this was known last to be what redis holds. Proxy entries hold tunnels' secrets: only
+the owner may read the file.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import asyncio
 import hashlib
 import os
 import struct
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -41,7 +41,6 @@ Item = tuple[bytes, Mapping[bytes, bytes] | bytes]
 
 
 class _Head(msgspec.Struct, frozen=True):
-    taken: float
     match: str
 
 
@@ -62,7 +61,7 @@ async def write(path: Path, match: bytes, items: AsyncIterator[Item], largest: i
         with os.fdopen(descriptor, "wb", buffering=_BUFFER) as file:
             state = hashlib.blake2b(digest_size=_DIGEST_SIZE)
             size = 0
-            head = msgspec.json.encode(_Head(time.time(), match.decode("latin-1")))
+            head = msgspec.json.encode(_Head(match.decode("latin-1")))
             parts = [_MAGIC, head, b"\n"]
             async for key, value in items:
                 _add(parts, key, value)
@@ -86,8 +85,9 @@ async def write(path: Path, match: bytes, items: AsyncIterator[Item], largest: i
 
 
 def read(path: Path, match: bytes) -> tuple[float, Iterator[Item]]:
-    """When it was taken (Unix time), and all items. Errors: ``OSError``; ``ParseError``: it is not to be believed."""
+    """When it was right (Unix time), and all items. Errors: ``OSError``; ``ParseError``: it is not to be believed."""
     with path.open("rb", buffering=_BUFFER) as file:
+        known = os.fstat(file.fileno()).st_mtime
         _check(file)
         file.seek(0)
         _expect(file.read(len(_MAGIC)) == _MAGIC, "of another version")
@@ -96,7 +96,7 @@ def read(path: Path, match: bytes) -> tuple[float, Iterator[Item]]:
         except msgspec.MsgspecError as error:
             raise ParseError(f"damaged head: {error}") from error
     _expect(head.match.encode("latin-1") == match, "of other keys")
-    return head.taken, _items(path)
+    return known, _items(path)
 
 
 def _check(file: BinaryIO) -> None:
