@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 
 import click
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from tfgateway.cli.context import load_settings
 from tfgateway.reconciler.state import Verdict
+from tfgateway.reconciler.status import Status
 from tfgateway.reconciler.survey import State, survey
 from tfgateway.telemetry.text import printable
 
@@ -52,6 +54,8 @@ def _show(found: State, console: Console) -> None:
         console.print(table)
     if found.targets:
         console.print(_targets(found))
+    if found.status is not None:
+        console.print(_reconciler(found.status, time.time()))
     for problem in found.problems:
         console.print(Text(f"problem: {problem}", style="red"))
     counts = ", ".join(f"{count} {verdict}" for verdict, count in found.summary.items() if count)
@@ -69,4 +73,14 @@ def _targets(found: State) -> Table:
     for one in found.targets:
         works = Text("yes", style="green") if one.up else Text("no", style="red")
         table.add_row(Text(printable(one.service)), Text(printable(one.target)), works, str(one.connections))
+    return table
+
+
+def _reconciler(status: Status, now: float) -> Table:
+    """How the reconciler fares; its last error is among the problems."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("last poll", "last success", "outbox", "drift repaired"):
+        table.add_column(title)
+    times = (f"{now - moment:.0f} s ago" if moment else "never" for moment in (status.last_poll, status.last_success))
+    table.add_row(*times, str(status.outbox), str(status.repaired))
     return table
