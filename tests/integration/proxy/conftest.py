@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from typing import Any
 import pytest
 from tfgateway.layout.keys import service_key
 from tfgateway.layout.services import Service, encode_service
+
+from tests import usage
 
 LIMIT = 30.0
 """Seconds after which something that does not come is a failure: far more than a slow machine needs."""
@@ -245,10 +248,29 @@ class Gateway:
 
     def descriptors(self) -> int:
         """Of the worker."""
-        return len(list(Path(f"/proc/{self.process.workers[0]}/fd").iterdir()))
+        return len(usage.descriptors(self.process.workers[0]))
 
     def wait_for_descriptors(self, count: int) -> None:
         self.process.wait_for(lambda: self.descriptors() == count, f"{count} descriptors")
+
+    def memory(self) -> int:
+        """kB of the worker."""
+        return usage.memory(self.process.workers[0])
+
+    def held(self) -> int:
+        """Descriptors of the worker that has most, but for pipes: a few of them are kept for the next transfers."""
+        return max(
+            sum(not what.startswith("pipe:") for what in usage.descriptors(worker)) for worker in self.process.workers
+        )
+
+    def at_rest(self) -> int:
+        """``held`` when workers have found each other."""
+        last = -1
+        while (now := self.held()) != last:
+            last = now
+            if len(self.process.workers) > 1:
+                time.sleep(0.2)
+        return now
 
 
 @pytest.fixture
@@ -279,14 +301,24 @@ def configuration(redis_server: Any, free_port: Callable[[], int]) -> Callable[.
 
 
 @pytest.fixture
-def gateway(tfgateway: Any, configuration: Callable[..., tuple[str, dict[str, int]]]) -> Callable[..., Gateway]:
-    """Call it with lines for [proxy]: a proxy that accepts visitors."""
+def gateway(
+    tfgateway: Any, configuration: Callable[..., tuple[str, dict[str, int]]]
+) -> Iterator[Callable[..., Gateway]]:
+    """Call it with lines for [proxy]: a proxy that accepts visitors. What they took is given back after the test."""
+    started: list[tuple[Gateway, int]] = []
 
     def start(*lines: str) -> Gateway:
         text, ports = configuration(*lines)
-        return Gateway(**ports, process=tfgateway("proxy", config=text))
+        one = Gateway(**ports, process=tfgateway("proxy", config=text))
+        started.append((one, one.at_rest()))
+        return one
 
-    return start
+    yield start
+    for one, base_line in started:
+        if one.process.running:
+            one.process.wait_for(
+                lambda one=one, base_line=base_line: one.held() <= base_line, f"return to {base_line} descriptors"
+            )
 
 
 @pytest.fixture

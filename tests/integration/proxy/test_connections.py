@@ -258,6 +258,27 @@ def test_t12_descriptors_return_to_the_base_line(
     assert "Traceback" not in tested.process.log
 
 
+def test_t12_memory_returns_to_the_base_line(raw: Any, gateway: Any) -> None:
+    """Served, refused and reset, again and again."""
+    raw(lambda connection: connection.sendall(connection.recv(65536)))
+    tested = gateway()
+
+    def crowd() -> None:
+        for number in range(1500):
+            with tested.connect() as visitor:
+                visitor.sendall(HEAD if number % 3 else HEAD.replace(b"raw.", b"other."))
+                if number % 5:
+                    read_to_end(visitor)
+                else:
+                    reset(visitor)
+
+    crowd()
+    used = tested.memory()
+    crowd()
+    crowd()
+    assert tested.memory() < used + 500, "kB"
+
+
 def test_metrics(raw: Any, gateway: Any) -> None:
     raw(echo_after_the_end)
     tested = gateway()

@@ -26,7 +26,7 @@ def phases(client: Any) -> list[str]:
 @pytest.fixture
 def connected(
     gateway: Any, services: Any, serving: Any, web_server: Any, certificate: Any, tfgateway: Any
-) -> tuple[Any, Any]:
+) -> Iterator[tuple[Any, Any]]:
     """(gateway with three workers, client)."""
     services.put("web.example", secret=SECRET)
     tested = gateway("workers = 3", "tunnel_grace = 20", "drain_timeout = 20", "max_connections_per_source = 9000")
@@ -37,7 +37,8 @@ def connected(
         "tunnel", f"--remote=127.0.0.1:{tested.tunnels}", "--backoff=0.1", "--json", *local, config="", ready=False
     )
     client.wait_for(lambda: "connected" in phases(client), "connected")
-    return tested, client
+    yield tested, client
+    client.kill()
 
 
 def page(tested: Any, context: ssl.SSLContext | None = None) -> bytes:

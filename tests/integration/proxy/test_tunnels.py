@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from tfgateway.layout.keys import TUNNELS_PREFIX
 from tfgateway.layout.tunnels import decode_tunnels, fingerprint
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.yamux.frames import Flag, Kind, encode
+
+from tests import usage
 
 SECRET = "7:s3cr3t-tunnel-key"
 LIMIT = 30.0
@@ -42,18 +44,26 @@ class Client:
         return self
 
     def descriptors(self) -> int:
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        return len(usage.descriptors(self.process.pid))
+
+    def memory(self) -> int:
+        return usage.memory(self.process.pid)
 
 
 @pytest.fixture
-def tunnel(tfgateway: Any) -> Callable[..., Client]:
+def tunnel(tfgateway: Any) -> Iterator[Callable[..., Client]]:
+    clients: list[Client] = []
+
     def start(port: int, *options: str, secret: str = SECRET) -> Client:
         arguments = ("tunnel", f"--remote=127.0.0.1:{port}", "--json", "--backoff=0.1", *options)
         if secret:
             arguments = (*arguments, f"--secret={secret}")
-        return Client(tfgateway(*arguments, config="", ready=False))
+        clients.append(Client(tfgateway(*arguments, config="", ready=False)))
+        return clients[-1]
 
-    return start
+    yield start
+    for client in clients:
+        client.process.kill()
 
 
 @pytest.fixture
@@ -224,10 +234,6 @@ def test_t12_descriptors_and_memory_return_to_the_base_line(
                 sock.sendall(bytes(65536))
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\npage")
 
-    def memory(pid: int) -> int:
-        status = Path(f"/proc/{pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0])
-
     services.put("web.example", secret=SECRET)
     tested = gateway("max_connections_per_source = 5000")
     client = tunnel(tested.tunnels, f"--local=127.0.0.1:{serving(tcp_server, page_or_flood).port}")
@@ -260,13 +266,13 @@ def test_t12_descriptors_and_memory_return_to_the_base_line(
 
     crowd()
     before = at_rest()
-    used = memory(tested.process.pid), memory(client.process.pid)
+    used = tested.memory(), client.memory()
     crowd()
     crowd()
     after = at_rest()
     assert all(now <= then for now, then in zip(after, before, strict=True)), (before, after)
-    for now, then in zip((memory(tested.process.pid), memory(client.process.pid)), used, strict=True):
-        assert now < then * 1.1 + 4000, "kB"
+    for now, then in zip((tested.memory(), client.memory()), used, strict=True):
+        assert now < then + 2000, "kB"
     assert tested.page("http://web.example/") == "page"
 
 
