@@ -96,6 +96,7 @@ def _what_next(console: Console, wanted: Fleet, node_id: str, tunnel: int) -> No
     ssh = f"ssh -F {wanted.state}/ssh_config {first.name}"
     key = reservations.wireguard_key(wanted).relative_to(ROOT)
     reserve = f".venv/bin/tfgateway reserve --explorer {wanted.explorer_url} --seed {wanted.state}/alice.seed"
+    on = f"-i {wanted.state}/inventory.yml"
     lines = [
         ("ask the name server yourself", f"dig @{at} www.{domain}"),
         ("what alice has reserved", f"{reserve} list"),
@@ -109,10 +110,10 @@ def _what_next(console: Console, wanted: Fleet, node_id: str, tunnel: int) -> No
         ("stop redis: what is known is served on; start it again", f"{ssh} systemctl stop tfredis"),
         ("", f"{ssh} systemctl start tfredis"),
         ("provision again: changed=0", " ".join([".venv/bin/ansible-playbook", *playbook.command(wanted)[1:]])),
-        (
-            "the gateways' own account",
-            f".venv/bin/ansible -i {wanted.state}/inventory.yml gateways -m tfgrid.gateway.reservation_state",
-        ),
+        ("the gateways' own account", f".venv/bin/ansible {on} gateways -m tfgrid.gateway.reservation_state"),
+        ("roll another release out, and back", "echo '# mine' >> files/gateway_daemon/src/tfgateway/errors.py"),
+        ("", f".venv/bin/ansible-playbook playbooks/upgrade.yml {on}"),
+        ("", f".venv/bin/ansible-playbook playbooks/rollback.yml {on}"),
     ]
     console.print("\n[bold]What to try next[/]")
     for title, line in lines:

@@ -38,6 +38,7 @@ RUN_BY = {
 }
 NOT_RUN = {
     "cp inventory.example.yml inventory.yml": "the production addresses are for people",
+    ".venv/bin/ansible-vault encrypt_string": "a command of Ansible that asks for a password",
     f"{PLAYBOOK} playbooks/preflight.yml": "it asks the public DNS; its rules are run by unit tests and scenario prod",
     "make bench": "figures for people: a measurement on a busy machine is no test",
 }
@@ -62,6 +63,15 @@ def test_it_is_run_or_it_is_said_why_not(command: str) -> None:
     if known in RUN_BY:
         where, words = RUN_BY[known]
         assert words in (ROOT / where).read_text()
+
+
+def test_the_readme_names_every_role_and_plugin() -> None:
+    readme = (ROOT / "README.md").read_text()
+    roles = [f"[{path.name}](roles/{path.name}/README.md)" for path in (ROOT / "roles").iterdir()]
+    files = (path for kind in ("filter", "inventory", "modules") for path in (ROOT / "plugins" / kind).glob("*.py"))
+    plugins = [path.stem for path in files]
+    assert [one for one in roles if one not in readme] == []
+    assert [one for one in plugins if f"`tfgrid.gateway.{one}`" not in readme and f"`{one}`" not in readme] == []
 
 
 def test_nothing_is_listed_that_no_page_shows() -> None:
