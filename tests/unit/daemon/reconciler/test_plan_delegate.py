@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import ResultState
+from tfgateway.layout.keys import service_key
 from tfgateway.layout.records import owner_record
+from tfgateway.layout.services import Service, encode_service
 from tfgateway.reconciler.world import Desired
 
 OK = (ResultState.OK, "")
@@ -56,6 +58,53 @@ def test_p4_names_that_touch_somebody_elses_are_refused(node: Any, domain: str, 
     assert state == ResultState.ERROR
     assert message.startswith(f"unauthorized error cannot delegate domain {domain}: ")
     assert why in message
+
+
+@pytest.mark.parametrize(
+    ("domain", "why"),
+    [
+        ("shop.example", "shop.example, a proxy of another user, has this name"),
+        ("org.uk", "deep.shop.org.uk, a proxy of another user, is below it"),
+        ("byhand.example", "www.byhand.example, a proxy of the operator, is below it"),
+        ("damaged.example", "damaged.example, a proxy of the operator, has this name"),
+        ("lost.example", "lost.example, a proxy of another user, has this name"),
+    ],
+)
+def test_p4_a_zone_above_somebody_elses_proxy_is_refused(node: Any, domain: str, why: str) -> None:
+    node.proxy(1, "shop.example", tid=8)
+    node.proxy(2, "deep.shop.org.uk", tid=8)
+    for name, entry in (("www.byhand.example", Service(addr="203.0.113.1")), ("lost.example", Service(user="8"))):
+        node.put(service_key(name), None, encode_service(name, entry).decode())
+    node.put(service_key("damaged.example"), None, "garbage")
+    node.settle()
+    before = node.rows()
+    workload = node.delegate(310, domain)
+    node.settle()
+    state, message = node.answer(workload)
+    assert state == ResultState.ERROR
+    assert message == f"unauthorized error cannot delegate domain {domain}: {why}"
+    assert node.rows() == before
+
+
+def test_p4_a_zone_above_a_proxy_that_ends_in_the_same_pass_is_not_refused(node: Any) -> None:
+    proxy = node.proxy(1, "shop.example", tid=8)
+    node.proxy(2, "www.shop.example")
+    node.proxy(3, "workshop.example", tid=8)
+    node.settle()
+    node.delete(proxy)
+    workload = node.delegate(4, "shop.example")
+    node.settle()
+    assert node.answer(workload) == OK
+
+
+def test_p4_a_zone_is_refused_for_a_proxy_that_came_with_the_same_news(node: Any) -> None:
+    node.settle()
+    earlier = node.delegate(1, "other.example", tid=9)
+    proxy = node.proxy(2, "www.shop.example", tid=8)
+    workload = node.delegate(3, "shop.example")
+    node.settle()
+    assert node.answer(earlier) == node.answer(proxy) == OK
+    assert node.answer(workload)[0] == ResultState.ERROR
 
 
 @pytest.mark.parametrize("domain", ["deep.alice.example", "alice2.example", "lice.example"])

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 from tfgateway.explorer.models import NextAction, Result, ResultState, Undecodable, gwid
 from tfgateway.explorer.signing import result_message
-from tfgateway.identity.keys import verify
-from tfgateway.layout.keys import OUTBOX, QUARANTINE, RESERVATIONS
+from tfgateway.identity.keys import Identity, verify
+from tfgateway.identity.sealing import encrypt_ecdh
+from tfgateway.layout.keys import OUTBOX, QUARANTINE, RESERVATIONS, service_key
 from tfgateway.layout.reservations import Recorded, RecordedResult, decode_reservation, encode_reservation
+from tfgateway.layout.services import Service, encode_service
 from tfgateway.reconciler import answers
 from tfgateway.reconciler.primitives import subdomain
 from tfgateway.reconciler.world import Desired
 
 OK = (ResultState.OK, "")
+USER = Identity.from_seed(bytes([7]) * 32)
 
 
 def population(node: Any) -> list[Any]:
@@ -343,6 +347,99 @@ def test_p14_a_flushed_redis_is_filled_again_in_one_pass_without_a_word(node: An
     node.settle()
     assert node.rows() == before
     assert OUTBOX not in node.hashes
+
+
+def refusable(node: Any) -> list[Any]:
+    """What the old gateway let happen: all of it served, and nothing that would be admitted today."""
+    secret = encrypt_ecdh(b"7:x", USER.seed, node.identity.public_key).hex()
+    node.users["7"] = USER.public_key
+    workloads = [
+        node.proxy(1, "shop.example"),
+        node.reverse_proxy(2, "tunnel.shop.example", secret),
+        node.delegate(3, "org.uk"),
+        node.subdomain(4, "www.gw1.example", "203.0.113.5"),
+    ]
+    node.settle()
+    node.acknowledge()
+    others = [
+        Recorded("91-1", node.node_id, "9", "domain_delegate", {"domain": "shop.example"}, "2021-01-18T20:00:03Z"),
+        Recorded("92-1", node.node_id, "9", "domain_delegate", {"domain": "deep.org.uk"}, "2021-01-18T20:00:03Z"),
+        Recorded("93-1", node.node_id, "9", "proxy", {"domain": "x.www.gw1.example"}, "2021-01-18T20:00:03Z"),
+        Recorded("94-1", node.node_id, "9", "subdomain", {"domain": "a.www.gw1.example"}, "2021-01-18T20:00:03Z"),
+    ]
+    node.hashes[RESERVATIONS].update({record.id: encode_reservation(record) for record in others})
+    node.settle()
+    return workloads
+
+
+def test_p14_a_lost_record_is_adopted_when_its_rows_are_there_and_the_explorer_says_ok(node: Any) -> None:
+    workloads = refusable(node)
+    before = node.rows()
+    for workload in workloads:
+        node.put(RESERVATIONS, gwid(workload), None)
+    assert node.settle().summary() == {"deploy": 4}
+    assert OUTBOX not in node.hashes, "the explorer knows all of it already"
+    for identifier, record in before[RESERVATIONS].items():
+        assert replace(decode_reservation(record), result=None) == replace(
+            decode_reservation(node.get(RESERVATIONS, identifier)), result=None
+        )
+    assert {**node.rows(), RESERVATIONS: None} == {**before, RESERVATIONS: None}
+
+
+@pytest.mark.parametrize("lacking", ["row", "result", "content"])
+def test_p14_neither_a_row_nor_the_word_of_the_explorer_alone_is_adopted(node: Any, lacking: str) -> None:
+    """And what is refused leaves nothing behind: no row that was its own is served on."""
+    proxy, tunnel, zone, name = refusable(node)
+    for workload in (proxy, tunnel, zone, name):
+        node.put(RESERVATIONS, gwid(workload), None)
+    if lacking == "row":
+        for key in [*node.strings]:
+            del node.strings[key]
+        del node.hashes["zone"]["org.uk"], node.hashes["managed_domains"]["www.gw1.example"]
+    if lacking == "result":
+        node.relist(proxy, tunnel, zone, name)
+    if lacking == "content":
+        # Changed by hand at the same time: nobody can tell whose it is.
+        other = Service(addr="203.0.113.99", httpport=80, user="7", clientsecret="7:y")
+        for domain in ("shop.example", "tunnel.shop.example"):
+            node.put(service_key(domain), None, encode_service(domain, other).decode())
+        node.put("org.uk.", "__owner__", None)
+        node.put("gw1.example.", "www", '{"a":[{"ip":"203.0.113.77","ttl":1}]}')
+    node.settle()
+    for workload in (proxy, tunnel, zone, name):
+        assert node.answer(workload)[0] == ResultState.ERROR, workload
+        assert node.deleted(workload)
+        assert not node.recorded(workload)
+    assert service_key("shop.example") not in node.strings
+    assert service_key("tunnel.shop.example") not in node.strings
+    assert node.get("zone", "org.uk") is node.get("managed_domains", "www.gw1.example") is None
+
+
+def test_p13_a_second_reservation_with_the_same_content_is_not_adopted(node: Any) -> None:
+    first = node.proxy(1, "shop.example")
+    node.settle()
+    result = node.result(first)
+    node.acknowledge()
+    second = node.proxy(2, "shop.example")
+    node.want(msgspec.structs.replace(second, result=msgspec.structs.replace(result, workload_id="2-1")))
+    node.settle()
+    assert node.answer(second)[0] == ResultState.ERROR
+    assert service_key("shop.example") in node.strings
+    assert node.recorded(first)
+
+
+def test_the_guard_counts_refusals_that_end_what_is_served_though_its_record_was_lost(
+    make_node: Callable[..., Any],
+) -> None:
+    node = make_node("gw1.example", max_removal_count=3, max_removal_share=0)
+    workloads = refusable(node)
+    for workload in workloads:
+        node.put(RESERVATIONS, gwid(workload), None)
+    node.relist(*workloads)  # without the answers that the explorer had
+    before = node.rows()
+    made = node.settle()
+    assert "4 of 4 reservations would be removed" in made.held
+    assert node.rows() == before
 
 
 @pytest.mark.parametrize("lost", ["zone", "managed_domains", "alice.example.", "gw1.example.", RESERVATIONS])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -12,9 +12,17 @@ from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import WORKLOAD_TYPES
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity.keys import Identity
-from tfgateway.layout.keys import MANAGED_DOMAINS, OWNER_FIELD, ZONE_OWNERS, zone_of_key
+from tfgateway.layout.keys import (
+    MANAGED_DOMAINS,
+    OWNER_FIELD,
+    ZONE_OWNERS,
+    domain_of_service_key,
+    service_key,
+    zone_of_key,
+)
 from tfgateway.layout.owners import decode_zone_owner
 from tfgateway.layout.peers import encode_key
+from tfgateway.layout.services import decode_service
 from tfgateway.reconciler.names import NameIndex
 from tfgateway.reconciler.rows import Rows
 from tfgateway.reconciler.world import Reservation
@@ -97,6 +105,7 @@ class Board:
         # Nearly everything has one holder: a container for each would cost more than all the rest of a board.
         self._holders: dict[Kind, dict[str, Reservation | tuple[Reservation, ...]]] = defaultdict(dict)
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._services: NameIndex | None = None
         self.zones = NameIndex(self._zone_owners())
         self.names = NameIndex({name.lower(): _tid(raw) for name, raw in rows.fields(MANAGED_DOMAINS)})
 
@@ -120,6 +129,8 @@ class Board:
         for place, name in _places(reservation):
             others = tuple(one for one in self.holders(place, name) if one.id != reservation.id)
             self._holders[place][name] = (*others, reservation) if others else reservation
+            if place == "service" and self._services is not None:
+                self._services.set(name, "")
         if kind == "zone" and reservation.domain not in self.policy.managed_domains:
             self.zones.set(reservation.domain, reservation.user)
         elif kind == "name":
@@ -162,6 +173,20 @@ class Board:
         found = self._holders[kind].get(name, ())
         return list(found) if isinstance(found, tuple) else [found]
 
+    def services_within(self, name: str) -> Iterator[tuple[str, str]]:
+        """Domains at or below ``name`` in the proxy's table, and whose; (operator): made by hand, or unreadable."""
+        if self._services is None:
+            # Sorting all of them is the business of those who need it: hardly any plan does.
+            keys = (key.encode("utf-8", "surrogateescape") for key in self.rows.strings())
+            found = {domain.lower() for key in keys if (domain := domain_of_service_key(key))}
+            self._services = NameIndex(dict.fromkeys(found.union(self._holders["service"]), ""))
+        for domain in (name, *(below for below, _ in self._services.below(name))):
+            raw = self.rows.get(service_key(domain))
+            if holders := self.holders("service", domain):
+                yield from ((domain, holder.user) for holder in holders)
+            elif raw is not None:
+                yield domain, _service_user(raw) or OPERATOR
+
     def user_key(self, tid: str) -> bytes | None:
         """A user's public key; None: the explorer has none. Errors: ``NotNow`` as long as it has not been asked."""
         if tid not in self._users:
@@ -201,6 +226,13 @@ def _owner(raw: bytes) -> str:
         return decode_zone_owner(raw)
     except LayoutError:
         return UNREADABLE
+
+
+def _service_user(raw: bytes) -> str:
+    try:
+        return decode_service(raw).user
+    except LayoutError:
+        return ""
 
 
 def _tid(raw: bytes) -> str:

@@ -42,6 +42,8 @@ from tfgateway.reconciler.world import (
 from tfgateway.telemetry.text import printable
 
 _GONE = frozenset({NextAction.DELETE, NextAction.DELETED})
+_BOOKS = frozenset({OUTBOX, QUARANTINE, RESERVATIONS})
+"""Keys whose rows nobody is served from."""
 
 
 class Action(StrEnum):
@@ -247,7 +249,9 @@ class Stream:
 
 def _removes(step: Step, records: Records) -> bool:
     """Whether it ends what was served."""
-    return step.action is Action.CLEAN or (step.action in (Action.REMOVE, Action.REFUSE) and step.id in records)
+    if step.action not in (Action.REMOVE, Action.REFUSE):
+        return step.action is Action.CLEAN
+    return step.id in records or any(row.key not in _BOOKS for row in step.transaction.writes)
 
 
 def _removals_allowed(policy: Policy, recorded: int) -> int:
@@ -409,12 +413,20 @@ class _Planner:
             primitive = PRIMITIVES.get(reservation.type)
             if primitive is None:
                 raise Refusal(f"type of reservation not supported: {reservation.type}")
-            if wanted.result is None or wanted.result.state != ResultState.OK:
+            granted = wanted.result is not None and wanted.result.state == ResultState.OK
+            if not granted:
                 # What was granted once and got lost here is no more than the user had.
                 self._board.check_quotas(reservation)
-            primitive.admit(self._board, reservation)
+            try:
+                primitive.admit(self._board, reservation)
+            except Refusal:
+                # P-14: only its record was lost. The explorer's word alone is not enough: anybody may give it (E-1).
+                if not granted or not primitive.holds(self._board, reservation):
+                    raise
         except Refusal as refusal:
             if refused is None:
+                if isinstance(workload, Workload):
+                    self._release(identifier, of_workload(workload))
                 self._refuse(identifier, workload, str(refusal))
             else:
                 refused.add(identifier)
@@ -488,8 +500,8 @@ class _Planner:
             if identifier in self._accepted:
                 raise NotNow(f"it can not be removed: type of reservation not supported: {reservation.type}")
             return
-        self._board.withdraw(reservation)
-        self._accepted.pop(identifier, None)
+        if self._accepted.pop(identifier, None) is not None:
+            self._board.withdraw(reservation)
         primitive.release(self._board, reservation)
 
     def _refuse(self, identifier: str, workload: Workload | Undecodable, message: str) -> None:

@@ -17,6 +17,12 @@ class Primitive(Protocol):
     def admit(self, board: Board, reservation: Reservation) -> None:
         """May this new reservation have what it asks for? Errors: ``Refusal``, ``NotNow``."""
 
+    def holds(self, board: Board, reservation: Reservation) -> bool:
+        """Does redis hold exactly what this reservation asks for, as its user's, and does none that counts have it?
+
+        Errors: ``NotNow``.
+        """
+
     def ensure(self, board: Board, reservation: Reservation) -> None:
         """Write the rows of a reservation that counts; what is right already is left alone.
 

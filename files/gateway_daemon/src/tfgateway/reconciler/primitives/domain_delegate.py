@@ -15,7 +15,7 @@ from tfgateway.reconciler.world import Reservation
 
 
 def admit(board: Board, reservation: Reservation) -> None:
-    """Refused: what equals, is below or is above a zone or subdomain of somebody else (P-4)."""
+    """Refused: what equals, is below or is above a zone or subdomain of somebody else, or is above his proxy (P-4)."""
     domain = reservation.domain
     if not names.is_valid(domain):
         raise Refusal(f"domain '{domain}' name is invalid")
@@ -25,6 +25,17 @@ def admit(board: Board, reservation: Reservation) -> None:
             if owner != reservation.user:
                 why = f"{_whose(board, held, owner)} {_where(domain, held)}"
                 raise Refusal(f"unauthorized error cannot delegate domain {domain}: {why}")
+    for held, owner in board.services_within(domain):
+        if owner != reservation.user:
+            whose = "the operator" if owner == OPERATOR else "another user"
+            why = f"{held}, a proxy of {whose}, {_where(domain, held)}"
+            raise Refusal(f"unauthorized error cannot delegate domain {domain}: {why}")
+
+
+def holds(board: Board, reservation: Reservation) -> bool:
+    """Whether the zone is the user's in redis, its ownership record included."""
+    zone, user = reservation.domain, reservation.user
+    return _owner_in_redis(board, zone) == user and _names_user(board.rows.get(zone_key(zone), OWNER_FIELD), user)
 
 
 def ensure(board: Board, reservation: Reservation) -> None:

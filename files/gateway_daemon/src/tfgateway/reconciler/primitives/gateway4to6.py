@@ -25,6 +25,11 @@ def admit(board: Board, reservation: Reservation) -> None:
             raise _refusal(f"user {reservation.user} has another key already, by reservation {holder.id}")
 
 
+def holds(_board: Board, _reservation: Reservation) -> bool:
+    """Never: what ``admit`` refuses, ``ensure`` would refuse too."""
+    return False
+
+
 def ensure(board: Board, reservation: Reservation) -> None:
     """The peer. Of what an old gateway let happen, the user who came first has the key, and a user his newest key."""
     _given(board)

@@ -21,6 +21,11 @@ def admit(board: Board, reservation: Reservation) -> None:
     services.check_free(board, reservation)
 
 
+def holds(board: Board, reservation: Reservation) -> bool:
+    """Whether the entry of the domain is this one."""
+    return services.holds(board, reservation, _service(reservation))
+
+
 def ensure(board: Board, reservation: Reservation) -> None:
     """The entry of the domain."""
     services.write(board, reservation, _service(reservation))

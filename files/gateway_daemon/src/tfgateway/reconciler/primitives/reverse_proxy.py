@@ -33,6 +33,15 @@ def admit(board: Board, reservation: Reservation) -> None:
     services.check_free(board, reservation)
 
 
+def holds(board: Board, reservation: Reservation) -> bool:
+    """Whether the entry of the domain has this secret."""
+    try:
+        secret = _secret(board, reservation)
+    except Refusal:
+        return False
+    return services.holds(board, reservation, Service(clientsecret=secret, user=reservation.user))
+
+
 def ensure(board: Board, reservation: Reservation) -> None:
     """The entry of the domain. One that is there stays while the user's key cannot be had."""
     try:

@@ -22,6 +22,11 @@ def check_free(board: Board, reservation: Reservation) -> None:
         raise refusal(reservation, "unauthorized error")
 
 
+def holds(board: Board, reservation: Reservation, wanted: Service) -> bool:
+    """Whether the entry of the domain is as wanted, and no other reservation has it (P-13)."""
+    return present(board, reservation) == wanted and not board.holders("service", reservation.domain)
+
+
 def write(board: Board, reservation: Reservation, wanted: Service) -> None:
     """The entry of the domain. Of several reservations that an old gateway took for it, the newest has overwritten."""
     if any(order(holder.id) > order(reservation.id) for holder in board.holders("service", reservation.domain)):

@@ -53,6 +53,17 @@ def _admit_to_managed(board: Board, reservation: Reservation, label: str, zone: 
             raise taken
 
 
+def holds(board: Board, reservation: Reservation) -> bool:
+    """Whether the claim to the name is the user's, and the addresses are these."""
+    name = reservation.domain
+    zone = next(_own_zones(board, reservation), None)
+    claimed = board.rows.get(MANAGED_DOMAINS, name) == reservation.user.encode()
+    if zone is None or not claimed or board.holders("name", name):
+        return False
+    raw = board.rows.get(zone_key(zone), names.relative(name, zone) or APEX_FIELD)
+    return raw is not None and set(_present(raw)) == set(_addresses(reservation))
+
+
 def ensure(board: Board, reservation: Reservation) -> None:
     """The claim to the name, and as its addresses the union of what all reservations of the name ask for (P-11)."""
     name = reservation.domain
