@@ -169,6 +169,20 @@ def test_a_failure_puts_the_old_ones_back(record_property: Callable[[str, object
     record_property("seconds without an answer while it failed", longest)
 
 
+def test_a_plane_that_nobody_reaches_is_put_back_too() -> None:
+    """DNS over UDP: the port is open, over TCP it answers."""
+    blocked = ("INPUT", "-p", "udp", "--dport", "53", "-j", "DROP")
+    on("iptables", "-I", *blocked)
+    try:
+        done = run("cutover", "--extra-vars=cutover_timeout=3")
+    finally:
+        on("iptables", "-D", *blocked)
+    assert done.returncode == 2
+    assert "dns/udp: timed out" in done.stdout
+    assert running() == set(OLD)
+    assert name_is_served()
+
+
 def test_and_forward_again(record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]) -> None:
     with gaps() as longest:
         done = run("cutover")
