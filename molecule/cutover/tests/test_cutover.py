@@ -23,6 +23,7 @@ from demo.reservations import SITE
 
 AT = FLEET.address(NODE.host)
 OLD = ("coredns", "tcprouter", "tfgateway")
+KEPT = "/var/lib/tfgateway-cutover"
 
 
 def on(*command: str) -> str:
@@ -124,6 +125,18 @@ def test_i9_redis_kept_its_data_and_persists_it_now() -> None:
     assert "www" in on("redis-cli", "hkeys", f"{NAME.partition('.')[2]}.")
     assert "aof_enabled:1" in on("redis-cli", "info", "persistence")
     assert on("systemctl", "show", "-p", "User", "tfredis").strip() == "User=redis"
+
+
+def test_seed_and_data_of_the_old_node_are_kept_for_root_alone() -> None:
+    seed = f"{KEPT}/etc/identity.seed"
+    (data,) = on("sh", "-c", f"ls {KEPT}/*.rdb").split()
+    assert on("stat", "-c", "%a %U", KEPT, seed, data).splitlines() == ["700 root", "400 root", "600 root"]
+    on("cmp", "/etc/identity.seed", seed)
+    ask = "redis-cli -s /tmp/kept.sock"
+    directory, _, name = data.rpartition("/")
+    load = f"redis-server --port 0 --unixsocket /tmp/kept.sock --dir {directory} --dbfilename {name} --daemonize yes"
+    read = f"until {ask} ping | grep -q PONG; do sleep 0.1; done; {ask} hkeys {NAME.partition('.')[2]}."
+    assert "www" in on("sh", "-c", f"{load} > /dev/null && {read}; {ask} shutdown nosave")
 
 
 def test_i10_it_is_no_open_resolver_any_more() -> None:
