@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -12,8 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import dns.message
 import pytest
 from tfgateway.layout.keys import service_key
 from tfgateway.layout.services import Service, encode_service
@@ -62,6 +64,43 @@ def test_no_query_is_lost_across_reload_and_release_switch(dns_node: Any, tmp_pa
     assert commands == {str(dns_node.directory / "releases/two/bin/tfgateway").encode()}
     assert dns_node.figures()['tfgateway_reloads_total{outcome="done",plane="dns"}'] == 3
     assert process.stop() == 0
+
+
+def read_message(stream: BinaryIO) -> bytes:
+    size = int.from_bytes(stream.read(2), "big")
+    message = stream.read(size)
+    assert size and len(message) == size, "the connection ended before the last reply"
+    return message
+
+
+def test_what_was_asked_over_tcp_is_answered_in_full_across_a_reload(dns_node: Any, redis_server: Any) -> None:
+    """A client that reads slowly: neither its zone transfer nor queries that it sent ahead are cut."""
+    texts = {"txt": [{"text": f"{number:03}" * 80} for number in range(60)]}
+    with redis_server.client() as client:
+        client.hset("gw1.example.", mapping={f"n{number}": json.dumps(texts) for number in range(500)})
+    dns_node.configure(dns='tcp_idle = 60\n[[dns.transfer]]\nnetwork = "127.0.0.0/8"')
+    process = dns_node.start()
+    first = process.workers
+
+    def ask(name: str, kind: str, count: int) -> BinaryIO:
+        stream = socket.socket()
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        stream.settimeout(60)
+        stream.connect(("127.0.0.1", dns_node.port))
+        queries = [dns.message.make_query(name, kind, id=number).to_wire() for number in range(count)]
+        stream.sendall(b"".join(len(query).to_bytes(2, "big") + query for query in queries))
+        return stream.makefile("rb")
+
+    with ask("gw1.example", "AXFR", 1) as transfer, ask("n1.gw1.example", "TXT", 600) as ahead:
+        records = int.from_bytes(read_message(transfer)[6:8], "big")
+        assert read_message(ahead)[:2] == b"\0\0"
+        dns_node.reloaded()
+        assert [int.from_bytes(read_message(ahead)[:2], "big") for _ in range(599)] == list(range(1, 600))
+        assert ahead.read(1) == b"", "the end of the connection"
+        while records < 500 * 60 + 1 + 1 + 2:  # and an address, an NS, and the SOA twice
+            records += int.from_bytes(read_message(transfer)[6:8], "big")
+        assert transfer.read(1) == b"", "the end of the connection"
+    dns_node.wait_for(lambda: not set(process.workers) & set(first), "end of the last generation")
 
 
 def test_sighup_reloads_too_and_requests_meanwhile_are_not_forgotten(dns_node: Any) -> None:

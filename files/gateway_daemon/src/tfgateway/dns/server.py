@@ -88,6 +88,7 @@ async def serve(settings: Settings, seat: Seat) -> None:
             stack.callback(endless[-1].cancel)
         seat.status("")
         await _first([seat.stopping.wait()], endless)
+        await listeners.close()  # while the zones are still kept up to date
 
 
 async def _watch_age(mirror: Mirror, table: DnsTable, limit: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +24,10 @@ _CROWDED = 10
 """How much sooner an idle connection ends when more than half of all are in use (RFC 7766 §6.2.3)."""
 _LONG = 4096
 """... which they also get after a reply of more bytes than this: part of a zone transfer."""
+_LAST_WORD = 0.2
+"""Seconds of silence after which a connection ends when the listener does."""
+_ACCEPTING = 5
+"""Turns of asyncio in which a connection that it has accepted is told, at most."""
 
 
 class TcpListener:
@@ -49,6 +54,9 @@ class TcpListener:
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._clients: Counter[bytes] = Counter()
+        self._waits: set[asyncio.Timeout] = set()
+        """For queries that have not arrived."""
+        self._read_until = math.inf
 
     @property
     def connections(self) -> int:
@@ -61,9 +69,22 @@ class TcpListener:
         self._servers.append(server)
 
     async def close(self) -> None:
-        """Accept no more and end all connections."""
+        """Accept no more; answer what was asked, for up to ``idle`` seconds, and end all connections.
+
+        What a client has sent without waiting for replies may not have been read yet: a connection ends when nothing
+        more comes for a moment. Who never stops asking is not listened to for the second half of the time.
+        """
         for server in self._servers:
             server.close()
+        now = asyncio.get_running_loop().time()
+        self._read_until = now + self._idle / 2
+        for wait in self._waits:
+            if not wait.expired():
+                wait.reschedule(now + _LAST_WORD)
+        for _ in range(_ACCEPTING):
+            await asyncio.sleep(0)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._idle)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -92,6 +113,8 @@ class TcpListener:
             # Resets, silence and the end of input are how connections end: no errors.
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                 await self._converse(address, reader, writer)
+            if self._closing:
+                await self._take_leave(reader, writer)
             writer.close()
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(self._idle):
@@ -104,11 +127,14 @@ class TcpListener:
 
     async def _converse(self, address: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answered = 0
-        while True:
-            crowded = 2 * len(self._tasks) > self._limit
-            async with asyncio.timeout(self._idle / _CROWDED if crowded else self._idle):
-                size = int.from_bytes(await reader.readexactly(2), "big")
-                message = await reader.readexactly(size)
+        while asyncio.get_running_loop().time() < self._read_until:
+            async with asyncio.timeout(self._patience()) as wait:
+                self._waits.add(wait)
+                try:
+                    size = int.from_bytes(await reader.readexactly(2), "big")
+                    message = await reader.readexactly(size)
+                finally:
+                    self._waits.discard(wait)
             answerable = False
             for reply in self._answer(message, address):
                 answerable = True
@@ -120,6 +146,29 @@ class TcpListener:
                     await asyncio.sleep(0)
             if not answerable:
                 return  # whoever sends no queries has lost the framing
+
+    @property
+    def _closing(self) -> bool:
+        return self._read_until < math.inf
+
+    def _patience(self) -> float:
+        """Seconds for which a query is waited for."""
+        if self._closing:
+            return _LAST_WORD
+        crowded = 2 * len(self._tasks) > self._limit
+        return self._idle / _CROWDED if crowded else self._idle
+
+    async def _take_leave(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Say that nothing more comes, and see that all was read: what is unread would make close() a reset.
+
+        A reset throws away what is still on its way to the client.
+        """
+        with contextlib.suppress(OSError, TimeoutError):
+            writer.write_eof()
+            while True:
+                async with asyncio.timeout(_LAST_WORD):
+                    if not await reader.read(_READ_AHEAD):
+                        return
 
 
 def _client(address: bytes) -> bytes:
