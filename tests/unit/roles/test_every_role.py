@@ -24,6 +24,14 @@ def options(role: Path) -> dict[str, Any]:
     return found
 
 
+# What README.md says of nodes, in the words of Ansible Galaxy.
+PLATFORMS = [
+    {"name": "Debian", "versions": ["bookworm"]},
+    {"name": "Ubuntu", "versions": ["bionic", "focal", "jammy", "noble"]},
+    {"name": "ArchLinux", "versions": ["all"]},
+]
+
+
 def test_there_are_roles() -> None:
     assert {"preflight", "sshd", "gateway"} <= {role.name for role in ROLES}
 
@@ -54,3 +62,8 @@ def test_readme_names_every_variable(role: Path) -> None:
     readme = (role / "README.md").read_text()
     assert readme.startswith(f"# tfgrid.gateway.{role.name}\n")
     assert [name for name in defaults(role) if f"`{name}`" not in readme] == []
+
+
+@every_role
+def test_it_names_every_platform_of_the_nodes(role: Path) -> None:
+    assert yaml.safe_load((role / "meta" / "main.yml").read_text())["galaxy_info"]["platforms"] == PLATFORMS
