@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tfgateway.explorer import signing, wireguard
+from tfgateway.explorer import signing, user, wireguard
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.explorer.models import Gateway, Location, Result, ResultState
+from tfgateway.explorer.models import DomainDelegate, Gateway, Location, Result, ResultState, SigningRequest
 from tfgateway.identity import sealing, seedfile
 from tfgateway.identity.keys import Identity
 
@@ -40,12 +40,16 @@ class Person:
         return json.loads(ended.stdout)
 
 
-def _as_gateway(url: str, work: Callable[[ExplorerClient], Awaitable[Any]]) -> Any:
+def _as(identity: Identity, key_id: str, url: str, work: Callable[[ExplorerClient], Awaitable[Any]]) -> Any:
     async def main() -> Any:
-        async with ExplorerClient(url, identity=GATEWAY, key_id=NODE) as client:
+        async with ExplorerClient(url, identity=identity, key_id=key_id) as client:
             return await work(client)
 
     return asyncio.run(main())
+
+
+def _as_gateway(url: str, work: Callable[[ExplorerClient], Awaitable[Any]]) -> Any:
+    return _as(GATEWAY, NODE, url, work)
 
 
 def _answer(url: str, gwid: str, state: ResultState, message: str = "") -> None:
@@ -122,6 +126,38 @@ def test_a_reservation_from_creation_to_deletion(alice: Person, url: str) -> Non
     _as_gateway(url, lambda client: client.delete_reservation(NODE, "1-1"))
     assert alice.ask("list") == []
     assert alice.ask("list", "--all")[0]["status"] == "deleted"
+
+
+def test_e6_a_reservation_that_needs_signatures_is_deployed_once_they_are_given(
+    alice: Person, tfgateway: Any, tmp_path: Path, url: str
+) -> None:
+    bob = Person(tfgateway, url, tmp_path / "bob.seed")
+    arguments = ["--name", "bob.3bot", "--email", "b@example.com", "--output", str(bob.seed)]
+    assert bob.run("register", *arguments, seed=False).returncode == 0
+    # Some other client asked for them: ours never does.
+    identity = Identity.from_seed(seedfile.load(alice.seed).seed)
+    both = SigningRequest(signers=(1, 2), quorum_min=2)
+    wanted = DomainDelegate(node_id=NODE, domain="alice.example", signing_request_provision=both)
+    _as(identity, "1", url, lambda client: user.reserve(client, user.Account(identity, 1), wanted))
+    assert alice.ask("list")[0]["message"] == "waiting for signatures"
+
+    assert alice.run("sign", "1").stdout == "agreement to 1 signed\n"
+    assert _as_gateway(url, lambda client: client.poll(NODE, 0)).items == ()
+    assert bob.ask("sign", "7", "1", code=1) == [
+        {"id": 7, "error": "the explorer does not know it"},
+        {"id": 1, "error": None},
+    ]
+    assert [item.id for item in _as_gateway(url, lambda client: client.poll(NODE, 0)).items] == [1]
+    ended = bob.run("sign", "1")
+    assert ended.returncode == 1
+    assert "reservation 1: explorer refused (400): user '2' has signed already" in ended.stderr
+
+
+def test_gateways_of_one_farm_or_place(alice: Person) -> None:
+    for some in (["--farm", "1"], ["--city", "Ghent"], ["--farm", "1", "--city", "Ghent"]):
+        assert [entry["node_id"] for entry in alice.ask("gateways", *some)] == [NODE]
+    for none in (["--farm", "2"], ["--city", "Gent"], ["--country", "Belgium"], ["--farm", "1", "--city", "Gent"]):
+        assert alice.ask("gateways", *none) == []
 
 
 def test_all_types_are_found_by_the_gateway(alice: Person, url: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tfgateway.errors import ConfigError, ExplorerError, ExplorerRefused
 from tfgateway.explorer import user, wireguard
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Gateway4To6, Undecodable, Workload, gwid
-from tfgateway.explorer.user import Status
+from tfgateway.explorer.user import Account, Status
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.telemetry.text import printable
@@ -94,11 +94,14 @@ def farm(target: Target, name: str, wallet: str, as_json: bool) -> None:
 
 
 @command.command()
+@click.option("--farm", "farm_id", type=click.IntRange(min=1), metavar="ID", help="Only those of this farm.")
+@click.option("--country", default="", help="Only those that stand there.")
+@click.option("--city", default="", help="Only those that stand there.")
 @as_json_option
 @click.pass_obj
-def gateways(target: Target, as_json: bool) -> None:
+def gateways(target: Target, farm_id: int | None, country: str, city: str, as_json: bool) -> None:
     """List the gateways of the grid."""
-    found = target.run(lambda client: client.gateways())
+    found = target.run(lambda client: client.gateways(farm_id=farm_id, country=country, city=city))
     rows = [
         (entry.node_id, str(entry.farm_id), " ".join(entry.managed_domains), " ".join(entry.dns_nameserver))
         for entry in found
@@ -187,22 +190,44 @@ def wireguard_(target: Target, id_: int, key_file: Path | None, timeout: float) 
 @click.argument("ids", nargs=-1, required=True, type=click.IntRange(min=1))
 @as_json_option
 @click.pass_obj
+def sign(target: Target, ids: tuple[int, ...], as_json: bool) -> None:
+    """Agree to reservations, yours or others', that wait for your signature before they are deployed.
+
+    One that cannot be signed does not keep the others.
+    """
+    _sign_each(target, ids, "agreement to", user.provision, as_json)
+
+
+@command.command()
+@click.argument("ids", nargs=-1, required=True, type=click.IntRange(min=1))
+@as_json_option
+@click.pass_obj
 def delete(target: Target, ids: tuple[int, ...], as_json: bool) -> None:
     """Delete reservations; one that cannot be deleted does not keep the others."""
+    _sign_each(target, ids, "deletion of", user.delete, as_json)
+
+
+def _sign_each(
+    target: Target,
+    ids: tuple[int, ...],
+    what: str,
+    sign_one: Callable[[ExplorerClient, Account, int], Awaitable[None]],
+    as_json: bool,
+) -> None:
     account = target.account()
 
     async def work(client: ExplorerClient) -> dict[int, str]:
         failures: dict[int, str] = {}
         for number in ids:
             try:
-                await user.delete(client, account, number)
+                await sign_one(client, account, number)
             except ExplorerError as error:
                 failures[number] = _words(error)
         return failures
 
     failures = target.run(work, account)
     data = [{"id": number, "error": failures.get(number)} for number in ids]
-    show(as_json, data, "\n".join(f"deletion of {number} signed" for number in ids if number not in failures))
+    show(as_json, data, "\n".join(f"{what} {number} signed" for number in ids if number not in failures))
     _fail_for(failures)
 
 

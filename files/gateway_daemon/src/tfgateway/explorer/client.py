@@ -124,9 +124,11 @@ class ExplorerClient:
         """Create or replace the gateway's entry; uptime and counters drop to what is given here."""
         await self._call("POST", "/gateways", expect=201, body=gateway, sign=True)
 
-    async def gateways(self) -> list[Gateway]:
-        """All gateways, by id; entries that cannot be decoded are left out."""
-        return _structs(await self._all("/gateways"), Gateway)
+    async def gateways(self, *, farm_id: int | None = None, country: str = "", city: str = "") -> list[Gateway]:
+        """All gateways that match, by id; entries that cannot be decoded are left out."""
+        wanted = {"farm_id": "" if farm_id is None else str(farm_id), "country": country, "city": city}
+        query = {name: value for name, value in wanted.items() if value}
+        return _structs(await self._all("/gateways", query), Gateway)
 
     async def send_uptime(self, node_id: str, seconds: int) -> None:
         """The heartbeat; refused with 404 when the explorer does not know the gateway (any more)."""
@@ -204,7 +206,7 @@ class ExplorerClient:
         return await self._created("/reservations/workloads", workload, "reservation_id", sign=True)
 
     async def workload(self, workload_id: int) -> Workload:
-        """One workload by the explorer's id, as delete signatures cover it."""
+        """One workload by the explorer's id, as signatures of approval cover it."""
         return _workload(await self._call("GET", f"/reservations/workloads/{workload_id}"))
 
     async def list_workloads(
@@ -215,10 +217,10 @@ class ExplorerClient:
         query = {name: str(value) for name, value in wanted.items() if value is not None}
         return [decode_workload(item) for item in await self._all("/reservations/workloads", query)]
 
-    async def sign_delete(self, workload_id: int, approval: Approval) -> None:
-        """Post a delete signature."""
+    async def sign(self, workload_id: int, word: str, approval: Approval) -> None:
+        """Post a signature of approval; ``word`` is ``provision`` or ``delete``."""
         body = {"tid": approval.tid, "signature": approval.signature}
-        await self._call("POST", f"/reservations/workloads/{workload_id}/sign/delete", expect=201, body=body)
+        await self._call("POST", f"/reservations/workloads/{workload_id}/sign/{word}", expect=201, body=body)
 
     # Plumbing
 

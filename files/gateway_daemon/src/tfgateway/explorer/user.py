@@ -135,13 +135,20 @@ def encrypted_secret(account: Account, node_id: str, secret: str) -> str:
     return encrypt_ecdh(secret.encode(), account.identity.seed, gateway).hex()
 
 
-async def delete(client: ExplorerClient, account: Account, workload_id: int) -> None:
-    """Sign the deletion of a workload as the explorer returns it: its epoch is the explorer's (spec §8).
+async def provision(client: ExplorerClient, account: Account, workload_id: int) -> None:
+    """Sign that a workload may be deployed, whoever's it is. Errors: ``ExplorerError``."""
+    await _approve(client, account, workload_id, "provision")
 
-    Errors: ``ExplorerError``.
-    """
+
+async def delete(client: ExplorerClient, account: Account, workload_id: int) -> None:
+    """Sign the deletion of a workload. Errors: ``ExplorerError``."""
+    await _approve(client, account, workload_id, "delete")
+
+
+async def _approve(client: ExplorerClient, account: Account, workload_id: int, word: str) -> None:
+    # As the explorer returns it: its epoch is the explorer's (spec §8).
     workload = await client.workload(workload_id)
-    await client.sign_delete(workload_id, signing.sign_approval(workload, "delete", account.tid, account.identity))
+    await client.sign(workload_id, word, signing.sign_approval(workload, word, account.tid, account.identity))
 
 
 async def settled(client: ExplorerClient, workload_id: int, patience: float) -> Workload:
