@@ -232,6 +232,8 @@ class Rogue:
     results: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     deleted: list[str] = field(default_factory=list)
     asked: int = 0
+    ahead: float = 0
+    """Seconds by which its clock is ahead of ours."""
     step: Callable[[str], None] = lambda _what: None
     """Told before and after each call that changes something."""
     url: str = ""
@@ -256,6 +258,9 @@ class Rogue:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string((timestamp or time.time()) + rogue.ahead)
 
             def do_GET(self) -> None:
                 path = urlsplit(self.path)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+import urllib.request
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -27,6 +28,7 @@ class Gateway:
         self._tfgateway = tfgateway
         seed = directory / "identity.seed"
         seedfile.create(seed, bytes(range(32)))
+        self._metrics = f"http://127.0.0.1:{port}/metrics"
         self.config = f"""
 identity.seed = "{seed}"
 gateway.managed_domains = ["gw1.example"]
@@ -44,6 +46,17 @@ timeout = 1
 
     def start(self) -> Any:
         return self._tfgateway("reconcile", config=self.config)
+
+    def problems(self) -> list[str]:
+        """Of ``tfgateway state``."""
+        ended = self._tfgateway.run("state", "--json", config=self.config)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)["problems"]
+
+    def metric(self, name: str) -> float:
+        with urllib.request.urlopen(self._metrics, timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return float(next(line.split()[-1] for line in lines if line.startswith(f"{name} ")))
 
     def status(self) -> dict[str, Any]:
         with self.redis_server.client() as client:
@@ -177,6 +190,31 @@ def test_p8_ids_that_go_backwards_lose_nothing(gateway: Gateway, rogue: Any, unt
     until(lambda: rogue.results["7-1"], "the lower id is deployed")
     assert gateway.recorded() == {"500-1", "7-1"}, "what it does not know any more stays"
     assert not rogue.deleted
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-7 * 60, "this node's clock is 7 minutes ahead of the explorer's"),
+        (3 * 3600, "this node's clock is 3 hours behind the explorer's"),
+    ],
+)
+def test_clocks_that_differ_are_told_in_words(
+    gateway: Gateway, rogue: Any, until: Any, seconds: int, words: str
+) -> None:
+    rogue.ahead = seconds
+    rogue.listing = [rogue.subdomain(1, "one")]
+    process = gateway.start()
+    process.wait_log(f'"reason": "{words}", "event": "clocks differ"')
+    until(lambda: gateway.status().get("clock") == words, "it stands in the status")
+    assert abs(gateway.metric("tfgateway_reconciler_clock_ahead_seconds") + seconds) < 10
+    assert words in gateway.problems()
+    until(lambda: rogue.results["1-1"], "served all the same")
+    rogue.ahead = 0
+    until(lambda: gateway.status()["clock"] == "", "they agree again")
+    assert abs(gateway.metric("tfgateway_reconciler_clock_ahead_seconds")) < 10
+    assert gateway.problems() == []
+    assert process.log.count("clocks differ") == 1, "not with every poll"
 
 
 def test_an_explorer_that_is_down_at_the_start_and_for_long(fleet: Any, until: Any) -> None:
