@@ -168,11 +168,14 @@ def test_remove_asks_for_the_names_and_leaves_ssh_data_and_seed(fresh: Fresh) ->
     assert refused.returncode != 0
     assert "Nothing was removed" in refused.stdout
     assert fresh.run("systemctl", "is-active", "tfgateway-dns").strip() == "active"
+    # As on a node with a certificate for tunnels, and with a redis that was brought.
+    fresh.run("ufw", "allow", "18443/tcp")
+    fresh.run("ln", "-s", "/opt/tfgateway/redis/0123456789ab/bin/redis-cli", "/usr/local/bin/redis-cli")
     fresh.operator.done("remove", remove_confirm=fresh.lost.name)
     left = fresh.run(
         "sh", "-c", "ls /etc/systemd/system /opt /usr/local/bin; ufw show added; ip -o link; ss -Hlntu; true"
     )
-    for gone in ("tfgateway", "tfredis", "allow 53", "allow 443", "wg-", ":53 "):
+    for gone in ("tfgateway", "tfredis", "redis-cli", "allow 53", "allow 443", "allow 18443", "wg-", ":53 "):
         assert gone not in left
     assert "allow 34022/tcp" in left
     assert ":34022 " in left
