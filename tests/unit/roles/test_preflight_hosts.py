@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +137,65 @@ def test_units_of_the_gateway_may_hold_its_ports(problems: dict[str, list[str]])
 def test_i6_stub_of_the_resolver_is_no_obstacle(problems: dict[str, list[str]]) -> None:
     """The role gateway switches the stub off; the node goes on resolving."""
     assert problems["resolved"] == []
+
+
+LOOK: list[dict[str, Any]] = [
+    {"ansible.builtin.include_role": {"name": "tfgrid.gateway.preflight", "tasks_from": "look", "public": True}},
+    {"name": "Foreign", "ansible.builtin.debug": {"msg": "{{ _preflight_foreign }}"}},
+]
+HERE: dict[str, Any] = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+# Nobody else's address, and ports that take no privilege.
+ADDRESS = "127.53.80.18"
+
+
+@contextmanager
+def held(*ports: str) -> Iterator[None]:
+    """Sockets of this process at ``tcp/N`` and ``udp/N``, listening where they can."""
+    with ExitStack() as stack:
+        for protocol, _, port in (one.partition("/") for one in ports):
+            kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+            found = stack.enter_context(socket.socket(socket.AF_INET, kind))
+            found.bind((ADDRESS, int(port)))
+            if protocol == "tcp":
+                found.listen()
+        yield
+
+
+def test_look_sees_who_listens_at_the_ports_of_the_gateway_and_at_no_other(playbook: Playbook) -> None:
+    hosts = {"tf-gateway-a": HERE, "tf-gateway-b": HERE | {"wireguard_enabled": False}}
+    with held("tcp/18000", "udp/18000", "udp/3443", "tcp/3443"):
+        run = playbook(LOOK, hosts)
+    assert run.code == 0, run.output
+
+    def seen_here(host: str) -> list[str]:
+        listeners = run.tasks["Foreign"][host]["msg"]
+        owners = [one.partition(f" at {ADDRESS}:") for one in listeners if f" {ADDRESS}:" in one]
+        assert [owner for owner, _, _ in owners if not owner] == []
+        return sorted(port for _, _, port in owners)
+
+    assert seen_here("tf-gateway-a") == ["18000/tcp", "3443/udp"]
+    assert seen_here("tf-gateway-b") == ["18000/tcp"]
+
+
+def test_look_tells_a_foreign_wireguard_from_the_gateways_own(playbook: Playbook, tmp_path: Path) -> None:
+    """The kernel's sockets have no process. What ss prints is recorded: a test cannot make such a socket everywhere."""
+    (tmp_path / "ss").write_text(
+        "#!/bin/sh\n"
+        "echo 'udp UNCONN 0 0 0.0.0.0:3443 0.0.0.0:*'\n"
+        "echo 'udp UNCONN 0 0 [::]:3443 [::]:*'\n"
+        f"""echo 'tcp LISTEN 0 511 [::]:443 [::]:* users:(("x",pid={os.getpid()},fd=3))'\n"""
+    )
+    (tmp_path / "ss").chmod(0o755)
+    hosts = {
+        "tf-gateway-ours": HERE | {"wireguard_interface": "lo"},  # one that is there
+        "tf-gateway-other": HERE | {"wireguard_interface": "wg-nobody"},
+    }
+    environment = {"environment": {"PATH": f"{tmp_path}:{os.environ['PATH']}"}}
+    include = LOOK[0]["ansible.builtin.include_role"] | {"apply": environment}
+    run = playbook([{"ansible.builtin.include_role": include}, LOOK[1]], hosts)
+    assert run.code == 0, run.output
+    web, *none = run.tasks["Foreign"]["tf-gateway-ours"]["msg"]
+    assert web.endswith(" at [::]:443/tcp")
+    assert none == []
+    wireguard = ["WireGuard at 0.0.0.0:3443/udp", "WireGuard at [::]:3443/udp"]
+    assert run.tasks["Foreign"]["tf-gateway-other"]["msg"] == [*wireguard, web]
