@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -65,7 +66,9 @@ class Plane:
 
 @pytest.fixture
 def start(redis_server, tfgateway, free_port) -> Callable[..., Plane]:
-    def make(ready: bool = True, listen: str = '"127.0.0.1:{port}", "[::1]:{port}"', dns: str = "") -> Plane:
+    def make(
+        ready: bool = True, listen: str = '"127.0.0.1:{port}", "[::1]:{port}"', dns: str = "", workers: int = 1
+    ) -> Plane:
         port, metrics_port = free_port(), free_port()
         config = f"""
             [redis]
@@ -73,7 +76,7 @@ def start(redis_server, tfgateway, free_port) -> Callable[..., Plane]:
             [gateway]
             name_servers = ["ns1.gateway.example", "ns2.gateway.example"]
             [dns]
-            workers = 1
+            workers = {workers}
             listen = [{listen.format(port=port)}]
             metrics = "127.0.0.1:{metrics_port}"
             {dns}
@@ -280,6 +283,43 @@ def test_serial_is_the_same_after_a_restart_and_only_grows(plane, tfgateway) -> 
         plane.wait_for(
             lambda: (client.hget("tfgateway:serials", "gw1.example.") or b"").startswith(b"%d " % third), "the serial"
         )
+
+
+def test_workers_agree_on_the_serial_whenever_they_loaded_what(plane, start, tmp_path, monkeypatch) -> None:
+    def serials() -> set[int]:
+        """Each question comes from another port, and goes to either worker."""
+        return {tested.ask("gw1.example", "SOA").answer[0][0].serial for _ in range(40)}
+
+    plane.process.stop()
+    with plane.redis.client() as client:
+        client.delete("tfgateway:serials")
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    tested = start(workers=2)
+    tested.wait_for(lambda: len(serials()) == 1, "one serial for the first data")
+    tested.wait_for(lambda: "snapshot written" in tested.process.log, "a snapshot")
+    known = serials()
+    tested.process.stop()
+    tested.redis.stop()
+    tested = start(workers=2)
+    assert tested.process.log.count("serving from disk") == 2
+    assert serials() == known
+    tested.redis.start()
+    tested.wait_for(lambda: tested.process.log.count("in sync with redis") == 2, "word of redis")
+    assert serials() == known
+
+    late = tested.process.workers[0]
+    os.kill(late, signal.SIGSTOP)
+    tested.write("gw1.example.", new=ADDRESS)
+    with tested.redis.client() as client:
+        tested.wait_for(
+            lambda: int(client.hget("tfgateway:serials", "gw1.example.").split()[0]) not in known, "a new serial"
+        )
+        issued = int(client.hget("tfgateway:serials", "gw1.example.").split()[0])
+    tested.wait_for(lambda: int(time.time()) > issued, "another second")
+    os.kill(late, signal.SIGCONT)
+    tested.wait_for(lambda: len(serials()) == 1 and serials().isdisjoint(known), "one serial for the second data")
+    with tested.redis.client() as client:
+        assert serials() == {int(client.hget("tfgateway:serials", "gw1.example.").split()[0])}
 
 
 def test_prefix_and_suffix_of_keys(redis_server, start) -> None:

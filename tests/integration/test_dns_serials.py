@@ -6,11 +6,8 @@ import asyncio
 from functools import partial
 
 import pytest
-import structlog.testing
 from tfgateway.dns.serialstore import SerialStore
-from tfgateway.errors import StoreError
 from tfgateway.layout.connection import connect
-from tfgateway.telemetry.logs import logger
 
 SERIALS = "tfgateway:serials"
 DIGEST = 0xAB
@@ -19,7 +16,7 @@ SAVED = b"1790000000 000000000000000000000000000000ab"
 
 @pytest.fixture
 def store(redis_server) -> SerialStore:
-    return SerialStore(partial(connect, redis_server.url, timeout=5), logger("dns"), retry_after=0.05)
+    return SerialStore(partial(connect, redis_server.url, timeout=5), retry_after=0.05)
 
 
 async def until_saved(redis_server, expected: dict[bytes, bytes]) -> None:
@@ -42,16 +39,18 @@ async def test_what_is_issued_while_redis_is_away_is_saved_when_it_is_back(store
     saving.cancel()
 
 
-async def test_restore_is_done_once_and_skips_what_is_damaged(store, redis_server) -> None:
+async def test_the_newer_serial_stays_whichever_process_saves_last(redis_server) -> None:
+    stores = [SerialStore(partial(connect, redis_server.url, timeout=5)) for _ in range(3)]
     with redis_server.client() as client:
-        client.hset(SERIALS, mapping={b"a.": SAVED, b"b.": b"damaged"})
-    redis_server.stop()
-    with pytest.raises(StoreError):
-        await store.restore()
-    redis_server.start()
-    with structlog.testing.capture_logs() as logs:
-        await store.restore()
-        await store.restore()
-    assert [(entry["event"], entry["zone"]) for entry in logs] == [("damaged serial skipped", b"b.")]
-    assert store.book.issue(b"a.", DIGEST, 1_800_000_000) == 1_790_000_000
-    assert store.book.issue(b"b.", DIGEST, 1_800_000_000) == 1_800_000_000
+        client.hset(SERIALS, mapping={b"a.": b"damaged", b"b.": SAVED})
+    expected = {b"a.": SAVED, b"b.": SAVED}
+    for number, store in enumerate(stores):
+        store.book.issue(b"a.", DIGEST, 1_790_000_000 - number)
+        store.book.issue(b"b.", DIGEST + 1, 1_780_000_000)
+        store.book.issue(own := b"%d." % number, DIGEST, 1_790_000_000)
+        expected[own] = SAVED
+    saving = [asyncio.create_task(store.run()) for store in stores]
+    async with asyncio.timeout(30):
+        await until_saved(redis_server, expected)
+    for task in saving:
+        task.cancel()

@@ -444,7 +444,7 @@ class TestGaps:
 
 async def test_a_closed_feed_leaves_no_news_among_the_replies_of_others(redis_server: Any) -> None:
     async with connect(redis_server.url, timeout=1) as client:
-        async with open_feed(client, b"a", 1.0) as feed:
+        async with open_feed(client, (b"a",), 1.0) as feed:
             await client.set("a1", "x")
             await client.set("b1", "x")
             assert await feed.next() == [b"a1"]
@@ -515,7 +515,7 @@ async def test_news_that_come_while_a_feed_subscribes_are_no_answer_to_it(redis_
     try:
         async with connect(redis_server.url, timeout=5) as client:
             for _ in range(200):
-                async with open_feed(client, b"busy", 5.0) as feed:
+                async with open_feed(client, (b"busy",), 5.0) as feed:
                     for _ in range(3):
                         assert await feed.next() in ([b"busy."], ())
     finally:

@@ -34,4 +34,4 @@ def test_a_glob_selects_the_keys_that_redis_finds_with_it(client: redis.Redis, g
         client.set(key, "x")
     selection = Selection(glob)
     assert {key for key in keys if selection.wants(key)} == set(client.scan_iter(match=glob))
-    assert all(key.startswith(selection.prefix) for key in client.scan_iter(match=glob))
+    assert all(key.startswith(selection.prefixes) for key in client.scan_iter(match=glob))

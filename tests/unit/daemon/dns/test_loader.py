@@ -17,9 +17,11 @@ from tfgateway.dns.rrsets import Policy
 from tfgateway.dns.serial import SerialBook
 from tfgateway.dns.service import Service
 from tfgateway.dns.table import DnsTable
-from tfgateway.layout.serials import Issued
+from tfgateway.dns.zone import Zone
+from tfgateway.layout.serials import Issued, encode_issued
 from tfgateway.telemetry.logs import logger
 
+SERIALS = b"tfgateway:serials"
 LABELS = [b"a", b"b", b"*", b"a.b", b"@", b"CAPITAL", b"x" * 64]
 RAW = [
     b'{"a":[{"ip":"192.0.2.1","ttl":3600}]}',
@@ -179,8 +181,34 @@ async def test_serial_changes_with_the_data_only(running: Running) -> None:
     assert serial() == 1_790_000_120
 
 
+async def test_the_newest_serial_for_the_same_data_is_served_whoever_gave_it(running: Running) -> None:
+    def zone() -> Zone:
+        found = running.table.get(b"\x01z\0")
+        assert found is not None
+        return found
+
+    async def hear(serial: int, digest: int) -> bool:
+        """Whether it was taken over, and the watchers were told."""
+        before = running.table.generation
+        await running.loader.change(SERIALS, {b"z.": encode_issued(Issued(serial, digest)), b"": b"damaged"})
+        assert zone().serial == int.from_bytes(zone().soa.bodies[0][-20:-16], "big")
+        return zone().serial == serial and running.table.generation > before
+
+    await running.tell(b"z.", fields(www=address("192.0.2.1")))
+    now, digest = zone().serial, zone().digest
+    assert not await hear(now - 1, digest)
+    assert not await hear(now + 5, digest + 1)
+    assert zone().serial == now
+    assert await hear(now + 7, digest)
+    await running.loader.change(b"z.", fields(www=address("192.0.2.2")))
+    assert zone().serial == now + 8, "newer than all that was heard"
+    running.book.take_unsaved()
+    await running.loader.remove(SERIALS)
+    assert set(running.book.take_unsaved()) == {b"z."}
+
+
 async def test_serials_of_absent_zones_are_forgotten_after_the_first_snapshot(running: Running) -> None:
-    running.book.restore({b"z.": Issued(5, 5), b"gone.": Issued(5, 5)})
+    running.book.hear({b"z.": Issued(5, 5), b"gone.": Issued(5, 5)})
     await running.tell(b"z.", fields())
     running.loader.forget_old_serials()
     assert set(running.book.take_unsaved()) == {b"z.", b"gone."}
@@ -281,11 +309,12 @@ def test_changes_by_field_end_in_the_zone_that_is_read_whole(steps: list[dict[by
 
 def test_selection_takes_every_name_that_ends_with_a_dot() -> None:
     plain = Running().loader.selection
-    assert [key for key in (b"z.", b".", b"a.b.", b"zone", b"tfgateway:serials", b"") if plain.wants(key)] == [
+    assert [key for key in (b"z.", b".", b"a.b.", b"zone", b"tfgateway:outbox", b"") if plain.wants(key)] == [
         b"z.",
         b".",
         b"a.b.",
     ]
+    assert plain.first == (b"tfgateway:serials",)
     other = Running(prefix="d*ns:[x]\\", suffix="?-y").loader.selection
     assert other.wants(b"d*ns:[x]\\z.?-y")
     for key in (b"z.", b"dns:[x]\\z.?-y", b"d*ns:x\\z.?-y", b"d*ns:[x]\\z.a-y", b"d*ns:[x]\\z?-y"):

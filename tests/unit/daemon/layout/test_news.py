@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import LayoutError
-from tfgateway.layout.news import decode_news
+from tfgateway.layout.news import MAX_MESSAGE, decode_news, encode_news
 
 
 def net(text: bytes) -> bytes:
@@ -29,6 +29,11 @@ def test_what_a_script_tells_is_read_back(parts: list[tuple[bytes, bytes, bytes 
         expected.setdefault(key, {})[field] = value
     assert decode_news(encoded(parts)) == expected
     assert decode_news(encoded(parts) + b"!" + net(b"a.")) == {**expected, b"a.": None}
+    assert decode_news(encode_news({**expected, b"gone.": None})) == {**expected, b"gone.": None}
+
+
+def test_what_is_too_long_is_not_told() -> None:
+    assert encode_news({b"a.": {b"x": bytes(MAX_MESSAGE)}}) == b""
 
 
 @given(st.binary(max_size=60))

@@ -42,14 +42,21 @@ def test_accept_narrows_the_glob_and_is_not_asked_about_other_keys() -> None:
     [(b"*.", b""), (b"/tcprouter/service/*", b"/tcprouter/service/"), (b"a\\*b", b"a"), (b"x?", b"x"), (b"x[y]", b"x")],
 )
 def test_prefix_is_what_all_selected_keys_begin_with(glob: bytes, prefix: bytes) -> None:
-    assert Selection(glob).prefix == prefix
+    assert Selection(glob).prefixes == (prefix,)
+
+
+def test_keys_that_come_first_are_reported_too_and_no_prefix_begins_with_another() -> None:
+    assert Selection(b"dns:*.", first=(b"own",)).prefixes == (b"dns:", b"own")
+    assert Selection(b"o*.", first=(b"own",)).prefixes == (b"o",)
+    assert Selection(b"*.", first=(b"own",)).prefixes == (b"",)
+    assert Selection(b"*.", first=(b"own",)).wants(b"own")
 
 
 @given(glob=st.binary(max_size=12), key=st.binary(max_size=12))
 def test_any_glob_is_usable_and_agrees_with_its_prefix(glob: bytes, key: bytes) -> None:
     selection = Selection(glob)
     if selection.wants(key):
-        assert key.startswith(selection.prefix)
+        assert key.startswith(selection.prefixes)
 
 
 @given(key=st.binary(min_size=1, max_size=12))

@@ -12,14 +12,16 @@ from structlog.typing import FilteringBoundLogger
 
 from tfgateway.dns import names, nodes
 from tfgateway.dns.rrsets import Policy
-from tfgateway.dns.serial import SerialBook
+from tfgateway.dns.serial import SerialBook, is_newer
 from tfgateway.dns.table import DnsTable
 from tfgateway.dns.zone import Zone
-from tfgateway.errors import ParseError
-from tfgateway.layout.keys import APEX_FIELD
+from tfgateway.errors import LayoutError, ParseError
+from tfgateway.layout.keys import APEX_FIELD, SERIALS
+from tfgateway.layout.serials import decode_issued
 from tfgateway.mirror import Selection
 
 _APEX = APEX_FIELD.encode("ascii")
+_SERIALS = SERIALS.encode("ascii")
 _SLICE = 0.002
 """Seconds of work after which the event loop gets to waiting queries."""
 _AT_ONCE = 5_000
@@ -70,11 +72,18 @@ class Loader:
 
     @property
     def selection(self) -> Selection:
-        """The keys that are zones: any hash whose name ends with a dot (dns.md §11.4)."""
-        return Selection(_literal(self._prefix) + b"*." + _literal(self._suffix), kind="hash")
+        """The keys that are zones: any hash whose name ends with a dot (dns.md §11.4).
+
+        Their serials come first: a zone that did not change must not get a new one.
+        """
+        return Selection(_literal(self._prefix) + b"*." + _literal(self._suffix), kind="hash", first=(_SERIALS,))
 
     async def replace(self, key: bytes, pieces: AsyncIterator[Mapping[bytes, bytes]]) -> None:
         """Serve these fields, which are all that the zone has. What ``pieces`` raises leaves the zone as it was."""
+        if key == _SERIALS:
+            async for saved in pieces:
+                await self._hear(saved)
+            return
         name = self._name(key)
         if name is None:
             return
@@ -98,6 +107,9 @@ class Loader:
 
     async def change(self, key: bytes, fields: Mapping[bytes, bytes | None]) -> None:
         """Serve these fields instead of what they were (None: gone); all others stay."""
+        if key == _SERIALS:
+            await self._hear(fields)
+            return
         name = self._name(key)
         zone = None if name is None else self._table.get(name)
         if name is None or zone is None:
@@ -109,6 +121,9 @@ class Loader:
 
     async def remove(self, key: bytes) -> None:
         """Serve the zone no more."""
+        if key == _SERIALS:
+            self._serials.save_all()
+            return
         name = self._name(key, again=True)
         if name is not None:
             self._table.remove(name)
@@ -119,6 +134,25 @@ class Loader:
     def forget_old_serials(self) -> None:
         """Keep no serials of zones that went away while nobody looked. Call when the first snapshot is loaded."""
         self._serials.forget_others({self._prefix + names.to_text(zone.name) + self._suffix for zone in self._table})
+
+    async def _hear(self, saved: Mapping[bytes, bytes | None]) -> None:
+        """Go on from what was saved, and serve the serial that another worker has given to the data that we have."""
+        for chunk in _chunks(saved.items()):
+            for key, raw in chunk:
+                if raw is None:
+                    continue
+                try:
+                    issued = decode_issued(raw)
+                except LayoutError as error:
+                    self._log.warning("damaged serial skipped", zone=key, reason=str(error))
+                    continue
+                self._serials.hear({key: issued})
+                name = self._name(key, again=True)
+                zone = None if name is None else self._table.get(name)
+                if zone is not None and zone.digest == issued.digest and is_newer(issued.serial, zone.serial):
+                    zone.stamp(issued.serial)
+                    self._table.announce(zone.name, [zone.name])
+            await self._breathe()
 
     def _name(self, key: bytes, *, again: bool = False) -> bytes | None:
         """The zone's name; None: no query can ask for it, which is said but for ``again``."""

@@ -29,12 +29,14 @@ class SerialBook:
         self._issued: dict[bytes, Issued] = {}
         self._unsaved: set[bytes] = set()
 
-    def restore(self, saved: Mapping[bytes, Issued]) -> None:
-        """Go on from what was saved; what was issued meanwhile stands, unless a newer serial was given out before."""
+    def hear(self, saved: Mapping[bytes, Issued]) -> None:
+        """What this or another process has saved: the newer serial stands, and our own newer one has to be saved."""
         for key, issued in saved.items():
             own = self._issued.get(key)
             if own is None or is_newer(issued.serial, own.serial):
                 self._issued[key] = issued
+            elif own != issued:
+                self._note(key)
 
     def issue(self, key: bytes, digest: int, now: int) -> int:
         """The serial for the data of this digest in the zone of redis key ``key``; now: Unix time."""
@@ -68,6 +70,11 @@ class SerialBook:
     def give_back(self, keys: Collection[bytes]) -> None:
         """These could not be saved."""
         self._unsaved.update(keys)
+
+    def save_all(self) -> None:
+        """What was saved is lost."""
+        for key in self._issued:
+            self._note(key)
 
     def _note(self, key: bytes) -> None:
         self._unsaved.add(key)

@@ -1,18 +1,24 @@
-"""Keeps serials across restarts, in a redis hash of this plane's own. Without redis they live on in memory."""
+"""Keeps serials in a redis hash, across restarts and for all workers. Without redis they live on in memory.
+
+Each worker issues the serial of changed data on its own, so that no answer waits for redis, and workers come to the
+same data at different times, or by other steps. They end with the newest serial for it: that is what the hash has then,
+and each worker is told of what is written there (``Loader``).
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from redis.asyncio import Redis
-from structlog.typing import FilteringBoundLogger
+from redis.exceptions import WatchError
 
-from tfgateway.dns.serial import SerialBook
+from tfgateway.dns.serial import SerialBook, is_newer
 from tfgateway.errors import LayoutError, StoreError
 from tfgateway.layout.connection import store_errors
 from tfgateway.layout.keys import SERIALS
+from tfgateway.layout.news import CHANNEL, encode_news
 from tfgateway.layout.serials import Issued, decode_issued, encode_issued
 
 _GATHER = 0.2
@@ -20,32 +26,14 @@ _GATHER = 0.2
 
 
 class SerialStore:
-    """Reads the book's serials once and saves what changes."""
+    """Saves what changes in the book."""
 
-    def __init__(self, connect: Callable[[], Redis], log: FilteringBoundLogger, retry_after: float = 1.0) -> None:
+    def __init__(self, connect: Callable[[], Redis], retry_after: float = 1.0) -> None:
         """connect: makes a client, which is closed here. retry_after: seconds after redis could not be reached."""
         self._connect = connect
-        self._log = log
         self._retry_after = retry_after
         self._unsaved = asyncio.Event()
-        self._restored = False
         self.book = SerialBook(self._unsaved.set)
-
-    async def restore(self) -> None:
-        """Fill the book, when that was not done yet. Errors: ``StoreError``."""
-        if self._restored:
-            return
-        async with self._connect() as client:
-            with store_errors():
-                saved: Any = await client.hgetall(SERIALS)
-        serials: dict[bytes, Issued] = {}
-        for key, raw in saved.items():
-            try:
-                serials[key] = decode_issued(raw)
-            except LayoutError as error:
-                self._log.warning("damaged serial skipped", zone=key, reason=str(error))
-        self.book.restore(serials)
-        self._restored = True
 
     async def run(self) -> NoReturn:
         """Save what changes, until cancelled."""
@@ -58,16 +46,40 @@ class SerialStore:
                 changes = self.book.take_unsaved()
                 try:
                     with store_errors():
-                        await self._save(client, changes)
+                        while not await _saved(client, changes):
+                            pass
                 except StoreError:
                     self.book.give_back(changes.keys())
                     await asyncio.sleep(self._retry_after)
                     self._unsaved.set()
 
-    async def _save(self, client: Redis, changes: dict[bytes, Issued | None]) -> None:
-        issued = {key: encode_issued(value) for key, value in changes.items() if value is not None}
-        removed = [key for key, value in changes.items() if value is None]
+
+async def _saved(client: Redis, changes: Mapping[bytes, Issued | None]) -> bool:
+    """Write what is newer than what is there; False: another process was faster, and it is to be looked at again."""
+    async with client.pipeline() as pipe:
+        await pipe.watch(SERIALS)
+        reply: Any = await pipe.hmget(SERIALS, list(changes))
+        found = dict(zip(changes, reply, strict=True))
+        issued = {key: encode_issued(new) for key, new in changes.items() if new and _is_newer(new, found[key])}
+        removed = [key for key, new in changes.items() if new is None and found[key] is not None]
+        if not issued and not removed:
+            return True
+        pipe.multi()  # type: ignore[no-untyped-call]
         if issued:
-            await client.hset(SERIALS, mapping=issued)  # type: ignore[arg-type]
+            pipe.hset(SERIALS, mapping=issued)  # type: ignore[arg-type]
         if removed:
-            await client.hdel(SERIALS, *removed)
+            pipe.hdel(SERIALS, *removed)
+        if message := encode_news({SERIALS.encode(): {**issued, **dict.fromkeys(removed)}}):
+            pipe.publish(CHANNEL, message)
+        try:
+            await pipe.execute()
+        except WatchError:
+            return False
+    return True
+
+
+def _is_newer(issued: Issued, raw: bytes | None) -> bool:
+    try:
+        return raw is None or is_newer(issued.serial, decode_issued(raw).serial)
+    except LayoutError:
+        return True

@@ -43,11 +43,10 @@ async def serve(settings: Settings, seat: Seat) -> None:
     secondaries = configure.secondaries(settings.dns)
     table = DnsTable()
     counts = Counts()
-    store = SerialStore(redis, _log)
+    store = SerialStore(redis)
     loader = Loader(table, policy, store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix)
     file = snapshot.path_of("dns")
-    # Serials come first: a zone that did not change must not get a new one.
-    mirror = Mirror(redis, loader.selection, loader, _log, prepare=store.restore, file=file)
+    mirror = Mirror(redis, loader.selection, loader, _log, file=file)
     listeners = Listeners(table, service, limiter, settings.dns, counts, _log, workers=seat.workers)
     registry = CollectorRegistry()
     registry.register(

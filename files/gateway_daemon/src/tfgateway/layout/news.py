@@ -1,8 +1,8 @@
-"""What a transaction changed in zones, field by field: messages on the channel ``tfgateway:news``. Ours.
+"""What a transaction changed in zones and their serials, field by field: on the channel ``tfgateway:news``. Ours.
 
-A message is made by the script that writes, so that it is sent if and only if the fields were written, and before any
-client hears of the changed keys (the script's Lua is ``PUBLISHER``). It is a sequence of parts, each an operation and
-two or three netstrings (length, colon, bytes)::
+A message is made by the script that writes (its Lua is ``PUBLISHER``) or is sent in the same MULTI, so that it is sent
+if and only if the fields were written, and before any client hears of the changed keys. It is a sequence of parts, each
+an operation and two or three netstrings (length, colon, bytes)::
 
     +3:gw.3:www16:{"a":[{"ip":...    field written: key, field, value
     -3:gw.3:www                      field removed: key, field
@@ -43,6 +43,20 @@ end
 """Functions for a script: ``wrote`` and ``removed`` for each field, ``publish`` at the end."""
 
 
+def encode_news(changes: Changes) -> bytes:
+    """A message for those who write without a script; empty when it would be too long to be sent."""
+    parts: list[bytes] = []
+    for key, fields in changes.items():
+        if fields is None:
+            parts += [b"!", _as_net(key)]
+            continue
+        for field, value in fields.items():
+            parts += [b"-" if value is None else b"+", _as_net(key), _as_net(field)]
+            parts += [] if value is None else [_as_net(value)]
+    message = b"".join(parts)
+    return message if len(message) <= MAX_MESSAGE else b""
+
+
 def decode_news(raw: bytes) -> Changes:
     """The changes in a message. Errors: ``LayoutError``: nothing of it can be believed."""
     found: Changes = {}
@@ -64,6 +78,10 @@ def decode_news(raw: bytes) -> Changes:
             fields = found[key] = {}
         fields[field] = value
     return found
+
+
+def _as_net(text: bytes) -> bytes:
+    return b"%d:%b" % (len(text), text)
 
 
 def _net(raw: bytes, at: int) -> tuple[bytes, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -30,10 +30,10 @@ class Feed:
         self._asked: dict[bytes, asyncio.Event] = {}
         self._number = 0
 
-    async def subscribe(self, prefix: bytes) -> None:
-        """After this every change of a key that begins with ``prefix`` is announced; what is read now is current."""
+    async def subscribe(self, prefixes: Iterable[bytes]) -> None:
+        """After this every change of a key that begins with a prefix is announced; what is read now is current."""
         own_id = await self._ask("CLIENT", "ID")
-        narrowed = ("PREFIX", prefix) if prefix else ()
+        narrowed = [word for prefix in prefixes if prefix for word in ("PREFIX", prefix)]
         await self._ask("CLIENT", "TRACKING", "ON", "REDIRECT", own_id, "BCAST", *narrowed)
         # In one command: news that came between two would be taken for the second one's answer.
         await self._ask("SUBSCRIBE", _CHANNEL, news.CHANNEL)
@@ -87,12 +87,12 @@ class Feed:
 
 
 @asynccontextmanager
-async def open_feed(client: Redis, prefix: bytes, heartbeat: float) -> AsyncIterator[Feed]:
+async def open_feed(client: Redis, prefixes: Iterable[bytes], heartbeat: float) -> AsyncIterator[Feed]:
     """A subscribed feed on a connection of its own. Errors: ``redis.RedisError``, ``OSError``."""
     connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
     try:
         feed = Feed(connection, heartbeat)
-        await feed.subscribe(prefix)
+        await feed.subscribe(prefixes)
         yield feed
     finally:
         # Given back as it is, it would go on receiving news as somebody else's replies.

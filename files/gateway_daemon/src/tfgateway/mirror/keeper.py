@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -85,12 +85,8 @@ class Keeper:
 
     async def _items(self, client: Redis) -> AsyncIterator[Item]:
         """Everything that is selected. Not of one moment: what changes meanwhile is in it or not."""
-        cursor = None
-        while cursor != 0:
-            reply: Any = await client.scan(cursor or 0, match=self._selection.match, count=_KEYS_AT_ONCE)
-            cursor, names = reply
-            wanted = [name for name in names if self._selection.wants(name)]
-            async for key, value in read(client, self._selection.kind, wanted, self._log, most=_FIELDS_AT_ONCE):
+        async for names in self._names(client):
+            async for key, value in read(client, self._selection.kind, names, self._log, most=_FIELDS_AT_ONCE):
                 if value is BIG:
                     async for fields in pieces(client, key, most=_FIELDS_AT_ONCE):
                         yield key, fields
@@ -98,3 +94,11 @@ class Keeper:
                 elif value is not None:
                     yield key, value
                 await asyncio.sleep(0)
+
+    async def _names(self, client: Redis) -> AsyncIterator[Sequence[bytes]]:
+        yield self._selection.first
+        cursor = None
+        while cursor != 0:
+            reply: Any = await client.scan(cursor or 0, match=self._selection.match, count=_KEYS_AT_ONCE)
+            cursor, names = reply
+            yield [name for name in names if self._selection.wants(name)]

@@ -29,7 +29,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -111,7 +111,6 @@ class Mirror:
         sink: Sink | FieldSink,
         log: FilteringBoundLogger,
         *,
-        prepare: Callable[[], Awaitable[None]] | None = None,
         file: Path | None = None,
         heartbeat: float = 2.0,
         retry_after: tuple[float, float] = (0.1, 5.0),
@@ -120,7 +119,6 @@ class Mirror:
 
         connect: makes a client (bytes, RESP2, with a time-out for replies); the mirror closes it.
         sink: must be quick; what it raises is logged and the key is told again when it is read next.
-        prepare: awaited after each connection, before anything is told. Errors: ``StoreError``.
         file: a snapshot (``mirror.snapshot``) that is told when redis is away before anything else was known.
         heartbeat: seconds without news after which redis is asked whether it is still there.
         retry_after: seconds before the first attempt to reconnect, and the most between two (jittered, doubling).
@@ -138,7 +136,6 @@ class Mirror:
         self._whole = sink if callable(sink) else None
         self._fields = None if callable(sink) else sink
         self._log = log
-        self._prepare = prepare
         self._file = file
         self._heartbeat = heartbeat
         self._retry_after = retry_after
@@ -229,10 +226,8 @@ class Mirror:
         with store_errors():
             async with (
                 self._connect() as client,
-                open_feed(client, self._selection.prefix, self._heartbeat) as feed,
+                open_feed(client, self._selection.prefixes, self._heartbeat) as feed,
             ):
-                if self._prepare is not None:
-                    await self._prepare()
                 link = _Link(client, feed, Pending(self._selection.wants))
                 news = asyncio.Event()
                 await _together(self._listen(link, news), self._apply(link, news))
@@ -304,7 +299,8 @@ class Mirror:
     async def _snapshot(self, link: _Link) -> None:
         """Read every selected key, tell the differences; news that comes meanwhile is read in between."""
         link.pending.everything = False
-        unseen = set(self._known.keys())
+        unseen = set(self._known.keys()).difference(self._selection.first)
+        await self._refresh(link, self._selection.first)
         cursor = None
         while cursor != 0:
             reply: Any = await link.client.scan(cursor or 0, match=self._selection.match, count=_KEYS_AT_ONCE)

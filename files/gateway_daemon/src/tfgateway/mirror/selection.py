@@ -29,6 +29,8 @@ class Selection:
     """Asked for every matching key name; must be quick and must not raise."""
     kind: Kind = "hash"
     """A selected key of another type is treated as absent."""
+    first: tuple[bytes, ...] = ()
+    """Keys that are selected besides, and that are told before the others."""
     _pattern: re.Pattern[bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -36,13 +38,17 @@ class Selection:
 
     def wants(self, key: bytes) -> bool:
         """Does this key belong to the copy?"""
-        return self._pattern.fullmatch(key) is not None and self.accept(key)
+        return key in self.first or (self._pattern.fullmatch(key) is not None and self.accept(key))
 
     @property
-    def prefix(self) -> bytes:
-        """The literal beginning that all selected keys share: what redis is asked to report changes of."""
+    def prefixes(self) -> tuple[bytes, ...]:
+        """Literal beginnings, one of which each selected key has: what redis is asked to report changes of.
+
+        None is the beginning of another, which redis would refuse.
+        """
         literal = re.match(rb"[^*?\[\\]*", self.match)
-        return literal[0] if literal else b""
+        found = {literal[0] if literal else b"", *self.first}
+        return tuple(sorted(one for one in found if not any(one != other and one.startswith(other) for other in found)))
 
 
 def _translate(glob: bytes) -> bytes:
