@@ -134,6 +134,47 @@ def test_reload_under_load_loses_no_visitor_and_the_client_notices_nothing(
     assert page(tested) == b"page of plain"
 
 
+def test_t21_reload_under_load_loses_no_visitor_of_a_tunnel_inside_tls(
+    gateway: Any,
+    services: Any,
+    serving: Any,
+    web_server: Any,
+    certificate: Any,
+    tfgateway: Any,
+    free_port: Any,
+    a_big_body: bytes,
+) -> None:
+    """Its session cannot move: the client comes back before the old one ends, and who is in the old one stays."""
+    services.put("web.example", secret=SECRET)
+    port = free_port()
+    inside_tls = (
+        f'listen_tunnels_tls = ["127.0.0.1:{port}"]',
+        f'tunnel_certificate = "{certificate.path}"',
+        f'tunnel_key = "{certificate.key}"',
+    )
+    tested = gateway("workers = 2", "max_connections_per_source = 9000", *inside_tls)
+    options = (f"--ca={certificate.path}", "--tls-name=web.example", f"--secret={SECRET}", "--backoff=0.1")
+    local = f"--local=127.0.0.1:{serving(web_server, 'plain').port}"
+    client = tfgateway("tunnel", f"--remote=127.0.0.1:{port}", "--json", local, *options, config="", ready=False)
+    client.wait_for(lambda: "connected" in phases(client), "connected")
+    before = set(tested.process.workers)
+    with tested.connect() as slow:
+        slow.sendall(b"GET /big HTTP/1.1\r\nHost: web.example\r\nConnection: close\r\n\r\n")
+        received = slow.recv(100_000)
+        with load(lambda: page(tested), b"page of plain") as problems:
+            tested.process.send_signal(signal.SIGHUP)
+            client.wait_for(lambda: phases(client).count("connected") == 2, "connected again")
+            tested.process.wait_for(lambda: len(before & set(tested.process.workers)) == 1, "the end of the idle one")
+        assert problems == []
+        while data := slow.recv(1_000_000):
+            received += data
+    assert received.partition(b"\r\n\r\n")[2] == a_big_body
+    tested.process.wait_for(lambda: not before & set(tested.process.workers), "the end of the other")
+    assert page(tested) == b"page of plain"
+    assert phases(client) == ["connecting", "waiting", "connected"] * 2
+    client.kill()
+
+
 def test_kill_9_of_the_worker_that_has_the_session(connected: Any) -> None:
     tested, client = connected
     for worker in tested.process.workers:  # one of them has it

@@ -8,10 +8,11 @@ import socket
 from pathlib import Path
 
 import pytest
+from tfgateway.tunnel import server
 from tfgateway.tunnel.client import Phase
 from tfgateway.tunnel.handshake import encode_handshake
-from tfgateway.tunnel.session import Limits
-from tfgateway.tunnel.yamux.frames import Flag, Kind, encode
+from tfgateway.tunnel.session import Limits, Session
+from tfgateway.tunnel.yamux.frames import Flag, GoAway, Kind, encode
 from tfgateway.tunnel.yamux.window import INITIAL_WINDOW
 
 from tests.patience import soon
@@ -482,6 +483,55 @@ async def test_a_session_on_its_way_to_a_worker_that_is_about_to_end_moves_on(wo
     assert two.metric("tfgateway_tunnel_registrations_total", outcome="moved") == 1
     assert await ask(three.visit(b"after")) == b"after"
     assert (status.sessions, status.phase) == (1, Phase.CONNECTED)
+
+
+async def test_t21_a_session_that_cannot_move_and_whose_client_does_not_come_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old client behind a TLS program of its own: served until it is idle for a while."""
+    monkeypatch.setattr(Session, "secure", property(lambda _self: True))
+    monkeypatch.setattr(server, "_BACK_WITHIN", 0.2)
+    one, two = world.gateway(), world.gateway()
+    peer = OldClient(one.port)
+    await peer.send(HELLO)
+    await peer.read(24)
+
+    async def visited(stream: int) -> socket.socket:
+        visitor = two.visit(b"GET")
+        led = encode(Kind.WINDOW_UPDATE, Flag.SYN, stream, 0) + encode(Kind.DATA, 0, stream, 3) + b"GET"
+        assert await peer.read(27) == led
+        return visitor
+
+    visitors = [await visited(2)]
+    with one.stop_accepting():
+        draining = asyncio.create_task(one.tunnels.drain())
+        assert await peer.read(12) == encode(Kind.GO_AWAY, 0, 0, GoAway.NORMAL)
+        await asyncio.sleep(0.4)
+        visitors.append(await visited(4))
+        for stream, visitor in zip((2, 4), visitors, strict=True):
+            await peer.send(encode(Kind.WINDOW_UPDATE, Flag.ACK | Flag.FIN, stream, 0))
+            visitor.shutdown(socket.SHUT_WR)
+            assert await read_all(visitor) == b""
+        assert await peer.ended() == b"".join(encode(Kind.WINDOW_UPDATE, Flag.FIN, stream, 0) for stream in (2, 4))
+        async with asyncio.timeout(LIMIT):
+            await draining
+
+
+async def test_a_gateway_that_sends_its_client_away_again_and_again(world: World) -> None:
+    """The client comes back slower and slower, and does not keep a session for each time."""
+    ended: list[bool] = []
+
+    async def away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(ended)
+        ended.append(False)
+        writer.write(encode(Kind.GO_AWAY, 0, 0, GoAway.NORMAL))
+        await reader.read()
+        ended[number] = True
+
+    status = world.client(await world.service(away), 1, backoff=0.01)
+    await soon(lambda: len(ended) >= 7 and status.phase is Phase.RETRYING)
+    assert status.reason == "the gateway asks for a new session"
+    await soon(lambda: ended.count(False) <= 5)
 
 
 async def test_any_worker_serves_any_visitor(world: World) -> None:

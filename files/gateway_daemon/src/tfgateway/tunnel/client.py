@@ -89,6 +89,10 @@ class Status:
 
 Changed = Callable[[Status], None]
 
+_LEFT = "the gateway asks for a new session"
+_MAX_ENDING = 4
+"""Sessions that a gateway is about to end; the oldest goes when there are more."""
+
 
 async def run(remotes: list[HostPort], options: Options, changed: Changed) -> None:
     """Keep a session with each of ``remotes`` until cancelled. ``changed`` hears of every new phase."""
@@ -106,9 +110,18 @@ class _Follower:
         self._options = options
         self._changed = changed
         self._status = Status(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        self._ending: list[Session] = []
+        """Sessions that the gateway is about to end: their visitors stay to their end."""
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
+        try:
+            await self._follow()
+        finally:
+            for session in list(self._ending):
+                session.close("the client ends")
+
+    async def _follow(self) -> None:
         backoff = Backoff(self._options.backoff, random.random)
         while True:
             self._phase(Phase.CONNECTING)
@@ -123,6 +136,8 @@ class _Follower:
                 reason = _words(error)
             if self._status.phase is Phase.CONNECTED and self._loop.time() - started > _STEADY:
                 backoff.reset()
+            if reason == _LEFT and self._loop.time() - started > self._options.backoff:
+                continue  # others are there already: no visitor needs to wait
             self._status.retry_in = backoff.next()
             self._phase(Phase.RETRYING, reason)
             await asyncio.sleep(self._status.retry_in)
@@ -145,7 +160,8 @@ class _Follower:
             Connection(Role.CLIENT, max_streams=self._options.limits.streams),
             limits=self._options.limits,
             opened=self._visited,
-            over=lambda _session, reason: None if over.done() else over.set_result(reason),
+            over=partial(self._over, over),
+            left=lambda _session: None if over.done() else over.set_result(_LEFT),
         )
         try:
             stream = session.open()
@@ -154,9 +170,20 @@ class _Follower:
             session.send(stream, encode_handshake(self._options.secret))
             session.end(stream)
             self._phase(Phase.WAITING)
-            return await over
+            if await over == _LEFT and not session.closed:
+                self._ending.append(session)
+                if len(self._ending) > _MAX_ENDING:
+                    self._ending[0].close("the gateway does not end it")
+            return over.result()
         finally:
-            session.close("the client ends")
+            if session not in self._ending:
+                session.close("the client ends")
+
+    def _over(self, over: asyncio.Future[str], session: Session, reason: str) -> None:
+        if session in self._ending:
+            self._ending.remove(session)
+        if not over.done():
+            over.set_result(reason)
 
     def _registered(self) -> None:
         self._status.sessions += 1

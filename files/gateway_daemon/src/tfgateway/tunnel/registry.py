@@ -34,6 +34,8 @@ class Client:
     """When it registered, nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share: the newest wins."""
     greeting: int
     """The stream on which it said its secret."""
+    told: float = 0.0
+    """When it was told to connect again, to a worker that stays; the event loop's time."""
 
 
 class Registry:
@@ -106,12 +108,20 @@ class Registry:
             return []
         return [client for client in self._clients.get(digest, []) if client.since < since]
 
+    def told_before(self, digest: Digest, since: int) -> list[Client]:
+        """Another process has a client since then; the sessions here whose client it may be, as it was told to go."""
+        return [client for client in self._clients.get(digest, []) if client.told and client.since < since]
+
+    def holds(self, client: Client) -> bool:
+        """Whether it is registered here."""
+        return client in self._clients.get(client.digest, [])
+
     def discard(self, client: Client) -> bool:
         """A session has ended; True when it was the last one registered with its secret."""
         self._strangers.pop(client, None)
-        clients = self._clients.get(client.digest, [])
-        if client not in clients:
+        if not self.holds(client):
             return False
+        clients = self._clients[client.digest]
         clients.remove(client)
         if clients:
             return False

@@ -41,6 +41,8 @@ _MAX_CLIENTS = 16
 """That share one secret."""
 _DRAIN_LOOK = 0.05
 """Seconds between two looks at what is left."""
+_BACK_WITHIN = 5.0
+"""Seconds after which a client that was told to connect again, and has not, is taken for one that does not listen."""
 
 _log = logger("tunnel")
 
@@ -115,6 +117,8 @@ class TunnelServer:
         if revoked:
             self.changed.set()
             self._mesh.retract(digest)
+        if self._mesh.draining:  # those that are back at another worker are not registered here any more
+            revoked = [client for client in self._clients.values() if client.digest == digest]
         for client in revoked:
             client.session.close("its secret was revoked")
 
@@ -215,10 +219,13 @@ class TunnelServer:
         client = self._clients.pop(session, None)
         if client is None:
             return
+        self._discard(client)
+        _log.info("tunnel down", tunnel=client.digest.hex(), source=client.source, reason=reason)
+
+    def _discard(self, client: Client) -> None:
         if self._registry.discard(client):
             self.changed.set()
             self._mesh.retract(client.digest)
-        _log.info("tunnel down", tunnel=client.digest.hex(), source=client.source, reason=reason)
 
     def _available(self, session: Session) -> None:
         client = self._clients.get(session)
@@ -347,6 +354,8 @@ class TunnelServer:
 
     def peer_has(self, digest: Digest, since: int) -> None:
         """See ``mesh.Owner``."""
+        for client in self._registry.told_before(digest, since):
+            self._discard(client)  # its visitors stay to their end
         for client in self._registry.older_than(digest, since):
             client.session.close("a newer client has its secret")
         self._tell_news(digest)
@@ -407,7 +416,8 @@ class TunnelServer:
     async def drain(self) -> None:
         """No client is accepted any more: hand every session over to a worker that stays, with all that is in it.
 
-        What cannot move ends when its last visitor has left: sessions inside TLS, and all of them when no worker stays.
+        What cannot move ends when its last visitor has left: sessions inside TLS, whose clients are told to connect
+        again before, and all of them when no worker stays.
         Returns when no session is left here and none is on its way. Cancelled when time is up; ``close`` then cuts the
         rest.
         """
@@ -426,16 +436,17 @@ class TunnelServer:
         session = client.session
         if session.closed:
             return
-        if session.secure or next(self._mesh.successors(), None) is None:
+        if next(self._mesh.successors(), None) is None:
             # As long as somebody has not been heard of, he may be the one who stays.
-            if not session.streams and (session.secure or self._mesh.complete):
+            if session.idle and self._mesh.complete:
                 session.close("this worker ends")
+            return
+        if session.secure:
+            self._send_away(client)
             return
         visits = self._visits.pop(session, {})
         self._clients.pop(session, None)
-        if self._registry.discard(client):
-            self.changed.set()
-            self._mesh.retract(client.digest)
+        self._discard(client)
         streams = tuple(
             StreamState(stream, visit.relay.release(), visit.visitor.source, visit.visitor.plane, visit.visitor.context)
             for stream, visit in visits.items()
@@ -459,6 +470,15 @@ class TunnelServer:
         for visit in visits.values():
             if not visit.ended.done():
                 visit.ended.set_result(None)
+
+    def _send_away(self, client: Client) -> None:
+        """Visitors are led to this session until its client is back at another worker, and those in it stay."""
+        now = self._loop.time()
+        if not client.told:
+            client.told = now
+            client.session.leave()
+        elif client.session.idle and (not self._registry.holds(client) or now > client.told + _BACK_WITHIN):
+            client.session.close("this worker ends")
 
     def close(self) -> None:
         """End everything; again is harmless."""

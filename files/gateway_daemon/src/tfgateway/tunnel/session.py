@@ -81,17 +81,20 @@ class Session:
         opened: Callable[[Session, int], Channel | None],
         over: Callable[[Session, str], None],
         available: Callable[[Session], None] = lambda _session: None,
+        left: Callable[[Session], None] = lambda _session: None,
     ) -> None:
         """Start.
 
         opened: the peer opened a stream: where it leads; None: it is reset. over: called once, with the reason, when
         the session has ended and all channels have been told. available: a stream can be opened again, perhaps.
+        left: the peer is about to end the session, when its streams have ended.
         """
         self._connection = connection
         self._limits = limits
         self._opened = opened
         self._over = over
         self._available = available
+        self._left = left
         self._channels: dict[int, Channel] = {}
         self._waiting: deque[Channel] = deque()
         self._held = 0
@@ -125,6 +128,11 @@ class Session:
     def gone(self) -> bool:
         """No stream will ever be opened again."""
         return self.closed or self._connection.peer_went_away
+
+    @property
+    def idle(self) -> bool:
+        """No stream is open, and nothing of an earlier one waits to be sent."""
+        return not self.streams and not self._in_queue + self._wire.unsent
 
     @property
     def secure(self) -> bool:
@@ -203,6 +211,11 @@ class Session:
             channel.dropped("too slow")
 
     # The session.
+
+    def leave(self) -> None:
+        """Tell the peer that this side ends the session soon; streams go on."""
+        self._connection.go_away(GoAway.NORMAL)
+        self._due()
 
     def close(self, reason: str, code: GoAway | None = None) -> None:
         """End it, telling the peer why with a code; again is harmless."""
@@ -297,7 +310,9 @@ class Session:
                     self._keepalive.cancel()
                     self._keepalive = self._loop.call_later(self._limits.ping_every, self._ping)
             case WentAway(code):
-                if code != GoAway.NORMAL:
+                if code == GoAway.NORMAL:
+                    self._left(self)
+                else:
                     self.close("the peer ended the session")
 
     def _ping(self) -> None:
