@@ -79,6 +79,9 @@ from ansible.module_utils.basic import AnsibleModule
 _ATTEMPT = 3.0  # seconds for one answer
 _PAUSE = 0.5
 _SOA = 6
+# Frames of yamux: version, type, flag (SYN asks, ACK answers), stream; the number of the ping follows.
+_PING = struct.pack("!BBHI", 0, 2, 1, 0)
+_PONG = struct.pack("!BBHI", 0, 2, 2, 0)
 
 
 def soa_query(zone, number):
@@ -174,9 +177,14 @@ def ask_tls(address, port):
 
 
 def ask_tunnel(address, port):
-    """That somebody accepts."""
-    socket.create_connection((address, port), _ATTEMPT).close()
-    return ""
+    """A ping of yamux, the protocol of the tunnels, has to come back before the client says who it is."""
+    number = os.urandom(4)
+    link = socket.create_connection((address, port), _ATTEMPT)
+    try:
+        link.sendall(_PING + number)
+        return "" if read_exactly(link, len(_PONG) + 4) == _PONG + number else "no tunnel server"
+    finally:
+        link.close()
 
 
 def questions(params):

@@ -23,6 +23,8 @@ from demo.paths import ROOT
 FLEET: Fleet = fleet.load(Path(__file__).parent.parent / "fleet.toml")
 CANARY, OTHER = FLEET.nodes
 PATIENCE = 30.0
+UNITS = ["tfgateway", "tfgateway-dns", "tfgateway-proxy", "tfgateway-4to6"]
+SECRETS = '{"gateway_dns_cookie_secrets": ["00112233445566778899aabbccddeeff"]}'
 
 
 def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -38,6 +40,18 @@ def supervisors(node: Node) -> list[str]:
     """Main process ids: a reload keeps them."""
     units = ["tfgateway-dns", "tfgateway-proxy"]
     return podman.run("exec", node.name, "systemctl", "show", "-p", "MainPID", "--value", *units).split()
+
+
+def configuration(node: Node) -> str:
+    """Content, owner, group and mode of each file."""
+    script = "cd /etc/tfgateway && sha256sum *.toml && stat -c '%n %U %G %a' *.toml"
+    return podman.run("exec", node.name, "sh", "-c", script)
+
+
+def assert_all_run(node: Node) -> None:
+    """And come back after a boot: 4to6 too, which only the values of another role switch on."""
+    for question, answer in (("is-active", "active"), ("is-enabled", "enabled")):
+        assert podman.run("exec", node.name, "systemctl", question, *UNITS).split() == [answer] * len(UNITS), node.name
 
 
 def source(name: str, file: str, line: str) -> str:
@@ -96,26 +110,51 @@ def first() -> str:
 
 def test_a_release_rolls_over_the_fleet_and_back(first: str) -> None:
     processes = [supervisors(node) for node in FLEET.nodes]
+    before = [configuration(node) for node in FLEET.nodes]
     with visitors():
-        done = run("upgrade", source("good", "__init__.py", "# a newer release"))
+        done = run("upgrade", source("good", "__init__.py", "# a newer release"), "-e", SECRETS, "-v")
         assert done.returncode == 0, done.stdout + done.stderr
         second = released(CANARY)
         assert second != first
         assert released(OTHER) == second
+        for node, old in zip(FLEET.nodes, before, strict=True):
+            assert_all_run(node)
+            assert configuration(node) != old
+        # Each was asked before and after, in the zone that its name gives it.
+        assert done.stdout.count("dns/udp: ''") == done.stdout.count("dns/tcp: ''") == 2 * len(FLEET.nodes)
+        podman.run("exec", CANARY.name, "systemctl", "disable", "--now", "tfgateway-4to6")
         done = run("rollback")
         assert done.returncode == 0, done.stdout + done.stderr
     assert [released(node) for node in FLEET.nodes] == [first, first]
     assert [supervisors(node) for node in FLEET.nodes] == processes
+    assert [configuration(node) for node in FLEET.nodes] == before
+    for node in FLEET.nodes:
+        assert_all_run(node)
 
 
-def test_a_broken_release_puts_itself_back_and_stops_the_run(first: str) -> None:
-    """The canary's DNS workers do not start: nothing was lost, and the next gateway never hears of it."""
+@pytest.mark.parametrize(
+    ("name", "file", "line", "failure"),
+    [
+        ("broken", "dns/server.py", "raise RuntimeError('a bug')", "Apply to the gateway"),
+        # It takes over, and refuses what it should know.
+        ("wrong", "dns/lookup.py", "lookup = lambda *_: Answer(codes.REFUSED)", "dns/udp: RCODE 5"),
+    ],
+)
+def test_a_bad_release_puts_itself_back_and_stops_the_run(
+    first: str, name: str, file: str, line: str, failure: str
+) -> None:
+    """Nothing was lost, and the next gateway never hears of it."""
     processes = [supervisors(node) for node in FLEET.nodes]
+    before = [configuration(node) for node in FLEET.nodes]
     with visitors():
-        done = run("upgrade", source("broken", "dns/server.py", "raise RuntimeError('a bug')"))
+        done = run("upgrade", source(name, file, line), "-e", SECRETS, "-e=upgrade_patience=10")
     assert done.returncode != 0
-    assert f"It is back on {first} and serves" in done.stdout.replace("\n", " "), done.stdout + done.stderr
+    said = " ".join(done.stdout.split())
+    assert f"It is back on {first} and serves" in said, done.stdout + done.stderr
+    assert failure in said.partition("was not upgraded: ")[2].partition("It is back")[0], done.stdout
     assert [released(node) for node in FLEET.nodes] == [first, first]
     assert "TASK [Stop the run]" in done.stdout
     assert f"ok: [{OTHER.name}]" not in done.stdout
     assert [supervisors(node) for node in FLEET.nodes] == processes
+    assert [configuration(node) for node in FLEET.nodes] == before
+    assert_all_run(CANARY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Callable
 
@@ -11,6 +12,8 @@ import dns.message
 import dns.rcode
 import pytest
 from ansible_collections.tfgrid.gateway.plugins.modules import gateway_probe
+from tfgateway.proxy.clienthello import ClientHelloParser
+from tfgateway.tunnel.yamux.connection import Connection, Role
 
 
 def served(answer: Callable[[socket.socket], None]) -> int:
@@ -57,12 +60,47 @@ def test_only_an_authoritative_answer_is_well(wire: bytes, why: str) -> None:
     assert gateway_probe.check_reply(wire, 7) == why
 
 
-def test_http_and_the_tunnel_port() -> None:
+def test_http() -> None:
     assert (
         gateway_probe.ask_http("127.0.0.1", served(lambda link: link.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n"))) == ""
     )
     assert gateway_probe.ask_http("127.0.0.1", served(lambda link: link.sendall(b"SSH-2.0-x"))) == "no HTTP answer"
-    assert gateway_probe.ask_tunnel("127.0.0.1", served(lambda _link: None)) == ""
+
+
+def test_tls_is_asked_for_a_name_and_an_alert_or_an_orderly_end_are_answers() -> None:
+    asked = []
+
+    def answer(link: socket.socket, alert: bytes) -> None:
+        asked.append(ClientHelloParser().feed(link.recv(4096)))
+        link.sendall(alert)
+
+    for alert in (b"\x15\x03\x03\0\x02\x02\x70", b""):
+        assert gateway_probe.ask_tls("127.0.0.1", served(lambda link, alert=alert: answer(link, alert))) == ""
+    assert [hello and hello.server_name for hello in asked] == ["gateway-probe.invalid"] * 2
+
+
+def test_tls_that_is_reset_or_silent_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reset(link: socket.socket) -> None:
+        link.recv(4096)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with pytest.raises(ConnectionResetError):
+        gateway_probe.ask_tls("127.0.0.1", served(reset))
+    monkeypatch.setattr(gateway_probe, "_ATTEMPT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
+        gateway_probe.ask_tls("127.0.0.1", silent.getsockname()[1])
+
+
+def test_t14_the_tunnel_port_answers_before_it_has_heard_a_secret() -> None:
+    def answer(link: socket.socket) -> None:
+        connection = Connection(Role.SERVER, max_streams=1)
+        assert list(connection.receive(memoryview(link.recv(4096)))) == []
+        link.sendall(b"".join(connection.outgoing))
+
+    assert gateway_probe.ask_tunnel("127.0.0.1", served(answer)) == ""
+    for other in (b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"):
+        port = served(lambda link, other=other: (link.recv(4096), link.sendall(other)))
+        assert gateway_probe.ask_tunnel("127.0.0.1", port) == "no tunnel server"
 
 
 def test_what_does_not_answer_is_named() -> None:
