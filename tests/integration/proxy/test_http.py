@@ -270,3 +270,29 @@ def test_t13_text_of_strangers_is_escaped_in_the_log(gateway: Any) -> None:
     assert answer(tested, b'GET / HTTP/1.1\r\nHost: a"b\r\n\r\n').startswith(b"HTTP/1.1 400 ")
     tested.visits(2)
     assert "\x1b" not in tested.process.log
+
+
+def test_acme_http_01_reaches_the_service(serving: Any, tcp_server: Any, services: Any, gateway: Any) -> None:
+    """Its owner proves the name himself: the gateway answers nothing of its own."""
+    asked = []
+
+    def authority(connection: socket.socket) -> None:
+        asked.append(connection.recv(65536).split(b"\r\n")[0])
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nproof")
+
+    services.put("acme.example", http=serving(tcp_server, authority).port)
+    tested = gateway()
+    assert tested.page("http://acme.example/.well-known/acme-challenge/t0k3n") == "proof"
+    assert asked == [b"GET /.well-known/acme-challenge/t0k3n HTTP/1.1"]
+
+
+def test_names_of_internationalised_domains(serving: Any, web_server: Any, gateway: Any, tmp_path: Path) -> None:
+    """As an operator writes them in both files, and as browsers ask for them."""
+    port = serving(web_server, "books").port
+    old = tmp_path / "router.toml"
+    old.write_text(f'[server.services."Bücher.example"]\naddr = "127.0.0.1"\nhttpport = {port}\n', "utf-8")
+    new = f'[[proxy.services]]\nnames = ["straße.example"]\ntargets = [{{ address = "127.0.0.1", http_port = {port} }}]'
+    tested = gateway(f'router_toml = "{old}"', new)
+    for host in ("xn--bcher-kva.example", "XN--bcher-KVA.example", "xn--strae-oqa.example"):
+        assert tested.page(f"http://{host}/") == "page of books"
+    assert tested.status("http://xn--bcher-oqa.example/") == 404

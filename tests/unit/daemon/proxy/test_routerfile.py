@@ -56,6 +56,13 @@ def test_t19_names_are_lowered_and_lose_their_final_dot() -> None:
     assert routes.catch_all is None
 
 
+def test_names_of_internationalised_domains_are_what_visitors_ask_for() -> None:
+    raw = '[server.services."Bücher.example"]\naddr = "192.0.2.1"\n[server.services."a..ü"]\naddr = "192.0.2.1"\n'
+    routes, problems = parse_router_toml(raw.encode(), "router.toml")
+    assert set(routes.by_host) == {"xn--bcher-kva.example"}
+    assert problems == ("router.toml: service 'a..ü' skipped: not an internationalised host name",)
+
+
 @pytest.mark.parametrize("order", [("WEB.example", "web.example"), ("web.example", "WEB.example")])
 def test_t19_of_two_spellings_the_one_served_before_wins(order: tuple[str, str]) -> None:
     address = {"WEB.example": "192.0.2.66", "web.example": "192.0.2.1"}

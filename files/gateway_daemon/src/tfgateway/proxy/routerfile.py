@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from tfgateway.errors import ConfigError, LayoutError
+from tfgateway.errors import ConfigError, LayoutError, ParseError
 from tfgateway.layout.services import Service
+from tfgateway.proxy.hosts import a_label
 from tfgateway.proxy.routing import Route, StaticRoutes, route_of
 from tfgateway.routertoml import load, member, table
 from tfgateway.telemetry.text import printable
@@ -30,12 +31,12 @@ def parse_router_toml(raw: bytes, name: str) -> tuple[StaticRoutes, tuple[str, .
     problems = []
     # Names in lower case come first: they were served before, those with capitals never were (T-19).
     for host, members in sorted(services.items(), key=lambda item: item[0] != item[0].lower()):
-        key = host.lower().removesuffix(".")
         try:
+            key = host.lower().removesuffix(".") if host.isascii() else a_label(host)
             route = route_of(_service(members), by_operator=True)
             if host != _CATCH_ALL and key in by_host:
                 raise LayoutError("the same name in lower case is there too")
-        except LayoutError as error:
+        except (LayoutError, ParseError) as error:
             problems.append(f"{name}: service '{printable(host)}' skipped: {error}")
             continue
         if host == _CATCH_ALL:
