@@ -24,10 +24,9 @@ QUERY = dns.message.make_query("www.example", "A")
 
 
 class Running:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, settings: DnsSettings) -> None:
         self.port = port
         self.counts = Counts()
-        settings = DnsSettings(tcp_connections=5)
         self.listeners = Listeners(DnsTable(), Service(), None, settings, self.counts, logger("dns"), workers=2)
 
     async def start(self) -> None:
@@ -43,8 +42,8 @@ class Running:
 
 
 @pytest.fixture
-async def running(free_port: Callable[[], int]) -> AsyncIterator[Running]:
-    made = Running(free_port())
+async def running(free_port: Callable[[], int], request: pytest.FixtureRequest) -> AsyncIterator[Running]:
+    made = Running(free_port(), getattr(request, "param", DnsSettings()))
     yield made
     await made.listeners.close()
     await made.listeners.close()  # harmless
@@ -67,7 +66,10 @@ async def test_query_that_cannot_be_handled_gets_servfail_and_the_next_is_answer
     assert running.counts.queries[("tcp" if tcp else "udp"), 1, dns.rcode.SERVFAIL] == 1
 
 
-async def test_workers_share_the_tcp_connections_that_are_allowed_in_total(running: Running) -> None:
+@pytest.mark.parametrize(
+    "running", [DnsSettings(tcp_connections=5), DnsSettings(tcp_connections_per_client=5)], indirect=True
+)
+async def test_workers_share_the_tcp_connections_that_are_allowed(running: Running) -> None:
     await running.start()
     streams = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(4)]
     async with asyncio.timeout(30):

@@ -195,6 +195,19 @@ def test_t2_connections_over_a_limit_are_turned_away(raw: Any, gateway: Any, lim
         assert read(fifth, len(HEAD)) == HEAD
 
 
+def test_workers_share_the_connections_that_one_source_may_have(raw: Any, gateway: Any) -> None:
+    raw(echo)
+    tested = gateway("workers = 2", "max_connections_per_source = 4")
+    served = 0
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            visitor = stack.enter_context(tested.connect())
+            with contextlib.suppress(ConnectionError):
+                visitor.sendall(HEAD)
+                served += visitor.recv(len(HEAD)) == HEAD
+        assert served == 4
+
+
 def test_t10_out_of_descriptors_pauses_accepting(raw: Any, gateway: Any) -> None:
     raw(echo)
     tested = gateway()

@@ -43,6 +43,11 @@ from prometheus_client import CollectorRegistry
 from tfgateway.settings import Settings
 
 
+def share(limit: int, workers: int) -> int:
+    """One worker's part of what is limited; the kernel spreads connections over them by chance."""
+    return -(-limit // workers)
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """What the plane listens at."""
 
@@ -74,7 +79,7 @@ class Seat(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many slots this generation has: divide by it what is limited in total."""
+        """How many slots this generation has: ``share`` among them what is limited."""
 
     @property
     def generation(self) -> int:

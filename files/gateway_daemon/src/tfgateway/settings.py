@@ -208,6 +208,7 @@ class DnsSettings(_Section, frozen=True):
     """A tenth of it, when more than half of ``tcp_connections`` are in use."""
     tcp_connections: Annotated[int, msgspec.Meta(ge=1)] = 1000
     tcp_connections_per_client: Annotated[int, msgspec.Meta(ge=1)] = 20
+    """Workers share it, rounded up, as all limits on connections: chance may turn a client away a little sooner."""
     key_prefix: str = ""
     key_suffix: str = ""
     metrics: str = "127.0.0.1:9154"
@@ -277,6 +278,7 @@ class ProxySettings(_Section, frozen=True):
     drain_timeout: Seconds = 30.0
     max_connections: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     max_connections_per_source: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    """Workers share it, as ``max_connections``: chance may turn a source away a little sooner."""
     max_unmatched: Annotated[int, msgspec.Meta(ge=1)] = 2000
     """Visitors who have not yet said what they want; above, whoever is silent longest gives way."""
     services: tuple[ServiceSettings, ...] = ()

@@ -16,7 +16,7 @@ from tfgateway.dns.sockets import prepare_udp
 from tfgateway.dns.table import DnsTable
 from tfgateway.dns.tcp import TcpListener
 from tfgateway.dns.udp import UdpListener
-from tfgateway.plane import Listening
+from tfgateway.plane import Listening, share
 from tfgateway.settings import DnsSettings
 
 
@@ -34,7 +34,7 @@ class Listeners:
         *,
         workers: int = 1,
     ) -> None:
-        """limiter: None: responses over UDP are not limited; workers: that share the connections allowed in total."""
+        """limiter: None: responses over UDP are not limited; workers: that share the connections that are allowed."""
         self._table = table
         self._service = service
         self._limiter = limiter
@@ -46,8 +46,8 @@ class Listeners:
             self._answer_tcp,
             counts,
             idle=settings.tcp_idle,
-            connections=-(-settings.tcp_connections // workers),
-            connections_per_client=settings.tcp_connections_per_client,
+            connections=share(settings.tcp_connections, workers),
+            connections_per_client=share(settings.tcp_connections_per_client, workers),
         )
 
     @property

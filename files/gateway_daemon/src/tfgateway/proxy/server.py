@@ -20,7 +20,7 @@ from tfgateway.errors import ConfigError, LayoutError
 from tfgateway.layout.connection import connect_as
 from tfgateway.layout.keys import SERVICE_PREFIX, domain_of_service_key
 from tfgateway.mirror import Keeper, Mirror, Selection, snapshot
-from tfgateway.plane import Listening, Seat
+from tfgateway.plane import Listening, Seat, share
 from tfgateway.proxy import connection
 from tfgateway.proxy.connection import Connection
 from tfgateway.proxy.dial import Dialler
@@ -185,12 +185,13 @@ async def _end(task: asyncio.Task[Any]) -> None:
 
 
 def _share(settings: ProxySettings, workers: int) -> ProxySettings:
-    """One worker's part of what is limited in total."""
+    """One worker's part of what is limited."""
     return msgspec.structs.replace(
         settings,
-        max_connections=-(-settings.max_connections // workers),
-        max_unmatched=-(-settings.max_unmatched // workers),
-        tunnel_unknown=-(-settings.tunnel_unknown // workers),
+        max_connections=share(settings.max_connections, workers),
+        max_connections_per_source=share(settings.max_connections_per_source, workers),
+        max_unmatched=share(settings.max_unmatched, workers),
+        tunnel_unknown=share(settings.tunnel_unknown, workers),
     )
 
 
