@@ -232,6 +232,12 @@ class Rogue:
     results: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     deleted: list[str] = field(default_factory=list)
     asked: int = 0
+    deaf: bool = False
+    """Takes no answers: hangs up on results and deletions."""
+    away: bool = False
+    """Hangs up on everybody."""
+    missed: int = 0
+    """Calls that it hung up on."""
     ahead: float = 0
     """Seconds by which its clock is ahead of ours."""
     step: Callable[[str], None] = lambda _what: None
@@ -261,6 +267,14 @@ class Rogue:
 
             def date_time_string(self, timestamp: float | None = None) -> str:
                 return super().date_time_string((timestamp or time.time()) + rogue.ahead)
+
+            def parse_request(self) -> bool:
+                if not super().parse_request():
+                    return False
+                if gone := rogue.away or (rogue.deaf and self.command in ("PUT", "DELETE")):
+                    rogue.missed += 1
+                    self.close_connection = True
+                return not gone
 
             def do_GET(self) -> None:
                 path = urlsplit(self.path)

@@ -17,6 +17,8 @@ from tfgateway.explorer.models import Subdomain
 from tfgateway.identity import seedfile
 from tfgateway.layout.keys import OUTBOX, RESERVATIONS, STATUS
 
+from tests.relay import Relay
+
 Poll = Callable[[BaseHTTPRequestHandler, int], None]
 
 
@@ -71,9 +73,12 @@ timeout = 1
         with self.redis_server.client() as client:
             return {name.decode() for name in client.hkeys(RESERVATIONS)}
 
-    def waiting(self) -> int:
+    def outbox(self) -> dict[bytes, bytes]:
         with self.redis_server.client() as client:
-            return client.hlen(OUTBOX)
+            return client.hgetall(OUTBOX)
+
+    def waiting(self) -> int:
+        return len(self.outbox())
 
 
 @pytest.fixture
@@ -101,6 +106,11 @@ def dripping(handler: BaseHTTPRequestHandler, rogue: Any) -> None:
 
 def bad(body: bytes, **members: Any) -> Callable[[Any], Poll]:
     return lambda rogue: lambda handler, _start: rogue.answer(handler, body, **members)
+
+
+def queue(rogue: Any) -> Poll:
+    """What is to be done comes with every poll, of any id."""
+    return lambda handler, _start: rogue.answer(handler, rogue.items(0))
 
 
 BAD: dict[str, Callable[[Any], Poll]] = {
@@ -235,6 +245,37 @@ def test_an_explorer_that_is_down_at_the_start_and_for_long(fleet: Any, until: A
     fleet.deployed(fleet.reserve(Subdomain(domain="later.gw1.example", **mine)))
 
 
+def test_p16_what_waits_while_the_explorer_is_away_arrives_exactly_once(
+    gateway: Gateway, rogue: Any, until: Any
+) -> None:
+    """A result and a deletion were decided, and then nobody answers for long, over a kill."""
+    rogue.listing = [rogue.subdomain(1, "one")]
+    process = gateway.start()
+    until(lambda: rogue.results["1-1"] and not gateway.waiting(), "deployed")
+    rogue.deaf = True
+    rogue.poll = queue(rogue)
+    rogue.listing = [rogue.subdomain(1, "one", action=4), rogue.subdomain(2, "two")]
+    until(lambda: gateway.recorded() == {"2-1"}, "one removed, two deployed")
+    rogue.away = True
+    until(lambda: gateway.status()["outbox"] == 2, "both wait")
+    waiting = gateway.outbox()
+    process.wait_for(lambda: process.log.count("poll failed") > 5, "many failed polls")
+    process.kill()
+    missed = rogue.missed
+    process = gateway.start()
+    process.wait_for(lambda: process.log.count("poll failed") > 5, "many failed polls")
+    assert rogue.missed > missed
+    assert gateway.outbox() == waiting, "the very same bytes"
+    assert (rogue.deleted, rogue.results["2-1"]) == ([], [])
+    rogue.deaf = rogue.away = False
+    until(lambda: rogue.deleted and rogue.results["2-1"] and not gateway.waiting(), "both arrived")
+    asked = rogue.asked
+    until(lambda: rogue.asked > asked + 3 and gateway.status()["last_error"] == "", "some polls later")
+    assert rogue.deleted == ["1-1"]
+    assert {name: len(bodies) for name, bodies in rogue.results.items()} == {"1-1": 1, "2-1": 1}
+    assert process.running
+
+
 def test_p3_p25_a_full_redis_answers_nobody_wrongly(gateway: Gateway, rogue: Any, until: Any) -> None:
     rogue.listing = [rogue.subdomain(1, "one")]
     process = gateway.start()
@@ -264,6 +305,27 @@ def test_p3_a_redis_that_hangs_is_given_up_and_got_over(gateway: Gateway, rogue:
         os.kill(gateway.redis_server.pid, signal.SIGCONT)
     until(lambda: rogue.results["2-1"], "deployed")
     assert {json.loads(body)["state"] for bodies in rogue.results.values() for body in bodies} == {1}
+
+
+def test_p3_a_redis_that_is_late_every_time_is_waited_for(gateway: Gateway, rogue: Any, until: Any) -> None:
+    """Nearly as late as the time-out allows: all takes its time, nothing fails."""
+    relay = Relay(gateway.redis_server.port, late=0.3)
+    gateway.config = gateway.config.replace(gateway.redis_server.url, f"redis://127.0.0.1:{relay.port}/0")
+    rogue.listing = [rogue.subdomain(1, "one")]
+    process = gateway.start()
+    until(lambda: rogue.results["1-1"] and not gateway.waiting(), "deployed")
+    rogue.poll = queue(rogue)
+    rogue.listing = [rogue.subdomain(1, "one", action=4), rogue.subdomain(2, "two"), rogue.workload(3, 12)]
+    until(lambda: rogue.results["2-1"] and set(rogue.deleted) == {"1-1", "3-1"}, "news and deletions")
+    until(lambda: not gateway.waiting(), "all acknowledged")
+    assert gateway.recorded() == {"2-1"}
+    states = {name: [json.loads(body)["state"] for body in bodies] for name, bodies in rogue.results.items()}
+    assert states == {"1-1": [1], "2-1": [1], "3-1": [0]}
+    assert gateway.status()["last_error"] == ""
+    for trouble in ("pass ended early", "waiting for redis", "outbox cannot be read", "lease"):
+        assert trouble not in process.log
+    assert process.stop() == 0
+    relay.close()
 
 
 def test_p14_a_redis_that_was_killed_and_lost_everything_is_filled_again(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import signal
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +15,7 @@ from tfgateway.identity import seedfile
 from tfgateway.layout.keys import OUTBOX, RESERVATIONS
 from tfgateway.layout.reservations import decode_reservation
 
-_COMMAND = re.compile(rb"(?=\*\d+\r\n\$\d+\r\n)")
-_WRITE = re.compile(rb"\r\n(EVALSHA|EVAL|SET|HDEL|DEL)\r\n")
-
-
-class Killed(Exception):
-    """Nothing that the process asked for is done any more."""
+from tests.relay import Cut, Relay
 
 
 class Killer:
@@ -46,55 +37,7 @@ class Killer:
             if len(self.steps) == self._at:
                 os.kill(self.pid, signal.SIGKILL)
             if 0 < self._at <= len(self.steps):
-                raise Killed
-
-
-class Relay:
-    """Between a process and redis; tells the killer of each write, before redis gets it and after it has answered."""
-
-    def __init__(self, target: int, step: Callable[[str], None]) -> None:
-        self._target = target
-        self._step = step
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
-                writing: list[str] = []
-                for source, sink, pump in ((client, server, self._ask), (server, client, self._reply)):
-                    threading.Thread(target=self._pump, args=(source, sink, pump, writing), daemon=True).start()
-
-    def _pump(
-        self, source: socket.socket, sink: socket.socket, tell: Callable[[bytes, list[str]], None], writing: list[str]
-    ) -> None:
-        source_is_client = tell == self._ask
-        with contextlib.suppress(OSError, Killed):
-            while data := source.recv(1 << 20):
-                for part in _COMMAND.split(data) if source_is_client else [data]:
-                    # The next command when redis has answered the one before, however many were sent together.
-                    while source_is_client and writing:
-                        time.sleep(0.0005)
-                    tell(part, writing)
-                    sink.sendall(part)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def _ask(self, data: bytes, writing: list[str]) -> None:
-        if found := _WRITE.search(data):
-            self._step(f"before {found[1].decode()}")
-            writing.append(found[1].decode())
-
-    def _reply(self, _data: bytes, writing: list[str]) -> None:
-        if writing:
-            self._step(f"after {writing.pop()}")
+                raise Cut
 
 
 class Scene:

@@ -10,6 +10,9 @@ import pytest
 from tfgateway import settings
 from tfgateway.errors import ConfigError
 from tfgateway.reconciler import loop
+from tfgateway.reconciler.backoff import Backoff
+
+from tests.patience import soon
 
 
 async def test_it_ends_soon_whenever_it_is_told_to(fleet: Any) -> None:
@@ -39,3 +42,25 @@ async def test_a_bug_ends_it_instead_of_leaving_half_of_it_running(fleet: Any, m
     wanted = settings.parse(fleet.config().encode())
     with pytest.raises(ZeroDivisionError):
         await loop.serve(wanted, stopping=asyncio.Event(), ready=lambda: None, status=lambda _text: None)
+
+
+async def test_what_waits_is_sent_as_soon_as_the_explorer_is_back(
+    fleet: Any, rogue: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an hour away the back-off of the outbox is long; the next poll that succeeds ends it."""
+    monkeypatch.setattr("tfgateway.reconciler.outbox.Backoff", lambda: Backoff(first=3600, longest=3600))
+    rogue.deaf = True
+    rogue.listing = [rogue.subdomain(1, "one")]
+    text = fleet.config().replace(fleet.url, rogue.url)
+    stopping = asyncio.Event()
+    task = asyncio.create_task(
+        loop.serve(settings.parse(text.encode()), stopping=stopping, ready=lambda: None, status=lambda _text: None)
+    )
+    await soon(lambda: rogue.missed)
+    rogue.away = True
+    await soon(lambda: rogue.missed > 3)
+    assert not rogue.results
+    rogue.away = rogue.deaf = False
+    await soon(lambda: len(rogue.results["1-1"]) == 1)
+    stopping.set()
+    await task

@@ -167,6 +167,7 @@ class Reconciler:
                 backoff.succeeded()
                 if away:
                     self._directory.greet()
+                    self._outbox.wake()
                     away = False
                 chance = random.random()  # noqa: S311 - only spreads the polls of a fleet
                 pause = pace.delay(time.monotonic() - started, news=news, interval=self._interval, chance=chance)
