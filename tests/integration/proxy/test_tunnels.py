@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import signal
@@ -223,6 +224,63 @@ def test_t2_slowloris_on_handshake_and_frames_keeps_nobody_out(
         assert sock.recv(100) in (b"", encode(Kind.WINDOW_UPDATE, Flag.ACK, 1, 0))
         sock.close()
     assert tested.page("http://web.example/") == "page of plain"
+
+
+def test_t2_an_idle_visitor_is_cut(gateway: Any, services: Any, tunnel: Any, serving: Any, tcp_server: Any) -> None:
+    def echo(sock: socket.socket) -> None:
+        while data := sock.recv(65536):
+            sock.sendall(data)
+
+    services.put("web.example", secret=SECRET)
+    tested = gateway("idle_timeout = 2.0")
+    client = tunnel(tested.tunnels, f"--local=127.0.0.1:{serving(tcp_server, echo).port}").wait_for("connected")
+    head = b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n"
+    with tested.connect() as visitor:
+        visitor.sendall(head)
+        assert visitor.recv(len(head), socket.MSG_WAITALL) == head
+        begun = time.monotonic()
+        for _ in range(4):  # whoever says a word now and then stays
+            time.sleep(0.6)
+            visitor.sendall(b"x")
+            assert visitor.recv(1) == b"x"
+        assert time.monotonic() - begun > 2.0
+        with pytest.raises(ConnectionResetError):
+            visitor.recv(1)
+    assert [visit["outcome"] for visit in tested.visits(1)] == ["idle"]
+    assert tested.metric("tfgateway_tunnel_streams_total", outcome="idle") == 1
+    assert client.process.running
+
+
+def test_without_redis_clients_come_and_visitors_are_served(
+    gateway: Any, services: Any, tunnel: Any, site: Any, redis_server: Any
+) -> None:
+    """Of a reservation, and of the operator's own service behind a tunnel."""
+    services.put("web.example", secret=SECRET)
+    tested = gateway('[[proxy.services]]\nnames = ["own.example"]\ntunnel_secret = "operators-own"')
+    redis_server.stop()
+    tested.process.wait_log("redis is away")
+    for secret, host in ((SECRET, "web.example"), ("operators-own", "own.example")):
+        assert tested.status(f"http://{host}/") == 503
+        tunnel(tested.tunnels, *site, secret=secret).wait_for("connected")
+        assert tested.page(f"http://{host}/") == "page of plain"
+    assert "operators-own" not in tested.process.log  # T-13
+
+
+def test_64_kib_of_garbage_harm_nobody(gateway: Any, services: Any, tunnel: Any, site: Any) -> None:
+    """On each port: raw, as a record of TLS, as payload of a stream that nobody opened, on one that is open."""
+    services.put("web.example", secret=SECRET)
+    tested = gateway("head_timeout = 1.0")
+    tunnel(tested.tunnels, *site).wait_for("connected")
+    for begin in (b"", b"\x16\x03\x01\x40\x00", bytes(8), encode(Kind.WINDOW_UPDATE, Flag.SYN, 1, 0)):
+        garbage = begin + hashlib.shake_128(begin).digest(65536)
+        for port in (tested.http, tested.tls, tested.tunnels):
+            with tested.connect(port) as stranger, contextlib.suppress(ConnectionError):
+                stranger.sendall(garbage)
+                while stranger.recv(65536):
+                    pass
+        assert tested.page("http://web.example/") == "page of plain"
+    assert "Traceback" not in tested.process.log
+    assert '"level": "error"' not in tested.process.log
 
 
 def test_t12_descriptors_and_memory_return_to_the_base_line(
