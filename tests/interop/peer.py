@@ -23,7 +23,9 @@ def missing() -> str:
 
 
 def build() -> Path:
-    """The program. Errors: ``CalledProcessError``."""
+    """The program. Errors: ``CalledProcessError``; ``RuntimeError`` when something is missing."""
+    if missing():
+        raise RuntimeError(missing())
     digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
     directory = ROOT / ".cache" / "interop"
     program = directory / f"yamux-peer-{digest}"
