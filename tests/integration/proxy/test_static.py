@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -218,15 +219,47 @@ def workers_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def visitors_of(port: int, worker: int) -> set[int]:
+    """Ports of the visitors whose connections a process has."""
+    command = ["ss", "-tnpH", "state", "established", "sport", f"= :{port}"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {int(line.split()[3].rpartition(":")[2]) for line in listed if f"pid={worker}," in line}
+
+
 def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(webs: list[Any], gateway: Any) -> None:
     tested = gateway("workers = 2", service(targets(webs[0].port)))
-    before = workers_of(tested.process.pid)
-    assert len(before) == 2
-    os.kill(before[0], signal.SIGKILL)
-    tested.process.wait_for(
-        lambda: len(workers_of(tested.process.pid)) == 2 and before[0] not in workers_of(tested.process.pid),
-        "its replacement",
-    )
+    killed, survivor = workers_of(tested.process.pid)
+    request = b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n"
+
+    def answered(visitor: socket.socket) -> bool:
+        answer = b""
+        try:
+            visitor.sendall(request)
+            while not answer.endswith(b"page of one"):
+                if not (part := visitor.recv(65536)):
+                    return False
+                answer += part
+        except ConnectionError:
+            return False
+        return True
+
+    with contextlib.ExitStack() as stack:
+        # The kernel spreads them over both.
+        visitors = [stack.enter_context(tested.connect()) for _ in range(16)]
+        assert all(map(answered, visitors))
+        there, gone = visitors_of(tested.http, survivor), visitors_of(tested.http, killed)
+        assert there
+        assert gone
+        os.kill(killed, signal.SIGKILL)
+        assert {visitor.getsockname()[1] for visitor in visitors if answered(visitor)} == there
+        # Who comes before there is a replacement waits for it.
+        assert {tested.page("http://web.example/") for _ in range(8)} == {"page of one"}
+        tested.process.wait_for(
+            lambda: len(workers_of(tested.process.pid)) == 2 and killed not in workers_of(tested.process.pid),
+            "its replacement",
+        )
+        assert survivor in workers_of(tested.process.pid)
+        assert {visitor.getsockname()[1] for visitor in visitors if answered(visitor)} == there
     assert {tested.page("http://web.example/") for _ in range(8)} == {"page of one"}
     assert re.search(r"Traceback", tested.process.log) is None
 
