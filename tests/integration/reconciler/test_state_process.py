@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import urllib.request
 from typing import Any
 
@@ -34,7 +36,7 @@ def reserve(fleet: Any, web: int) -> list[int]:
 
 
 def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Any, until: Any, web: Any) -> None:
-    fleet.start("dns")
+    plane = fleet.start("dns")
     fleet.start("proxy")
     process = fleet.start("reconcile")
     numbers = reserve(fleet, web.port)
@@ -97,6 +99,24 @@ def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Any, until: Any, web
     }
     assert one(state, "new.gw1.example")["explorer"] == {"next_action": 3, "result_state": None}
     assert one(state, "www.alice.example")["served"] is False
+
+    os.kill(plane.workers[0], signal.SIGKILL)
+
+    def told() -> dict[str, Any] | None:
+        figures = fleet.state()["dns"]
+        return figures if figures["worker_restarts"] and figures["zones"] else None
+
+    figures = until(told, "the plane's figures")
+    counts = {(found["transport"], found["type"], found["rcode"]): found["count"] for found in figures["queries"]}
+    assert counts["udp", "A", "NOERROR"] > 0
+    assert figures["worker_restarts"] == [{"reason": "end", "count": 1}]
+    assert (figures["drops"], figures["rate_limited"]) == ([], [])
+    assert 0 <= figures["mirror_age"] < 60
+    assert (figures["zones"], figures["names"] > 2) == (2, True)
+    assert 0 < figures["latency"]["0.1"] <= figures["latency"]["+Inf"]
+    assert figures["latency_sum"] > 0
+    plane.stop()
+    assert fleet.state()["dns"] is None
 
 
 def test_a_target_that_is_down_is_missing_although_all_rows_are_right(fleet: Any, until: Any, web: Any) -> None:

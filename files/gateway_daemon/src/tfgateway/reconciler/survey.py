@@ -20,6 +20,7 @@ from tfgateway.layout.tunnels import fingerprint
 from tfgateway.reconciler import answers
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board, Policy, UserKeys
+from tfgateway.reconciler.figures import DnsFigures, dns_figures
 from tfgateway.reconciler.follower import Follower
 from tfgateway.reconciler.phonebook import Phonebook
 from tfgateway.reconciler.plan import accept_all
@@ -50,6 +51,8 @@ class State:
     """What the reconciler wrote about itself; None: nothing, or redis cannot be asked."""
     targets: tuple[TargetState, ...] = ()
     """Of the operator's static services."""
+    dns: DnsFigures | None = None
+    """What the DNS plane counts; None: it does not answer."""
 
     @property
     def summary(self) -> dict[str, int]:
@@ -72,6 +75,7 @@ class State:
             "reconciler": None if self.status is None else asdict(self.status),
             "reservations": [one.as_data() for one in self.reservations],
             "targets": [dataclasses.asdict(one) for one in self.targets],
+            "dns": None if self.dns is None else dataclasses.asdict(self.dns),
         }
 
 
@@ -134,7 +138,9 @@ async def survey(settings: Settings) -> State:
     targets, trouble = await static_targets(settings)
     if trouble:
         problems.append(trouble)
-    return State(identity.node_id, tuple(problems), tuple(by_id(judged)), seen.status, targets)
+    return State(
+        identity.node_id, tuple(problems), tuple(by_id(judged)), seen.status, targets, await dns_figures(settings)
+    )
 
 
 async def _gather(settings: Settings, policy: Policy) -> _Seen:

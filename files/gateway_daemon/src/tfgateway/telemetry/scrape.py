@@ -14,6 +14,12 @@ _KINDS = ("gauge", "counter")
 
 async def read(listen: str) -> dict[str, float] | None:
     """Gauges and counters by name, summed over their labels; None: nobody answers there. listen: ADDRESS:PORT."""
+    text = await page(listen)
+    return None if text is None else parse(text)
+
+
+async def page(listen: str) -> str | None:
+    """The text; None: nobody answers there."""
     try:
         async with (
             asyncio.timeout(_TIME),
@@ -25,7 +31,7 @@ async def read(listen: str) -> dict[str, float] | None:
                 text += part
     except (aiohttp.ClientError, OSError, TimeoutError):
         return None
-    return parse(text.decode("utf-8", "replace"))
+    return text.decode("utf-8", "replace")
 
 
 def parse(text: str) -> dict[str, float]:
