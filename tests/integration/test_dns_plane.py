@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -143,6 +144,81 @@ def test_d5_redis_stopped_what_was_known_is_served(plane) -> None:
     plane.write("gw1.example.", back=ADDRESS)
     plane.wait_for(lambda: plane.answers("back.gw1.example"), "what was written after the return of redis")
     assert plane.answers("www.gw1.example") == ["203.0.113.5"]
+
+
+@dataclass
+class Seen:
+    """What somebody who asks again and again for the same name hears, changes only."""
+
+    port: int
+    heard: list[str]
+    done: threading.Event
+
+    def ask(self) -> None:
+        query = dns.message.make_query("www.gw1.example", "A")
+        while not self.done.is_set():
+            try:
+                reply = dns.query.udp(query, "127.0.0.1", timeout=LIMIT, port=self.port)
+                word = " ".join([dns.rcode.to_text(reply.rcode()), *(item.to_text() for item in reply.answer)])
+            except Exception as error:
+                word = repr(error)
+            if self.heard[-1:] != [word]:
+                self.heard.append(word)
+
+
+def restarted(plane: Plane) -> None:
+    plane.redis.kill()
+    plane.wait_for(lambda: "redis is away" in plane.process.log, "the loss of redis")
+    plane.redis.start()
+
+
+def slow(plane: Plane) -> None:
+    os.kill(plane.redis.pid, signal.SIGSTOP)
+    time.sleep(1)
+    os.kill(plane.redis.pid, signal.SIGCONT)
+
+
+def lost_its_data(plane: Plane) -> None:
+    plane.redis.kill()
+    plane.redis.forget()
+    plane.redis.start()
+    plane.wait_for(lambda: plane.ask("www.gw1.example").rcode() == dns.rcode.REFUSED, "the zone's end")
+    plane.write("gw1.example.", www=ADDRESS)
+
+
+def emptied(plane: Plane) -> None:
+    with plane.redis.client() as client:
+        client.flushall()
+    plane.wait_for(lambda: plane.ask("www.gw1.example").rcode() == dns.rcode.REFUSED, "the zone's end")
+    plane.write("gw1.example.", www=ADDRESS)
+
+
+@pytest.mark.parametrize(("fault", "gone"), [(restarted, False), (slow, False), (lost_its_data, True), (emptied, True)])
+def test_whatever_redis_does_every_query_is_answered_with_what_it_said_last(plane, fault, gone) -> None:
+    served = "NOERROR www.gw1.example. 300 IN A 203.0.113.5"
+    seen = Seen(plane.port, [], threading.Event())
+    asking = threading.Thread(target=seen.ask)
+    asking.start()
+    try:
+        plane.wait_for(lambda: seen.heard, "an answer")
+        fault(plane)
+        plane.write("gw1.example.", new=ADDRESS)
+        plane.wait_for(lambda: plane.answers("new.gw1.example"), "what was written afterwards")
+    finally:
+        seen.done.set()
+        asking.join()
+    assert seen.heard == ([served, "REFUSED", served] if gone else [served])
+
+
+def test_latency_is_a_histogram_on_the_page(plane) -> None:
+    for _ in range(3):
+        plane.answers("www.gw1.example")
+    counted = plane.metrics()
+    buckets = [value for name, value in counted.items() if name.startswith("tfgateway_dns_latency_seconds_bucket{le=")]
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == counted['tfgateway_dns_latency_seconds_bucket{le="+Inf"}']
+    assert buckets[-1] == counted["tfgateway_dns_latency_seconds_count"] == 3
+    assert 0 < counted["tfgateway_dns_latency_seconds_sum"] < 3 * LIMIT
 
 
 def test_d14_queries_do_not_reach_redis(plane) -> None:
