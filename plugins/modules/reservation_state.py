@@ -112,6 +112,9 @@ reservations:
     served:
       description: Whether DNS or proxy answered as it demands; null when that was not asked.
       type: bool
+    tunnel:
+      description: The connected client of a reverse tunnel (C(since) in Unix seconds, C(source)), or null.
+      type: dict
   sample:
     - id: 311-1
       type: subdomain
@@ -123,6 +126,7 @@ reservations:
       recorded: true
       redis: true
       served: true
+      tunnel: null
 """
 
 from ansible.module_utils.basic import AnsibleModule

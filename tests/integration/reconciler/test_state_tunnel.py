@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,9 @@ def test_a_tunnel_with_and_without_its_client(
     remote, local = f"--remote=127.0.0.1:{fleet.ports['tunnels']}", f"--local=127.0.0.1:{web.port}"
     client = tfgateway("tunnel", remote, local, f"--secret={secret}", "--backoff=0.1", config="")
     until(lambda: told() == (True, "in_sync", ""), "a client")
+    tunnel = fleet.state()["reservations"][0]["tunnel"]
+    assert tunnel["source"] == "127.0.0.1"
+    assert 0 <= time.time() - tunnel["since"] < 600
     visitor = http.client.HTTPConnection("127.0.0.1", fleet.ports["http"], timeout=30)
     visitor.request("GET", "/", headers={"Host": DOMAIN})
     assert visitor.getresponse().status == 501  # the local server's own word; a proxy without a tunnel says 503
@@ -38,6 +42,7 @@ def test_a_tunnel_with_and_without_its_client(
 
     assert client.stop() == 0
     until(lambda: told()[2] == "no client connected", "no client any more")
+    assert fleet.state()["reservations"][0]["tunnel"] is None
     fleet.delete(number)
     fleet.gone(number)
     late = tfgateway("tunnel", remote, local, f"--secret={secret}", "--json", config="", ready=False)

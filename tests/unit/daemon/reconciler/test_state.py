@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import NextAction, Result, ResultState, Subdomain
+from tfgateway.layout.tunnels import Connected
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board
 from tfgateway.reconciler.plan import accept_all
@@ -76,7 +77,10 @@ def test_a_judged_reservation_has_the_members_of_the_contract() -> None:
         "recorded": True,
         "redis": True,
         "served": True,
+        "tunnel": None,
     }
+    visited = Judged(judged.reservation, facts(client=Connected(1767225600, "2001:db8::1")), Verdict.IN_SYNC, "")
+    assert visited.as_data()["tunnel"] == {"since": 1767225600, "source": "2001:db8::1"}
     assert Judged(judged.reservation, facts(action=None), Verdict.ORPHANED, "x").as_data()["explorer"] is None
     assert summary([judged, judged]) == {str(verdict): 0 for verdict in Verdict} | {"in_sync": 2}
     later = Judged(Reservation("10-1", "7", "t", {}), facts(), Verdict.IN_SYNC, "")

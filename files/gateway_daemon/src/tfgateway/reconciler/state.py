@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from tfgateway.explorer.models import NextAction, ResultState
+from tfgateway.layout.tunnels import Connected
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board, NotNow, Refusal
 from tfgateway.reconciler.plan import Left
@@ -65,6 +66,8 @@ class Facts:
     """Why no zone can hold it; empty: one can."""
     tunnelled: bool = False
     """``served`` says whether a client of the user is connected, which is not the gateway's doing."""
+    client: Connected | None = None
+    """That client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ class Judged:
             "recorded": self.facts.recorded,
             "redis": self.facts.rows is RowState.OK,
             "served": self.facts.served,
+            "tunnel": None if self.facts.client is None else self.facts.client._asdict(),
         }
 
 

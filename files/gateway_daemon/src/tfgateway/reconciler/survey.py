@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from tfgateway.errors import ExplorerError, GatewayError, StoreError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Workload
 from tfgateway.layout.keys import OUTBOX
 from tfgateway.layout.peers import encode_key
-from tfgateway.layout.tunnels import fingerprint
+from tfgateway.layout.tunnels import Connected, fingerprint
 from tfgateway.reconciler import answers
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board, Policy, UserKeys
@@ -32,7 +32,7 @@ from tfgateway.reconciler.state import Facts, Judged, RowState, by_id, judge, ro
 from tfgateway.reconciler.status import Status, decode_status
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.strangers import strangers
-from tfgateway.reconciler.targets import TargetState, static_targets
+from tfgateway.reconciler.targets import TargetState, TunnelState, static_targets, static_tunnels
 from tfgateway.reconciler.world import Desired, Records, Reservation, Wanted, migrated, of_workload
 from tfgateway.settings import Settings
 
@@ -51,6 +51,8 @@ class State:
     """What the reconciler wrote about itself; None: nothing, or redis cannot be asked."""
     targets: tuple[TargetState, ...] = ()
     """Of the operator's static services."""
+    tunnels: tuple[TunnelState, ...] = ()
+    """Of those that are reached through one."""
     dns: DnsFigures | None = None
     """What the DNS plane counts; None: it does not answer."""
 
@@ -75,6 +77,7 @@ class State:
             "reconciler": None if self.status is None else asdict(self.status),
             "reservations": [one.as_data() for one in self.reservations],
             "targets": [dataclasses.asdict(one) for one in self.targets],
+            "tunnels": [dataclasses.asdict(one) for one in self.tunnels],
             "dns": None if self.dns is None else dataclasses.asdict(self.dns),
         }
 
@@ -90,8 +93,8 @@ class _Seen:
     status: Status | None
     users: UserKeys
     problems: tuple[str, ...]
-    tunnels: Container[str] | None
-    """Fingerprints of the secrets whose clients are connected; None: nobody has told."""
+    tunnels: Mapping[str, Connected] | None
+    """Clients that are connected, by the fingerprint of their secret; None: nobody has told."""
 
 
 async def survey(settings: Settings) -> State:
@@ -125,6 +128,7 @@ async def survey(settings: Settings) -> State:
             damaged=seen.records.damaged.get(identifier, ""),
             ground=ground,
             tunnelled=reservation.type == "reverse_proxy",
+            client=_client(board, reservation, seen.tunnels or {}),
         )
         return Judged(reservation, facts, *judge(facts))
 
@@ -139,7 +143,13 @@ async def survey(settings: Settings) -> State:
     if trouble:
         problems.append(trouble)
     return State(
-        identity.node_id, tuple(problems), tuple(by_id(judged)), seen.status, targets, await dns_figures(settings)
+        identity.node_id,
+        tuple(problems),
+        tuple(by_id(judged)),
+        seen.status,
+        targets,
+        static_tunnels(settings, seen.tunnels or {}),
+        await dns_figures(settings),
     )
 
 
@@ -149,7 +159,7 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
     records = Records()
     status: Status | None = None
     users: UserKeys = {}
-    tunnels: Container[str] | None = None
+    tunnels: Mapping[str, Connected] | None = None
     async with open_redis(settings) as redis, open_explorer(settings, policy.identity) as client:
         store = Store(redis)
         follower = Follower(client, policy.node_id, settings.reconciler.resync_interval, time.monotonic)
@@ -214,8 +224,14 @@ def _is_deployed(wanted: Wanted | None) -> bool:
     return wanted.next_action == NextAction.DEPLOY and wanted.result.state == 1
 
 
+def _client(board: Board, reservation: Reservation, tunnels: Mapping[str, Connected]) -> Connected | None:
+    """The tunnel client of its user."""
+    service = services.present(board, reservation) if reservation.type == "reverse_proxy" else None
+    return None if service is None else tunnels.get(fingerprint(service.clientsecret))
+
+
 async def _served(
-    prober: Prober, board: Board, reservation: Reservation, tunnels: Container[str] | None
+    prober: Prober, board: Board, reservation: Reservation, tunnels: Mapping[str, Connected] | None
 ) -> bool | None:
     """What the planes answer for it; None: there is nothing to ask."""
     domain = reservation.domain

@@ -1,12 +1,14 @@
-"""How the targets of the operator's static services fare, as the running proxy publishes it."""
+"""How the targets and tunnels of the operator's static services fare, as the running proxy publishes it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from tfgateway.layout.tunnels import Connected, fingerprint
 from tfgateway.settings import Settings
 
 _PATIENCE = 5.0
@@ -25,6 +27,29 @@ class TargetState:
     up: bool
     connections: int
     """Open now."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelState:
+    """The tunnel of a static service."""
+
+    service: str
+    """The first of its names."""
+    since: int | None
+    """When its client connected, seconds since 1970; None: none is connected."""
+    source: str
+    """The client's IP literal."""
+
+
+def static_tunnels(settings: Settings, clients: Mapping[str, Connected]) -> tuple[TunnelState, ...]:
+    """All tunnels; ``clients``: those that are connected, by the fingerprint of their secret."""
+    found = []
+    for service in settings.proxy.services:
+        if service.tunnel_secret:
+            client = clients.get(fingerprint(service.tunnel_secret))
+            since, source = client or (None, "")
+            found.append(TunnelState(service.names[0], since, source))
+    return tuple(found)
 
 
 async def static_targets(settings: Settings) -> tuple[tuple[TargetState, ...], str]:
