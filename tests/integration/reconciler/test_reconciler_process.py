@@ -9,7 +9,7 @@ import urllib.request
 from typing import Any
 
 from tfgateway.explorer.models import DomainDelegate, NextAction, Proxy, ResultState, Subdomain, UnknownWorkload
-from tfgateway.layout.keys import OUTBOX, RESERVATIONS, STATUS
+from tfgateway.layout.keys import OUTBOX, RESERVATIONS, SAMPLES, STATUS
 
 
 def snapshot(fleet: Any) -> dict[bytes, Any]:
@@ -289,6 +289,35 @@ def test_the_removal_guard_holds_until_the_operator_allows_it(fleet: Any, until:
         fleet.gone(number)
     until(lambda: not json.loads(fleet.get(STATUS))["held"], "nothing is held any more")
     assert fleet.run("reconcile", "--allow-removals", **guarded).stderr == "nothing is held back\n"
+    process.stop()
+
+
+def test_the_removal_guard_remembers_slices_over_a_restart(fleet: Any) -> None:
+    guarded = {"max_removal_count": 2, "max_removal_share": 0.1}
+    process = fleet.start(**guarded)
+    numbers = [
+        fleet.reserve(Subdomain(domain=f"n{number}.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id))
+        for number in range(6)
+    ]
+    for number in numbers:
+        fleet.deployed(number)
+    process.stop()
+    with fleet.redis() as client:
+        client.delete(SAMPLES)  # what was noted while they came; it counts what it finds now
+    process = fleet.start(**guarded)
+    for number in numbers[:2]:
+        fleet.delete(number)
+        fleet.gone(number)
+    process.stop()
+    fleet.delete(numbers[2])
+    process = fleet.start(**guarded)
+    process.wait_log("removals held back")
+    shown = fleet.run("reconcile", "--allow-removals", **guarded)
+    assert shown.stderr == "allowed for 10 minutes:\n"
+    assert "1 of 4 reservations would be removed after 2 within the hour and at most 2 may be" in shown.stdout
+    fleet.gone(numbers[2])
+    fleet.delete(numbers[3])
+    fleet.gone(numbers[3])
     process.stop()
 
 

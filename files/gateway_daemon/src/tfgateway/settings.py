@@ -88,9 +88,9 @@ class ReconcilerSettings(_Section, frozen=True):
     """[reconciler]"""
 
     max_removal_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.3
-    """A plan that removes more than this share of the recorded reservations refuses itself ..."""
+    """A plan with which more than this share of the reservations of the last hour are gone refuses itself ..."""
     max_removal_count: Annotated[int, msgspec.Meta(ge=0)] = 10
-    """... unless it removes no more than this many."""
+    """... unless that is no more than this many."""
     repair_orphans: bool = False
     """Remove zones, subdomains, proxy entries and unreadable records behind which there is no reservation (P-5, P-12);
     they are reported as problems in any case."""

@@ -22,7 +22,7 @@ from tfgateway.explorer.models import (
 )
 from tfgateway.identity.keys import Identity
 from tfgateway.layout.keys import OUTBOX, RESERVATIONS
-from tfgateway.reconciler import answers
+from tfgateway.reconciler import answers, guard
 from tfgateway.reconciler.board import Policy
 from tfgateway.reconciler.plan import Plan, Step, Stream, plan
 from tfgateway.reconciler.rows import Actual, Seal, Transaction, seal
@@ -45,6 +45,7 @@ class Node:
         self.strings: dict[str, bytes] = {}
         self.users: dict[str, bytes | None] = {}
         self.now = 1_700_000_000 * SECOND
+        self.samples: tuple[guard.Sample, ...] = ()
 
     # What the explorer says
 
@@ -114,7 +115,8 @@ class Node:
 
     def plan(self, consent: str = "") -> Plan:
         actual, records = self.look()
-        return plan(self.desired, records, actual, self.policy, self.now, self.users, consent=consent)
+        most = guard.most(self.samples, self.now / SECOND)
+        return plan(self.desired, records, actual, self.policy, self.now, self.users, consent=consent, most=most)
 
     def stream(self) -> list[Step]:
         """What ``settle`` does, with each step applied before the next one is decided."""
@@ -149,11 +151,14 @@ class Node:
                 del self.hashes[row.key]
         return True
 
-    def settle(self) -> Plan:
+    def settle(self, consent: str = "") -> Plan:
         """Plan and apply all of it; then there is nothing left to do."""
-        made = self.plan()
+        made = self.plan(consent)
+        self.samples = guard.noted(self.samples, self.now / SECOND, len(self.hashes.get(RESERVATIONS, {})))
         for step in made.steps:
             assert self.apply(step.transaction), str(step)
+        if made.consented:
+            self.samples = guard.noted((), self.now / SECOND, len(self.hashes.get(RESERVATIONS, {})))
         again = self.plan()
         assert again.steps == (), again.as_text()
         return made

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from tfgateway.reconciler import guard
 from tfgateway.reconciler.board import Policy, UserKeys
 from tfgateway.reconciler.lease import Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
@@ -64,20 +65,25 @@ class Passes:
         self._more: Callable[[Collection[str], int], Plan | None] | None = None
         self._problems: frozenset[str] = frozenset()
         self._held = ""
+        self._recorded = 0
 
     async def preview(self, *, allow_removals: bool = False) -> Plan:
         """What a pass would do. allow_removals: as if an operator had allowed them. Errors: ``StoreError``."""
+        most = guard.most(await self._store.samples(), time.time())
+        return await self._preview(most, allow_removals=allow_removals)
+
+    async def _preview(self, most: int, *, allow_removals: bool) -> Plan:
         actual, records = await self._look()
         users = self._phonebook.known
-        made = self._plan(actual, records, users)
+        made = self._plan(actual, records, users, most)
         # Without a complete listing the explorer may be away, and this pass is not to wait for it.
         if made.unknown_users and self._desired.complete:
             users = await self._phonebook.ask(made.unknown_users)
-            made = self._plan(actual, records, users)
+            made = self._plan(actual, records, users, most)
         if made.held:
             consent = made.held_digest if allow_removals else await self._store.consent()
             if consent:
-                made = self._plan(actual, records, users, consent)
+                made = self._plan(actual, records, users, most, consent)
         return made
 
     async def run(self, lease: Lease, *, allow_removals: bool = False, keep_steps: bool = True) -> Pass:
@@ -89,12 +95,19 @@ class Passes:
         started = time.monotonic()
         self._more = None
         await lease.hold()
-        first = None if keep_steps else await self._converge(lease)
+        samples = await self._store.samples()
+        most = guard.most(samples, time.time())
+        first = None if keep_steps else await self._converge(lease, most)
         if first is not None and not (first.plan.unknown_users and self._desired.complete):
             done = first
         else:
-            made = await self.preview(allow_removals=allow_removals)
+            made = await self._preview(most, allow_removals=allow_removals)
+            await self._note(samples)
             done = await self._carry_out(made.steps, lambda: made, lease)
+            if made.consented:
+                # What an operator allowed is no loss, and the next removal is counted anew.
+                self._recorded = len(made.left.recorded)
+                await self._note(())
             if first is not None:
                 # What was carried out before somebody's key was found lacking counts too: its answers are to be sent.
                 done = replace(done, done=first.done + done.done, repaired=first.repaired + done.repaired)
@@ -125,14 +138,21 @@ class Passes:
         """Redis as it is, and what the explorer says about all that is recorded."""
         actual, records = await look(self._store, self._desired)
         records = migrated(records, self._desired)
+        self._recorded = len(records)
         if unlisted := self._desired.unlisted([*records.names(), *records.damaged]):
             await self._ask_for(unlisted)
         self._desired.take_fresh()
         return actual, records
 
-    async def _converge(self, lease: Lease) -> Pass | None:
-        """None: so much is recorded that there has to be a whole plan first."""
-        if not Stream.fits(self._policy, await self._store.recorded()):
+    async def _note(self, samples: tuple[guard.Sample, ...]) -> None:
+        """Note how many are recorded, if that is due."""
+        noted = guard.noted(samples, time.time(), self._recorded)
+        if noted != samples:
+            await self._store.write_samples(noted)
+
+    async def _converge(self, lease: Lease, most: int) -> Pass | None:
+        """None: so much is, or was of late, recorded that there has to be a whole plan first."""
+        if not Stream.fits(self._policy, max(most, await self._store.recorded())):
             return None
         actual, records = await self._look()
         stream = Stream(self._desired, records, actual, self._policy_now(), time.time_ns(), self._phonebook.known)
@@ -165,11 +185,12 @@ class Passes:
                 )
         return Pass(outcome(), done.total(), frozenset(failed), done[Action.REPAIR])
 
-    def _plan(self, actual: Actual, records: Records, users: UserKeys, consent: str = "") -> Plan:
+    def _plan(self, actual: Actual, records: Records, users: UserKeys, most: int, consent: str = "") -> Plan:
         # A big plan makes millions of objects that all live as long as it does: looking for garbage doubles its time.
         gc.disable()
         try:
-            return plan(self._desired, records, actual, self._policy_now(), time.time_ns(), users, consent=consent)
+            policy, now = self._policy_now(), time.time_ns()
+            return plan(self._desired, records, actual, policy, now, users, consent=consent, most=most)
         finally:
             gc.enable()
 

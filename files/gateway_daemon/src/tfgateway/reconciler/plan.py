@@ -122,6 +122,8 @@ class Plan:
     """Why removals were left out of the plan; empty: they were not."""
     held_steps: tuple[Step, ...] = ()
     """The removals that were left out."""
+    consented: bool = False
+    """Whether it has removals that an operator allowed."""
 
     @property
     def held_digest(self) -> str:
@@ -193,29 +195,34 @@ def plan(
     users: UserKeys = MappingProxyType({}),
     *,
     consent: str = "",
+    most: int = 0,
 ) -> Plan:
     """Compare and decide. now: Unix nanoseconds, for the times in records and results. users: keys known so far.
+
+    most: how many reservations were recorded of late (``guard``); those that are missing since count as removed.
 
     When more would be removed than the policy allows, the plan is made as if nothing was to be removed; what would be
     refused then is left undecided, because it may be refused only for the sake of what was kept. consent: the
     ``held_digest`` of removals that an operator allowed.
     """
-    planner = _Planner(desired, records, actual, policy, now, users)
+    planner = _Planner(desired, records, actual, policy, now, users, most)
     steps = tuple(planner.decide(removals=True))
     removals = tuple(step for step in steps if _removes(step, records))
-    allowed = _removals_allowed(policy, len(records))
-    made = planner.outcome(allowed, steps)
-    if len(removals) <= allowed:
+    allowed, gone = _removals_allowed(policy, most, len(records))
+    made = planner.outcome(steps)
+    if not removals or gone + len(removals) <= allowed:
         return made
     others = sum(1 for step in removals if step.action is Action.CLEAN)
     what = f"{len(removals) - others} of {len(records)} reservations" + (f" and {others} orphans" if others else "")
+    before = f" after {gone} within the hour" if gone else ""
     held = (
-        f"{what} would be removed and at most {allowed} may be: `tfgateway reconcile --allow-removals` if this is meant"
+        f"{what} would be removed{before} and at most {allowed} may be: "
+        "`tfgateway reconcile --allow-removals` if this is meant"
     )
-    planner = _Planner(desired, records, actual, policy, now, users)
+    planner = _Planner(desired, records, actual, policy, now, users, most)
     steps = tuple(planner.decide(removals=False))
-    kept = replace(planner.outcome(allowed, steps), more=None, held=held, held_steps=removals)
-    return replace(made, more=None) if consent == kept.held_digest else kept
+    kept = replace(planner.outcome(steps), more=None, held=held, held_steps=removals)
+    return replace(made, more=None, consented=True) if consent == kept.held_digest else kept
 
 
 class Stream:
@@ -229,14 +236,13 @@ class Stream:
         self, desired: Desired, records: Records, actual: Actual, policy: Policy, now: int, users: UserKeys
     ) -> None:
         """See ``plan``."""
-        self._allowed = _removals_allowed(policy, len(records))
         # How many orphans there are is known only at the end: they wait for a whole plan.
-        self._planner = _Planner(desired, records, actual, replace(policy, repair_orphans=False), now, users)
+        self._planner = _Planner(desired, records, actual, replace(policy, repair_orphans=False), now, users, 0)
 
     @staticmethod
-    def fits(policy: Policy, recorded: int) -> bool:
-        """Whether a plan can be a stream when so many reservations are recorded."""
-        return recorded <= _removals_allowed(policy, recorded)
+    def fits(policy: Policy, most: int) -> bool:
+        """Whether a plan can be a stream when so many reservations are recorded, or were of late."""
+        return most <= _removals_allowed(policy, most, most)[0]
 
     def steps(self) -> Iterator[Step]:
         """All steps, each decided when it is asked for."""
@@ -244,7 +250,7 @@ class Stream:
 
     def outcome(self) -> Plan:
         """All but the steps, once they are through."""
-        return self._planner.outcome(self._allowed, ())
+        return self._planner.outcome(())
 
 
 def _removes(step: Step, records: Records) -> bool:
@@ -254,8 +260,10 @@ def _removes(step: Step, records: Records) -> bool:
     return step.id in records or any(row.key not in _BOOKS for row in step.transaction.writes)
 
 
-def _removals_allowed(policy: Policy, recorded: int) -> int:
-    return max(policy.max_removal_count, int(policy.max_removal_share * recorded))
+def _removals_allowed(policy: Policy, most: int, recorded: int) -> tuple[int, int]:
+    """How many may be removed of what there was of late, and how many are gone already."""
+    most = max(most, recorded)
+    return max(policy.max_removal_count, int(policy.max_removal_share * most)), most - recorded
 
 
 def accept_all(board: Board, desired: Desired, records: Records) -> dict[str, Reservation]:
@@ -278,9 +286,10 @@ class _Planner:
     """State while one plan is made."""
 
     def __init__(
-        self, desired: Desired, records: Records, actual: Actual, policy: Policy, now: int, users: UserKeys
+        self, desired: Desired, records: Records, actual: Actual, policy: Policy, now: int, users: UserKeys, most: int
     ) -> None:
         self._desired = desired
+        self._most = most
         self._records = records
         self._now = now
         self._rows = Rows(actual)
@@ -309,13 +318,13 @@ class _Planner:
             self._sweep()
             yield from self._taken()
 
-    def outcome(self, allowed: int, steps: tuple[Step, ...]) -> Plan:
-        """Once everything is decided. allowed: see ``more``."""
+    def outcome(self, steps: tuple[Step, ...]) -> Plan:
+        """Once everything is decided."""
         self._problems += strangers(self._board, self._desired, self._records)
         return Plan(
             steps,
             tuple(self._problems),
-            more=partial(self.more, allowed),
+            more=self.more,
             left=self._left(),
             unknown_users=tuple(sorted(self._board.unknown_users)),
         )
@@ -329,14 +338,17 @@ class _Planner:
         steps, self._steps = self._steps, []
         return steps
 
-    def more(self, allowed: int, identifiers: Collection[str], now: int) -> Plan | None:
-        """``Plan.more``; allowed: how many removals need no look at everything."""
+    def more(self, identifiers: Collection[str], now: int) -> Plan | None:
+        """``Plan.more``."""
         self._now, self._problems = now, []
         steps: list[Step] = []
         wanted = [(name, item) for name in sorted(identifiers, key=order) if (item := self._desired.get(name))]
         gone = [name for name, item in wanted if item.next_action in _GONE and name in self._accepted]
         known = any(name in self._accepted for name, item in wanted if item.next_action not in _GONE)
-        if not self._desired.complete or known or len(gone) > allowed or len(wanted) != len(identifiers):
+        allowed, before = _removals_allowed(self._board.policy, self._most, len(self._accepted))
+        if not self._desired.complete or known or len(wanted) != len(identifiers):
+            return None
+        if gone and before + len(gone) > allowed:
             return None
         refused: set[str] = set()
         for name, item in wanted:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -21,6 +22,7 @@ from tfgateway.layout.keys import (
     PEERS,
     QUARANTINE,
     RESERVATIONS,
+    SAMPLES,
     STATUS,
     TUNNELS_PREFIX,
     ZONE_OWNERS,
@@ -29,6 +31,7 @@ from tfgateway.layout.keys import (
 )
 from tfgateway.layout.news import PUBLISHER
 from tfgateway.layout.tunnels import Connected, decode_tunnels
+from tfgateway.reconciler.guard import Sample, decode_samples
 from tfgateway.reconciler.rows import Actual, Row, Seal, Transaction
 from tfgateway.reconciler.world import Reader
 from tfgateway.telemetry.text import printable
@@ -200,6 +203,16 @@ class Store:
         """Allow the removals of this digest for a while."""
         with store_errors():
             await self._redis.set(CONSENT, digest, ex=seconds)
+
+    async def samples(self) -> tuple[Sample, ...]:
+        """How many reservations were recorded of late."""
+        with store_errors():
+            found: Any = await self._redis.get(SAMPLES)
+        return decode_samples(found)
+
+    async def write_samples(self, samples: tuple[Sample, ...]) -> None:
+        with store_errors():
+            await self._redis.set(SAMPLES, msgspec.json.encode(samples))
 
     async def location(self) -> bytes | None:
         """What ``write_location`` kept."""
