@@ -91,7 +91,7 @@ def test_tls_that_is_reset_or_silent_is_no_answer(monkeypatch: pytest.MonkeyPatc
         gateway_probe.ask_tls("127.0.0.1", silent.getsockname()[1])
 
 
-def test_t14_the_tunnel_port_answers_before_it_has_heard_a_secret() -> None:
+def test_the_tunnel_port_answers_before_it_has_heard_a_secret() -> None:
     def answer(link: socket.socket) -> None:
         connection = Connection(Role.SERVER, max_streams=1)
         assert list(connection.receive(memoryview(link.recv(4096)))) == []
