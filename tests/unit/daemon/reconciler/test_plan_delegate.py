@@ -139,6 +139,33 @@ def test_p5_removal_removes_the_zone_itself(node: Any) -> None:
     assert not node.recorded(workload)
 
 
+@pytest.mark.parametrize(
+    ("domain", "why"),
+    [
+        ("tf-gateway-1.fleet.org", "tf-gateway-1.fleet.org, a name of the gateway, has this name"),
+        ("fleet.org", "tf-gateway-1.fleet.org, a name of the gateway, is below it"),
+    ],
+)
+def test_p6_a_zone_of_or_above_a_name_of_the_gateway_is_refused(
+    make_node: Callable[..., Any], domain: str, why: str
+) -> None:
+    node = make_node("tfgw-1.other.org", own_names=frozenset({"tf-gateway-1.fleet.org"}))
+    workload = node.delegate(310, domain)
+    node.settle()
+    assert node.answer(workload) == (
+        ResultState.ERROR,
+        f"unauthorized error cannot delegate domain {domain}: {why}",
+    )
+
+
+@pytest.mark.parametrize("domain", ["alice.fleet.org", "1.fleet.org", "leet.org"])
+def test_p6_a_zone_beside_a_name_of_the_gateway_is_not_refused(make_node: Callable[..., Any], domain: str) -> None:
+    node = make_node("tfgw-1.fleet.org", own_names=frozenset({"tf-gateway-1.fleet.org"}))
+    workload = node.delegate(310, domain)
+    node.settle()
+    assert node.answer(workload) == OK
+
+
 @pytest.mark.parametrize("owner", ['{"txt":[{"text":"{\\"identity\\":\\"x\\",\\"owner\\":\\"8\\"}","ttl":600}]}', None])
 def test_p5_a_zone_that_does_not_name_the_user_is_not_removed(node: Any, owner: str | None) -> None:
     """Somebody rewrote its ownership record, or it never had one: made by an operator."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import ResultState
+from tfgateway.identity.keys import Identity
+from tfgateway.identity.sealing import encrypt_ecdh
 from tfgateway.layout.keys import service_key
 from tfgateway.layout.services import Service, decode_service, encode_service
 
@@ -86,6 +88,39 @@ def test_p6_own_and_free_names_may_be_used(node: Any, domain: str) -> None:
     node.settle()
     assert node.answer(workload) == OK
     assert service(node, domain) is not None
+
+
+def test_p6_a_name_of_the_gateway_itself_is_refused(make_node: Callable[..., Any]) -> None:
+    """Its user could pass a challenge for a certificate of the gateway's host."""
+    node = make_node("gw1.example", own_names=frozenset({"tf-gateway-1.example", "ns1.gw1.example"}))
+    user = Identity.from_seed(bytes([7]) * 32)
+    node.users["7"] = user.public_key
+    secret = encrypt_ecdh(b"7:x", user.seed, node.identity.public_key).hex()
+    refused = [
+        node.proxy(312, "TF-gateway-1.example"),
+        node.reverse_proxy(313, "ns1.gw1.example", secret),
+        node.subdomain(314, "ns1.gw1.example", "203.0.113.5"),
+    ]
+    served = [node.proxy(315, "www.tf-gateway-1.example"), node.subdomain(316, "ns2.gw1.example", "203.0.113.5")]
+    node.settle()
+    assert [node.answer(workload) for workload in refused] == [
+        (ResultState.ERROR, text)
+        for text in (
+            "cannot add proxy from tf-gateway-1.example: unauthorized error: it is a name of the gateway",
+            "cannot add reverse proxy from ns1.gw1.example: unauthorized error: it is a name of the gateway",
+            "cannot add subdomain ns1 to zone gw1.example: unauthorized error: it is a name of the gateway",
+        )
+    ]
+    assert [node.answer(workload) for workload in served] == [OK, OK]
+
+
+def test_p6_a_reservation_that_counts_already_is_served_on(make_node: Callable[..., Any]) -> None:
+    before = make_node("gw1.example")
+    before.proxy(312, "ns1.gw1.example")
+    before.settle()
+    after = make_node("gw1.example", own_names=frozenset({"ns1.gw1.example"}))
+    after.hashes, after.strings = before.hashes, before.strings
+    assert after.settle().steps == ()
 
 
 def test_p13_a_domain_has_one_reservation(node: Any) -> None:

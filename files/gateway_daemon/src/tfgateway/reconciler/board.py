@@ -72,6 +72,8 @@ class Policy:
     identity: Identity
     managed_domains: tuple[str, ...] = ()
     """Lower case."""
+    own_names: frozenset[str] = frozenset()
+    """Host names of the gateway itself, lower case: whoever had one could get a certificate for it (P-6)."""
     allowed_targets: tuple[IPNetwork, ...] = ()
     own_addresses: frozenset[IPAddress] = frozenset()
     fourtosix: FourToSix | None = None

@@ -60,6 +60,7 @@ def make_policy(settings: Settings, identity: Identity) -> Policy:
     return Policy(
         identity=identity,
         managed_domains=domains,
+        own_names=_own_names(settings),
         allowed_targets=networks(settings.proxy.allowed_targets),
         own_addresses=own_addresses(),
         fourtosix=FourToSix(Pool(identity.seed, given.private_key), given.endpoint) if given.endpoint else None,
@@ -70,6 +71,13 @@ def make_policy(settings: Settings, identity: Identity) -> Policy:
         max_zones_per_user=settings.reconciler.max_zones_per_user,
         max_addresses=settings.reconciler.max_addresses,
     )
+
+
+def _own_names(settings: Settings) -> frozenset[str]:
+    """Names under which the gateway itself is known; an address among them is no user's domain anyway."""
+    endpoint = settings.fourtosix.endpoint.rpartition(":")[0]
+    hosts = (*settings.gateway.name_servers, endpoint)
+    return frozenset(host.lower().removesuffix(".") for host in hosts if host)
 
 
 async def look(store: Store, desired: Desired | None = None) -> tuple[Actual, Records]:

@@ -15,10 +15,17 @@ from tfgateway.reconciler.world import Reservation
 
 
 def admit(board: Board, reservation: Reservation) -> None:
-    """Refused: what equals, is below or is above a zone or subdomain of somebody else, or is above his proxy (P-4)."""
+    """Refused: what equals, is below or is above a zone or subdomain of somebody else, or is above his proxy (P-4).
+
+    So is what would decide about a name of the gateway itself (P-6).
+    """
     domain = reservation.domain
     if not names.is_valid(domain):
         raise Refusal(f"domain '{domain}' name is invalid")
+    for own in board.policy.own_names:
+        if own == domain or own.endswith("." + domain):
+            why = f"{own}, a name of the gateway, {_where(domain, own)}"
+            raise Refusal(f"unauthorized error cannot delegate domain {domain}: {why}")
     board.check_readable(domain)
     for index in (board.zones, board.names):
         for held, owner in [*index.at_or_above(domain), *index.below(domain)]:

@@ -60,6 +60,8 @@ def refusal(reservation: Reservation, why: str) -> Refusal:
 def _check_name(board: Board, reservation: Reservation) -> None:
     """A name outside of all zones is anybody's; one inside belongs to its zone's user, or is free or the user's."""
     domain, user = reservation.domain, reservation.user
+    if domain in board.policy.own_names:
+        raise refusal(reservation, "unauthorized error: it is a name of the gateway")
     zone, owner = board.zone_of(domain) or ("", user)
     if owner == user:
         return

@@ -29,6 +29,8 @@ def admit(board: Board, reservation: Reservation) -> None:
     label = names.relative(name, zone)
     if label == OWNER_FIELD or owner not in (user, board.policy.node_id):
         raise _unauthorized(label, zone)
+    if name in board.policy.own_names:
+        raise _unauthorized(label or APEX_FIELD, zone, "it is a name of the gateway")
     if owner == board.policy.node_id:
         _admit_to_managed(board, reservation, label, zone)
 
