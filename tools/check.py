@@ -105,6 +105,11 @@ def remark(log: Path) -> str:
     return ""
 
 
+def skipped(log: Path) -> list[str]:
+    """What pytest left out, with its reasons."""
+    return [line for line in log.read_text(errors="replace").splitlines() if line.startswith("SKIPPED ")]
+
+
 def main(arguments: list[str]) -> int:
     """Exit code."""
     chosen, names = arguments[0], arguments[1:]
@@ -127,6 +132,9 @@ def main(arguments: list[str]) -> int:
         console.print(f"  {mark} {outcome.part.name} [dim]{outcome.seconds:.0f} s {outcome.remark}[/]")
         if not outcome.passed:
             lines = outcome.log.read_text(errors="replace").splitlines()[-TAIL:]
+        else:
+            lines = skipped(outcome.log)
+        if lines:
             console.print("\n".join(f"    | {line}" for line in lines), markup=False, highlight=False)
 
     started = time.monotonic()

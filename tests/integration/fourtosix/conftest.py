@@ -108,7 +108,11 @@ def missing() -> str:
 
 @pytest.fixture(scope="session")
 def wireguard_is_possible() -> None:
-    if reason := missing():
+    reason = missing()
+    # CI's own machine is set up to have it all: a tunnel that is not tested there is tested nowhere.
+    if reason and os.geteuid() == 0 and os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    if reason:
         pytest.skip(reason)
 
 
