@@ -1,4 +1,4 @@
-"""The explorer with a million workloads and a thousand gateways that wait: how soon does a gateway hear of a new one?
+"""The explorer with a million workloads and thousands of gateways that wait: how soon does a gateway hear of a new one?
 
 The explorer is the real process on the disk that ``TMPDIR`` names; gateways and users are one process beside it.
 """
@@ -10,12 +10,13 @@ import contextlib
 import json
 import random
 import re
+import resource
 import sqlite3
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -43,6 +44,9 @@ from tests.ports import free_port
 
 WORKLOADS = 1_000_000
 GATEWAYS = 1_000
+THOUSANDS = 5_000
+DESCRIPTORS = 500
+"""Besides those of the gateways' connections, for each of the two processes."""
 CREATED = 200
 WAIT = 60
 LATENCY_LIMIT = 100.0  # ms
@@ -56,18 +60,20 @@ OTHER_TIDS = range(2, 1002)
 
 def measure(scale: float) -> bool:
     """Fill, run, print. True: the limits are kept."""
-    gateways = [
-        Identity.from_seed(number.to_bytes(32, "big")) for number in range(1, max(int(GATEWAYS * scale), 2) + 1)
-    ]
-    workloads = max(int(WORKLOADS * scale), len(gateways))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = max(int(GATEWAYS * scale), 2)
+    many = max(min(int(THOUSANDS * scale), soft - DESCRIPTORS), few)
+    gateways = [Identity.from_seed(number.to_bytes(32, "big")) for number in range(1, many + 1)]
+    workloads = max(int(WORKLOADS * scale), many)
     with tempfile.TemporaryDirectory(prefix="tfgateway-bench-") as directory:
         database = Path(directory) / "explorer.sqlite"
         started = time.monotonic()
         asyncio.run(_fill(database, [gateway.node_id for gateway in gateways], workloads))
         written = time.monotonic() - started
-        figures = asyncio.run(_measure(database, gateways, workloads))
+        figures = asyncio.run(_measure(database, gateways[:few], workloads, _run))
+        figures += asyncio.run(_measure(database, gateways, workloads, _run_thousands))
         size = database.stat().st_size / 2**20
-    conditions = {"workloads": workloads, "gateways waiting": len(gateways), "database MB": round(size)}
+    conditions = {"workloads": workloads, "gateways waiting": f"{few}, then {many}", "database MB": round(size)}
     conditions["seconds to fill"] = round(written)
     return publish("explorer", conditions, figures)
 
@@ -91,14 +97,21 @@ async def _fill(path: Path, nodes: list[str], workloads: int) -> None:
         connection.executemany(
             "INSERT INTO gateway VALUES (?, ?, 1, '', '', ?)", [(e.id, e.node_id, _json(e)) for e in entries]
         )
-        pool = Pool(pool_id=1, node_ids=tuple(nodes), customer_tid=TID, empty_at=2**63 - 1)
-        connection.execute("INSERT INTO pool VALUES (1, ?, ?)", (TID, _json(pool)))
+        for start in range(0, len(nodes), GATEWAYS):
+            some = tuple(nodes[start : start + GATEWAYS])
+            pool = Pool(pool_id=_pool(start), node_ids=some, customer_tid=TID, empty_at=2**63 - 1)
+            connection.execute("INSERT INTO pool VALUES (?, ?, ?)", (pool.pool_id, TID, _json(pool)))
         rows = (
             (w.id, w.node_id, w.customer_tid, w.pool_id, w.workload_type, w.next_action, 1, _json(w))
             for w in _deployed(nodes, workloads)
         )
         connection.executemany("INSERT INTO workload VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         connection.commit()
+
+
+def _pool(number: int) -> int:
+    """Of the gateway with this number, from 0."""
+    return number // GATEWAYS + 1
 
 
 def _deployed(nodes: list[str], count: int) -> Iterator[Workload]:
@@ -127,7 +140,10 @@ def _json(value: object) -> bytes:
     return wire.encode(value)
 
 
-async def _measure(database: Path, gateways: list[Identity], workloads: int) -> list[Figure]:
+_Run = Callable[[int, int, int, ExplorerClient, list[Identity], int], Awaitable[list[Figure]]]
+
+
+async def _measure(database: Path, gateways: list[Identity], workloads: int, run: _Run) -> list[Figure]:
     port, metrics = free_port(), free_port()
     command = [
         str(Path(sys.executable).with_name("tfgateway")),
@@ -137,7 +153,7 @@ async def _measure(database: Path, gateways: list[Identity], workloads: int) -> 
     ]
     with running([*command, f"--database={database}"], database.parent / "log", port, metrics) as program:
         async with ExplorerClient(f"http://127.0.0.1:{port}", identity=USER, key_id=str(TID)) as client:
-            return await _run(port, metrics, program.pid, client, gateways, workloads)
+            return await run(port, metrics, program.pid, client, gateways, workloads)
 
 
 async def _run(
@@ -170,6 +186,16 @@ async def _run(
     ]
 
 
+async def _run_thousands(
+    port: int, metrics: int, pid: int, client: ExplorerClient, gateways: list[Identity], last: int
+) -> list[Figure]:
+    count = len(gateways)
+    async with _waiting(port, metrics, [gateway.node_id for gateway in gateways], last) as (arrived, started):
+        figures = [Figure(f"all {count} gateways wait after", started * 1000, "ms")]
+        figures += _spread(f"new workload among {count} gateways", await _latencies(client, gateways, arrived))
+    return [*figures, Figure(f"memory with {count} gateways, peak", memory(pid, "VmHWM"), "MB", MEMORY_LIMIT)]
+
+
 def _spread(name: str, seconds: list[float]) -> list[Figure]:
     ordered = sorted(second * 1000 for second in seconds)
     return [
@@ -185,11 +211,12 @@ async def _latencies(
     """Seconds from the user's request to the gateway's answer in hand, for one workload after the other."""
     found = []
     for number in range(CREATED):
-        gateway = random.choice(gateways)
+        chosen = random.randrange(len(gateways))
+        gateway = gateways[chosen]
         workload = Subdomain(
             workload_id=1,
             node_id=gateway.node_id,
-            pool_id=1,
+            pool_id=_pool(chosen),
             customer_tid=TID,
             epoch=int(time.time()),
             domain=f"new{number}.gw.example",
