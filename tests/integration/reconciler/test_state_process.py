@@ -67,6 +67,7 @@ def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Any, until: Any, web
         "recorded": True,
         "redis": True,
         "served": True,
+        "tunnel": None,
     }
     until(lambda: gauges(fleet, "tfgateway_reconciler_verdicts")['verdict="in_sync"'] == 5, "told by the metrics too")
     human = fleet.run("state")
