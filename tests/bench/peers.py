@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -22,8 +23,25 @@ from tests.bench.processes import find, pinned, redis_server, running
 from tests.ports import free_port
 
 HOST = "localhost"
+BEHIND_TUNNEL = "tunnel.localhost"
+SECRET = "7:bench"
+"""Of the client whom visitors of ``BEHIND_TUNNEL`` are led to; ours only."""
 SMALL = b"hello, visitor\n"
 BIG = 64 * 1024 * 1024
+IDLE = 10_000
+"""Connections that are open at once, where the machine allows as many descriptors."""
+
+
+def _descriptors() -> int:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * IDLE + 1000
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+
+
+DESCRIPTORS = _descriptors()
+"""That each program may have."""
+CONNECTIONS = (DESCRIPTORS - 500) // 2
+"""That each proxy serves at most: one takes two descriptors, and pipes and listeners take some."""
 
 
 @dataclass
@@ -35,6 +53,8 @@ class Peer:
     tls: int
     processes: list[int] = field(default_factory=list)
     """Of the program and what it started."""
+    tunnels: int = 0
+    """The port for tunnel clients; ours only."""
 
     def cpu(self) -> float:
         """Seconds on the processor so far, of all its threads."""
@@ -76,8 +96,8 @@ pid {directory}/backend.pid;
 error_log stderr crit;
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile 20000;
-events {{ worker_connections 19000; multi_accept on; }}
+worker_rlimit_nofile {DESCRIPTORS};
+events {{ worker_connections {DESCRIPTORS - 100}; multi_accept on; }}
 http {{
     access_log off;
     sendfile on;
@@ -104,7 +124,7 @@ http {{
 _HAPROXY = """
 global
     nbthread 1
-    maxconn 9750
+    maxconn {connections}
     {globally}
 defaults
     timeout connect 10s
@@ -154,6 +174,7 @@ def haproxy(directory: Path, processor: int, backends: tuple[int, int], *, tuned
             http=peer.http,
             tls=peer.tls,
             host=HOST,
+            connections=CONNECTIONS,
             backend_http=backends[0],
             backend_tls=backends[1],
             globally=_TUNED_GLOBALLY if tuned else "",
@@ -180,8 +201,8 @@ pid {directory}/nginx.pid;
 error_log stderr crit;
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile 20000;
-events {{ worker_connections 19900; }}
+worker_rlimit_nofile {DESCRIPTORS};
+events {{ worker_connections {DESCRIPTORS - 100}; }}
 stream {{
     map $ssl_preread_server_name $target {{ {HOST} 127.0.0.1:{backends[1]}; }}
     server {{
@@ -252,30 +273,46 @@ def ours(
     directory: Path, processor: int, backends: tuple[int, int], *, workers: int = 1, redis: int | None = None
 ) -> Iterator[Peer]:
     """``tfgateway proxy`` with its service in redis; ``processor`` below 0: on all."""
-    peer = Peer(f"ours, {workers} workers" if workers > 1 else "ours", free_port(), free_port())
+    name = f"ours, {workers} workers" if workers > 1 else "ours"
+    peer = Peer(name, free_port(), free_port(), tunnels=free_port())
     with contextlib.ExitStack() as stack:
         if redis is None:
             redis = free_port()
             stack.enter_context(redis_server(directory, redis))
-        put_services(redis, [(HOST, Service("127.0.0.1", "", backends[1], backends[0], "7"))])
+        direct = Service("127.0.0.1", "", backends[1], backends[0], "7")
+        put_services(redis, [(HOST, direct), (BEHIND_TUNNEL, Service(clientsecret=SECRET, user="7"))])
         path = directory / f"gateway-{peer.http}.toml"
         path.write_text(f"""
 redis.url = "redis://127.0.0.1:{redis}/0"
 [proxy]
 listen_http = ["127.0.0.1:{peer.http}"]
 listen_tls = ["127.0.0.1:{peer.tls}"]
-listen_tunnels = []
+listen_tunnels = ["127.0.0.1:{peer.tunnels}"]
 workers = {workers}
 metrics = "127.0.0.1:{free_port()}"
 allowed_targets = ["127.0.0.1/32"]
-max_connections = 9800
-max_connections_per_source = 9800
+max_connections = {CONNECTIONS}
+max_connections_per_source = {CONNECTIONS}
 """)
         command = [str(Path(sys.executable).with_name("tfgateway")), "--config", str(path), "proxy"]
         if processor >= 0:
             command = pinned(processor, command)
         program = stack.enter_context(running(command, directory / "ours.log", peer.http, peer.tls))
         peer.processes = program.family
+        yield peer
+
+
+@contextlib.contextmanager
+def tunnel_client(directory: Path, processor: int, tunnels: int, backends: tuple[int, int]) -> Iterator[Peer]:
+    """``tfgateway tunnel``; the ports are those that it leads to."""
+    peer = Peer("tunnel client", *backends)
+    program = str(Path(sys.executable).with_name("tfgateway"))
+    local = (f"--local=127.0.0.1:{peer.http}", f"--local-tls=127.0.0.1:{peer.tls}")
+    command = [program, "tunnel", f"--remote=127.0.0.1:{tunnels}", *local, f"--secret={SECRET}", "--json"]
+    log = directory / "tunnel.log"
+    with running(pinned(processor, command), log) as client:
+        client.until(lambda: '"connected"' in log.read_text(), "tunnel")
+        peer.processes = client.family
         yield peer
 
 

@@ -24,7 +24,6 @@ from tests.bench.report import Figure, publish
 
 ROUNDS = 3
 SECONDS = 1.2
-IDLE = 10_000
 LOAD, SERVED = 0, 1
 """Processors."""
 
@@ -67,7 +66,7 @@ def measure(scale: float) -> bool:
         measured, absent = _start(stack, directory, backends)
         figures = _work(measured, script, scale)
         figures += _latency(measured, backends, script, scale)
-        figures += _idle(measured, int(IDLE * scale))
+        figures += _idle(measured, int(peers.IDLE * scale))
         figures += _two_workers(directory, backends, script, scale)
     conditions: dict[str, object] = {"rounds": ROUNDS, "processor": "one each"}
     if absent:
@@ -84,6 +83,8 @@ def report_script(directory: Path) -> Path:
 
 def _start(stack: contextlib.ExitStack, directory: Path, backends: tuple[int, int]) -> tuple[list[Peer], list[str]]:
     """All that can be started, ours first; what is not installed."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (peers.DESCRIPTORS, hard))  # not every program raises its own limit
     makers = [
         lambda: peers.ours(directory, SERVED, backends),
         lambda: peers.haproxy(directory, SERVED, backends, tuned=False),
@@ -160,9 +161,7 @@ def _latency(measured: list[Peer], backends: tuple[int, int], script: Path, scal
 
 def _idle(measured: list[Peer], wanted: int) -> list[Figure]:
     """Memory of connections that have been served once and are silent."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    count = min(wanted, hard // 2 - 300)  # the proxy needs two descriptors for each
+    count = min(wanted, peers.CONNECTIONS - 50)
     figures = []
     for peer in measured:
         before = peer.memory()

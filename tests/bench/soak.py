@@ -1,4 +1,4 @@
-"""Ten minutes of everything at once: memory and descriptors of the proxy must stay as they are."""
+"""Ten minutes of everything at once: memory and descriptors of proxy and tunnel client must stay as they are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from tests.bench.proxy import LOAD, SERVED, WORK, load, report_script
 from tests.bench.report import Figure, publish
 
 SECONDS = 600.0
-_LOOK = 5.0
+_BEHIND_TUNNEL = ("-H", f"Host: {peers.BEHIND_TUNNEL}")
+_WORK = WORK | {
+    "bulk through a tunnel": ("http", "/big", 4, _BEHIND_TUNNEL, "MB"),
+    "requests through a tunnel": ("http", "/", 64, _BEHIND_TUNNEL, ""),
+    "new connections through a tunnel": ("http", "/", 32, (*_BEHIND_TUNNEL, "-H", "Connection: close"), ""),
+}
 _WARM = 0.2
 """Share of the time after which memory must not grow any more."""
 
@@ -23,41 +28,48 @@ _WARM = 0.2
 def measure(scale: float) -> bool:
     """True: flat."""
     seconds = SECONDS * scale
-    memory: list[tuple[float, float]] = []
+    memory: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="tfgateway-bench-") as name, contextlib.ExitStack() as stack:
         directory = Path(name)
         script = report_script(directory)
         backends = stack.enter_context(peers.backend(directory, LOAD))
-        peer = stack.enter_context(peers.ours(directory, SERVED, backends))
+        proxy = stack.enter_context(peers.ours(directory, SERVED, backends))
+        client = stack.enter_context(peers.tunnel_client(directory, SERVED, proxy.tunnels, backends))
         time.sleep(2)
-        base_line = peer.descriptors()
+        programs = {"proxy": proxy, "tunnel client": client}
+        base_line = {name: program.descriptors() for name, program in programs.items()}
         ending = threading.Event()
-        nuisance = threading.Thread(target=_annoy, args=(peer, ending))
+        nuisance = threading.Thread(target=_annoy, args=(proxy, ending))
         nuisance.start()
-        counts = dict.fromkeys(WORK, 0)
+        counts = dict.fromkeys(_WORK, 0)
         started = time.monotonic()
         while (elapsed := time.monotonic() - started) < seconds:
-            for work, (plane, path, connections, options, _) in WORK.items():
-                done = load(plane, getattr(peer, plane), path, connections, 1, script, *options)
+            for work, (plane, path, connections, options, _) in _WORK.items():
+                done = load(plane, getattr(proxy, plane), path, connections, 1, script, *options)
+                if not done["requests"] and path == "/":
+                    raise RuntimeError(f"no {work}: {done}")
                 counts[work] += done["requests"]
-            memory.append((elapsed, peer.memory() / 1e6))
+            for name, program in programs.items():
+                memory.setdefault(name, []).append((elapsed, program.memory() / 1e6))
         ending.set()
         nuisance.join()
-        left = _descriptors_left(peer, base_line)
-    warm = [value for moment, value in memory if moment >= seconds * _WARM]
-    half = len(warm) // 2
-    growth = max(warm[half:], default=0.0) - max(warm[:half], default=0.0)
-    figures = [
-        Figure("memory, first look", memory[0][1], "MB"),
-        Figure("memory, greatest", max(value for _, value in memory), "MB"),
-        Figure("memory, growth from the first to the second half", growth, "MB", limit=2.0),
-        Figure("descriptors left over", left, "", limit=0.5),
-        *(Figure(f"{work}, requests", count, "") for work, count in counts.items()),
-    ]
+        left = {name: _descriptors_left(program, base_line[name]) for name, program in programs.items()}
+    figures = []
+    for name, looks in memory.items():
+        warm = [value for moment, value in looks if moment >= seconds * _WARM]
+        half = len(warm) // 2
+        growth = max(warm[half:], default=0.0) - max(warm[:half], default=0.0)
+        figures += [
+            Figure(f"memory, first look, {name}", looks[0][1], "MB"),
+            Figure(f"memory, greatest, {name}", max(value for _, value in looks), "MB"),
+            Figure(f"memory, growth from the first to the second half, {name}", growth, "MB", limit=2.0),
+            Figure(f"descriptors left over, {name}", left[name], "", limit=0.5),
+        ]
+    figures += [Figure(f"{work}, requests", count, "") for work, count in counts.items()]
     return publish("soak", {"seconds": f"{seconds:.0f}"}, figures)
 
 
-def _annoy(peer: peers.Peer, ending: threading.Event) -> None:
+def _annoy(proxy: peers.Peer, ending: threading.Event) -> None:
     """Visitors who break off, say rubbish, or nothing."""
     heads = [b"", b"GET", b"\x16\x03\x01\x02", b"GET / HTTP/1.1\r\nHost: other\r\n\r\n", b"x" * 65536]
     held: list[socket.socket] = []
@@ -65,8 +77,8 @@ def _annoy(peer: peers.Peer, ending: threading.Event) -> None:
     while not ending.is_set():
         number += 1
         with contextlib.suppress(OSError):
-            sock = socket.create_connection(("127.0.0.1", (peer.http, peer.tls)[number % 2]), 5)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", number % 3 == 0, 0))
+            sock = socket.create_connection(("127.0.0.1", (proxy.http, proxy.tls, proxy.tunnels)[number % 3]), 5)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", number % 4 == 0, 0))
             sock.settimeout(0.2)
             held.append(sock)
             sock.sendall(heads[number % len(heads)])
