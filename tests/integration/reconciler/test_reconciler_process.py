@@ -9,7 +9,8 @@ import urllib.request
 from typing import Any
 
 from tfgateway.explorer.models import DomainDelegate, NextAction, Proxy, ResultState, Subdomain, UnknownWorkload
-from tfgateway.layout.keys import OUTBOX, RESERVATIONS, SAMPLES, STATUS
+from tfgateway.layout.keys import OUTBOX, RELEASED, RESERVATIONS, SAMPLES, STATUS
+from tfgateway.layout.records import owner_record
 
 
 def snapshot(fleet: Any) -> dict[bytes, Any]:
@@ -319,6 +320,33 @@ def test_the_removal_guard_remembers_slices_over_a_restart(fleet: Any) -> None:
     fleet.delete(numbers[3])
     fleet.gone(numbers[3])
     process.stop()
+
+
+def test_p19_a_claim_is_released_by_the_reconciler_that_runs_or_by_one_pass(fleet: Any, until: Any) -> None:
+    process = fleet.start()
+    claimed = {"gw1.example": "FormerNode", "gw2.example": "FormerNode", "gw3.example": fleet.node_id}
+    with fleet.redis() as client:
+        for domain in ("gw2.example", "gw3.example"):
+            client.hset("zone", domain, f'{{"Owner":"{claimed[domain]}"}}')
+            client.hset(f"{domain}.", "__owner__", owner_record(claimed[domain], claimed[domain]))
+        client.hset("gw3.example.", "byhand", '{"txt":[{"text":"x","ttl":60}]}')
+    told = fleet.run("reconcile", "--release-domain", "GW2.example")
+    assert (told.returncode, told.stderr) == (0, "the reconciler that runs is told, for 10 minutes:\n")
+    until(lambda: fleet.get("zone", "gw2.example") is None, "released")
+    until(lambda: fleet.get(RELEASED) is None, "done with")
+    refused = fleet.run("reconcile", "--release-domain", "gw3.example", "--release-domain", "gw2.example")
+    assert refused.returncode == 1
+    assert "gw3.example waits: it is not released: it holds byhand" in refused.stdout
+    assert refused.stderr == "tfgateway: error: not released: gw2.example, gw3.example\n"
+    assert fleet.get(RELEASED) is None
+    process.stop()
+    with fleet.redis() as client:
+        client.hset("zone", "gw1.example", f'{{"Owner":"{claimed["gw1.example"]}"}}')
+    assert "taken over from FormerNode" in fleet.run("reconcile", "--dry-run", "--release-domain", "gw1.example").stdout
+    assert b"FormerNode" in fleet.get("zone", "gw1.example")
+    assert fleet.run("reconcile", "--once", "--release-domain", "gw1.example").returncode == 0
+    assert fleet.node_id.encode() in fleet.get("zone", "gw1.example")
+    assert fleet.run("reconcile", "--release-domain", "nodots").returncode == 2
 
 
 def test_removals_are_allowed_for_one_pass(fleet: Any) -> None:

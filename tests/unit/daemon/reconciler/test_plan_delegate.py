@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -268,3 +269,120 @@ def test_p19_a_domain_that_is_not_configured_any_more_stays_and_is_reported(make
     made = after.settle()
     assert any("gw2.example is still held" in text for text in made.problems)
     assert after.text("gw2.example.", "www") == '{"a":[{"ip":"203.0.113.5","ttl":3600}]}'
+
+
+def released(node: Any, *domains: str) -> Any:
+    node.policy = replace(node.policy, released=frozenset(domains))
+    made = node.plan()
+    for step in made.steps:
+        assert node.apply(step.transaction)
+    return made
+
+
+def formerly(make_node: Callable[..., Any], owner: str = "") -> Any:
+    """gw2.example is claimed, by this gateway or by owner, and not configured any more."""
+    before = make_node("gw1.example", "gw2.example")
+    before.settle()
+    after = make_node("gw1.example")
+    after.hashes = before.hashes
+    if owner:
+        after.put("zone", "gw2.example", f'{{"Owner":"{owner}"}}')
+        after.hashes["gw2.example."]["__owner__"] = owner_record(owner, owner)
+    return after
+
+
+@pytest.mark.parametrize(("owner", "by"), [("", ""), ("FormerNode", " by another identity, FormerNode")])
+def test_p19_a_claim_that_an_operator_gives_up_is_gone(make_node: Callable[..., Any], owner: str, by: str) -> None:
+    node = formerly(make_node, owner)
+    node.put("gw2.example.", "left", "{}")
+    (told,) = node.settle().problems
+    assert told == (
+        f"gw2.example is still held{by}, but no longer a managed domain of the configuration: "
+        "`tfgateway reconcile --release-domain gw2.example` gives it up"
+    )
+    made = released(node, "gw2.example")
+    assert [str(step) for step in made.steps] == ["release gw2.example"]
+    assert made.problems == ()
+    assert node.get("zone", "gw2.example") is None
+    assert "gw2.example." not in node.hashes
+    assert node.get("zone", "gw1.example") is not None
+    workload = node.delegate(1, "gw2.example")
+    node.policy = replace(node.policy, released=frozenset())
+    node.settle()
+    assert node.answer(workload) == OK
+
+
+@pytest.mark.parametrize(("ips", "held"), [(["203.0.113.5"], "www.gw2.example, www"), ([], "www.gw2.example")])
+def test_p19_a_claim_is_kept_while_anything_is_reserved_under_it(
+    make_node: Callable[..., Any], ips: list[str], held: str
+) -> None:
+    before = make_node("gw1.example", "gw2.example")
+    name = before.subdomain(1, "www.gw2.example", *ips)
+    before.settle()
+    node = make_node("gw1.example")
+    node.hashes = before.hashes
+    node.want(name)
+    rows = node.rows()
+    assert (
+        "gw2.example waits: it is not released: it holds www.gw2.example, www" in released(node, "gw2.example").problems
+    )
+    assert node.rows() == rows
+    node.policy = replace(node.policy, released=frozenset())
+    node.delete(name)
+    node.settle()
+    assert released(node, "gw2.example").summary() == {"release": 1}
+
+
+@pytest.mark.parametrize("value", ['{"txt":[{"text":"x","ttl":60}]}', '{"mx":"wrong"}', "garbage"])
+def test_p19_a_claim_is_kept_while_anything_made_by_hand_is_under_it(make_node: Callable[..., Any], value: str) -> None:
+    node = formerly(make_node)
+    node.put("gw2.example.", "byhand", value)
+    rows = node.rows()
+    assert "gw2.example waits: it is not released: it holds byhand" in released(node, "gw2.example").problems
+    assert node.rows() == rows
+
+
+def test_p19_what_is_in_a_zone_of_its_own_below_keeps_no_claim(make_node: Callable[..., Any]) -> None:
+    """The old gateway let users delegate below managed domains (P-4)."""
+    node = formerly(make_node)
+    node.put("zone", "deep.gw2.example", '{"Owner":"7"}')
+    node.put("managed_domains", "www.deep.gw2.example", "7")
+    node.put("deep.gw2.example.", "www", '{"a":[{"ip":"203.0.113.5","ttl":3600}]}')
+    assert released(node, "gw2.example").summary()["release"] == 1
+    assert node.text("managed_domains", "www.deep.gw2.example") == "7"
+
+
+def test_p19_what_no_gateway_claimed_is_not_released(node: Any) -> None:
+    node.delegate(1, "alice.example")
+    node.put("hand.example.", "@", "{}")
+    node.settle()
+    before = node.rows()
+    made = released(node, "alice.example", "hand.example", "nobody.example", "gw1.example")
+    assert [text for text in made.problems if "released" in text] == [
+        f"{name} waits: it is not released: no gateway has claimed it"
+        for name in ("alice.example", "hand.example", "nobody.example")
+    ]
+    assert node.rows() == before
+
+
+def test_p19_a_new_identity_takes_a_managed_domain_over_when_an_operator_says_so(make_node: Callable[..., Any]) -> None:
+    node = formerly(make_node, "FormerNode")
+    node.policy = replace(node.policy, managed_domains=("gw1.example", "gw2.example"))
+    workload = node.subdomain(1, "www.gw2.example", "203.0.113.5")
+    (told,) = [text for text in node.settle().problems if text.startswith("gw2.example ")]
+    assert told.endswith("it belongs to FormerNode: `tfgateway reconcile --release-domain gw2.example` takes it over")
+    assert node.answer(workload) is None
+    made = released(node, "gw2.example")
+    assert str(made.steps[0]) == "claim   gw2.example: taken over from FormerNode"
+    assert node.text("zone", "gw2.example") == f'{{"Owner":"{node.node_id}"}}'
+    assert node.get("gw2.example.", "__owner__") == owner_record(node.node_id, node.node_id)
+    assert node.answer(workload) == OK
+
+
+def test_p19_a_users_zone_is_not_taken_over(make_node: Callable[..., Any]) -> None:
+    node = formerly(make_node, "7")
+    node.policy = replace(node.policy, managed_domains=("gw1.example", "gw2.example"))
+    before = node.rows()
+    (told,) = [text for text in released(node, "gw2.example").problems if text.startswith("gw2.example ")]
+    assert told.endswith("it belongs to 7")
+    assert node.rows() == before

@@ -72,6 +72,8 @@ class Policy:
     identity: Identity
     managed_domains: tuple[str, ...] = ()
     """Lower case."""
+    released: frozenset[str] = frozenset()
+    """Domains, lower case, of which an operator says that whoever claims them is not a gateway of today (P-19)."""
     own_names: frozenset[str] = frozenset()
     """Host names of the gateway itself, lower case: whoever had one could get a certificate for it (P-6)."""
     allowed_targets: tuple[IPNetwork, ...] = ()
@@ -199,6 +201,11 @@ class Board:
     def zone_of(self, name: str) -> tuple[str, str] | None:
         """The longest existing zone at or above ``name``, and its owner: where DNS looks (P-10)."""
         return next(self.zones.at_or_above(name), None)
+
+    def is_gateways(self, zone: str) -> bool:
+        """Whether a gateway has claimed the zone, this one or one with another identity."""
+        owner = self.zones.get(zone)
+        return owner not in (None, OPERATOR, UNREADABLE) and not owner.isdecimal()
 
     def is_operators(self, zone: str) -> bool:
         """Whether the zone was made by hand."""

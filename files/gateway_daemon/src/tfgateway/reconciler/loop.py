@@ -8,6 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -43,7 +44,7 @@ _log = logger("reconciler")
 _END_AGAIN = 0.2
 """Seconds after which a task that should have ended is told again."""
 _CONSENT = 600
-"""Seconds for which an operator's consent to removals lasts."""
+"""Seconds for which an operator's consent to removals lasts, and his word that a domain is given up."""
 _REST = 9
 """A pass that nothing asked for waits for so many times the length of the last one: it may take a tenth of the time."""
 _LONGEST_LISTING = 300.0
@@ -55,7 +56,14 @@ _LONGEST_PAUSE = 6
 class Reconciler:
     """One gateway's reconciler; whoever makes it opens and closes redis and client."""
 
-    def __init__(self, settings: Settings, identity: Identity, redis: Redis, client: ExplorerClient) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        identity: Identity,
+        redis: Redis,
+        client: ExplorerClient,
+        released: frozenset[str] = frozenset(),
+    ) -> None:
         self._interval = settings.explorer.poll_interval
         # Held back for less than the interval, a poll without news would be repeated sooner than without ``wait``.
         self._wait = max(settings.explorer.long_poll, self._interval) if settings.explorer.long_poll else 0
@@ -66,7 +74,7 @@ class Reconciler:
         self._metrics = ReconcilerMetrics(self.registry)
         self._follower = Follower(client, identity.node_id, settings.reconciler.resync_interval, time.monotonic)
         desired = self._follower.desired
-        policy = make_policy(settings, identity)
+        policy = replace(make_policy(settings, identity), released=released)
         self._passes = Passes(policy, store, desired, self._follower.ask_for, Phonebook(client), self._metrics)
         self._outbox = Outbox(store, client, identity.node_id, desired)
         self._directory = Directory(client, identity, settings.gateway, Locator(settings.gateway, store).location)
@@ -129,6 +137,10 @@ class Reconciler:
         if made.held:
             await self._store.give_consent(made.held_digest, _CONSENT)
         return made
+
+    async def release(self, domains: frozenset[str]) -> None:
+        """Tell the running reconciler to give the claims to these up. Errors: ``StoreError``."""
+        await self._store.release(domains, _CONSENT)
 
     async def _once(self, *, allow_removals: bool) -> Plan:
         problem: ExplorerError | None = None
@@ -321,11 +333,11 @@ def _uint16(count: int) -> int:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Reconciler]:
-    """A reconciler made of the settings. Errors: ``ConfigError``, ``IdentityError``."""
+async def opened(settings: Settings, released: frozenset[str] = frozenset()) -> AsyncIterator[Reconciler]:
+    """A reconciler made of the settings. released: see ``Policy``. Errors: ``ConfigError``, ``IdentityError``."""
     identity = load_identity(settings)
     async with open_redis(settings) as redis, open_explorer(settings, identity) as client:
-        yield Reconciler(settings, identity, redis, client)
+        yield Reconciler(settings, identity, redis, client, released)
 
 
 async def serve(

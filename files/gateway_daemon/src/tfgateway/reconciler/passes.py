@@ -66,6 +66,7 @@ class Passes:
         self._problems: frozenset[str] = frozenset()
         self._held = ""
         self._recorded = 0
+        self._released: frozenset[str] = frozenset()
 
     async def preview(self, *, allow_removals: bool = False) -> Plan:
         """What a pass would do. allow_removals: as if an operator had allowed them. Errors: ``StoreError``."""
@@ -112,6 +113,8 @@ class Passes:
                 # What was carried out before somebody's key was found lacking counts too: its answers are to be sent.
                 done = replace(done, done=first.done + done.done, repaired=first.repaired + done.repaired)
         self._tell(done.plan)
+        if self._released and not done.failed:
+            await self._store.take_released(self._released)
         if not done.failed:
             self._more = done.plan.more
         self._metrics.pass_seconds.set(time.monotonic() - started)
@@ -136,6 +139,7 @@ class Passes:
 
     async def _look(self) -> tuple[Actual, Records]:
         """Redis as it is, and what the explorer says about all that is recorded."""
+        self._released = await self._store.released()
         actual, records = await look(self._store, self._desired)
         records = migrated(records, self._desired)
         self._recorded = len(records)
@@ -195,8 +199,9 @@ class Passes:
             gc.enable()
 
     def _policy_now(self) -> Policy:
-        """Addresses of this host come and go while we run."""
-        return replace(self._policy, own_addresses=own_addresses())
+        """Addresses of this host come and go while we run, and so does what an operator says."""
+        released = self._policy.released | self._released
+        return replace(self._policy, own_addresses=own_addresses(), released=released)
 
     def _tell(self, made: Plan) -> None:
         """Trouble is logged when it begins, not again with every pass."""

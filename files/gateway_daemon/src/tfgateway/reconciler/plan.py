@@ -25,7 +25,7 @@ from tfgateway.layout.reservations import ZERO_TIME, Recorded, RecordedResult, e
 from tfgateway.reconciler import answers, orphans
 from tfgateway.reconciler.board import Board, NotNow, Policy, Refusal, UserKeys
 from tfgateway.reconciler.primitives import PRIMITIVES, result_data, subdomain
-from tfgateway.reconciler.primitives.domain_delegate import claim
+from tfgateway.reconciler.primitives.domain_delegate import claim, give_up
 from tfgateway.reconciler.rows import Actual, Rows, Seal, Transaction
 from tfgateway.reconciler.strangers import strangers
 from tfgateway.reconciler.world import (
@@ -51,6 +51,8 @@ class Action(StrEnum):
 
     CLAIM = "claim"
     """A managed domain becomes, or stays, the gateway's."""
+    RELEASE = "release"
+    """A domain that is not managed any more becomes nobody's, since an operator said so (P-19)."""
     REMOVE = "remove"
     """A reservation ends; the explorer is told."""
     DEPLOY = "deploy"
@@ -306,6 +308,8 @@ class _Planner:
         # Before everything was listed, what a reservation stands on may only not have been shown yet.
         may_refuse = removals and self._desired.complete
         wanted = self._desired.items()
+        for domain in sorted(self._board.policy.released.difference(self._managed)):
+            yield from self._isolated(domain, partial(self._give_up, domain))
         for domain in self._managed:
             yield from self._isolated(domain, partial(self._claim, domain))
         for identifier, item in wanted:
@@ -376,12 +380,19 @@ class _Planner:
         return self._taken()
 
     def _claim(self, domain: str) -> None:
-        owner = self._board.zones.get(domain)
-        if owner != self._identity.node_id:
+        owner, own = self._board.zones.get(domain), self._identity.node_id
+        former = self._board.is_gateways(domain)
+        if owner != own and not (former and domain in self._board.policy.released):
             # P-17, P-19: never taken by force, and no reason not to serve everything else.
-            raise NotNow(f"it is managed here by configuration, but redis says that it belongs to {owner}")
-        claim(self._board, domain, owner)
-        self._close(Action.CLAIM, domain=domain)
+            hint = f": `tfgateway reconcile --release-domain {domain}` takes it over" if former else ""
+            raise NotNow(f"it is managed here by configuration, but redis says that it belongs to {owner}{hint}")
+        self._board.zones.set(domain, own)
+        claim(self._board, domain, own)
+        self._close(Action.CLAIM, domain=domain, message="" if owner == own else f"taken over from {owner}")
+
+    def _give_up(self, domain: str) -> None:
+        give_up(self._board, domain)
+        self._close(Action.RELEASE, domain=domain)
 
     def _remove(self, identifier: str, wanted: Wanted) -> None:
         """P-7: what was recorded or left in redis decides, not whether the explorer ever saw our answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from tfgateway.layout.keys import (
     OUTBOX,
     PEERS,
     QUARANTINE,
+    RELEASED,
     RESERVATIONS,
     SAMPLES,
     STATUS,
@@ -203,6 +204,25 @@ class Store:
         """Allow the removals of this digest for a while."""
         with store_errors():
             await self._redis.set(CONSENT, digest, ex=seconds)
+
+    async def released(self) -> frozenset[str]:
+        """Domains whose claims an operator gave up, for the next pass."""
+        with store_errors():
+            found: Any = await self._redis.smembers(RELEASED)
+        return frozenset(map(_text, found))
+
+    async def release(self, domains: Iterable[str], seconds: int) -> None:
+        """Tell the next pass, if it comes within a while."""
+        with store_errors():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.sadd(RELEASED, *sorted(domains))
+                pipe.expire(RELEASED, seconds)
+                await pipe.execute()
+
+    async def take_released(self, domains: Iterable[str]) -> None:
+        """A pass has done what could be done about these."""
+        with store_errors():
+            await self._redis.srem(RELEASED, *sorted(domains))
 
     async def samples(self) -> tuple[Sample, ...]:
         """How many reservations were recorded of late."""

@@ -45,8 +45,12 @@ def _bounded(lines: Iterable[str]) -> Iterator[str]:
 
 def _formerly_managed(board: Board) -> Iterator[str]:
     for zone, owner in board.zones.items().items():
-        if owner == board.policy.node_id and zone not in board.policy.managed_domains:
-            yield f"{printable(zone)} is still held, but no longer a managed domain of the configuration"
+        if board.is_gateways(zone) and zone not in board.policy.managed_domains:
+            by = "" if owner == board.policy.node_id else f" by another identity, {printable(owner)}"
+            yield (
+                f"{printable(zone)} is still held{by}, but no longer a managed domain of the configuration: "
+                f"`tfgateway reconcile --release-domain {printable(zone)}` gives it up"
+            )
 
 
 def _zones(board: Board) -> Iterator[str]:

@@ -8,10 +8,12 @@ from tfgateway import gojson
 from tfgateway.errors import LayoutError
 from tfgateway.layout.keys import MANAGED_DOMAINS, OWNER_FIELD, ZONE_OWNERS, zone_key
 from tfgateway.layout.owners import decode_zone_owner, encode_zone_owner
-from tfgateway.layout.records import decode_records, owner_record
+from tfgateway.layout.records import RecordSet, decode_records, owner_record
 from tfgateway.reconciler import names
-from tfgateway.reconciler.board import OPERATOR, Board, Refusal
+from tfgateway.reconciler.board import OPERATOR, Board, NotNow, Refusal
 from tfgateway.reconciler.world import Reservation
+
+_SHOWN = 5
 
 
 def admit(board: Board, reservation: Reservation) -> None:
@@ -75,6 +77,25 @@ def claim(board: Board, zone: str, owner: str) -> None:
     if _owner_in_redis(board, zone) != owner:
         board.rows.put(ZONE_OWNERS, zone, encode_zone_owner(owner))
     board.rows.put(zone_key(zone), OWNER_FIELD, owner_record(board.policy.node_id, owner))
+
+
+def give_up(board: Board, zone: str) -> None:
+    """Remove a gateway's claim to a domain that is not managed any more (P-19). Errors: ``NotNow``: it is not empty."""
+    if not board.is_gateways(zone):
+        raise NotNow("it is not released: no gateway has claimed it")
+    names_here = [zone] if zone in board.names else []
+    names_here += [name for name, _ in board.names.below(zone) if (board.zone_of(name) or ("",))[0] == zone]
+    key = zone_key(zone)
+    fields = {field: decode_records(raw) for field, raw in board.rows.fields(key) if field != OWNER_FIELD}
+    records = [field for field, (found, wrong) in fields.items() if found != RecordSet() or wrong]
+    if names_here or records:
+        raise NotNow(f"it is not released: it holds {', '.join([*names_here, *records][:_SHOWN])}")
+    for name, _ in list(board.rows.fields(ZONE_OWNERS)):
+        if name.lower() == zone:
+            board.rows.put(ZONE_OWNERS, name, None)
+    for field in (OWNER_FIELD, *fields):
+        board.rows.put(key, field, None)
+    board.settle("zone", zone)
 
 
 def _owner_in_redis(board: Board, zone: str) -> str | None:
