@@ -33,6 +33,7 @@ RUN_BY = {
     f"{PLAYBOOK} playbooks/rollback.yml": (UPGRADE, '"rollback"'),
     f"{PLAYBOOK} playbooks/cutover.yml": (CUTOVER, '"cutover"'),
     f"{PLAYBOOK} playbooks/cutover_back.yml": (CUTOVER, '"cutover_back"'),
+    "tfgateway reconcile": ("tests/integration/reconciler/test_reconciler_process.py", '"--release-domain"'),
     "make test-fast": (CHECKS, '"fast"'),
     "make test": (CHECKS, '"all"'),
 }
