@@ -12,7 +12,7 @@ from demo import interpreter
 def test_archive_runs_wherever_it_is_unpacked(tmp_path: Path) -> None:
     archive = interpreter.ensure()
     with tarfile.open(archive.path) as tar:
-        tar.extractall(tmp_path, filter="data")
+        tar.extractall(tmp_path)
     program = tmp_path / "python" / "bin" / "python3"
     ask = "import ssl, ctypes, lzma, bz2, zlib, hashlib, sys; print(sys.prefix); print(open('/proc/self/maps').read())"
     done = subprocess.run([program, "-I", "-c", ask], env={}, capture_output=True, text=True)
