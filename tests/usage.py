@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 
-def memory(pid: int) -> int:
-    """Resident, in kB."""
-    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0])
+def memory(pid: int, what: str = "VmRSS") -> int:
+    """In kB: ``VmRSS``, now, or ``VmHWM``, at its peak (proc(5)). Errors: ``RuntimeError``: it has ended."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    if found is None:
+        raise RuntimeError(f"the kernel does not tell {what}")
+    return int(found[1])
 
 
 def descriptors(pid: int) -> list[str]:

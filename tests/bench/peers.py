@@ -19,6 +19,7 @@ from pathlib import Path
 from tfgateway.layout.keys import service_key
 from tfgateway.layout.services import Service, encode_service
 
+from tests import usage
 from tests.bench.processes import find, pinned, redis_server, running
 from tests.ports import free_port
 
@@ -75,7 +76,7 @@ class Peer:
         return [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page for pid in self.processes]
 
     def descriptors(self) -> int:
-        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.processes)
+        return sum(len(usage.descriptors(pid)) for pid in self.processes)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+
+from tests import usage
 
 PATIENCE = 120.0
 """Seconds that a program has to begin."""
@@ -125,7 +126,4 @@ def _family(pid: int) -> list[int]:
 
 def memory(pid: int, what: str) -> float:
     """Megabytes of a process: ``VmRSS``, now, or ``VmHWM``, at its peak (proc(5))."""
-    found = re.search(rf"{what}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    if found is None:
-        raise RuntimeError(f"the kernel does not tell {what}")
-    return int(found[1]) / 1024
+    return usage.memory(pid, what) / 1024

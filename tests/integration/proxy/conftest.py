@@ -137,6 +137,14 @@ class Certificate:
     path: Path
     key: Path
 
+    def for_tunnels(self, port: int) -> tuple[str, str, str]:
+        """Lines for [proxy]: tunnels inside TLS."""
+        return (
+            f'listen_tunnels_tls = ["127.0.0.1:{port}"]',
+            f'tunnel_certificate = "{self.path}"',
+            f'tunnel_key = "{self.key}"',
+        )
+
     def context(self, protocols: list[str] | None = None) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.path, self.key)

@@ -147,12 +147,7 @@ def test_t21_reload_under_load_loses_no_visitor_of_a_tunnel_inside_tls(
     """Its session cannot move: the client comes back before the old one ends, and who is in the old one stays."""
     services.put("web.example", secret=SECRET)
     port = free_port()
-    inside_tls = (
-        f'listen_tunnels_tls = ["127.0.0.1:{port}"]',
-        f'tunnel_certificate = "{certificate.path}"',
-        f'tunnel_key = "{certificate.key}"',
-    )
-    tested = gateway("workers = 2", "max_connections_per_source = 9000", *inside_tls)
+    tested = gateway("workers = 2", "max_connections_per_source = 9000", *certificate.for_tunnels(port))
     options = (f"--ca={certificate.path}", "--tls-name=web.example", f"--secret={SECRET}", "--backoff=0.1")
     local = f"--local=127.0.0.1:{serving(web_server, 'plain').port}"
     client = tfgateway("tunnel", f"--remote=127.0.0.1:{port}", "--json", local, *options, config="", ready=False)

@@ -346,11 +346,7 @@ def test_t21_inside_tls_with_a_verified_certificate(
 ) -> None:
     services.put("web.example", secret=SECRET)
     port = free_port()
-    tested = gateway(
-        f'listen_tunnels_tls = ["127.0.0.1:{port}"]',
-        f'tunnel_certificate = "{certificate.path}"',
-        f'tunnel_key = "{certificate.key}"',
-    )
+    tested = gateway(*certificate.for_tunnels(port))
     refused = tunnel(port, *site, "--tls").wait_for("retrying")
     assert "certificate" in refused.lines()[-1]["reason"]
     refused.process.stop()

@@ -203,6 +203,12 @@ class Node:
         result = answers.decode_result(gwid(workload), raw)
         return ResultState(result.state), result.message
 
+    def refusal(self, workload: Workload) -> str:
+        """Message of the error that waits for the explorer."""
+        state, message = self.answer(workload) or (None, "")
+        assert state == ResultState.ERROR
+        return message
+
     def result(self, workload: Workload) -> Result:
         raw = self.get(OUTBOX, answers.result_field(gwid(workload)))
         assert raw is not None

@@ -52,8 +52,7 @@ def recorded(node: Any, number: int, key: str, tid: int = 7, data_json: bytes = 
 
 
 def message(node: Any, workload: Workload) -> str:
-    state, text = node.answer(workload)
-    assert state == ResultState.ERROR
+    text = node.refusal(workload)
     result = node.result(workload)
     verify_hex(node.identity.public_key, result_message(result.state, text, result.data_json), result.signature)
     assert bytes(result.data_json) == b"null"

@@ -48,8 +48,7 @@ def service(node: Any) -> Service | None:
 
 
 def refused(node: Any, workload: Workload) -> str:
-    state, text = node.answer(workload)
-    assert state == ResultState.ERROR
+    text = node.refusal(workload)
     assert not node.recorded(workload)
     return str(text)
 

@@ -118,17 +118,18 @@ async def survey(settings: Settings) -> State:
         if seen.actual is not None:
             state, ground = row_state(board, reservation) if recorded else (RowState.MISSING, "")
         expected = recorded or (seen.actual is None and _is_deployed(wanted))
+        tunnel = _tunnel(board, reservation)
         facts = Facts(
             explorer_asked=seen.explorer_asked,
             wanted=wanted,
             recorded=recorded,
             rows=state,
-            served=await _served(prober, board, reservation, seen.tunnels) if expected else None,
+            served=await _served(prober, board, reservation, tunnel, seen.tunnels) if expected else None,
             waiting=outbox.get(identifier),
             damaged=seen.records.damaged.get(identifier, ""),
             ground=ground,
             tunnelled=reservation.type == "reverse_proxy",
-            client=_client(board, reservation, seen.tunnels or {}),
+            client=seen.tunnels.get(tunnel) if seen.tunnels else None,
         )
         return Judged(reservation, facts, *judge(facts))
 
@@ -139,7 +140,7 @@ async def survey(settings: Settings) -> State:
             if _is_deployed(wanted):
                 board.accept(_described(identifier, wanted))
     judged = await asyncio.gather(*(one(identifier, wanted) for identifier, wanted in wanted_ones.items()))
-    targets, trouble = await static_targets(settings)
+    (targets, trouble), figures = await asyncio.gather(static_targets(settings), dns_figures(settings))
     if trouble:
         problems.append(trouble)
     return State(
@@ -149,7 +150,7 @@ async def survey(settings: Settings) -> State:
         seen.status,
         targets,
         static_tunnels(settings, seen.tunnels or {}),
-        await dns_figures(settings),
+        figures,
     )
 
 
@@ -224,14 +225,14 @@ def _is_deployed(wanted: Wanted | None) -> bool:
     return wanted.next_action == NextAction.DEPLOY and wanted.result.state == 1
 
 
-def _client(board: Board, reservation: Reservation, tunnels: Mapping[str, Connected]) -> Connected | None:
-    """The tunnel client of its user."""
+def _tunnel(board: Board, reservation: Reservation) -> str:
+    """The fingerprint of its tunnel's secret; empty: it has none in redis."""
     service = services.present(board, reservation) if reservation.type == "reverse_proxy" else None
-    return None if service is None else tunnels.get(fingerprint(service.clientsecret))
+    return "" if service is None else fingerprint(service.clientsecret)
 
 
 async def _served(
-    prober: Prober, board: Board, reservation: Reservation, tunnels: Mapping[str, Connected] | None
+    prober: Prober, board: Board, reservation: Reservation, tunnel: str, tunnels: Mapping[str, Connected] | None
 ) -> bool | None:
     """What the planes answer for it; None: there is nothing to ask."""
     domain = reservation.domain
@@ -244,8 +245,7 @@ async def _served(
         ports = (reservation.data.get("port"), reservation.data.get("port_tls"))
         return await prober.proxied(domain, http=bool(ports[0]), tls=bool(ports[1]))
     if reservation.type == "reverse_proxy":
-        service = services.present(board, reservation)
-        return None if service is None or tunnels is None else fingerprint(service.clientsecret) in tunnels
+        return tunnel in tunnels if tunnel and tunnels is not None else None
     if reservation.type == "gateway4to6" and board.policy.fourtosix is not None:
         address = board.policy.fourtosix.pool.address_of(reservation.user)
         return await prober.peer(encode_key(reservation.public_key), f"{address}/128")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from tfgateway.layout.tunnels import Connected, fingerprint
 from tfgateway.settings import Settings
+from tfgateway.telemetry import scrape
 
 _PATIENCE = 5.0
 _UP = "tfgateway_proxy_target_up"
@@ -56,16 +56,13 @@ async def static_targets(settings: Settings) -> tuple[tuple[TargetState, ...], s
     """All targets, and what kept them from being seen, if anything did. Nobody is asked when there are none."""
     if not any(service.targets for service in settings.proxy.services):
         return (), ""
+    page = await scrape.page(settings.proxy.metrics, _PATIENCE)
     try:
-        timeout = aiohttp.ClientTimeout(total=_PATIENCE)
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"http://{settings.proxy.metrics}/metrics") as response,
-        ):
-            page = await response.text()
-        return _read(page), ""
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-        return (), f"targets of static services: the proxy's figures at {settings.proxy.metrics} cannot be read"
+        if page is not None:
+            return _read(page), ""
+    except ValueError:
+        pass
+    return (), f"targets of static services: the proxy's figures at {settings.proxy.metrics} cannot be read"
 
 
 def _read(page: str) -> tuple[TargetState, ...]:

@@ -18,11 +18,11 @@ async def read(listen: str) -> dict[str, float] | None:
     return None if text is None else parse(text)
 
 
-async def page(listen: str) -> str | None:
-    """The text; None: nobody answers there."""
+async def page(listen: str, patience: float = _TIME) -> str | None:
+    """The text; None: nobody answers there within ``patience`` seconds."""
     try:
         async with (
-            asyncio.timeout(_TIME),
+            asyncio.timeout(patience),
             aiohttp.ClientSession(raise_for_status=True) as session,
             session.get(f"http://{listen}/metrics") as answer,
         ):

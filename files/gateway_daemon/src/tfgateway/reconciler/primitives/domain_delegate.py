@@ -25,7 +25,7 @@ def admit(board: Board, reservation: Reservation) -> None:
     if not names.is_valid(domain):
         raise Refusal(f"domain '{domain}' name is invalid")
     for own in board.policy.own_names:
-        if own == domain or own.endswith("." + domain):
+        if domain in names.suffixes(own):
             why = f"{own}, a name of the gateway, {_where(domain, own)}"
             raise Refusal(f"unauthorized error cannot delegate domain {domain}: {why}")
     board.check_readable(domain)
