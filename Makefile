@@ -4,7 +4,7 @@ BIN := .venv/bin
 FLEET ?= demo/fleet.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test test-fast bench lock clean
+.PHONY: help setup demo demo-down test test-fast test-long bench lock clean
 
 help: ## list these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +27,10 @@ test: ## everything: linters, types, unit, integration, sanity, molecule, the de
 test-fast: ## what needs no container
 	@$(PYTHON3) tools/setup.py test
 	@$(BIN)/python -m tools.check fast
+
+test-long: ## what takes long by nature: tests/long, and the property tests with many more examples
+	@$(PYTHON3) tools/setup.py test
+	@$(BIN)/python -m tools.check long $(PART)
 
 bench: ## figures as a table and as JSON, each against its limit; one part: make bench PART=explorer
 	@$(PYTHON3) tools/setup.py test bench

@@ -6,4 +6,5 @@ from hypothesis import settings
 
 # How long an example takes on a busy machine says nothing about the code.
 settings.register_profile("untimed", deadline=None)
+settings.register_profile("long", deadline=None, max_examples=2000)  # by `make test-long`
 settings.load_profile("untimed")

@@ -1,6 +1,7 @@
 """Runs every test: independent parts beside each other, each into its own log, and a summary at the end.
 
-``python -m tools.check fast|all [PART ...]``; the last line is ``N passed, N failed``. Exit code 1 when any failed.
+``python -m tools.check fast|all|long [PART ...]``; the last line is ``N passed, N failed``. Exit code 1 when any
+failed.
 """
 
 from __future__ import annotations
@@ -76,6 +77,14 @@ BESIDE = [
 ]
 # Alone and last: the whole main job from nothing, twice, as a person runs it.
 LAST = [Part("demo", [[*PYTEST, "tests/system"]], containers=True)]
+# Long by nature, so no part of the others: a file of tests/long each, and the property tests with many more examples.
+LONG = [
+    Part("properties", [[*PYTEST, "--hypothesis-profile=long", "-m", "hypothesis", "tests/unit", "tests/integration"]]),
+    *(
+        Part(path.stem.removeprefix("test_"), [[*PYTEST, str(path.relative_to(ROOT))]])
+        for path in sorted((ROOT / "tests" / "long").rglob("test_*.py"))
+    ),
+]
 
 
 def run(part: Part) -> Outcome:
@@ -113,14 +122,17 @@ def skipped(log: Path) -> list[str]:
 def main(arguments: list[str]) -> int:
     """Exit code."""
     chosen, names = arguments[0], arguments[1:]
-    everything = BESIDE + LAST
-    unknown = set(names) - {part.name for part in everything}
-    if chosen not in ("fast", "all") or unknown:
-        print(f"usage: tools.check fast|all [{' | '.join(part.name for part in everything)}]", file=sys.stderr)
+    sets = {
+        "fast": [part for part in BESIDE if not part.containers],
+        "all": BESIDE + LAST,
+        "long": LONG,
+    }
+    parts = sets.get(chosen, [])
+    if not parts or set(names) - {part.name for part in parts}:
+        for chosen, parts in sets.items():
+            print(f"usage: tools.check {chosen} [{' | '.join(part.name for part in parts)}]", file=sys.stderr)
         return 2
-
-    def wanted(part: Part) -> bool:
-        return part.name in names if names else chosen == "all" or not part.containers
+    parts = [part for part in parts if part.name in names or not names]
 
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -139,10 +151,10 @@ def main(arguments: list[str]) -> int:
 
     started = time.monotonic()
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for future in as_completed([pool.submit(run, part) for part in BESIDE if wanted(part)]):
+        for future in as_completed([pool.submit(run, part) for part in parts if part not in LAST]):
             finished(future.result())
     for part in LAST:
-        if wanted(part):
+        if part in parts:
             finished(run(part))
     show(console, outcomes, time.monotonic() - started)
     failed = sum(not outcome.passed for outcome in outcomes)

@@ -22,7 +22,11 @@ def client(redis_server: Any) -> Iterator[redis.Redis]:
         yield client
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=4 * settings.default.max_examples,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(glob=_globs, keys=st.lists(_keys, max_size=8, unique=True))
 @example(glob=b"[a-]]", keys=[b"a", b"]", b"-", b"b]"])
 @example(glob=b"[\\a-b]", keys=[b"a", b"-", b"b"])

@@ -36,6 +36,7 @@ RUN_BY = {
     "tfgateway reconcile": ("tests/integration/reconciler/test_reconciler_process.py", '"--release-domain"'),
     "make test-fast": (CHECKS, '"fast"'),
     "make test": (CHECKS, '"all"'),
+    "make test-long": (CHECKS, '"long"'),
 }
 NOT_RUN = {
     "cp inventory.example.yml inventory.yml": "the production addresses are for people",

@@ -137,13 +137,13 @@ def test_random_bytes_after_a_header_of_one_question(world, start: bytes, rest: 
     check(world, start[:2] + bytes([start[2] & 0x7F, start[3]]) + struct.pack("!H", 1) + start[4:] + rest, transport)
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(mutated(), transports)
 def test_mutated_queries(world, message: bytes, transport: str) -> None:
     check(world, message, transport)
 
 
-@settings(max_examples=50)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(queries(), transports)
 def test_every_truncation_of_a_query(world, message: bytes, transport: str) -> None:
     for length in range(len(message) + 1):

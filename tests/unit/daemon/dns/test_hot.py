@@ -283,7 +283,9 @@ class Changing(RuleBasedStateMachine):
 
 
 TestChanging = Changing.TestCase
-TestChanging.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestChanging.settings = settings(
+    max_examples=settings.default.max_examples * 60 // 100, stateful_step_count=20, deadline=None
+)
 
 
 def wire(name: str, kind: str = "A", **options: object) -> bytes:

@@ -198,7 +198,7 @@ questions = st.tuples(
 )
 
 
-@settings(max_examples=600)
+@settings(max_examples=6 * settings.default.max_examples)
 @given(worlds(), st.lists(questions, min_size=5, max_size=30))
 def test_lookup_is_that_of_the_naive_reading_of_the_rfcs(gateway, zones, asked) -> None:
     world = gateway(

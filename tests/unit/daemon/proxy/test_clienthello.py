@@ -252,7 +252,7 @@ def streams(draw: st.DrawFn) -> bytes:
     return bytes(stream[: draw(st.integers(0, len(stream)))] if draw(st.booleans()) else stream)
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(streams(), st.lists(st.integers(0, 500), max_size=8))
 def test_t7_three_answers_whatever_the_pieces(stream: bytes, cuts: list[int]) -> None:
     whole = outcome([stream])
@@ -261,7 +261,7 @@ def test_t7_three_answers_whatever_the_pieces(stream: bytes, cuts: list[int]) ->
     assert outcome(stream[start:end] for start, end in itertools.pairwise(edges)) == whole
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(streams())
 def test_t7_the_quick_way_says_what_the_slow_way_says(stream: bytes) -> None:
     try:

@@ -192,7 +192,7 @@ _PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=5 * settings.default.max_examples)
 @given(
     st.binary(max_size=100) | st.lists(_PIECES, max_size=12).map(b"".join),
     st.lists(st.integers(0, 150), max_size=8),
@@ -223,7 +223,7 @@ _FIELDS = st.sampled_from(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=5 * settings.default.max_examples)
 @given(
     st.sampled_from(
         [
