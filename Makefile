@@ -2,6 +2,8 @@
 PYTHON3 ?= python3
 BIN := .venv/bin
 FLEET ?= demo/fleet.toml
+# Compiled once, not by each of the thousands of processes that the tests and Ansible start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-down test test-fast test-long bench lock clean
