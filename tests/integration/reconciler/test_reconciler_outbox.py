@@ -15,9 +15,9 @@ from tfgateway.identity.keys import Identity
 from tfgateway.layout.connection import connect
 from tfgateway.layout.keys import OUTBOX
 from tfgateway.reconciler import answers
+from tfgateway.reconciler.desired import Desired
 from tfgateway.reconciler.outbox import Outbox
 from tfgateway.reconciler.store import Store
-from tfgateway.reconciler.world import Desired
 
 IDENTITY = Identity.from_seed(bytes(range(32)))
 

@@ -10,9 +10,10 @@ from tfgateway.errors import StoreError
 from tfgateway.explorer.models import Subdomain
 from tfgateway.identity.keys import Identity
 from tfgateway.layout.connection import connect
+from tfgateway.reconciler.desired import Desired
+from tfgateway.reconciler.records import Reader
 from tfgateway.reconciler.rows import Row, Transaction, seal
 from tfgateway.reconciler.store import Store
-from tfgateway.reconciler.world import Desired, Reader
 
 
 @pytest.fixture

@@ -24,9 +24,10 @@ from tfgateway.identity.keys import Identity
 from tfgateway.layout.keys import OUTBOX, RESERVATIONS
 from tfgateway.reconciler import answers, guard
 from tfgateway.reconciler.board import Policy
+from tfgateway.reconciler.desired import Desired
 from tfgateway.reconciler.plan import Plan, Step, Stream, plan
+from tfgateway.reconciler.records import Reader, Records, migrated
 from tfgateway.reconciler.rows import Actual, Seal, Transaction, seal
-from tfgateway.reconciler.world import Desired, Reader, Records, migrated
 from tfgateway.targets import networks
 
 SECOND = 10**9

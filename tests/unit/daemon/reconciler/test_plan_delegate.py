@@ -11,7 +11,7 @@ from tfgateway.explorer.models import ResultState
 from tfgateway.layout.keys import service_key
 from tfgateway.layout.records import owner_record
 from tfgateway.layout.services import Service, encode_service
-from tfgateway.reconciler.world import Desired
+from tfgateway.reconciler.desired import Desired
 
 OK = (ResultState.OK, "")
 

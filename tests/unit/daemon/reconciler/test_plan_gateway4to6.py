@@ -16,9 +16,9 @@ from tfgateway.layout.keys import PEERS, RESERVATIONS
 from tfgateway.layout.reservations import Recorded, RecordedResult, decode_reservation, encode_reservation
 from tfgateway.reconciler.board import Board, FourToSix
 from tfgateway.reconciler.plan import Action, accept_all
+from tfgateway.reconciler.records import read_records
 from tfgateway.reconciler.rows import Rows
 from tfgateway.reconciler.state import RowState, row_state
-from tfgateway.reconciler.world import read_records
 
 OK = (ResultState.OK, "")
 A, B, C = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2, 3))

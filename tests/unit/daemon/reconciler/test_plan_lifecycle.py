@@ -17,8 +17,8 @@ from tfgateway.layout.keys import OUTBOX, QUARANTINE, RESERVATIONS, service_key
 from tfgateway.layout.reservations import Recorded, RecordedResult, decode_reservation, encode_reservation
 from tfgateway.layout.services import Service, encode_service
 from tfgateway.reconciler import answers
+from tfgateway.reconciler.desired import Desired
 from tfgateway.reconciler.primitives import subdomain
-from tfgateway.reconciler.world import Desired
 
 OK = (ResultState.OK, "")
 USER = Identity.from_seed(bytes([7]) * 32)

@@ -10,10 +10,12 @@ from tfgateway.explorer.models import NextAction, Result, ResultState, Subdomain
 from tfgateway.layout.tunnels import Connected
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board
+from tfgateway.reconciler.desired import Wanted
 from tfgateway.reconciler.plan import accept_all
+from tfgateway.reconciler.records import read_records
+from tfgateway.reconciler.reservation import Reservation
 from tfgateway.reconciler.rows import Rows
 from tfgateway.reconciler.state import Facts, Judged, RowState, Verdict, by_id, judge, row_state, summary, tally
-from tfgateway.reconciler.world import Reservation, Wanted, read_records
 
 OK = Result(state=ResultState.OK)
 ERROR = Result(state=ResultState.ERROR, message="no")

@@ -24,8 +24,8 @@ from tfgateway.layout.owners import decode_zone_owner
 from tfgateway.layout.peers import encode_key
 from tfgateway.layout.services import decode_service
 from tfgateway.reconciler.names import NameIndex
+from tfgateway.reconciler.reservation import Reservation
 from tfgateway.reconciler.rows import Rows
-from tfgateway.reconciler.world import Reservation
 from tfgateway.targets import IPAddress, IPNetwork
 
 OPERATOR = "(operator)"

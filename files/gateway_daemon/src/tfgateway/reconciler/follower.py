@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from tfgateway.errors import ExplorerRefused, ExplorerUnavailable
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Undecodable, gwid
-from tfgateway.reconciler.world import Desired
+from tfgateway.reconciler.desired import Desired
 from tfgateway.telemetry.logs import logger
 
 _log = logger("reconciler")

@@ -12,8 +12,9 @@ from tfgateway.explorer.client import ExplorerClient
 from tfgateway.reconciler import answers
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.backoff import Backoff
+from tfgateway.reconciler.desired import Desired
+from tfgateway.reconciler.reservation import order
 from tfgateway.reconciler.store import Store
-from tfgateway.reconciler.world import Desired, order
 from tfgateway.telemetry.logs import logger
 
 _log = logger("reconciler")

@@ -11,14 +11,15 @@ from itertools import islice
 
 from tfgateway.reconciler import guard
 from tfgateway.reconciler.board import Policy, UserKeys
+from tfgateway.reconciler.desired import Desired
 from tfgateway.reconciler.lease import Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.phonebook import Phonebook
 from tfgateway.reconciler.plan import Action, Plan, Step, Stream, plan
+from tfgateway.reconciler.records import Records, migrated
 from tfgateway.reconciler.rows import Actual
 from tfgateway.reconciler.session import look
 from tfgateway.reconciler.store import Store
-from tfgateway.reconciler.world import Desired, Records, migrated
 from tfgateway.targets import own_addresses
 from tfgateway.telemetry.logs import logger
 

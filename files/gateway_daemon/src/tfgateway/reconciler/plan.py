@@ -24,21 +24,13 @@ from tfgateway.layout.keys import MANAGED_DOMAINS, OUTBOX, PEERS, QUARANTINE, RE
 from tfgateway.layout.reservations import ZERO_TIME, Recorded, RecordedResult, encode_reservation, rfc3339
 from tfgateway.reconciler import answers, orphans
 from tfgateway.reconciler.board import Board, NotNow, Policy, Refusal, UserKeys
+from tfgateway.reconciler.desired import WANTED, Desired, Wanted
 from tfgateway.reconciler.primitives import PRIMITIVES, result_data, subdomain
 from tfgateway.reconciler.primitives.domain_delegate import claim, give_up
+from tfgateway.reconciler.records import Records
+from tfgateway.reconciler.reservation import Reservation, of_record, of_workload, order, same_content
 from tfgateway.reconciler.rows import Actual, Rows, Seal, Transaction
 from tfgateway.reconciler.strangers import strangers
-from tfgateway.reconciler.world import (
-    WANTED,
-    Desired,
-    Records,
-    Reservation,
-    Wanted,
-    of_record,
-    of_workload,
-    order,
-    same_content,
-)
 from tfgateway.telemetry.text import printable
 
 _GONE = frozenset({NextAction.DELETE, NextAction.DELETED})

@@ -16,9 +16,10 @@ from tfgateway.identity.keys import Identity
 from tfgateway.layout.connection import connect_as
 from tfgateway.reconciler import names
 from tfgateway.reconciler.board import FourToSix, Policy
+from tfgateway.reconciler.desired import Desired
+from tfgateway.reconciler.records import Reader, Records
 from tfgateway.reconciler.rows import Actual
 from tfgateway.reconciler.store import Store
-from tfgateway.reconciler.world import Desired, Reader, Records
 from tfgateway.settings import Settings
 from tfgateway.targets import networks, own_addresses
 

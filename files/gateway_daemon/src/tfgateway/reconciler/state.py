@@ -12,9 +12,10 @@ from tfgateway.explorer.models import NextAction, ResultState
 from tfgateway.layout.tunnels import Connected
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board, NotNow, Refusal
+from tfgateway.reconciler.desired import WANTED, Desired, Wanted
 from tfgateway.reconciler.plan import Left
 from tfgateway.reconciler.primitives import PRIMITIVES
-from tfgateway.reconciler.world import WANTED, Desired, Reservation, Wanted, order
+from tfgateway.reconciler.reservation import Reservation, order
 
 
 class Verdict(StrEnum):

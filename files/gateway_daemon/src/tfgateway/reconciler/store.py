@@ -33,8 +33,8 @@ from tfgateway.layout.keys import (
 from tfgateway.layout.news import PUBLISHER
 from tfgateway.layout.tunnels import Connected, decode_tunnels
 from tfgateway.reconciler.guard import Sample, decode_samples
+from tfgateway.reconciler.records import Reader
 from tfgateway.reconciler.rows import Actual, Row, Seal, Transaction
-from tfgateway.reconciler.world import Reader
 from tfgateway.telemetry.text import printable
 
 _OWN_HASHES = (OUTBOX, RESERVATIONS, ZONE_OWNERS, MANAGED_DOMAINS, PEERS, QUARANTINE)

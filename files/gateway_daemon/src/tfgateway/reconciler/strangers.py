@@ -9,8 +9,9 @@ from tfgateway.errors import LayoutError
 from tfgateway.layout.keys import MANAGED_DOMAINS, OWNER_FIELD, domain_of_service_key, zone_of_key
 from tfgateway.layout.services import decode_service
 from tfgateway.reconciler.board import OPERATOR, Board
+from tfgateway.reconciler.desired import Desired
 from tfgateway.reconciler.primitives import subdomain
-from tfgateway.reconciler.world import Desired, Records
+from tfgateway.reconciler.records import Records
 from tfgateway.telemetry.text import printable
 
 _SHOWN = 20

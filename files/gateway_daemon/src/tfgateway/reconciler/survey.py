@@ -20,12 +20,15 @@ from tfgateway.layout.tunnels import Connected, fingerprint
 from tfgateway.reconciler import answers
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board, Policy, UserKeys
+from tfgateway.reconciler.desired import Desired, Wanted
 from tfgateway.reconciler.figures import DnsFigures, dns_figures
 from tfgateway.reconciler.follower import Follower
 from tfgateway.reconciler.phonebook import Phonebook
 from tfgateway.reconciler.plan import accept_all
 from tfgateway.reconciler.primitives import services, subdomain
 from tfgateway.reconciler.probe import Prober
+from tfgateway.reconciler.records import Records, migrated
+from tfgateway.reconciler.reservation import Reservation, of_workload
 from tfgateway.reconciler.rows import Actual, Rows
 from tfgateway.reconciler.session import load_identity, look, make_policy, open_explorer, open_redis
 from tfgateway.reconciler.state import Facts, Judged, RowState, by_id, judge, row_state, summary
@@ -33,7 +36,6 @@ from tfgateway.reconciler.status import Status, decode_status
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.strangers import strangers
 from tfgateway.reconciler.targets import TargetState, TunnelState, static_targets, static_tunnels
-from tfgateway.reconciler.world import Desired, Records, Reservation, Wanted, migrated, of_workload
 from tfgateway.settings import Settings
 
 _SHORTEST_SILENCE = 60.0

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tfgateway.reconciler.board import Board
 from tfgateway.reconciler.primitives import domain_delegate, gateway4to6, proxy, reverse_proxy, subdomain
-from tfgateway.reconciler.world import Reservation
+from tfgateway.reconciler.reservation import Reservation
 
 
 class Primitive(Protocol):

@@ -11,7 +11,7 @@ from tfgateway.layout.owners import decode_zone_owner, encode_zone_owner
 from tfgateway.layout.records import RecordSet, decode_records, owner_record
 from tfgateway.reconciler import names
 from tfgateway.reconciler.board import OPERATOR, Board, NotNow, Refusal
-from tfgateway.reconciler.world import Reservation
+from tfgateway.reconciler.reservation import Reservation
 
 _SHOWN = 5
 

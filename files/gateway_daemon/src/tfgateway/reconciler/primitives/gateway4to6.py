@@ -7,7 +7,7 @@ from tfgateway.errors import LayoutError
 from tfgateway.layout.keys import PEERS
 from tfgateway.layout.peers import decode_key, encode_key
 from tfgateway.reconciler.board import Board, FourToSix, NotNow, Refusal
-from tfgateway.reconciler.world import Reservation, order
+from tfgateway.reconciler.reservation import Reservation, order
 
 
 def admit(board: Board, reservation: Reservation) -> None:

@@ -6,7 +6,7 @@ from tfgateway.layout.services import Service
 from tfgateway.reconciler import names
 from tfgateway.reconciler.board import Board, Refusal
 from tfgateway.reconciler.primitives import services
-from tfgateway.reconciler.world import Reservation
+from tfgateway.reconciler.reservation import Reservation
 from tfgateway.targets import denied_reason
 
 _HIGHEST_PORT = 65535

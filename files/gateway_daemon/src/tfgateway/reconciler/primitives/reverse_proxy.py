@@ -10,7 +10,7 @@ from tfgateway.layout.services import Service
 from tfgateway.reconciler import names
 from tfgateway.reconciler.board import Board, NotNow, Refusal
 from tfgateway.reconciler.primitives import services
-from tfgateway.reconciler.world import Reservation
+from tfgateway.reconciler.reservation import Reservation
 
 _LONGEST_SECRET = 4096
 """Bytes: whatever they are, the entry of the proxy's table stays one that its readers take."""

@@ -6,7 +6,7 @@ from tfgateway.errors import LayoutError
 from tfgateway.layout.keys import service_key
 from tfgateway.layout.services import Service, decode_service, encode_service
 from tfgateway.reconciler.board import Board, Refusal
-from tfgateway.reconciler.world import Reservation, order
+from tfgateway.reconciler.reservation import Reservation, order
 
 
 def check_free(board: Board, reservation: Reservation) -> None:

@@ -8,7 +8,7 @@ from tfgateway.layout.keys import APEX_FIELD, MANAGED_DOMAINS, OWNER_FIELD, zone
 from tfgateway.layout.records import RecordSet, canonical_address, decode_records, edit_addresses
 from tfgateway.reconciler import names
 from tfgateway.reconciler.board import Board, Refusal
-from tfgateway.reconciler.world import Reservation, order
+from tfgateway.reconciler.reservation import Reservation, order
 
 _OLD_APEX_FIELD = ""
 
