@@ -58,6 +58,14 @@ def test_a_visitor_of_a_dead_target_gets_another_one(webs: list[Any], gateway: A
     assert {tested.page("http://web.example/") for _ in range(4)} == {"page of one"}
 
 
+def test_a_visitor_of_a_target_that_the_kernel_refuses_at_once_gets_another_one(webs: list[Any], gateway: Any) -> None:
+    """ENETUNREACH and EINVAL from connect(2) itself: nothing is on its way that could fail later."""
+    addresses = ("255.255.255.255", 80), ("fe80::1", 80), ("127.0.0.1", webs[0].port)
+    listed = ", ".join(f'{{ address = "{address}", http_port = {port} }}' for address, port in addresses)
+    tested = gateway(service(f"targets = [{listed}]"))
+    assert [tested.page("http://web.example/") for _ in range(6)] == ["page of one"] * 6
+
+
 @pytest.mark.parametrize("kind", ["tcp", "http"])
 def test_checks_take_a_target_out_and_bring_it_back(
     serving: Any, web_server: Any, tcp_server: Any, webs: list[Any], gateway: Any, free_port: Any, kind: str

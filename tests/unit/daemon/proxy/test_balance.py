@@ -15,7 +15,7 @@ def member(address: str, *, weight: int = 1, tls: int = 443) -> Member:
 
 def chosen(pool: Pool, times: int, now: float = 100.0) -> list[str]:
     found = [pool.choose(HTTP, now) for _ in range(times)]
-    return [one.address for one in found if one is not None]
+    return [one[0].address for one in found if one is not None]
 
 
 def test_round_robin_gives_each_its_turn() -> None:
@@ -48,9 +48,10 @@ def test_who_is_down_was_tried_or_has_no_such_port_or_address_is_not_chosen(meth
     plain.tls_port = 0
     nameless.addresses = ()
     pool = Pool([down, tried, plain, nameless, good], method)  # type: ignore[arg-type]
-    assert {pool.choose(TLS, 0.0, [tried]) for _ in range(10)} == {good}
+    before = [(tried, "tried")]
+    assert {pool.choose(TLS, 0.0, before) for _ in range(10)} == {(good, "good")}
     good.up = False
-    assert pool.choose(TLS, 0.0, [tried]) is None
+    assert pool.choose(TLS, 0.0, before) is None
     assert pool.takes(TLS)
 
 
@@ -82,3 +83,14 @@ def test_the_addresses_of_a_name_take_turns() -> None:
     assert one.next_address() == "192.0.2.3"
     one.addresses = ()
     assert one.next_address() is None
+
+
+def test_other_targets_are_tried_before_other_addresses_of_one() -> None:
+    many = Member("many.example", 80, 0, addresses=("192.0.2.1", "192.0.2.2"))
+    pool = Pool([many, member("b", tls=0)])
+    tried: list[tuple[Member, str]] = []
+    while (found := pool.choose(HTTP, 0.0, tried)) is not None:
+        assert found not in tried
+        tried.append(found)
+    assert [one.address for one, _ in tried[:2]] in (["many.example", "b"], ["b", "many.example"])
+    assert sorted(address for _, address in tried) == ["192.0.2.1", "192.0.2.2", "b"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,12 +41,14 @@ class Member:
         """0: it takes no such traffic."""
         return self.tls_port if plane is TLS else self.http_port
 
-    def next_address(self) -> str | None:
-        """One of its addresses, each in its turn."""
-        if not self.addresses:
-            return None
-        self._turn = (self._turn + 1) % len(self.addresses)
-        return self.addresses[self._turn]
+    def next_address(self, tried: Collection[str] = ()) -> str | None:
+        """One of its addresses that was not ``tried``, each in its turn; None: there is none."""
+        for _ in self.addresses:
+            self._turn = (self._turn + 1) % len(self.addresses)
+            address = self.addresses[self._turn]
+            if address not in tried:
+                return address
+        return None
 
     def observe(self, passed: bool, now: float) -> bool:
         """Take the outcome of a check. True: the member went up or down by it."""
@@ -82,9 +84,23 @@ class Pool:
         """Whether any target, up or down, has a port for such traffic."""
         return any(member.port(plane) for member in self.members)
 
-    def choose(self, plane: Plane, now: float, tried: Collection[Member] = ()) -> Member | None:
-        """A target that is up and was not ``tried`` for this visitor; None: there is none."""
-        able = [m for m in self.members if m.up and m.port(plane) and m.addresses and m not in tried]
+    def choose(self, plane: Plane, now: float, tried: Sequence[tuple[Member, str]] = ()) -> tuple[Member, str] | None:
+        """A target that is up, and the address to dial; None: there is none that was not ``tried`` for this visitor.
+
+        Other targets come first, then the other addresses of those that were tried.
+        """
+        able = [m for m in self.members if m.up and m.port(plane) and m.addresses]
+        if tried:
+            before = [member for member, _ in tried]
+            fresh = [member for member in able if member not in before]
+            if not fresh:
+                return next(_addresses_left(able, tried), None)
+            able = fresh
+        chosen = self._choose(able, now)
+        address = chosen.next_address() if chosen is not None else None
+        return None if chosen is None or address is None else (chosen, address)
+
+    def _choose(self, able: Sequence[Member], now: float) -> Member | None:
         if len(able) < 2:
             return able[0] if able else None
         if self.method == "least_connections":
@@ -104,3 +120,11 @@ class Pool:
         chosen = max(able, key=lambda m: m._current)
         chosen._current -= total
         return chosen
+
+
+def _addresses_left(members: Sequence[Member], tried: Sequence[tuple[Member, str]]) -> Iterator[tuple[Member, str]]:
+    """Addresses of ``members`` that were not tried, those of the member that was tried first first."""
+    for member in dict.fromkeys(member for member, _ in tried):
+        address = member.next_address([one for of, one in tried if of is member])
+        if member in members and address is not None:
+            yield member, address

@@ -34,7 +34,7 @@ from tfgateway.tunnel.seam import Carried, NotAnswered, NoTunnel, Visitor
 
 _READ_SIZE = 16 * 1024
 _FAREWELL_BYTES = 256 * 1024  # octets that are read and thrown away after an answer
-_MOST_TRIES = 3  # targets of a service for one visitor
+_MOST_TRIES = 3  # targets of a service, or addresses of one, for one visitor
 
 _log = logger("proxy")
 
@@ -110,7 +110,7 @@ class Connection:
         self._left = 0
         self._route: Route | None = None
         self._member: Member | None = None
-        self._tried: tuple[Member, ...] = ()
+        self._tried: tuple[tuple[Member, str], ...] = ()
         self._target: socket.SocketType | None = None
         self._dial_started = 0.0
         self._relay: Relay | None = None
@@ -405,21 +405,25 @@ class Connection:
     def _dial_member(self) -> None:
         """The next target of a static service. Errors: ``Refused``."""
         pool = self._route.pool if self._route is not None else None
-        member = pool.choose(self._plane, self._office.engine.now, self._tried) if pool is not None else None
-        address = member.next_address() if member is not None else None
-        if member is None or address is None:
+        chosen = pool.choose(self._plane, self._office.engine.now, self._tried) if pool is not None else None
+        if chosen is None:
             raise Refused(answers.NO_TARGET)
-        self._tried += (member,)
+        self._tried += (chosen,)
+        member, address = chosen
         member.active += 1
         self._member = member
         self._dial(address, member.port(self._plane), by_operator=True)
 
     def _dial(self, address: str, port: int, *, by_operator: bool) -> None:
-        """Errors: ``Refused``."""
+        """Connect to a target. Whether it is refused at once or later, ``_dial_failed`` goes on."""
         self._address = address, port
         self._stage = _DIAL
         self._dial_started = self._office.engine.now
-        self._target = self._office.dialler.dial(address, port, by_operator=by_operator)
+        try:
+            self._target = self._office.dialler.dial(address, port, by_operator=by_operator)
+        except Refused as why:
+            self._dial_failed(why)
+            return
         # On a short way the connection is there already, and the head leaves with no event in between.
         self._try_target()
 
