@@ -6,7 +6,7 @@ FLEET ?= demo/fleet.toml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test test-fast test-long bench lock clean
+.PHONY: help setup demo demo-down test test-fast test-long bench docs reference lock clean
 
 help: ## list these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,13 @@ test-long: ## what takes long by nature: tests/long, and the property tests with
 bench: ## figures as a table and as JSON, each against its limit; one part: make bench PART=explorer
 	@$(PYTHON3) tools/setup.py test bench
 	@$(BIN)/python -m tests.bench $(PART)
+
+docs: reference ## the documentation as a site: .build/docs/index.html
+	@$(BIN)/sphinx-build -W --keep-going --quiet -b html docs .build/docs
+	@echo ".build/docs/index.html"
+
+reference: setup ## the generated pages of the documentation, from what they describe
+	@$(BIN)/python -m tools.reference
 
 LOCKED := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	--cache-dir .cache/uv

@@ -70,6 +70,13 @@ BESIDE = [
     Part("ansible-lint", [["ansible-lint", "--offline", "--nocolor"]]),
     Part("mypy", [["mypy", "--no-color-output"]]),
     Part("ruff", [["ruff", "check", "."], ["ruff", "format", "--check", "."]]),
+    Part(
+        "docs",
+        [
+            [sys.executable, "-m", "tools.reference", "--check"],
+            ["sphinx-build", "-W", "--keep-going", "--quiet", "-b", "html", "docs", str(ROOT / ".cache" / "docs")],
+        ],
+    ),
     Part("imports", [["lint-imports", "--no-cache"]]),
     Part("yamllint", [["yamllint", "--strict", "."]]),
     Part("changelog", [["antsibull-changelog", "lint"]]),

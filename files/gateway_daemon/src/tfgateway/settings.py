@@ -41,6 +41,7 @@ class RedisSettings(_Section, frozen=True):
     sentinels: tuple[str, ...] = ()
     """``host:port`` of Sentinels; ``sentinel_service`` names the master, ``url`` gives database and login."""
     sentinel_service: str = "tfgateway"
+    """Name under which the Sentinels know the master."""
     timeout: Seconds = 5.0
     """Seconds for connecting and for each reply."""
 
@@ -49,6 +50,7 @@ class ExplorerSettings(_Section, frozen=True):
     """[explorer]"""
 
     url: str = "https://explorer.grid.tf/api/v1"
+    """Base URL of the explorer's API."""
     timeout: Seconds = 15.0
     """Seconds for one request, long polling excluded."""
     poll_interval: Seconds = 10.0
@@ -63,21 +65,30 @@ class Location(_Section, frozen=True):
     """[gateway.location]: what is published in the explorer's directory."""
 
     city: str = "Unknown"
+    """Name of the city."""
     country: str = "Unknown"
+    """Name of the country."""
     continent: str = "Unknown"
+    """Name of the continent."""
     latitude: float = 0.0
+    """Degrees north."""
     longitude: float = 0.0
+    """Degrees east."""
 
 
 class GatewaySettings(_Section, frozen=True):
     """[gateway]: what this node is."""
 
     farm_id: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Id of the farm that this gateway belongs to."""
     name_servers: tuple[str, ...] = ()
     """Names published as ``dns_nameserver``; the first is the MNAME of zones without a SOA."""
     managed_domains: tuple[str, ...] = ()
+    """Zones in which any user may reserve names, without a final dot."""
     free_to_use: bool = False
+    """Published in the explorer's directory."""
     tcp_client_port: Port = 18000
+    """TCP port for tunnel clients that is published in the explorer's directory."""
     location: Location = Location()
     """Without it, what ``geoip`` says."""
     geoip: str = ""
@@ -105,6 +116,7 @@ class ReconcilerSettings(_Section, frozen=True):
     lease: Annotated[float, msgspec.Meta(ge=1)] = 30.0
     """Seconds after which another reconciler may take over from one that went silent."""
     metrics: str = "127.0.0.1:9153"
+    """``ADDRESS:PORT`` of the reconciler's metrics page."""
 
 
 class WorkersSettings(_Section, frozen=True):
@@ -125,6 +137,7 @@ class CookieSettings(_Section, frozen=True):
     """[dns.cookies]: DNS cookies (RFC 7873), with secrets from ``dns.secrets``."""
 
     enabled: bool = True
+    """Make and check cookies."""
     required: bool = False
     """Over UDP, answer only clients with a valid cookie; others have to fetch one first, or to use TCP."""
 
@@ -154,7 +167,9 @@ class RateSettings(_Section, frozen=True):
     window: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
     """Seconds that a flood must have ended for its network to be answered again at the longest."""
     ipv4_prefix: Annotated[int, msgspec.Meta(ge=8, le=32)] = 24
+    """Bits of an IPv4 address that make one network."""
     ipv6_prefix: Annotated[int, msgspec.Meta(ge=16, le=128)] = 56
+    """Bits of an IPv6 address that make one network."""
     exempt: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Networks (CIDR) that are not limited."""
     table_size: Annotated[int, msgspec.Meta(ge=100, le=10_000_000)] = 50_000
@@ -185,6 +200,7 @@ class DnsSettings(_Section, frozen=True):
     workers: Workers = 0
     """Processes; 0: half as many as processors."""
     listen: tuple[str, ...] = ("0.0.0.0:53", "[::]:53")
+    """``ADDRESS:PORT`` of the sockets, each for UDP and TCP."""
     ttl: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 300
     """Ceiling and default of served TTLs, seconds (spec redis-layout §4)."""
     serve_stale: Seconds = 86400.0
@@ -207,11 +223,15 @@ class DnsSettings(_Section, frozen=True):
     tcp_idle: Seconds = 10.0
     """A tenth of it, when more than half of ``tcp_connections`` are in use."""
     tcp_connections: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    """Open TCP connections at most."""
     tcp_connections_per_client: Annotated[int, msgspec.Meta(ge=1)] = 20
     """Workers share it, rounded up, as all limits on connections: chance may turn a client away a little sooner."""
     key_prefix: str = ""
+    """What stands before a zone's name in its redis key; the original's ``prefix``."""
     key_suffix: str = ""
+    """What stands after it; the original's ``suffix``."""
     metrics: str = "127.0.0.1:9154"
+    """``ADDRESS:PORT`` of the DNS plane's metrics page."""
 
 
 class TargetSettings(_Section, frozen=True):
@@ -224,6 +244,7 @@ class TargetSettings(_Section, frozen=True):
     tls_port: Port = 0
     """0: takes no TLS."""
     weight: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    """Its share of the visitors, beside the other targets."""
 
 
 class CheckSettings(_Section, frozen=True):
@@ -234,10 +255,13 @@ class CheckSettings(_Section, frozen=True):
     port: Port = 0
     """0: the target's HTTP port or, without one, its TLS port."""
     path: Annotated[str, msgspec.Meta(pattern=r"^/[!-~]*\Z")] = "/"
+    """Path that is asked for by ``http``."""
     host: Annotated[str, msgspec.Meta(pattern=r"^[!-~]*\Z")] = ""
     """Host field of the request; empty: the first of ``names``."""
     interval: Seconds = 5.0
+    """Seconds between two checks."""
     timeout: Seconds = 2.0
+    """Seconds that one check may take."""
     rise: Annotated[int, msgspec.Meta(ge=1)] = 2
     """Checks in a row that must pass until a target that was down is used again."""
     fall: Annotated[int, msgspec.Meta(ge=1)] = 3
@@ -253,6 +277,7 @@ class ServiceSettings(_Section, frozen=True):
     tunnel_secret: str = ""
     """Of the tunnel that leads there, instead of ``targets``."""
     balance: Literal["round_robin", "least_connections"] = "round_robin"
+    """How a target is chosen for the next visitor."""
     check: CheckSettings | None = None
     """Without it, a target is always taken to work."""
     slow_start: Annotated[float, msgspec.Meta(ge=0)] = 0.0
@@ -269,14 +294,21 @@ class ProxySettings(_Section, frozen=True):
     workers: Workers = 0
     """Processes; 0: half as many as processors."""
     listen_http: tuple[str, ...] = ("0.0.0.0:80", "[::]:80")
+    """``ADDRESS:PORT`` of the sockets for plain HTTP."""
     listen_tls: tuple[str, ...] = ("0.0.0.0:443", "[::]:443")
+    """``ADDRESS:PORT`` of the sockets for TLS."""
     router_toml: str = ""
     """An old ``router.toml`` whose static services are honoured; empty: none."""
     head_timeout: Seconds = 10.0
+    """Seconds until a visitor must have sent its ClientHello or HTTP head (T-2)."""
     dial_timeout: Seconds = 10.0
+    """Seconds until a target must have accepted."""
     idle_timeout: Seconds = 3600.0
+    """Seconds after which a connection is closed on which nothing moves."""
     drain_timeout: Seconds = 30.0
+    """Seconds that open connections have to end at a stop or reload."""
     max_connections: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    """Open connections of visitors at most."""
     max_connections_per_source: Annotated[int, msgspec.Meta(ge=1)] = 1000
     """Workers share it, as ``max_connections``: chance may turn a source away a little sooner."""
     max_unmatched: Annotated[int, msgspec.Meta(ge=1)] = 2000
@@ -307,6 +339,7 @@ class ProxySettings(_Section, frozen=True):
     tunnel_unknown_time: Seconds = 30.0
     """... and for how many seconds."""
     metrics: str = "127.0.0.1:9155"
+    """``ADDRESS:PORT`` of the proxy's metrics page."""
 
 
 class FourToSixSettings(_Section, frozen=True):
@@ -315,19 +348,23 @@ class FourToSixSettings(_Section, frozen=True):
     endpoint: str = ""
     """``HOST:PORT`` that users are told to connect to (IPv6 in brackets); empty: this gateway gives no IPv6."""
     interface: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}\Z")] = "wg-tfgateway"
+    """Name of the WireGuard interface."""
     listen_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 3443
     """UDP."""
     private_key: Literal["seed", "derived"] = "seed"
     """``seed``: the seed file's, which users of the old gateway know, and which whoever reads the interface's key has.
     ``derived``: one that tells nothing about the seed (C-3). Changing it changes every user's configuration."""
     metrics: str = "127.0.0.1:9156"
+    """``ADDRESS:PORT`` of the 4to6 plane's metrics page."""
 
 
 class LogSettings(_Section, frozen=True):
     """[log]"""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe events that are logged."""
     format: Literal["json", "console"] = "json"
+    """``json``: an object a line. ``console``: for a person at a terminal."""
 
 
 class Settings(_Section, frozen=True):
