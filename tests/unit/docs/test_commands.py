@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 GENERATED = ("reference", "compatibility")  # rendered from what they describe
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
     *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name not in GENERATED),
 ]
 _BLOCK = re.compile(r"^ *```console\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
