@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ class Server:
     pages: Callable[[int], object] = lambda _start: []
     single: dict[str, object] = field(default_factory=dict)
     singles: list[str] = field(default_factory=list)
+    late: Callable[[web.Request], Awaitable[web.Response]] | None = None
 
     async def poll(self, request: web.Request) -> web.Response:
         start = int(request.query["from"])
@@ -45,6 +46,8 @@ class Server:
     async def one(self, request: web.Request) -> web.Response:
         name = request.match_info["gwid"]
         self.singles.append(name)
+        if self.late is not None:
+            return await self.late(request)
         if name not in self.single:
             return web.json_response({"error": "mongo: no documents in result"}, status=404)
         answer = self.single[name]
@@ -126,14 +129,114 @@ async def test_p8_ids_that_went_backwards_are_listed_again(follower: Follower, s
     assert server.asked == [0, 10**17 + 1]
     everything[1:] = [item(7)]
     await follower.poll()
-    assert known(follower) == ["1-1", f"{10**17}-1", f"{10**30}-1"]
-    clock.now = 61
-    await follower.poll()
     assert known(follower) == ["1-1", "7-1"]
     asked = len(server.asked)
     clock.now = 200
     await follower.poll()
     assert server.asked[asked:] == [8], "and no more often than that"
+
+
+def explorer(server: Server, count: int, last: int | None = None) -> None:
+    """It has given out ids up to ``last``; of this node are 1 to ``count``."""
+
+    def pages(start: int) -> object:
+        shown = [item(number) for number in range(max(start, 1), count + 1)]
+        headers = {"x-last-id": str(shown[-1]["id"] if shown else last or count)}
+        return web.Response(text=json.dumps(shown), headers=headers)
+
+    server.pages = pages
+
+
+@pytest.mark.parametrize(
+    ("count", "last"),
+    [(3, 3), (5, 8), (3, 1_000_009)],
+    ids=["its last id is below ours", "its last id is below what it was", "a copy of our explorer skips a million"],
+)
+async def test_an_explorer_that_was_restored_is_listed_within_a_poll(
+    follower: Follower, server: Server, clock: Clock, count: int, last: int
+) -> None:
+    explorer(server, 5, 9)
+    await follower.poll()
+    await follower.poll()
+    server.asked.clear()
+    explorer(server, count, last)
+    await follower.poll()
+    assert server.asked == [6, 0, count + 1]
+    assert len(known(follower)) == count
+    # One that goes back and forth is not listed with every poll.
+    server.asked.clear()
+    for other in (9, 5, 9, 5):
+        explorer(server, 5, other)
+        await follower.poll()
+    assert 0 not in server.asked
+    clock.now = 61
+    await follower.poll()
+    assert 0 in server.asked
+
+
+async def test_an_id_that_nobody_gave_out_is_a_listing_a_minute(
+    follower: Follower, server: Server, clock: Clock
+) -> None:
+    """What is new has lower ids, and is not seen by polls."""
+
+    def pages(start: int) -> object:
+        shown = [one for one in (item(1), item(10**17)) if one["id"] >= start]
+        return web.Response(text=json.dumps(shown), headers={"x-last-id": str(shown[-1]["id"] if shown else 7)})
+
+    server.pages = pages
+    for now, listings in ((0, 1), (0, 1), (59, 1), (61, 2), (61, 2), (100, 2), (122, 3)):
+        clock.now = now
+        await follower.poll()
+        assert server.asked.count(0) == listings, now
+
+
+async def test_ids_that_others_are_given_are_no_reason_to_list_everything(follower: Follower, server: Server) -> None:
+    for last in (5, 5, 900, 1_000_899):
+        explorer(server, 5, last)
+        await follower.poll()
+    assert server.asked.count(0) == 1
+
+
+async def test_a_listing_in_which_the_explorer_was_restored_begins_anew(
+    follower: Follower, server: Server, clock: Clock
+) -> None:
+    """It shows the deletions of before, until it is away; and then what the backup has."""
+    explorer(server, 5, 9)
+    await follower.poll()
+
+    def pages(start: int) -> object:
+        return [item(1, action=4)] if start == 0 else web.Response(status=500, text="{}")
+
+    server.pages = pages
+    clock.now = 3600
+    with pytest.raises(ExplorerError):
+        await follower.poll()
+    assert follower.desired.get("1-1").next_action == 3  # type: ignore[union-attr]
+    explorer(server, 3, 3)
+    await follower.poll()
+    assert {name: wanted.next_action for name, wanted in follower.desired.items()} == {f"{n}-1": 3 for n in (1, 2, 3)}
+
+
+async def test_a_late_answer_to_a_question_does_not_undo_a_listing(
+    follower: Follower, server: Server, clock: Clock
+) -> None:
+    await follower.poll()
+    asked, released = asyncio.Event(), asyncio.Event()
+
+    async def answers(_request: web.Request) -> web.Response:
+        asked.set()
+        await released.wait()
+        return web.json_response(item(1, action=6))
+
+    server.late = answers
+    asking = asyncio.create_task(follower.ask_for(["1-1"]))
+    await asked.wait()
+    server.pages = lambda start: [item(1)] if start <= 1 else []
+    clock.now = 3600
+    await follower.poll()
+    released.set()
+    await asking
+    assert follower.desired.get("1-1").next_action == 3  # type: ignore[union-attr]
 
 
 async def test_queued_items_are_taken_and_do_not_move_the_position(follower: Follower, server: Server) -> None:

@@ -26,27 +26,105 @@ def test_what_is_for_another_node_is_not_taken_in() -> None:
     assert desired.items() == []
 
 
-def test_a_workload_never_goes_back() -> None:
+def action(desired: Desired, identifier: str = "1-1") -> int | None:
+    wanted = desired.get(identifier)
+    return None if wanted is None else wanted.next_action
+
+
+def listed(desired: Desired, *items: Any) -> None:
+    desired.begin_listing()
+    for one in items:
+        desired.merge(one)
+    desired.end_listing()
+
+
+def test_a_workload_never_goes_back_within_a_generation() -> None:
     desired = Desired("G")
-    desired.merge(item(1, NextAction.DELETE))
+    listed(desired, item(1, NextAction.DELETE))
     desired.merge(item(1, NextAction.CREATE))
-    wanted = desired.get("1-1")
-    assert wanted is not None
-    assert wanted.next_action == NextAction.DELETE
+    assert action(desired) == NextAction.DELETE
     desired.finish("1-1")
     desired.merge(item(1, NextAction.DELETE))
-    assert desired.get("1-1").next_action == NextAction.DELETED  # type: ignore[union-attr]
+    assert action(desired) == NextAction.DELETED
+    desired.answer("1-1", item(1), desired.generation)
+    assert action(desired) == NextAction.DELETED
 
 
-def test_a_listing_that_begins_later_overrules_an_acknowledged_deletion() -> None:
-    """The explorer was restored from a backup, and wants it again."""
+@pytest.mark.parametrize("known", [NextAction.DELETE, NextAction.DELETED, NextAction.INVALID])
+def test_a_complete_listing_replaces_what_was_known(known: NextAction) -> None:
+    """The explorer was restored from a backup, or a poll said what is not so."""
     desired = Desired("G")
-    desired.merge(item(1))
-    desired.finish("1-1")
+    listed(desired, item(1), item(2))
+    desired.merge(item(1, known))
     desired.begin_listing()
     desired.merge(item(1))
+    assert action(desired) == known, "until the last page has come"
     desired.end_listing()
-    assert desired.get("1-1").next_action == NextAction.DEPLOY  # type: ignore[union-attr]
+    assert action(desired) == NextAction.DEPLOY
+    assert desired.get("2-1") is None
+    assert desired.take_fresh() is None, "anything may have changed"
+
+
+def test_the_result_of_a_listing_counts_too() -> None:
+    desired = Desired("G")
+    listed(desired, item(1))
+    desired.acknowledge("1-1", Result(state=ResultState.OK, signature="ab"))
+    listed(desired, item(1))
+    assert desired.get("1-1").result is None  # type: ignore[union-attr]
+
+
+def test_what_the_explorer_acknowledged_while_a_listing_came_in_is_newer_than_its_pages() -> None:
+    desired = Desired("G")
+    listed(desired, item(1), item(2, NextAction.DELETE))
+    desired.begin_listing()
+    desired.merge(item(1))
+    desired.acknowledge("1-1", Result(state=ResultState.OK, signature="ab"))
+    desired.finish("2-1")
+    desired.merge(item(2, NextAction.DELETE))
+    desired.end_listing()
+    assert desired.get("1-1").result.signature == "ab"  # type: ignore[union-attr]
+    assert action(desired, "2-1") == NextAction.DELETED
+    listed(desired, item(1), item(2, NextAction.DELETE))
+    assert desired.get("1-1").result is None  # type: ignore[union-attr]
+    assert action(desired, "2-1") == NextAction.DELETE, "the next listing says it anew"
+
+
+def test_within_a_listing_a_copy_from_the_queue_undoes_no_page() -> None:
+    desired = Desired("G")
+    listed(desired, item(1, NextAction.DELETE), item(1, NextAction.CREATE))
+    assert action(desired) == NextAction.DELETE
+
+
+def test_a_listing_that_is_begun_again_counts_for_nothing() -> None:
+    for complete in (False, True):
+        desired = Desired("G")
+        if complete:
+            listed(desired)
+        desired.begin_listing()
+        desired.merge(item(1, NextAction.DELETE))
+        listed(desired, item(1))
+        assert action(desired) == NextAction.DEPLOY
+
+
+def test_an_answer_to_a_question_of_an_earlier_generation_is_too_late() -> None:
+    desired = Desired("G")
+    listed(desired)
+    asked = desired.generation
+    listed(desired, item(1))
+    desired.answer("1-1", item(1, NextAction.DELETED), asked)
+    assert action(desired) == NextAction.DEPLOY
+    desired.answer("2-1", None, asked)
+    assert desired.unknown == set()
+    desired.answer("2-1", None, desired.generation)
+    assert desired.unknown == {"2-1"}
+
+
+def test_two_generations_that_say_the_same_are_the_same_objects() -> None:
+    desired = Desired("G")
+    listed(desired, item(1, description="long"))
+    before = desired.get("1-1")
+    listed(desired, item(1, description="long"))
+    assert desired.get("1-1") is before
 
 
 def test_an_item_that_cannot_be_decoded_does_not_hide_what_is_known() -> None:
@@ -64,7 +142,7 @@ def test_absence_means_something_after_a_complete_listing_only() -> None:
     desired.end_listing()
     assert desired.complete
     assert desired.unlisted(["10-1", "2-1", "1-1"]) == ["1-1", "10-1"]
-    desired.unknown.add("1-1")
+    desired.answer("1-1", None, desired.generation)
     assert desired.unlisted(["10-1", "2-1", "1-1"]) == ["10-1"]
     desired.begin_listing()
     assert desired.get("2-1") is not None, "known until the new listing says otherwise"

@@ -11,6 +11,7 @@ from tfgateway.explorer.models import NextAction
 from tfgateway.layout.keys import QUARANTINE
 from tfgateway.layout.records import owner_record
 from tfgateway.layout.services import Service, encode_service
+from tfgateway.reconciler.desired import Desired
 from tfgateway.reconciler.plan import Action, Stream
 
 
@@ -106,7 +107,7 @@ def test_p5_what_a_waiting_reservation_may_stand_on_stays(cleaner: Any) -> None:
 def test_p5_orphans_are_left_alone(make_node: Callable[..., Any], reason: str) -> None:
     node = make_node("gw1.example", repair_orphans=reason != "off")
     if reason == "not listed":
-        node.desired.complete = False
+        node.desired = Desired(node.node_id)
     if reason == "damaged record":
         node.put("tfgateway_reservations", "7-1", "who knows what it was")
     leave(node, "gone.example")

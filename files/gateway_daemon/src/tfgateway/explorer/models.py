@@ -36,6 +36,9 @@ WORKLOAD_TYPES = MappingProxyType(
     }
 )
 """Names by number, as the explorer knows them."""
+SKIPPED_BY_A_COPY = 1_000_000
+"""Ids that a copy of our explorer's database skips: gateways may know workloads that were created after the copy was
+made, and their ids must never be given to others. To a gateway such a jump says that the explorer was restored."""
 
 
 class NextAction(IntEnum):

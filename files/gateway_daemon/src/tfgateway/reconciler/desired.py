@@ -12,6 +12,7 @@ from tfgateway.explorer.models import (
     Approval,
     NextAction,
     Result,
+    ResultState,
     SigningRequest,
     Undecodable,
     Workload,
@@ -35,7 +36,7 @@ class Wanted:
     """The answer that the explorer has; None: none yet."""
 
 
-# A workload never goes back: what arrives late (from a queue, a slow answer) must not undo what is known.
+# Within a generation a workload never goes back.
 _PROGRESS: dict[int, int] = {
     NextAction.CREATE: 0,
     NextAction.SIGN: 1,
@@ -49,6 +50,7 @@ _PROGRESS: dict[int, int] = {
 _UNKNOWN_PROGRESS = 5
 
 
+_DELETED = Result(state=ResultState.DELETED)
 _MOST_TEXTS = 10_000
 _UNUSED: dict[str, Any] = {
     "description": "",
@@ -65,25 +67,38 @@ _UNUSED: dict[str, Any] = {
 
 
 class Desired:
-    """Everything that the explorer told about this gateway, kept up to date by pages of a poll.
+    """What the explorer wants of this gateway, in generations: a complete listing replaces all that was known.
 
-    A listing (all pages from id 0) tells more than a page: only when it came to its end does the absence of a
-    reservation mean something, and even then only that it has to be asked for by itself.
+    The pages of a listing are put together apart, and take effect when the last of them has come, so that a gateway
+    follows an explorer that was restored from a backup. Newer than a listing is only what the explorer acknowledged
+    to us while it came in. Within a generation a workload only goes forward (deploy, delete, deleted): a copy from a
+    queue, or an answer that is late, does not undo what is known.
+
+    Before the first listing came to its end, its pages are all that is known. Only a complete one gives the absence of
+    a reservation a meaning, and even then only that it has to be asked for by itself.
     """
 
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
         self._wanted: dict[str, Wanted] = {}
+        self._incoming: dict[str, Wanted] | None = None
+        """What the listing that is coming in has shown so far; None: there is none."""
+        self._acknowledged: dict[str, Result] = {}
+        """Since that listing began: our results, and those that say that a reservation is deleted."""
         self._texts: dict[str, str] = {}
         """Texts that many answers have in common, held once."""
-        self._seen: set[str] | None = None
-        self.complete = False
-        """True once a listing came to its end."""
+        self.generation = 0
+        """How many listings came to their end."""
         self.unknown: set[str] = set()
-        """Asked for one by one, and the explorer has never heard of them."""
+        """Asked for one by one in this generation, and the explorer does not know them."""
         self.news = 0
-        """Grows with everything that the explorer tells and that was not known."""
+        """Grows with everything that the explorer says and that was not known."""
         self._fresh: set[str] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether a listing came to its end."""
+        return self.generation > 0
 
     def get(self, identifier: str) -> Wanted | None:
         return self._wanted.get(identifier)
@@ -102,20 +117,22 @@ class Desired:
 
     def begin_listing(self) -> None:
         """The pages that follow are a listing from 0; one that was begun before counts for nothing."""
-        self._seen = set()
-        # What the explorer tells from here on is newer than any deletion it has acknowledged.
-        self._wanted = {
-            name: wanted for name, wanted in self._wanted.items() if wanted.next_action != NextAction.DELETED
-        }
+        if not self.complete:
+            self._wanted = {}
+        self._incoming = {} if self.complete else self._wanted
+        self._acknowledged = {}
 
     def end_listing(self) -> None:
-        """The listing came to its end: what it did not show is unknown again, deleted ones included."""
-        if self._seen is not None:
-            self._wanted = {name: wanted for name, wanted in self._wanted.items() if name in self._seen}
-            self._seen = None
-            self.complete = True
-            self.unknown.clear()
-            self._fresh = None
+        """The listing came to its end: what it showed is what is wanted."""
+        if self._incoming is None:
+            return
+        self._wanted, self._incoming = self._incoming, None
+        for identifier, result in self._acknowledged.items():
+            self._settle(identifier, result)
+        self._acknowledged = {}
+        self.generation += 1
+        self.unknown.clear()
+        self._fresh = None
 
     def take_fresh(self) -> set[str] | None:
         """What the explorer told since the last call; None: a listing ended, so that anything may have changed."""
@@ -123,24 +140,57 @@ class Desired:
         return fresh
 
     def merge(self, item: Workload | Undecodable) -> bool:
-        """Take in one item of a page or a single answer; False: it is not for this gateway, or has no id."""
-        if isinstance(item, Undecodable):
-            if item.gwid is None:
-                return False
-            self._put(item.gwid, Wanted(item, NextAction.DEPLOY))
-            return True
-        if item.node_id != self._node_id:
+        """Take in one item of a page; False: it is not for this gateway, or has no id."""
+        taken = self._read(item)
+        if taken is None:
             return False
-        identifier = gwid(item)
-        result = None if item.result.empty else self._slim(identifier, item.result)
-        slim = msgspec.structs.replace(item, **_UNUSED, node_id=self._node_id)
-        self._put(identifier, Wanted(slim, item.next_action, result))
+        if self._incoming is None:
+            self._put(*taken)
+        else:
+            self._show(self._incoming, *taken)
         return True
+
+    def answer(self, identifier: str, item: Workload | None, generation: int) -> None:
+        """What the explorer says of a reservation that it was asked for by itself; None: it does not know it.
+
+        generation: when it was asked. A later listing has said it better.
+        """
+        if generation != self.generation:
+            return
+        taken = self._read(item) if item is not None else None
+        if taken is None or taken[0] != identifier:
+            self.unknown.add(identifier)
+        else:
+            self._put(*taken)
 
     def acknowledge(self, identifier: str, result: Result) -> None:
         """The explorer has this result now."""
-        if wanted := self._wanted.get(identifier):
+        self._settle(identifier, result)
+        if self._incoming is not None:
+            self._acknowledged[identifier] = result
+
+    def finish(self, identifier: str) -> None:
+        """The explorer has acknowledged the deletion."""
+        self.acknowledge(identifier, _DELETED)
+
+    def _settle(self, identifier: str, result: Result) -> None:
+        wanted = self._wanted.get(identifier)
+        if wanted is None:
+            return
+        if result is _DELETED:
+            self._wanted[identifier] = Wanted(wanted.workload, NextAction.DELETED, wanted.result)
+        else:
             self._wanted[identifier] = Wanted(wanted.workload, wanted.next_action, self._slim(identifier, result))
+
+    def _read(self, item: Workload | Undecodable) -> tuple[str, Wanted] | None:
+        if isinstance(item, Undecodable):
+            return None if item.gwid is None else (item.gwid, Wanted(item, NextAction.DEPLOY))
+        if item.node_id != self._node_id:
+            return None
+        identifier = gwid(item)
+        result = None if item.result.empty else self._slim(identifier, item.result)
+        slim = msgspec.structs.replace(item, **_UNUSED, node_id=self._node_id)
+        return identifier, Wanted(slim, item.next_action, result)
 
     def _slim(self, identifier: str, result: Result) -> Result:
         """The same with as little of its own as possible: all who succeed have the same signature."""
@@ -157,11 +207,6 @@ class Desired:
             node_id="",
         )
 
-    def finish(self, identifier: str) -> None:
-        """The explorer has acknowledged the deletion: later news of it are old news until the next listing."""
-        if wanted := self._wanted.get(identifier):
-            self._wanted[identifier] = Wanted(wanted.workload, NextAction.DELETED, wanted.result)
-
     def unlisted(self, recorded: Iterable[str]) -> list[str]:
         """Recorded ones that a complete listing did not show: each has to be asked for, by ascending id."""
         if not self.complete:
@@ -169,14 +214,23 @@ class Desired:
         return sorted((name for name in recorded if name not in self._wanted and name not in self.unknown), key=order)
 
     def _put(self, identifier: str, wanted: Wanted) -> None:
-        if self._seen is not None:
-            self._seen.add(identifier)
-        known = self._wanted.get(identifier)
-        if known is None or (known != wanted and _progress(wanted) >= _progress(known)):
-            self._wanted[identifier] = wanted
+        if self._show(self._wanted, identifier, wanted):
             self.news += 1
             if self._fresh is not None:
                 self._fresh.add(identifier)
+
+    def _show(self, shown: dict[str, Wanted], identifier: str, wanted: Wanted) -> bool:
+        """Whether it was not known."""
+        known = shown.get(identifier)
+        if known is None:
+            # Nearly everything is what it was before: then both generations hold the same object.
+            before = self._wanted.get(identifier)
+            shown[identifier] = before if before is not None and before == wanted else wanted
+        elif known == wanted or _progress(wanted) < _progress(known):
+            return False
+        else:
+            shown[identifier] = wanted
+        return True
 
 
 def _progress(wanted: Wanted) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Sequence
 
-from tfgateway.errors import ExplorerRefused, ExplorerUnavailable
+from tfgateway.errors import ExplorerError, ExplorerRefused, ExplorerUnavailable
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.explorer.models import Undecodable, gwid
+from tfgateway.explorer.models import SKIPPED_BY_A_COPY, Undecodable
 from tfgateway.reconciler.desired import Desired
 from tfgateway.telemetry.logs import logger
 
@@ -22,7 +23,7 @@ _NOT_FOUND = 404
 _HIGHEST_ID = 10**18
 """Ids from here on are nonsense: an explorer that goes on after one could not be asked for anything."""
 _RELIST_AFTER = 60.0
-"""Seconds after the beginning of a listing before the explorer's ids may be found to have gone backwards again."""
+"""Seconds between two listings for the reason that the explorer seems to have been restored."""
 
 
 class Follower:
@@ -37,11 +38,15 @@ class Follower:
         self._resync_interval = resync_interval
         self._clock = clock
         self._position = 0
+        self._last_id: int | None = None
+        """The id that was given out last, of all nodes; None: it was not said yet."""
         self._listing = False
+        self._interrupted = False
+        """Did a page of this listing fail, so that it may show an explorer before and after it was restored?"""
         self.arriving = False
         """Are pages of a listing coming in right now?"""
         self._next_listing = clock()
-        self._listed = clock()
+        self._next_relisting = clock()
 
     async def poll(self, wait: float = 0) -> bool:
         """Everything that is new, and the queue; False: there was nothing that was not known.
@@ -51,16 +56,16 @@ class Follower:
         """
         try:
             return await self._poll(wait)
+        except ExplorerError:
+            self._interrupted = True
+            raise
         finally:
             self.arriving = False
 
     async def _poll(self, wait: float) -> bool:
         before = self.desired.news
         if not self._listing and self._clock() >= self._next_listing:
-            self.desired.begin_listing()
-            self._listing = True
-            self._listed = self._clock()
-            self._position = 0
+            self._begin_listing()
         for number in range(_MOST_PAGES):
             patience = wait if number == 0 and not self._listing else 0
             page = await self._client.poll(self._node_id, self._position, patience)
@@ -70,23 +75,52 @@ class Follower:
                 if not self.desired.merge(item):
                     _log.warning("item skipped", id=item.id, reason=_unusable(item, self._node_id))
             # Not x-last-id: with queued items it moves past ids that nobody has got yet.
-            if highest < self._position:
-                if not page.items and page.last_id + 1 < self._position:
-                    # Then it is the last id ever given out: the explorer was restored, or lied about an id before.
-                    self._next_listing = min(self._next_listing, self._listed + _RELIST_AFTER)
+            if highest >= self._position:
+                self._position = highest + 1
+            elif page.items or not self._restored(page.last_id) or not self._list_again():
                 break
-            self._position = highest + 1
         else:
             raise ExplorerUnavailable(f"the listing does not end after {_MOST_PAGES} pages")
         if self._listing:
             self.desired.end_listing()
             self._listing = False
-            self._next_listing = self._clock() + self._resync_interval
+            self._next_listing = min(self._next_listing, self._clock() + self._resync_interval)
             return True
         return self.desired.news != before
 
+    def _begin_listing(self) -> None:
+        self.desired.begin_listing()
+        self._listing, self._interrupted = True, False
+        self._position = 0
+        self._next_listing = math.inf
+
+    def _restored(self, last_id: int) -> bool:
+        """Whether the explorer seems to have been restored from a backup. last_id: of a page without items.
+
+        Ids go back then, or forward by as many as a copy of our explorer skips. The first is also so when a page
+        showed an id that was never given out, and what is new would not be seen.
+        """
+        known, self._last_id = self._last_id, last_id
+        if last_id + 1 < self._position:
+            return True
+        return known is not None and not known <= last_id < known + SKIPPED_BY_A_COPY
+
+    def _list_again(self) -> bool:
+        """Begin another listing; False: not now."""
+        now = self._clock()
+        if now < self._next_relisting or (self._listing and not self._interrupted):
+            # The listing itself showed an id that was never given out; or it was not long ago.
+            self._next_relisting = max(self._next_relisting, now + _RELIST_AFTER if self._listing else now)
+            self._next_listing = min(self._next_listing, self._next_relisting)
+            return False
+        _log.warning("the explorer seems to have been restored, everything is listed again")
+        self._next_relisting = now + _RELIST_AFTER
+        self._begin_listing()
+        return True
+
     async def ask_for(self, identifiers: Sequence[str]) -> None:
         """What a complete listing did not show is asked for by itself; only what the explorer says counts."""
+        generation = self.desired.generation
         limit = asyncio.Semaphore(_AT_ONCE)
 
         async def ask(identifier: str) -> None:
@@ -95,13 +129,12 @@ class Follower:
                     workload = await self._client.node_workload(identifier)
                 except ExplorerRefused as error:
                     if error.status == _NOT_FOUND:
-                        self.desired.unknown.add(identifier)
+                        self.desired.answer(identifier, None, generation)
                     return
                 except ExplorerUnavailable as error:
                     _log.warning("reservation could not be asked for", id=identifier, reason=str(error))
                     return
-            if gwid(workload) != identifier or not self.desired.merge(workload):
-                self.desired.unknown.add(identifier)
+            self.desired.answer(identifier, workload, generation)
 
         await asyncio.gather(*map(ask, _first(identifiers)))
 

@@ -9,11 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tfgateway.errors import ConfigError, StoreError
+from tfgateway.explorer.models import SKIPPED_BY_A_COPY
 from tfgateway.explorer.server.database import VERSION
-
-_GAP = 1_000_000
-"""Ids that a restored copy skips: gateways may know workloads that were created after the copy was made, and their ids
-must never be given to others."""
 
 
 def backup(database: Path, output: Path) -> int:
@@ -53,7 +50,7 @@ def _copy(database: Path, part: Path) -> None:
         # In one step: it reads one state of the data, and in WAL mode that keeps nobody from writing.
         source.backup(target)
         target.execute("PRAGMA journal_mode = DELETE")
-        target.execute("UPDATE sqlite_sequence SET seq = seq + ?", (_GAP,))
+        target.execute("UPDATE sqlite_sequence SET seq = seq + ?", (SKIPPED_BY_A_COPY,))
         target.commit()
         damage = target.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
