@@ -20,7 +20,12 @@ HEAD = """# Settings
 
 The daemon reads one TOML file, `/etc/tfgateway/gateway.toml`. A key that is not listed here is an error, and
 `tfgateway check-config` finds it. Role `gateway` writes the file: common settings have a
-[variable of their own](role-variables.md#gateway).
+[variable of their own](role-variables.md#gateway), and `gateway_settings` takes all others, table by table:
+
+```yaml
+gateway_settings:
+  dns: {tcp_idle: 5}
+```
 """
 
 

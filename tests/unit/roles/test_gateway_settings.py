@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import msgspec
+import pytest
 import yaml
-from ansible.plugins.filter.core import to_bool
+from ansible.plugins.filter.core import combine, to_bool
+from ansible_collections.tfgrid.gateway.plugins.plugin_utils._settings import VARIABLES, set_twice
+from ansible_collections.tfgrid.gateway.plugins.plugin_utils._toml import to_toml
 from tfgateway.dns import configure
 from tfgateway.settings import ReconcilerSettings, ServiceSettings, Settings, parse
 
@@ -26,6 +31,8 @@ def written(name: str, **variables: Any) -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["to_json"] = lambda value, **options: json.dumps(value, **options)
     environment.filters["bool"] = to_bool
+    environment.filters["combine"] = combine
+    environment.filters["tfgrid.gateway.to_toml"] = to_toml
     template = environment.from_string((ROLE / "templates" / name).read_text())
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
     computed: dict[str, Any] = {
@@ -137,3 +144,110 @@ def test_t18_static_services_with_all_that_they_can_have() -> None:
     ).proxy
     assert (proxy.access_log, proxy.proxy_protocol_from) == (0.5, ("198.51.100.0/24",))
     assert proxy.services == msgspec.convert([web, plain], tuple[ServiceSettings, ...])
+
+
+def test_tunnel_secrets_of_static_services_are_variables() -> None:
+    service = {"names": ["www.example"], "tunnel_secret": "s3cret"}
+    assert rendered(gateway_proxy_services=[service]).proxy.services[0].tunnel_secret == "s3cret"
+
+
+SAMPLES: dict[str, Any] = {
+    "redis.url": "unix:///run/redis.sock",
+    "dns.transfer": [{"network": "192.0.2.0/24"}],
+    "dns.notify": [{"address": "192.0.2.53:53"}],
+    "dns.rate_limit.exempt": ["192.0.2.0/24"],
+    "proxy.services": [{"names": ["a.example"], "targets": [{"address": "192.0.2.1", "http_port": 80}]}],
+    "proxy.listen_tunnels_tls": ["127.0.0.1:1"],
+    "fourtosix.endpoint": "gw.example:1",
+}
+"""Values of keys whose content is checked beyond their type."""
+
+
+def keys(section: type[msgspec.Struct], path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each key as (dotted name, type, default); arrays of tables are one key."""
+    info = msgspec.inspect.type_info(section)
+    assert isinstance(info, msgspec.inspect.StructType)
+    for field in info.fields:
+        name = f"{path}.{field.name}" if path else field.name
+        if isinstance(field.type, msgspec.inspect.StructType):
+            yield from keys(field.type.cls, name)
+        else:
+            yield name, field.type, field.default
+
+
+def sample(name: str, kind: Any, default: Any) -> Any:
+    """A usable value that is not the default."""
+    if name in SAMPLES:
+        return SAMPLES[name]
+    if isinstance(kind, msgspec.inspect.BoolType):
+        return not default
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return next(value for value in kind.values if value != default)
+    if isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+        low = kind.ge if kind.ge is not None else kind.gt
+        return next(value for value in ((low or 0) + 1, (low or 0) + 2, 1, 0) if value not in (default, kind.gt))
+    if "listen" in name or name.endswith(".metrics"):
+        value: Any = "127.0.0.1:1"
+    else:
+        value = "192.0.2.0/24" if "allow" in name or "_from" in name else "sample"
+    return [value] if isinstance(kind, msgspec.inspect.VarTupleType) else value
+
+
+def nested(name: str, value: Any) -> dict[str, Any]:
+    """``a.b`` -> ``{"a": {"b": value}}``"""
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return value
+
+
+@pytest.mark.parametrize(("name", "kind", "default"), list(keys(Settings)), ids=lambda value: str(value)[:40])
+def test_every_setting_can_be_set_from_the_inventory(name: str, kind: Any, default: Any) -> None:
+    value = sample(name, kind, default)
+    own = VARIABLES.get(name)
+    table, _, last = name.rpartition(".")
+    variables: dict[str, Any] = {"gateway_settings": nested(name, value)}
+    if own is not None and name != "dns.secrets":
+        variables = {own: value}
+    elif table in VARIABLES:
+        variables = {VARIABLES[table]: {last: value}}
+    elif name == "dns.secrets":
+        variables, value = {"gateway_dns_cookie_secrets": ["00" * 16]}, "/etc/tfgateway/dns-secrets.toml"
+    if name in ("proxy.tunnel_certificate", "proxy.tunnel_key", "proxy.listen_tunnels_tls"):
+        variables = {
+            "gateway_tunnel_certificate": "sample",
+            "gateway_tunnel_key": "sample",
+            "gateway_tunnel_tls_port": 1,
+        }
+        value = ["0.0.0.0:1", "[::]:1"] if name == "proxy.listen_tunnels_tls" else value
+    found: Any = tomllib.loads(written("gateway.toml.j2", **variables))
+    for part in name.split("."):
+        found = found[part]
+    assert found == value
+    rendered(**variables)
+
+
+def test_what_the_template_sets_is_what_has_a_variable() -> None:
+    environment = tomllib.loads(
+        written(
+            "gateway.toml.j2",
+            gateway_dns_rate_limit={"slip": 1},
+            gateway_location={"city": "x"},
+            gateway_dns_transfers=SAMPLES["dns.transfer"],
+            gateway_dns_secondaries=SAMPLES["dns.notify"],
+            gateway_proxy_services=SAMPLES["proxy.services"],
+        )
+    )
+    written_keys = set()
+    for table, values in environment.items():
+        for name, value in values.items():
+            below = isinstance(value, dict) and f"{table}.{name}" not in VARIABLES
+            written_keys |= {f"{table}.{name}.{one}" for one in value} if below else {f"{table}.{name}"}
+    assert written_keys == set(VARIABLES)
+
+
+def test_a_key_that_has_a_variable_is_refused_with_both_places() -> None:
+    assert set_twice({"dns": {"tcp_idle": 5}, "proxy": {"idle_timeout": 60}}) == []
+    (sentence,) = set_twice({"dns": {"udp_size": 1400, "tcp_idle": 5}})
+    assert "gateway_settings sets dns.udp_size, which gateway_dns_udp_size sets" in sentence
+    assert set_twice({"dns": {"rate_limit": {"slip": 1}}})
+    assert set_twice(["dns"]) == ["gateway_settings is not a mapping of the tables of gateway.toml"]
