@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import ssl
 import subprocess
@@ -20,13 +21,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
-from aiohttp.web import Application
+from aiohttp.web import Application, Request, Response, json_response
 from tfgateway.explorer import user
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import NextAction, Workload
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 
+from tests.integration.reconciler.scene import Scene
 from tests.patience import until
 
 T = TypeVar("T")
@@ -231,6 +233,7 @@ class Rogue:
     poll: Callable[[BaseHTTPRequestHandler, int], None] | None = None
     results: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
     deleted: list[str] = field(default_factory=list)
+    registered: list[bytes] = field(default_factory=list)
     asked: int = 0
     deaf: bool = False
     """Takes no answers: hangs up on results and deletions."""
@@ -297,8 +300,10 @@ class Rogue:
                 rogue.answer(self, body)
 
             def do_POST(self) -> None:
-                self.read()
-                rogue.answer(self, b"null", status=201 if self.path.endswith("/gateways") else 200)
+                body = self.read()
+                if registers := self.path.endswith("/gateways"):
+                    rogue.registered.append(body)
+                rogue.answer(self, b"null", status=201 if registers else 200)
 
             def do_PUT(self) -> None:
                 body = self.read()
@@ -365,3 +370,23 @@ def rogue() -> Iterator[Rogue]:
     started = Rogue().start()
     yield started
     started.close()
+
+
+@pytest.fixture
+async def scene(
+    tmp_path: Path, redis_server: Any, rogue: Rogue, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Scene]:
+    """Failures are tried again at once, and the outbox hears of what was done, or never."""
+    asked = itertools.count()
+
+    async def geoip(_request: Request) -> Response:
+        """It answers one question, and then no more: what it said is remembered."""
+        known = {"city": "Gent", "country_name": "Belgium", "continent": "Europe"}
+        return json_response(known, status=500 if next(asked) else 200)
+
+    monkeypatch.setattr("tfgateway.reconciler.backoff.Backoff.failed", lambda _self: 0.02)
+    monkeypatch.setattr("tfgateway.reconciler.outbox._LOOK", 3600.0)
+    made = Scene(tmp_path, redis_server, rogue, await serve(("GET", "/", geoip)) + "/")
+    await made.prepare()
+    yield made
+    made.redis.close()

@@ -28,9 +28,9 @@ from tfgateway.reconciler.geoip import Locator
 from tfgateway.reconciler.lease import Holder, Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.outbox import Outbox
-from tfgateway.reconciler.passes import Pass, Passes
+from tfgateway.reconciler.passes import Applied, Pass, Passes
 from tfgateway.reconciler.phonebook import Phonebook
-from tfgateway.reconciler.plan import Plan
+from tfgateway.reconciler.plan import Action, Plan
 from tfgateway.reconciler.session import load_identity, make_policy, open_explorer, open_redis
 from tfgateway.reconciler.state import RowState, tally
 from tfgateway.reconciler.status import Status
@@ -75,8 +75,10 @@ class Reconciler:
         self._follower = Follower(client, identity.node_id, settings.reconciler.resync_interval, time.monotonic)
         desired = self._follower.desired
         policy = replace(make_policy(settings, identity), released=released)
-        self._passes = Passes(policy, store, desired, self._follower.ask_for, Phonebook(client), self._metrics)
         self._outbox = Outbox(store, client, identity.node_id, desired)
+        self._passes = Passes(
+            policy, store, desired, self._follower.ask_for, Phonebook(client), self._metrics, self._applied
+        )
         self._directory = Directory(client, identity, settings.gateway, Locator(settings.gateway, store).location)
         self._news = asyncio.Event()
         self._poll_error = "the explorer was not asked yet"
@@ -148,8 +150,10 @@ class Reconciler:
             await self._poll(0)
         except ExplorerError as error:
             problem = error
-        made = await self._pass(allow_removals=allow_removals, keep_steps=True)
-        await self._outbox.flush()
+        try:
+            made = await self._pass(allow_removals=allow_removals, keep_steps=True)
+        finally:
+            await self._outbox.flush()
         await self._write_status()
         if problem is not None:
             raise problem
@@ -277,15 +281,17 @@ class Reconciler:
         """Errors: ``StoreError``, ``LeaseError``."""
         self._last = None  # it holds all that the last plan was made of
         made = await self._passes.run(self._lease, allow_removals=allow_removals, keep_steps=keep_steps)
-        self._status = msgspec.structs.replace(
-            self._status, held=made.plan.held, repaired=self._status.repaired + made.repaired
-        )
+        self._status = msgspec.structs.replace(self._status, held=made.plan.held)
         self._note(made)
         return made
 
-    def _note(self, made: Pass) -> None:
-        if made.done:
+    def _applied(self, applied: Applied) -> None:
+        if applied.may_have_answers:
             self._outbox.wake()
+        repaired = self._status.repaired + applied.done[Action.REPAIR]
+        self._status = msgspec.structs.replace(self._status, repaired=repaired)
+
+    def _note(self, made: Pass) -> None:
         counts = Counter(reservation.type for reservation in made.plan.left.recorded.values())
         self._metrics.reservations(counts)
         self._last = made

@@ -19,6 +19,9 @@ from tfgateway.telemetry.logs import logger
 
 _log = logger("reconciler")
 
+_LOOK = 15.0
+"""Seconds after which redis is asked whether something waits although nobody said so: another process, or a script that
+redis ran later than its caller waited, may have put it there."""
 _AT_ONCE = 8
 _READ_AT_ONCE = 500
 _GIVE_UP_AFTER = 3
@@ -47,9 +50,9 @@ class Outbox:
         backoff = Backoff()
         while True:
             self._news.clear()
-            delay: float | None = None
+            delay = _LOOK
             try:
-                if await self.flush():
+                if not await self._store.outbox_length() or await self.flush():
                     backoff.succeeded()
                 else:
                     delay = backoff.failed()
@@ -109,12 +112,13 @@ class Outbox:
     async def _deliver(self, one: Pending) -> None:
         if one.result is not None:
             await self._send(one.id, self._client.put_result(self._node_id, one.id, one.result))
-            await self._store.take_from_outbox([answers.result_field(one.id)])
+            # Before redis is asked: the explorer has it now, whether redis forgets it or not.
             self._desired.acknowledge(one.id, one.result)
+            await self._store.take_from_outbox([answers.result_field(one.id)])
         if one.deleted:
             await self._send(one.id, self._client.delete_reservation(self._node_id, one.id))
-            await self._store.take_from_outbox([answers.deleted_field(one.id)])
             self._desired.finish(one.id)
+            await self._store.take_from_outbox([answers.deleted_field(one.id)])
 
     async def _send(self, identifier: str, call: Awaitable[None]) -> None:
         try:

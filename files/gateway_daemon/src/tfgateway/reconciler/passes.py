@@ -6,7 +6,7 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from tfgateway.reconciler import guard
@@ -29,23 +29,37 @@ _AT_ONCE = 100
 """Steps that are sent to redis together; each is a transaction of its own."""
 
 
+@dataclass(slots=True)
+class Applied:
+    """What became of the steps that were sent to redis, whether the pass came to its end or not."""
+
+    done: Counter[Action] = field(default_factory=Counter)
+    """Steps that redis confirmed."""
+    failed: set[str] = field(default_factory=set)
+    """Reservations whose steps redis did not take."""
+    unconfirmed: int = 0
+    """Steps that were sent and of which nothing was heard: redis may have carried them out."""
+
+    @property
+    def may_have_answers(self) -> bool:
+        """Whether something may wait in the outbox that did not before."""
+        return bool(self.done or self.unconfirmed)
+
+
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What was planned, and what was carried out of it."""
+    """What was planned, and what could not be carried out of it."""
 
     plan: Plan
-    done: int = 0
-    """Steps that were carried out."""
     failed: frozenset[str] = frozenset()
     """Reservations whose steps redis did not take."""
-    repaired: int = 0
-    """Reservations whose rows or record had drifted."""
 
 
 class Passes:
     """Makes passes; remembers between them only what was told already.
 
     ask_for: asks the explorer for reservations one by one, by gwid, and takes the answers into ``desired``.
+    applied: called with what was done before ``run`` and ``news`` return, also when they end with an error.
     """
 
     def __init__(
@@ -56,6 +70,7 @@ class Passes:
         ask_for: Callable[[Sequence[str]], Awaitable[None]],
         phonebook: Phonebook,
         metrics: ReconcilerMetrics,
+        applied: Callable[[Applied], None],
     ) -> None:
         self._policy = policy
         self._store = store
@@ -63,9 +78,14 @@ class Passes:
         self._ask_for = ask_for
         self._phonebook = phonebook
         self._metrics = metrics
+        self._applied = applied
         self._more: Callable[[Collection[str], int], Plan | None] | None = None
         self._problems: frozenset[str] = frozenset()
         self._held = ""
+        self._allowed: frozenset[str] = frozenset()
+        """Removals that an operator allowed, until a pass has carried out all of them."""
+        self._count_anew = False
+        """What an operator allowed is no loss: until that is noted, the samples of before do not count."""
         self._recorded = 0
         self._released: frozenset[str] = frozenset()
 
@@ -83,9 +103,14 @@ class Passes:
             users = await self._phonebook.ask(made.unknown_users)
             made = self._plan(actual, records, users, most)
         if made.held:
-            consent = made.held_digest if allow_removals else await self._store.consent()
+            held = frozenset(step.id or step.domain for step in made.held_steps)
+            # Of a pass that ended early, some of them are left.
+            allowed = allow_removals or held <= self._allowed
+            consent = made.held_digest if allowed else await self._store.consent()
             if consent:
                 made = self._plan(actual, records, users, most, consent)
+            if made.consented:
+                self._allowed = held
         return made
 
     async def run(self, lease: Lease, *, allow_removals: bool = False, keep_steps: bool = True) -> Pass:
@@ -97,7 +122,7 @@ class Passes:
         started = time.monotonic()
         self._more = None
         await lease.hold()
-        samples = await self._store.samples()
+        samples = () if self._count_anew else await self._store.samples()
         most = guard.most(samples, time.time())
         first = None if keep_steps else await self._converge(lease, most)
         if first is not None and not (first.plan.unknown_users and self._desired.complete):
@@ -106,13 +131,10 @@ class Passes:
             made = await self._preview(most, allow_removals=allow_removals)
             await self._note(samples)
             done = await self._carry_out(made.steps, lambda: made, lease)
-            if made.consented:
-                # What an operator allowed is no loss, and the next removal is counted anew.
+            if self._allowed and not made.held and not done.failed:
+                self._allowed, self._count_anew = frozenset(), True
                 self._recorded = len(made.left.recorded)
                 await self._note(())
-            if first is not None:
-                # What was carried out before somebody's key was found lacking counts too: its answers are to be sent.
-                done = replace(done, done=first.done + done.done, repaired=first.repaired + done.repaired)
         self._tell(done.plan)
         if self._released and not done.failed:
             await self._store.take_released(self._released)
@@ -154,6 +176,7 @@ class Passes:
         noted = guard.noted(samples, time.time(), self._recorded)
         if noted != samples:
             await self._store.write_samples(noted)
+            self._count_anew = False
 
     async def _converge(self, lease: Lease, most: int) -> Pass | None:
         """None: so much is, or was of late, recorded that there has to be a whole plan first."""
@@ -167,28 +190,36 @@ class Passes:
     async def _carry_out(self, steps: Iterable[Step], outcome: Callable[[], Plan], lease: Lease) -> Pass:
         """outcome: asked for when all steps are through. Errors: ``StoreError``."""
         remaining = iter(steps)
-        done: Counter[Action] = Counter()
-        failed: set[str] = set()
-        while some := tuple(islice(remaining, _AT_ONCE)):
-            failures = await self._store.apply([step.transaction for step in some], lease.row)
-            for step, failure in zip(some, failures, strict=True):
-                if failure:
-                    # The next pass looks again and decides anew.
-                    failed.add(step.id)
-                    self._metrics.steps_failed.labels(step.action).inc()
-                    _log.warning("step not done", step=str(step), reason=failure)
-                    continue
-                done[step.action] += 1
-                self._metrics.done(step.action)
-                _log.info(
-                    str(step.action),
-                    id=step.id,
-                    type=step.type,
-                    domain=step.domain,
-                    user=step.user,
-                    message=step.message,
-                )
-        return Pass(outcome(), done.total(), frozenset(failed), done[Action.REPAIR])
+        applied = Applied()
+        try:
+            while some := tuple(islice(remaining, _AT_ONCE)):
+                await self._apply(some, lease, applied)
+        finally:
+            self._applied(applied)
+        return Pass(outcome(), frozenset(applied.failed))
+
+    async def _apply(self, some: Sequence[Step], lease: Lease, applied: Applied) -> None:
+        """Errors: ``StoreError``."""
+        applied.unconfirmed += len(some)
+        failures = await self._store.apply([step.transaction for step in some], lease.row)
+        applied.unconfirmed -= len(some)
+        for step, failure in zip(some, failures, strict=True):
+            if failure:
+                # The next pass looks again and decides anew.
+                applied.failed.add(step.id)
+                self._metrics.steps_failed.labels(step.action).inc()
+                _log.warning("step not done", step=str(step), reason=failure)
+                continue
+            applied.done[step.action] += 1
+            self._metrics.done(step.action)
+            _log.info(
+                str(step.action),
+                id=step.id,
+                type=step.type,
+                domain=step.domain,
+                user=step.user,
+                message=step.message,
+            )
 
     def _plan(self, actual: Actual, records: Records, users: UserKeys, most: int, consent: str = "") -> Plan:
         # A big plan makes millions of objects that all live as long as it does: looking for garbage doubles its time.

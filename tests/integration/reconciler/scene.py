@@ -1,0 +1,168 @@
+"""One gateway's life with every kind of work, from an empty redis to a restart, for tests that get in its way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from tfgateway import settings
+from tfgateway.errors import StoreError
+from tfgateway.identity import seedfile
+from tfgateway.layout.keys import LEASE, OUTBOX, RESERVATIONS, STATUS, ZONE_OWNERS
+from tfgateway.reconciler import loop, survey
+
+from tests.patience import soon
+
+MANY = 5
+"""Removals that are held back until an operator allows them."""
+
+
+class Running:
+    """A reconciler for as long as the block lasts."""
+
+    def __init__(self, given: settings.Settings) -> None:
+        self._opened = loop.opened(given)
+        self._stopping = asyncio.Event()
+
+    async def __aenter__(self) -> None:
+        reconciler = await self._opened.__aenter__()
+        run = reconciler.run(stopping=self._stopping, ready=lambda: None, status=lambda _text: None)
+        self._task = asyncio.create_task(run)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._stopping.set()
+        try:
+            await self._task
+        finally:
+            await self._opened.__aexit__(None, None, None)
+
+
+class Scene:
+    """Deploys, refuses, repairs, removes, holds back, is allowed to, gives a domain up, registers and starts again."""
+
+    def __init__(self, directory: Path, redis_server: Any, rogue: Any, geoip: str) -> None:
+        self.redis = redis_server.client()
+        self.rogue = rogue
+        seed = directory / "identity.seed"
+        seedfile.create(seed, bytes(range(32)))
+        self._config = f"""
+identity.seed = "{seed}"
+redis.url = "{redis_server.url}"
+[gateway]
+managed_domains = ["gw1.example"]
+geoip = "{geoip}"
+[explorer]
+url = "{rogue.url}"
+poll_interval = 0.05
+long_poll = 0
+[reconciler]
+max_removal_count = 3
+max_removal_share = 0.0
+"""
+        self.settings = settings.parse(self._config.encode())
+
+    async def prepare(self) -> None:
+        """A domain that was managed once: an operator is going to release it."""
+        former = self._config.replace('["gw1.example"]', '["gw1.example", "gw2.example"]')
+        async with loop.opened(settings.parse(former.encode())) as reconciler:
+            await reconciler.once()
+
+    async def play(self) -> None:
+        rogue = self.rogue
+        rogue.poll = lambda handler, _start: rogue.answer(handler, rogue.items(0))
+        many = range(10, 10 + MANY)
+        rogue.listing = [
+            *(rogue.subdomain(number, f"s{number}") for number in (1, 2, *many)),
+            rogue.workload(3, 8, domain="alice.example"),
+            rogue.workload(4, 12),
+        ]
+        async with self._running():
+            # Deployed and refused.
+            await self._answered(1, 2, 3, 4, *many)
+            # What others changed is repaired.
+            self.redis.hdel("gw1.example.", "s2")
+            await soon(lambda: self.redis.hget("gw1.example.", "s2"))
+            # News, of both kinds.
+            rogue.listing.append(rogue.subdomain(5, "s5"))
+            rogue.listing[0] = rogue.subdomain(1, "s1", action=4)
+            await self._answered(5)
+            await soon(lambda: "1-1" in rogue.deleted)
+            # An operator's word about a domain.
+            await self._operator(lambda command: command.release(frozenset({"gw2.example"})))
+            await soon(lambda: self.redis.hget(ZONE_OWNERS, "gw2.example") is None)
+            # Too many removals, which an operator allows; the next one counts from there.
+            rogue.listing[2 : 2 + MANY] = [rogue.subdomain(number, f"s{number}", action=4) for number in many]
+            await soon(lambda: json.loads(self.redis.get(STATUS) or b"{}").get("held"))
+            await self._operator(lambda command: command.permit())
+            await soon(lambda: {f"{number}-1" for number in many} <= set(rogue.deleted))
+            rogue.listing[1] = rogue.subdomain(2, "s2", action=4)
+            await soon(lambda: "2-1" in rogue.deleted)
+            await soon(lambda: not self.redis.exists(OUTBOX))
+        async with self._running():
+            await soon(lambda: len(rogue.registered) == 2)
+            rogue.listing.append(rogue.subdomain(6, "s6"))
+            await self._answered(6)
+            await soon(lambda: not self.redis.exists(OUTBOX))
+        # `tfgateway state` asks redis as well, and says so when it could not.
+        for _ in range(3):
+            seen = await survey.survey(self.settings)
+            if not any("redis cannot be asked" in problem for problem in seen.problems):
+                return
+        raise AssertionError(seen.problems)
+
+    async def check(self) -> None:
+        """All is done, told and served that was asked for, and a fresh look finds nothing more to do."""
+        states = {name: answer["state"] for name, answer in self.answers().items()}
+        many = [f"{number}-1" for number in range(10, 10 + MANY)]
+        assert states == {"4-1": 0} | dict.fromkeys(["1-1", "2-1", "3-1", "5-1", "6-1", *many], 1)
+        assert set(self.rogue.deleted) == {"1-1", "2-1", "4-1", *many}
+        made = await self.plan()
+        assert (made.steps, made.held, made.problems) == ((), "", ())
+        assert self.served() == {
+            "gw1.example.": {"__owner__", "s5", "s6"},
+            "alice.example.": {"__owner__"},
+            "zone": {"gw1.example", "alice.example"},
+            "managed_domains": {"s5.gw1.example", "s6.gw1.example"},
+        }
+        assert {name.decode() for name in self.redis.hkeys(RESERVATIONS)} == {"3-1", "5-1", "6-1"}
+        assert not self.redis.exists(OUTBOX, LEASE)
+        registered = [json.loads(body)["location"]["city"] for body in self.rogue.registered]
+        assert registered[0] == "Gent"
+
+    async def plan(self) -> Any:
+        """Of somebody who looks for the first time."""
+        async with loop.opened(self.settings) as fresh:
+            return await fresh.preview()
+
+    def answers(self) -> dict[str, dict[str, Any]]:
+        """What the explorer was told, by gwid: all copies of an answer are the same bytes."""
+        told = {}
+        for name, bodies in self.rogue.results.items():
+            assert len(set(bodies)) <= 1, f"{name} was answered in several ways: {bodies}"
+            if bodies:
+                told[name] = json.loads(bodies[0])
+        return told
+
+    def served(self) -> dict[str, set[str]]:
+        """Fields by key, of all that planes serve."""
+        keys = [key for key in self.redis.keys("*") if not key.startswith(b"tfgateway")]
+        return {key.decode(): {field.decode() for field in self.redis.hkeys(key)} for key in keys}
+
+    async def _answered(self, *numbers: int) -> None:
+        await soon(lambda: all(self.rogue.results.get(f"{number}-1") for number in numbers))
+
+    async def _operator(self, command: Callable[[loop.Reconciler], Awaitable[object]]) -> None:
+        """Somebody who repeats a command that failed."""
+        for last in (False, True):
+            try:
+                async with loop.opened(self.settings) as own:
+                    await command(own)
+            except StoreError:
+                if last:
+                    raise
+
+    def _running(self) -> Running:
+        return Running(self.settings)
