@@ -10,6 +10,7 @@ import yaml
 from demo import image, interpreter
 from demo.farm import Farm
 from demo.fleet import Fleet
+from demo.paths import CACHE
 
 SUFFIXES = ("gateway.example", "3x0.example")
 _SSH_PORT = 34022
@@ -45,6 +46,7 @@ def render(fleet: Fleet, farm: Farm | None) -> str:
         "ansible_port": _SSH_PORT,
         "ansible_ssh_private_key_file": str(fleet.key),
         "ansible_ssh_common_args": ssh_options,
+        "gateway_cache": str(CACHE),
     }
     hosts: dict[str, dict[str, Any]] = {node.name: {"ansible_host": fleet.address(node.host)} for node in fleet.nodes}
     stand_ins = [node for node in fleet.nodes if node.system == "ubuntu-18.04"]

@@ -15,7 +15,7 @@ import pytest
 
 from demo import certificate, fleet, playbook, podman
 from demo.fleet import Fleet, Node
-from demo.paths import ROOT
+from demo.paths import CACHE, ROOT
 from demo.playbook import Recap
 
 NAME = "explorer.example"
@@ -39,6 +39,7 @@ class Explorer:
         host = {
             "ansible_host": self.address,
             "ansible_user": "root",
+            "gateway_cache": str(CACHE),
             "ansible_ssh_private_key_file": str(self._fleet.key),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self._directory}/known_hosts -o IdentitiesOnly=yes",
             "explorer_tls_certificate": (self.tls / "certificate.pem").read_text(),

@@ -2,24 +2,29 @@
 
 Prints one JSON object: ``{"version": s, "archive": path, "sha256": s, "changed": bool}``. The version is a
 digest of what goes in, so the same input gives the same archive, byte for byte, and a second call builds nothing.
+With ``--here`` the release is for the controller itself, is unpacked too, and ``"program": path`` is its command.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import hashlib
 import io
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
-import tomllib
 from pathlib import Path
 
+OLDEST = (3, 11)  # Python that the daemon runs on
 LAUNCHER = """#!/bin/sh
 # -I and -S: neither the caller's environment nor the distribution's packages can change what runs.
 here=$(dirname "$(readlink -f "$0")")
@@ -47,19 +52,23 @@ def digest(project: Path, lock: Path) -> str:
     return total.hexdigest()[:12]
 
 
-def install_wheels(lock: Path, target: Path, python: str, platform: str, cache: Path) -> None:
-    """Put the locked wheels for (python, platform) into ``target``. Errors: ``SystemExit`` with the tool's words."""
+def install_wheels(lock: Path, target: Path, python: str, system: str, cache: Path) -> None:
+    """Put the locked wheels for (python, system) into ``target``; system is a uv platform, empty for this machine's.
+
+    Errors: ``SystemExit`` with the tool's words.
+    """
     uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if uv is None:
         sys.exit("uv is not on this controller: run `make setup`, or install uv beside ansible")
     command = [uv, "pip", "install", "--quiet", "--no-config", "--python", sys.executable, "--target", str(target),
-               "--python-version", python, "--python-platform", platform, "--only-binary", ":all:",
-               "--require-hashes", "--requirement", str(lock)]  # fmt: skip
+               "--python-version", python, *(["--python-platform", system] if system else []),
+               "--only-binary", ":all:", "--require-hashes", "--requirement", str(lock)]  # fmt: skip
     done = subprocess.run(  # noqa: S603 - every argument is ours
         command, env={**os.environ, "UV_CACHE_DIR": str(cache)}, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        sys.exit(f"the wheels for Python {python} on {platform} could not be fetched:\n{done.stderr.strip()}")
+        where = f"Python {python} on {system or sysconfig.get_platform()}"
+        sys.exit(f"the wheels for {where} could not be fetched:\n{done.stderr.strip()}")
 
 
 def fill(tree: Path, project: Path, version: str) -> None:
@@ -95,33 +104,68 @@ def pack(tree: Path, archive: Path) -> None:
         out.write(data.getbuffer())
 
 
+def unpack(archive: Path, parent: Path) -> Path:
+    """The command of a release for this machine, unpacked below ``parent`` unless it is there."""
+    home = parent / archive.name.removesuffix(".tar.gz")
+    if not home.exists():
+        parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=parent) as scratch:
+            tree = Path(scratch) / "tree"
+            with tarfile.open(archive) as tar:
+                tar.extraction_filter = getattr(tarfile, "data_filter", None)  # newer Pythons know it
+                tar.extractall(tree)  # noqa: S202 - packed above
+            (tree / "bin" / "python").symlink_to(sys.executable)
+            with contextlib.suppress(OSError):  # another run was quicker
+                tree.rename(home)
+    return home / "bin" / "tfgateway"
+
+
+def version_of(project: Path) -> str:
+    """The version in its pyproject.toml."""
+    # Not by tomllib: ansible-core 2.16 and 2.17 also run on Python 3.10, which has none.
+    found = re.search(r'(?m)^version = "([^"]+)"$', (project / "pyproject.toml").read_text())
+    if found is None:
+        sys.exit(f"{project}/pyproject.toml names no version")
+    return found[1]
+
+
 def main() -> None:
     """Build what the arguments ask for and print where it is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--project", type=Path, required=True, help="directory of the daemon (with pyproject.toml)")
-    parser.add_argument("--python", required=True, help="version of the node's interpreter, for example 3.11.2")
-    parser.add_argument("--platform", required=True, help="for example x86_64-manylinux_2_17")
+    parser.add_argument("--here", action="store_true", help="for this controller: unpack it and name its command")
+    parser.add_argument("--python", help="version of the node's interpreter, for example 3.11.2")
+    parser.add_argument("--platform", help="for example x86_64-manylinux_2_17")
     parser.add_argument("--output", type=Path, required=True, help="directory for archives and downloads")
     options = parser.parse_args()
+    if options.here == bool(options.python and options.platform):
+        parser.error("either --here, or --python and --platform")
+    if options.here and sys.version_info < OLDEST:
+        sys.exit(f"tfgateway needs Python {OLDEST[0]}.{OLDEST[1]}, Ansible runs on {platform.python_version()} here")
+    python: str = platform.python_version() if options.here else options.python
+    system: str = "" if options.here else options.platform
 
+    os.umask(0o077)  # a cache is its user's alone
     project: Path = options.project.resolve()
     lock = project / "requirements.lock"
-    base = tomllib.loads((project / "pyproject.toml").read_text())["project"]["version"]
-    version = f"{base}+{digest(project, lock)}"
+    version = f"{version_of(project)}+{digest(project, lock)}"
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
-    archive = output / f"tfgateway-{version}-py{options.python}-{options.platform}.tar.gz"
+    archive = output / f"tfgateway-{version}-py{python}-{system or sysconfig.get_platform()}.tar.gz"
     changed = not archive.exists()
     if changed:
         with tempfile.TemporaryDirectory(dir=output) as scratch:
             tree = Path(scratch) / "tree"
-            install_wheels(lock, tree / "lib", options.python, options.platform, output / "wheels")
+            install_wheels(lock, tree / "lib", python, system, output / "wheels")
             fill(tree, project, version)
             packed = Path(scratch) / archive.name
             pack(tree, packed)
             packed.replace(archive)  # complete or not at all, also when two runs build at the same time
     checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
-    print(json.dumps({"version": version, "archive": str(archive), "sha256": checksum, "changed": changed}))  # noqa: T201
+    built = {"version": version, "archive": str(archive), "sha256": checksum, "changed": changed}
+    if options.here:
+        built["program"] = str(unpack(archive, output / "here"))
+    print(json.dumps(built))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="directory for archives and downloads")
     options = parser.parse_args()
     output: Path = options.output
+    os.umask(0o077)  # a cache is its user's alone
     output.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(options.lock.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:12]
     archive = output / f"redis-{digest}-{options.platform}.tar.gz"

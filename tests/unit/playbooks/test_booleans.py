@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import yaml
 from jinja2 import nodes
 
 ROOT = Path(__file__).resolve().parents[3]
-PLAYBOOKS = [ROOT / "site.yml", *sorted((ROOT / "playbooks").rglob("*.yml"))]
+PLAYBOOKS = [ROOT / "site.yml", *sorted((ROOT / "playbooks").glob("*.yml"))]
+TASKS = [*PLAYBOOKS, *sorted((ROOT / "playbooks").glob("*/**/*.yml"))]
 FILES = [
-    *PLAYBOOKS,
+    *TASKS,
     *(
         path
         for folder in ("tasks", "handlers", "templates", "defaults", "vars")
@@ -39,7 +41,10 @@ def booleans() -> set[str]:
         names |= {name for name, option in options.items() if option["type"] == "bool"}
     for path in PLAYBOOKS:
         for play in yaml.safe_load(path.read_text()):
-            names |= {name for name, value in play.get("vars", {}).items() if isinstance(value, bool)}
+            # As `_backup: "{{ backup | default(false) | bool }}"`.
+            for name, value in play.get("vars", {}).items():
+                found = re.search(r"\b(\w+) \| default\((?:true|false)\)", str(value))
+                names |= {name, found[1]} if found else set()
     return names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,39 @@ def plays(path: Path) -> list[dict[str, Any]]:
     return loaded
 
 
+def variables(path: Path) -> dict[str, str]:
+    """Those that a playbook sets itself, those of its files of variables too."""
+    found: dict[str, str] = {}
+    for play in plays(path):
+        found |= play.get("vars", {})
+        for file in play.get("vars_files", []):
+            found |= yaml.safe_load((path.parent / file).read_text())
+    return found
+
+
+def asked_for(path: Path) -> list[str]:
+    """Variables that an operator may set: the playbook gives them a default, under an internal name."""
+    prompts = [prompt["name"] for play in plays(path) for prompt in play.get("vars_prompt", [])]
+    prefixes = tuple(f"{playbook.stem}_" for playbook in PLAYBOOKS)
+    used = [name for value in variables(path).values() for name in re.findall(r"\b(\w+) \| default\(", str(value))]
+    return prompts + [name for name in used if name.startswith(prefixes)]
+
+
+@every_playbook
+def test_what_it_sets_itself_is_internal_so_that_an_inventory_is_stronger(path: Path) -> None:
+    assert [name for name in variables(path) if not name.startswith("_")] == []
+
+
 @every_playbook
 def test_the_readme_names_it_and_its_variables(path: Path) -> None:
     readme = (ROOT / "README.md").read_text()
     assert f"`playbooks/{path.name}`" in readme or (path.name == "site.yml" and "`site.yml`" in readme)
-    asked = [prompt["name"] for play in plays(path) for prompt in play.get("vars_prompt", [])]
-    names = asked + [name for play in plays(path) for name in play.get("vars", {})]
-    # A role's variable is in the role's README.
-    own = [name for name in names if not any(name.startswith(f"{role}_") for role in ROLES)]
-    assert [name for name in own if f"`{name}`" not in readme] == []
-    assert [name for name in own if not any(name.startswith(f"{other.stem}_") for other in PLAYBOOKS)] == []
+    assert [name for name in asked_for(path) if f"`{name}`" not in readme] == []
+
+
+def test_playbooks_ask_for_variables() -> None:
+    asked = {name for path in PLAYBOOKS for name in asked_for(path)}
+    assert {"backup_recipient", "reconcile_report", "upgrade_patience", "remove_confirm", "restore_key"} <= asked
 
 
 def tasks(found: Any) -> Iterator[dict[str, Any]]:

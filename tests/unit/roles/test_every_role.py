@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +69,22 @@ def test_readme_names_every_variable(role: Path) -> None:
 @every_role
 def test_it_names_every_platform_of_the_nodes(role: Path) -> None:
     assert yaml.safe_load((role / "meta" / "main.yml").read_text())["galaxy_info"]["platforms"] == PLATFORMS
+
+
+CACHES = {"interpreter": "interpreters", "release": "releases", "tfredis": "redis"}
+
+
+@pytest.mark.parametrize("role", CACHES)
+def test_a_controllers_cache_is_its_users(evaluate: Callable[..., dict[str, dict[str, Any]]], role: str) -> None:
+    cases = {"default": {}, "inventory": {"gateway_cache": "/srv/cache"}}
+    values = evaluate(role, {"place": f"{role}_cache"}, cases)
+    home = os.environ.get("XDG_CACHE_HOME") or f"{Path.home()}/.cache"
+    assert values["default"]["place"] == f"{home}/tfgrid.gateway/{CACHES[role]}"
+    assert values["inventory"]["place"] == f"/srv/cache/{CACHES[role]}"
+
+
+def test_nothing_that_is_made_lies_below_the_collection() -> None:
+    """Neither roles nor playbooks write beside themselves: what they read there is named by `role_path`."""
+    playbooks = (Path(__file__).resolve().parents[3] / "playbooks").rglob("*.yml")
+    files = [*playbooks, *(path for role in ROLES for path in role.rglob("*.yml"))]
+    assert {path.name for path in files if "playbook_dir" in path.read_text()} == {"place.yml"}

@@ -62,3 +62,19 @@ def test_the_archive_holds_launcher_source_and_version_and_nothing_of_this_machi
     assert f"lib/tfgateway-{built['version']}.dist-info/METADATA" in members
     assert {member.uid for member in members.values()} == {0}
     assert {member.mtime for member in members.values()} == {0}
+
+
+def test_the_controller_gets_a_command_that_runs(project, tmp_path):
+    command_line = project / "src" / "tfgateway" / "cli"
+    command_line.mkdir()
+    (project / "src" / "tfgateway" / "__init__.py").write_text("")
+    (command_line / "__init__.py").write_text("")
+    (command_line / "main.py").write_text("import sys\ndef main(prog_name):\n    print(prog_name, sys.argv[1:])\n")
+    command = [sys.executable, BUILDER, f"--project={project}", "--here", f"--output={tmp_path / 'cache'}"]
+    programs = [
+        Path(json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["program"]) for _ in range(2)
+    ]
+    assert programs[0] == programs[1]
+    done = subprocess.run([programs[0], "backup", "x y"], capture_output=True, text=True, check=True)
+    assert done.stdout == "tfgateway ['backup', 'x y']\n"
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
