@@ -22,6 +22,7 @@ VARIABLES = {
     "reconciler.max_reservations_per_user": "gateway_max_reservations_per_user",
     "reconciler.max_zones_per_user": "gateway_max_zones_per_user",
     "reconciler.max_addresses": "gateway_max_addresses",
+    "reconciler.parent_timeout": "gateway_parent_timeout",
     "reconciler.max_removal_share": "gateway_max_removal_share",
     "reconciler.max_removal_count": "gateway_max_removal_count",
     "reconciler.repair_orphans": "gateway_repair_orphans",

@@ -62,6 +62,7 @@ def test_long_polling_quotas_the_removal_guard_and_repair_are_variables() -> Non
         gateway_max_reservations_per_user=7,
         gateway_max_zones_per_user=3,
         gateway_max_addresses=2,
+        gateway_parent_timeout=0,
         gateway_max_removal_share=0.5,
         gateway_max_removal_count=4,
         gateway_repair_orphans=True,
@@ -70,6 +71,7 @@ def test_long_polling_quotas_the_removal_guard_and_repair_are_variables() -> Non
     assert settings.dns.serve_stale == 77
     given = settings.reconciler
     assert (given.max_reservations_per_user, given.max_zones_per_user, given.max_addresses) == (7, 3, 2)
+    assert given.parent_timeout == 0
     assert (given.max_removal_share, given.max_removal_count) == (0.5, 4)
     assert given.repair_orphans
 

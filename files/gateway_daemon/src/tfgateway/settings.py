@@ -111,6 +111,8 @@ class ReconcilerSettings(_Section, frozen=True):
     """Delegated domains among them."""
     max_addresses: Annotated[int, msgspec.Meta(ge=0)] = 100
     """Addresses of one subdomain reservation."""
+    parent_timeout: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
+    """Seconds that a subdomain waits for its domain to be delegated (again) until it is refused; 0: none."""
     resync_interval: Seconds = 3600.0
     """Seconds between two complete listings of the explorer."""
     lease: Annotated[float, msgspec.Meta(ge=1)] = 30.0

@@ -25,7 +25,7 @@ from tfgateway.layout.keys import OUTBOX, RESERVATIONS
 from tfgateway.reconciler import answers, guard
 from tfgateway.reconciler.board import Policy
 from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.plan import Plan, Step, Stream, plan
+from tfgateway.reconciler.plan import Plan, Step, Stream, plan, served
 from tfgateway.reconciler.records import Reader, Records, migrated
 from tfgateway.reconciler.rows import Actual, Seal, Transaction, seal
 from tfgateway.targets import networks
@@ -155,14 +155,18 @@ class Node:
     def settle(self, consent: str = "") -> Plan:
         """Plan and apply all of it; then there is nothing left to do."""
         made = self.plan(consent)
-        self.samples = guard.noted(self.samples, self.now / SECOND, len(self.hashes.get(RESERVATIONS, {})))
+        self.samples = guard.noted(self.samples, self.now / SECOND, self._served())
         for step in made.steps:
             assert self.apply(step.transaction), str(step)
         if made.consented:
-            self.samples = guard.noted((), self.now / SECOND, len(self.hashes.get(RESERVATIONS, {})))
+            self.samples = guard.noted((), self.now / SECOND, self._served())
         again = self.plan()
         assert again.steps == (), again.as_text()
         return made
+
+    def _served(self) -> int:
+        actual, records = self.look()
+        return served(records, actual)
 
     def acknowledge(self) -> None:
         """The explorer takes everything that waits in the outbox."""

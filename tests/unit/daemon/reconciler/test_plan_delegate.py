@@ -204,22 +204,6 @@ def test_a_second_delegation_of_the_same_user_keeps_the_zone(node: Any) -> None:
     assert "alice.example." not in node.hashes
 
 
-def test_subdomains_of_a_zone_that_was_given_up_end_with_an_error(node: Any) -> None:
-    zone = node.delegate(310, "alice.example")
-    name = node.subdomain(311, "www.alice.example", "203.0.113.5")
-    node.settle()
-    node.acknowledge()
-    node.delete(zone)
-    node.settle()
-    assert node.answer(name) == (
-        ResultState.ERROR,
-        "alice.example is not managed by the gateway. delegate the domain first",
-    )
-    assert node.deleted(name)
-    assert not node.recorded(name)
-    assert node.get("managed_domains", "www.alice.example") is None
-
-
 def test_a_zone_given_up_and_taken_again_keeps_its_subdomains(node: Any) -> None:
     zone = node.delegate(310, "alice.example")
     name = node.subdomain(311, "www.alice.example", "203.0.113.5")

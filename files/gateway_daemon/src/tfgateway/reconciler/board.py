@@ -26,6 +26,7 @@ from tfgateway.layout.services import decode_service
 from tfgateway.reconciler.names import NameIndex
 from tfgateway.reconciler.reservation import Reservation
 from tfgateway.reconciler.rows import Rows
+from tfgateway.reconciler.waiting import Waiting
 from tfgateway.targets import IPAddress, IPNetwork
 
 OPERATOR = "(operator)"
@@ -50,6 +51,14 @@ UserKeys = Mapping[str, bytes | None]
 
 class Refusal(Exception):
     """The reservation can not be served, now or later; the text is for the user."""
+
+
+class ParentMissing(Refusal):
+    """There is no zone yet, or no more, that the reservation could be in: it may wait for one."""
+
+    def __init__(self, parent: str) -> None:
+        super().__init__(f"{parent} is not managed by the gateway. delegate the domain first")
+        self.parent = parent
 
 
 class NotNow(Exception):
@@ -80,6 +89,8 @@ class Policy:
     own_addresses: frozenset[IPAddress] = frozenset()
     fourtosix: FourToSix | None = None
     """None: no IPv6 here."""
+    parent_timeout: float = 3600.0
+    """Seconds that a reservation waits for its parent zone; 0: it does not."""
     repair_orphans: bool = False
     """Whether what stands behind no reservation is removed (``orphans``), not only reported."""
     max_removal_share: float = 0.3
@@ -103,6 +114,7 @@ class Board:
     def __init__(self, policy: Policy, rows: Rows, users: UserKeys = MappingProxyType({})) -> None:
         self.policy = policy
         self.rows = rows
+        self.waiting = Waiting(rows, policy.parent_timeout)
         self.unknown_users: set[str] = set()
         """Tids whose key was needed and is not known."""
         self._users = users
@@ -139,6 +151,10 @@ class Board:
             self.zones.set(reservation.domain, reservation.user)
         elif kind == "name":
             self.names.set(reservation.domain, reservation.user)
+
+    def reserve_place(self, reservation: Reservation) -> None:
+        """It waits for its parent: it counts for the quotas of its user, and holds nothing."""
+        self._counts[reservation.user, reservation.type] += 1
 
     def withdraw(self, reservation: Reservation) -> None:
         """The reservation does not count any more; its rows are still there."""

@@ -15,7 +15,7 @@ from tfgateway.reconciler.desired import Desired
 from tfgateway.reconciler.lease import Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.phonebook import Phonebook
-from tfgateway.reconciler.plan import Action, Plan, Step, Stream, plan
+from tfgateway.reconciler.plan import Action, Plan, Step, Stream, plan, served
 from tfgateway.reconciler.records import Records, migrated
 from tfgateway.reconciler.rows import Actual
 from tfgateway.reconciler.session import look
@@ -133,7 +133,7 @@ class Passes:
             done = await self._carry_out(made.steps, lambda: made, lease)
             if self._allowed and not made.held and not done.failed:
                 self._allowed, self._count_anew = frozenset(), True
-                self._recorded = len(made.left.recorded)
+                self._recorded = len(made.left.recorded.keys() - made.left.waiting)
                 await self._note(())
         self._tell(done.plan)
         if self._released and not done.failed:
@@ -165,7 +165,7 @@ class Passes:
         self._released = await self._store.released()
         actual, records = await look(self._store, self._desired)
         records = migrated(records, self._desired)
-        self._recorded = len(records)
+        self._recorded = served(records, actual)
         if unlisted := self._desired.unlisted([*records.names(), *records.damaged]):
             await self._ask_for(unlisted)
         self._desired.take_fresh()

@@ -19,11 +19,19 @@ from typing import Any
 import msgspec
 
 from tfgateway.errors import LayoutError
-from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Result, ResultState, Undecodable, Workload
-from tfgateway.layout.keys import MANAGED_DOMAINS, OUTBOX, PEERS, QUARANTINE, RESERVATIONS
+from tfgateway.explorer.models import (
+    WORKLOAD_TYPES,
+    DomainDelegate,
+    NextAction,
+    Result,
+    ResultState,
+    Undecodable,
+    Workload,
+)
+from tfgateway.layout.keys import MANAGED_DOMAINS, OUTBOX, PEERS, QUARANTINE, RESERVATIONS, WAITING
 from tfgateway.layout.reservations import ZERO_TIME, Recorded, RecordedResult, encode_reservation, rfc3339
 from tfgateway.reconciler import answers, orphans
-from tfgateway.reconciler.board import Board, NotNow, Policy, Refusal, UserKeys
+from tfgateway.reconciler.board import Board, NotNow, ParentMissing, Policy, Refusal, UserKeys
 from tfgateway.reconciler.desired import WANTED, Desired, Wanted
 from tfgateway.reconciler.primitives import PRIMITIVES, result_data, subdomain
 from tfgateway.reconciler.primitives.domain_delegate import claim, give_up
@@ -34,7 +42,7 @@ from tfgateway.reconciler.strangers import strangers
 from tfgateway.telemetry.text import printable
 
 _GONE = frozenset({NextAction.DELETE, NextAction.DELETED})
-_BOOKS = frozenset({OUTBOX, QUARANTINE, RESERVATIONS})
+_BOOKS = frozenset({OUTBOX, QUARANTINE, RESERVATIONS, WAITING})
 """Keys whose rows nobody is served from."""
 
 
@@ -48,7 +56,9 @@ class Action(StrEnum):
     REMOVE = "remove"
     """A reservation ends; the explorer is told."""
     DEPLOY = "deploy"
-    """A new reservation, or one whose record was lost."""
+    """A new reservation, one whose record was lost, or one whose parent zone is there again."""
+    WAIT = "wait"
+    """A reservation begins to wait for its parent zone."""
     REFUSE = "refuse"
     """An error result, then the deletion is reported: the explorer keeps the message."""
     REPAIR = "repair"
@@ -56,7 +66,7 @@ class Action(StrEnum):
     REPORT = "report"
     """The explorer does not have our answer."""
     SWEEP = "sweep"
-    """A claim to a name that nothing stands behind any more (P-12)."""
+    """A claim to a name, or a wait, that nothing stands behind any more (P-12)."""
     CLEAN = "clean"
     """Something that is served, but that nobody reserved (P-5), where the settings allow to remove it."""
 
@@ -103,6 +113,8 @@ class Left:
     """Records that cannot be read, and why."""
     undecided: frozenset[str] = frozenset()
     """Reservations that wait for something else to be put right."""
+    waiting: frozenset[str] = frozenset()
+    """Reservations, recorded or not, that wait for their parent zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +214,7 @@ def plan(
     planner = _Planner(desired, records, actual, policy, now, users, most)
     steps = tuple(planner.decide(removals=True))
     removals = tuple(step for step in steps if _removes(step, records))
-    allowed, gone = _removals_allowed(policy, most, len(records))
+    allowed, gone = _removals_allowed(policy, most, served(records, actual))
     made = planner.outcome(steps)
     if not removals or gone + len(removals) <= allowed:
         return made
@@ -247,8 +259,17 @@ class Stream:
         return self._planner.outcome(())
 
 
+def served(records: Records, actual: Actual) -> int:
+    """How many reservations are recorded and do not wait for their parent zone."""
+    return len(records) - sum(identifier in records for identifier in actual.hashes.get(WAITING, ()))
+
+
 def _removes(step: Step, records: Records) -> bool:
-    """Whether it ends what was served."""
+    """Whether it ends what was served. What waits was, until it began to wait."""
+    if step.action is Action.WAIT:
+        return step.id in records
+    if step.action is Action.REFUSE and any(row.key == WAITING for row in step.transaction.writes):
+        return False
     if step.action not in (Action.REMOVE, Action.REFUSE):
         return step.action is Action.CLEAN
     return step.id in records or any(row.key not in _BOOKS for row in step.transaction.writes)
@@ -293,6 +314,7 @@ class _Planner:
         self._accepted = accept_all(self._board, desired, records)
         self._steps: list[Step] = []
         self._undecided: set[str] = set()
+        self._waiting: dict[str, Reservation] = {}
         self._problems = list(actual.problems)
 
     def decide(self, *, removals: bool) -> Iterator[Step]:
@@ -327,7 +349,7 @@ class _Planner:
 
     def _left(self) -> Left:
         damaged = {name: why for name, why in self._records.damaged.items() if name not in self._accepted}
-        return Left(self._accepted, damaged, frozenset(self._undecided))
+        return Left(self._accepted, damaged, frozenset(self._undecided), frozenset(self._waiting))
 
     def _taken(self) -> list[Step]:
         """The steps since the last call."""
@@ -341,8 +363,11 @@ class _Planner:
         wanted = [(name, item) for name in sorted(identifiers, key=order) if (item := self._desired.get(name))]
         gone = [name for name, item in wanted if item.next_action in _GONE and name in self._accepted]
         known = any(name in self._accepted for name, item in wanted if item.next_action not in _GONE)
-        allowed, before = _removals_allowed(self._board.policy, self._most, len(self._accepted))
+        dark = sum(name in self._accepted for name in self._waiting)
+        allowed, before = _removals_allowed(self._board.policy, self._most, len(self._accepted) - dark)
         if not self._desired.complete or known or len(wanted) != len(identifiers):
+            return None
+        if any(name in self._waiting or self._has_children(name, item) for name, item in wanted):
             return None
         if gone and before + len(gone) > allowed:
             return None
@@ -356,6 +381,21 @@ class _Planner:
         if refused or self._problems:
             return None
         return Plan(tuple(steps), left=self._left())
+
+    def _has_children(self, identifier: str, wanted: Wanted) -> bool:
+        """Whether others stand in, or wait for, the zone that this is about."""
+        reservation = self._accepted.get(identifier)
+        if reservation is None and isinstance(wanted.workload, DomainDelegate):
+            reservation = of_workload(wanted.workload)
+        if reservation is None or reservation.type != "domain_delegate":
+            return False
+        zone = reservation.domain
+        waiting = (one.domain for one in self._waiting.values())
+        return (
+            zone in self._board.names
+            or bool(self._board.names.below(zone))
+            or any(name == zone or name.endswith(f".{zone}") for name in waiting)
+        )
 
     def _isolated(self, what: str, decide: Callable[[], None]) -> list[Step]:
         """The steps for one item; one that breaks a rule nobody thought of must not stop the others (P-1, P-2)."""
@@ -439,12 +479,14 @@ class _Planner:
                 if not granted or not primitive.holds(self._board, reservation):
                     raise
         except Refusal as refusal:
-            if refused is None:
+            if refused is not None:
+                refused.add(identifier)
+            elif isinstance(refusal, ParentMissing) and self._wait(identifier, reservation, refusal, counts=True):
+                self._board.reserve_place(reservation)
+            else:
                 if isinstance(workload, Workload):
                     self._release(identifier, of_workload(workload))
                 self._refuse(identifier, workload, str(refusal))
-            else:
-                refused.add(identifier)
             return
         self._board.accept(reservation)
         try:
@@ -460,6 +502,18 @@ class _Planner:
         self._accepted[identifier] = reservation
         self._close(Action.DEPLOY, identifier, reservation)
 
+    def _wait(self, identifier: str, reservation: Reservation, missing: ParentMissing, *, counts: bool) -> bool:
+        """Whether it waits for its parent zone, still or from now on. counts: whether the time does."""
+        waiting = self._board.waiting
+        if not waiting.allowed or (counts and waiting.over(identifier, self._now)):
+            return False
+        self._waiting[identifier] = reservation
+        if counts:
+            waiting.start(identifier, self._now)
+            message = waiting.in_words(identifier, missing.parent)
+            self._close(Action.WAIT, identifier, reservation, message=message)
+        return True
+
     def _repair(self, identifier: str, *, may_refuse: bool) -> None:
         reservation = self._accepted[identifier]
         primitive = PRIMITIVES.get(reservation.type)
@@ -469,20 +523,24 @@ class _Planner:
             if primitive is not None:
                 primitive.ensure(self._board, reservation)
         except Refusal as refusal:
+            self._rows.undo()
+            if isinstance(refusal, ParentMissing) and self._wait(identifier, reservation, refusal, counts=may_refuse):
+                return
             if workload is None or not may_refuse:
                 raise NotNow(str(refusal)) from refusal
-            self._rows.undo()
             self._end(identifier, reservation, workload, str(refusal))
             return
+        self._board.waiting.stop(identifier)
+        action = Action.DEPLOY if identifier in self._board.waiting else Action.REPAIR
         record = self._records.entries.get(identifier)
         if record is not None and isinstance(workload, Workload):
             if not same_content(of_record(record), reservation):
                 record = _record(reservation, workload, record.result)
                 self._rows.put(RESERVATIONS, self._field(identifier), encode_reservation(record))
-            self._close(Action.REPAIR, identifier, reservation)
+            self._close(action, identifier, reservation)
             if wanted is not None and primitive is not None:
                 self._report(identifier, record, wanted, workload, result_data(self._board, reservation))
-        self._close(Action.REPAIR, identifier, reservation)
+        self._close(action, identifier, reservation)
 
     def _report(self, identifier: str, record: Recorded, wanted: Wanted, workload: Workload, data: bytes) -> None:
         """P-16: the explorer has no answer of ours, or another one. data: of the answer as it would be given now."""
@@ -568,6 +626,7 @@ class _Planner:
         if identifier in self._records.damaged:
             self._rows.put(QUARANTINE, identifier, self._rows.get(RESERVATIONS, identifier))
         self._rows.put(RESERVATIONS, self._field(identifier), None)
+        self._board.waiting.stop(identifier)
 
     def _sweep(self) -> None:
         """P-12: claims to names that stand behind no reservation and serve nothing, and peers of former users.
@@ -590,6 +649,10 @@ class _Planner:
             if not self._board.holders("peer", tid):
                 self._rows.put(PEERS, tid, None)
                 self._close(Action.SWEEP, user=printable(tid))
+        for identifier in self._board.waiting.names():
+            if identifier not in self._accepted and identifier not in self._waiting:
+                self._board.waiting.stop(identifier)
+                self._close(Action.SWEEP, identifier)
         if self._board.policy.repair_orphans:
             for orphan in orphans.remove(self._board, wanted):
                 self._close(Action.CLEAN, domain=orphan.domain, user=printable(orphan.user), message=orphan.what)

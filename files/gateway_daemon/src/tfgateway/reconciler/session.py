@@ -66,6 +66,7 @@ def make_policy(settings: Settings, identity: Identity) -> Policy:
         own_addresses=own_addresses(),
         fourtosix=FourToSix(Pool(identity.seed, given.private_key), given.endpoint) if given.endpoint else None,
         repair_orphans=settings.reconciler.repair_orphans,
+        parent_timeout=settings.reconciler.parent_timeout,
         max_removal_share=settings.reconciler.max_removal_share,
         max_removal_count=settings.reconciler.max_removal_count,
         max_reservations_per_user=settings.reconciler.max_reservations_per_user,

@@ -14,7 +14,7 @@ from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board, NotNow, Refusal
 from tfgateway.reconciler.desired import WANTED, Desired, Wanted
 from tfgateway.reconciler.plan import Left
-from tfgateway.reconciler.primitives import PRIMITIVES
+from tfgateway.reconciler.primitives import PRIMITIVES, subdomain
 from tfgateway.reconciler.reservation import Reservation, order
 
 
@@ -45,6 +45,8 @@ class RowState(StrEnum):
     DRIFTED = "drifted"
     GROUNDLESS = "groundless"
     """There is no zone that could hold it."""
+    WAITING = "waiting"
+    """The same, and it waits for that zone."""
     UNKNOWN = "unknown"
     """Redis cannot be asked."""
 
@@ -64,7 +66,7 @@ class Facts:
     damaged: str = ""
     """Why the record cannot be read; empty: it can, or there is none."""
     ground: str = ""
-    """Why no zone can hold it; empty: one can."""
+    """Why no zone can hold it, or what it waits for; empty: one can."""
     tunnelled: bool = False
     """``served`` says whether a client of the user is connected, which is not the gateway's doing."""
     client: Connected | None = None
@@ -79,6 +81,11 @@ class Judged:
     facts: Facts
     verdict: Verdict
     message: str
+
+    @property
+    def settled(self) -> bool:
+        """Whether the gateway has done its part: nobody has to look at it."""
+        return self.verdict is Verdict.IN_SYNC or self.facts.rows is RowState.WAITING
 
     def as_data(self) -> dict[str, Any]:
         """Plain values, as ``tfgateway state --json`` shows them."""
@@ -123,7 +130,7 @@ def judge(facts: Facts) -> tuple[Verdict, str]:
     if facts.damaged:
         return Verdict.DRIFTED, facts.damaged
     if not facts.recorded:
-        return Verdict.PENDING, "it is to be deployed"
+        return Verdict.PENDING, facts.ground or "it is to be deployed"
     verdict, message = _deployed(facts)
     if verdict is Verdict.IN_SYNC and not _acknowledged(facts):
         return Verdict.UNREPORTED, "the explorer has not acknowledged the answer"
@@ -135,6 +142,8 @@ def _deployed(facts: Facts) -> tuple[Verdict, str]:
         return Verdict.DRIFTED, facts.damaged
     if facts.rows is RowState.GROUNDLESS:
         return Verdict.FAILED, facts.ground
+    if facts.rows is RowState.WAITING:
+        return Verdict.PENDING, facts.ground
     if facts.rows is RowState.MISSING:
         return Verdict.MISSING, "redis lacks rows of it"
     if facts.rows is RowState.DRIFTED:
@@ -152,8 +161,16 @@ def _acknowledged(facts: Facts) -> bool:
     return facts.wanted.result.state == ResultState.OK
 
 
-def row_state(board: Board, reservation: Reservation) -> tuple[RowState, str]:
-    """What redis holds for a reservation on the board, and why there is no ground for it if there is none."""
+def row_state(board: Board, reservation: Reservation, *, recorded: bool = True) -> tuple[RowState, str]:
+    """What redis holds for a reservation, and why there is no ground for it if there is none.
+
+    recorded: whether it is on the board.
+    """
+    parent = subdomain.parent_missing(board, reservation)
+    if parent and board.waiting.allowed:
+        return RowState.WAITING, board.waiting.in_words(reservation.id, parent)
+    if not recorded:
+        return RowState.MISSING, ""
     primitive = PRIMITIVES.get(reservation.type)
     if primitive is None:
         return RowState.OK, ""
@@ -184,7 +201,7 @@ def tally(desired: Desired, left: Left, problems: Mapping[str, RowState]) -> dic
             explorer_asked=desired.complete,
             wanted=desired.get(identifier),
             recorded=identifier in left.recorded,
-            rows=problems.get(identifier, RowState.OK),
+            rows=problems.get(identifier, RowState.WAITING if identifier in left.waiting else RowState.OK),
             served=None,
             damaged=left.damaged.get(identifier, ""),
         )

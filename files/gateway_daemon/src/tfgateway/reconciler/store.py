@@ -26,6 +26,7 @@ from tfgateway.layout.keys import (
     SAMPLES,
     STATUS,
     TUNNELS_PREFIX,
+    WAITING,
     ZONE_OWNERS,
     domain_of_service_key,
     zone_of_key,
@@ -37,7 +38,7 @@ from tfgateway.reconciler.records import Reader
 from tfgateway.reconciler.rows import Actual, Row, Seal, Transaction
 from tfgateway.telemetry.text import printable
 
-_OWN_HASHES = (OUTBOX, RESERVATIONS, ZONE_OWNERS, MANAGED_DOMAINS, PEERS, QUARANTINE)
+_OWN_HASHES = (OUTBOX, RESERVATIONS, ZONE_OWNERS, MANAGED_DOMAINS, PEERS, QUARANTINE, WAITING)
 _BATCH = 500
 _FIELDS_AT_ONCE = 1000
 

@@ -66,7 +66,7 @@ class State:
     @property
     def in_sync(self) -> bool:
         """Whether there is nothing that anybody has to look at."""
-        return not self.problems and self.summary["in_sync"] == len(self.reservations)
+        return not self.problems and all(one.settled for one in self.reservations)
 
     def as_data(self) -> dict[str, Any]:
         """The contract with the Ansible module."""
@@ -118,8 +118,8 @@ async def survey(settings: Settings) -> State:
             reservation = _described(identifier, wanted)
         state, ground = RowState.UNKNOWN, ""
         if seen.actual is not None:
-            state, ground = row_state(board, reservation) if recorded else (RowState.MISSING, "")
-        expected = recorded or (seen.actual is None and _is_deployed(wanted))
+            state, ground = row_state(board, reservation, recorded=recorded)
+        expected = (recorded and state is not RowState.WAITING) or (seen.actual is None and _is_deployed(wanted))
         tunnel = _tunnel(board, reservation)
         facts = Facts(
             explorer_asked=seen.explorer_asked,

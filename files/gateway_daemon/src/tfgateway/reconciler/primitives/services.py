@@ -62,15 +62,16 @@ def _check_name(board: Board, reservation: Reservation) -> None:
     domain, user = reservation.domain, reservation.user
     if domain in board.policy.own_names:
         raise refusal(reservation, "unauthorized error: it is a name of the gateway")
-    zone, owner = board.zone_of(domain) or ("", user)
+    zone, owner = board.zone_of(domain) or ("", "")
     if owner == user:
         return
-    if owner != board.policy.node_id:
+    if owner not in ("", board.policy.node_id):
         raise refusal(reservation, f"unauthorized error: zone {zone} belongs to somebody else")
     if domain == zone:
         raise refusal(reservation, "unauthorized error: it is a managed domain")
     for held, holder in board.names.at_or_above(domain):
-        if holder != user:
+        # Outside of all zones only what waits for its zone is somebody's; other claims are about to be swept.
+        if holder != user and (zone or board.holders("name", held)):
             raise refusal(reservation, f"unauthorized error: {held} belongs to another user")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from tfgateway.layout.keys import APEX_FIELD, MANAGED_DOMAINS, OWNER_FIELD, zone_key
 from tfgateway.layout.records import RecordSet, canonical_address, decode_records, edit_addresses
 from tfgateway.reconciler import names
-from tfgateway.reconciler.board import Board, Refusal
+from tfgateway.reconciler.board import Board, ParentMissing, Refusal
 from tfgateway.reconciler.reservation import Reservation, order
 
 _OLD_APEX_FIELD = ""
@@ -23,9 +23,10 @@ def admit(board: Board, reservation: Reservation) -> None:
             raise Refusal(f"incorrect format for domain {name}: '{text}' is not an IP address")
     board.check_readable(name)
     zone, owner = board.zone_of(name) or ("", "")
-    if not zone or board.is_operators(zone):
-        parent = zone or name.partition(".")[2]
-        raise Refusal(f"{parent} is not managed by the gateway. delegate the domain first")
+    if not zone:
+        raise ParentMissing(_parent(name))
+    if board.is_operators(zone):
+        raise Refusal(f"{zone} is not managed by the gateway. delegate the domain first")
     label = names.relative(name, zone)
     if label == OWNER_FIELD or owner not in (user, board.policy.node_id):
         raise _unauthorized(label, zone)
@@ -72,7 +73,8 @@ def ensure(board: Board, reservation: Reservation) -> None:
     zones = list(_own_zones(board, reservation))
     if not zones:
         board.check_readable(name)
-        raise Refusal(f"{name.partition('.')[2]} is not managed by the gateway. delegate the domain first")
+        missing = ParentMissing(_parent(name))
+        raise missing if board.zone_of(name) is None else Refusal(str(missing))
     board.rows.put(MANAGED_DOMAINS, name, reservation.user.encode())
     wanted = _union(board, name)
     _write(board, zones[0], name, wanted)
@@ -106,6 +108,13 @@ def release(board: Board, reservation: Reservation) -> None:
         board.settle("name", name)
 
 
+def parent_missing(board: Board, reservation: Reservation) -> str:
+    """The domain that has to be delegated before it can be served; empty: there is a zone, or it is no subdomain."""
+    name = reservation.domain
+    lacks = reservation.type == "subdomain" and names.is_valid(name) and board.zone_of(name) is None
+    return _parent(name) if lacks else ""
+
+
 def has_addresses(board: Board, name: str) -> bool:
     """Whether any zone above the name holds addresses for it."""
     for zone, _ in board.zones.at_or_above(name):
@@ -129,6 +138,11 @@ def addresses_of(reservations: Sequence[Reservation]) -> list[str]:
     """The union of what reservations ask for, in canonical form, in the order of their ids."""
     ordered = sorted(reservations, key=lambda reservation: order(reservation.id))
     return list(dict.fromkeys(address for reservation in ordered for address in _addresses(reservation)))
+
+
+def _parent(name: str) -> str:
+    """Where the zone of a name usually begins; any domain above would do."""
+    return name.partition(".")[2]
 
 
 def _union(board: Board, name: str) -> list[str]:
