@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-LIMIT = 30.0
+LIMIT = 60.0
 """Seconds after which what never happens is a failure: far more than a slow machine needs."""
 
 

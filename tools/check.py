@@ -7,69 +7,37 @@ failed.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from demo import playbook
+from tools.parts import LOGS, ROOT, Outcome, Part, run, scenario, skipped, slowest, suite
 
-ROOT = Path(__file__).resolve().parent.parent
-LOGS = ROOT / ".cache" / "check"
 TAIL = 60  # lines of a failed part's log that are shown
+SLOWEST = 12  # tests that are named at the end
+CORES = os.cpu_count() or 1
+FLEETS = 2  # parts with containers that run at the same time, beside those without
+# A file stays in one process, since what its tests share may be dear.
+SPREAD = [f"--numprocesses={CORES}", "--dist=loadfile"]
 
-
-@dataclass(frozen=True)
-class Part:
-    """Commands that pass or fail together. ``containers``: it needs them, so ``fast`` leaves it out."""
-
-    name: str
-    commands: list[list[str]]
-    containers: bool = False
-    environment: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a part went."""
-
-    part: Part
-    passed: bool
-    seconds: float
-    log: Path
-    remark: str
-
-
-PYTEST = ["pytest", "--quiet", "--no-header", "--color=no"]
-# The long ones first, so that two cores end together.
-BESIDE = [
-    *(
-        Part(
-            name,
-            [["molecule", "test", "--scenario-name", scenario]],
-            containers=True,
-            environment={"MOLECULE_EPHEMERAL_DIRECTORY": str(ROOT / ".cache" / "molecule" / f"ephemeral-{scenario}")},
-        )
-        for name, scenario in (
-            ("molecule", "default"),
-            ("molecule-prod", "prod"),
-            ("molecule-cutover", "cutover"),
-            ("molecule-upgrade", "upgrade"),
-            ("molecule-lockout", "lockout"),
-            ("molecule-options", "options"),
-        )
-    ),
-    Part("sanity", [[sys.executable, "-m", "tools.sanity"]], containers=True),
-    Part("unit", [[*PYTEST, "tests/unit"]]),
-    Part("integration", [[*PYTEST, "tests/integration"]]),
+# The long ones first, so that all lanes end together.
+PARTS = [
+    scenario("molecule-prod", "prod"),
+    scenario("molecule", "default"),
+    suite("demo", "tests/system", containers=True),
+    scenario("molecule-cutover", "cutover"),
+    scenario("molecule-upgrade", "upgrade"),
+    scenario("molecule-lockout", "lockout"),
+    scenario("molecule-options", "options"),
+    suite("integration", "tests/integration", *SPREAD),
+    suite("unit", "tests/unit", *SPREAD),
+    Part("sanity", [[sys.executable, "-m", "tools.sanity"]], slow=True),
     Part("ansible-lint", [["ansible-lint", "--offline", "--nocolor"]]),
     Part("mypy", [["mypy", "--no-color-output"]]),
-    Part("ruff", [["ruff", "check", "."], ["ruff", "format", "--check", "."]]),
+    Part("importer", [[sys.executable, "-m", "tools.importer"]]),
     Part(
         "docs",
         [
@@ -77,108 +45,83 @@ BESIDE = [
             ["sphinx-build", "-W", "--keep-going", "--quiet", "-b", "html", "docs", str(ROOT / ".cache" / "docs")],
         ],
     ),
+    Part("ruff", [["ruff", "check", "."], ["ruff", "format", "--check", "."]]),
     Part("imports", [["lint-imports", "--no-cache"]]),
     Part("yamllint", [["yamllint", "--strict", "."]]),
     Part("changelog", [["antsibull-changelog", "lint"]]),
-    Part("importer", [[sys.executable, "-m", "tools.importer"]]),
 ]
-# Alone and last: the whole main job from nothing, twice, as a person runs it.
-LAST = [Part("demo", [[*PYTEST, "tests/system"]], containers=True)]
 # Long by nature, so no part of the others: a file of tests/long each, and the property tests with many more examples.
 LONG = [
-    Part("properties", [[*PYTEST, "--hypothesis-profile=long", "-m", "hypothesis", "tests/unit", "tests/integration"]]),
+    suite("properties", "tests", *SPREAD, "--hypothesis-profile=long", "-m", "hypothesis", "--ignore=tests/long"),
     *(
-        Part(path.stem.removeprefix("test_"), [[*PYTEST, str(path.relative_to(ROOT))]])
+        suite(path.stem.removeprefix("test_"), str(path.relative_to(ROOT)))
         for path in sorted((ROOT / "tests" / "long").rglob("test_*.py"))
     ),
 ]
-
-
-def run(part: Part) -> Outcome:
-    """Run a part's commands until one fails; everything goes to its log."""
-    log = LOGS / f"{part.name}.log"
-    started = time.monotonic()
-    environment = {**playbook.environment(), "NO_COLOR": "1", **part.environment}
-    passed = True
-    with log.open("w") as sink:
-        for command in part.commands:
-            sink.write(f"$ {' '.join(command)}\n")
-            sink.flush()
-            done = subprocess.run(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT
-            )
-            if done.returncode != 0:
-                passed = False
-                break
-    return Outcome(part, passed, time.monotonic() - started, log, remark(log))
-
-
-def remark(log: Path) -> str:
-    """What the last pytest of a log counted, without its time; empty for other tools."""
-    for line in reversed(log.read_text(errors="replace").splitlines()):
-        if " passed" in line and " in " in line and not line.startswith("Passed"):
-            return line.strip("= ").partition(" in ")[0]
-    return ""
-
-
-def skipped(log: Path) -> list[str]:
-    """What pytest left out, with its reasons."""
-    return [line for line in log.read_text(errors="replace").splitlines() if line.startswith("SKIPPED ")]
+CHOICES = {
+    "fast": [part for part in PARTS if not (part.containers or part.slow)],
+    "all": PARTS,
+    "long": LONG,
+}
 
 
 def main(arguments: list[str]) -> int:
     """Exit code."""
     chosen, names = arguments[0], arguments[1:]
-    sets = {
-        "fast": [part for part in BESIDE if not part.containers],
-        "all": BESIDE + LAST,
-        "long": LONG,
-    }
-    parts = sets.get(chosen, [])
+    parts = CHOICES.get(chosen, [])
     if not parts or set(names) - {part.name for part in parts}:
-        for chosen, parts in sets.items():
-            print(f"usage: tools.check {chosen} [{' | '.join(part.name for part in parts)}]", file=sys.stderr)
+        for choice, offered in CHOICES.items():
+            print(f"usage: tools.check {choice} [{' | '.join(part.name for part in offered)}]", file=sys.stderr)
         return 2
     parts = [part for part in parts if part.name in names or not names]
-
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
     LOGS.mkdir(parents=True, exist_ok=True)
-    outcomes: list[Outcome] = []
-
-    def finished(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        mark = "[green]passed[/]" if outcome.passed else "[red]FAILED[/]"
-        console.print(f"  {mark} {outcome.part.name} [dim]{outcome.seconds:.0f} s {outcome.remark}[/]")
-        if not outcome.passed:
-            lines = outcome.log.read_text(errors="replace").splitlines()[-TAIL:]
-        else:
-            lines = skipped(outcome.log)
-        if lines:
-            console.print("\n".join(f"    | {line}" for line in lines), markup=False, highlight=False)
-
     started = time.monotonic()
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for future in as_completed([pool.submit(run, part) for part in parts if part not in LAST]):
-            finished(future.result())
-    for part in LAST:
-        if part in parts:
-            finished(run(part))
-    show(console, outcomes, time.monotonic() - started)
+    outcomes: list[Outcome] = []
+    fleets = [part for part in parts if part.containers]
+    others = [part for part in parts if not part.containers]
+    with (
+        ThreadPoolExecutor(max_workers=FLEETS) as beside,
+        ThreadPoolExecutor(max_workers=1 if fleets else CORES) as lanes,
+    ):
+        running = [*(beside.submit(run, part) for part in fleets), *(lanes.submit(run, part) for part in others)]
+        for future in as_completed(running):
+            outcomes.append(future.result())
+            show(console, outcomes[-1])
+    summary(console, outcomes, time.monotonic() - started)
     failed = sum(not outcome.passed for outcome in outcomes)
     print(f"{len(outcomes) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 
-def show(console: Console, outcomes: list[Outcome], seconds: float) -> None:
-    """The table at the end."""
+def show(console: Console, outcome: Outcome) -> None:
+    """A part's line when it has ended: of one that failed the end of its log, else what it left out and why."""
+    mark = "[green]passed[/]" if outcome.passed else "[red]FAILED[/]"
+    console.print(f"  {mark} {outcome.part.name} [dim]{outcome.seconds:.0f} s {outcome.remark}[/]")
+    if outcome.passed:
+        lines = skipped(outcome.part.log)
+    else:
+        lines = outcome.part.log.read_text(errors="replace").splitlines()[-TAIL:]
+    if lines:
+        console.print("\n".join(f"    | {line}" for line in lines), markup=False, highlight=False)
+
+
+def summary(console: Console, outcomes: list[Outcome], seconds: float) -> None:
+    """The tables at the end: the parts and the tests that took longest come first."""
     table = Table(title=f"tests, {seconds:.0f} s", title_justify="left")
-    for column in ("part", "result", "seconds", "", "log"):
+    for column in ("part", "result", "seconds", "CPU s", "", "log"):
         table.add_column(column)
-    for outcome in outcomes:
+    for outcome in sorted(outcomes, key=lambda one: one.seconds, reverse=True):
         result = "[green]passed[/]" if outcome.passed else "[red]FAILED[/]"
-        where = str(outcome.log.relative_to(ROOT))
-        table.add_row(outcome.part.name, result, f"{outcome.seconds:.0f}", outcome.remark, where)
+        where = str(outcome.part.log.relative_to(ROOT))
+        figures = (f"{outcome.seconds:.0f}", f"{outcome.cpu:.0f}")
+        table.add_row(outcome.part.name, result, *figures, outcome.remark, where)
     console.print(table)
+    longest = slowest([outcome.part for outcome in outcomes], SLOWEST)
+    if longest:
+        console.print("slowest tests, in seconds:")
+        for taken, name in longest:
+            console.print(f"  {taken:5.1f}  {name}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import redis
 
 from tests import patience, ports
 
-START_LIMIT = 30.0
+START_LIMIT = 60.0
 """Seconds after which something that does not start is a failure: far more than a slow machine needs."""
 
 _PROCESSES = pytest.StashKey[list["Process"]]()
