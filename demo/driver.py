@@ -59,7 +59,7 @@ def down(wanted: Fleet, console: Console) -> None:
     """Remove containers, network, state and images. Errors: ``DemoError``."""
     checks.root()
     fleet.remove(wanted)
-    image.remove()
+    image.remove({node.system for node in wanted.nodes})
     console.print(f"Removed: containers and network {wanted.prefix}, {wanted.state}/, the node image.")
 
 

@@ -230,7 +230,7 @@ def _ensure_container(
 def _wait_booted(name: str) -> None:
     """Wait until systemd has started everything (a failed unit of the image does not matter here)."""
     script = "until [ -S /run/systemd/private ]; do sleep 0.1; done; systemctl is-system-running --wait; true"
-    state = podman.run("exec", name, "timeout", "60", "sh", "-c", script).strip()
+    state = podman.run("exec", name, "timeout", "120", "sh", "-c", script).strip()
     if state not in ("running", "degraded"):
         raise DemoError(f"{name} does not boot (systemd says '{state}'); look with: podman logs {name}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -9,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +65,17 @@ SYSTEMS = {
 
 def ensure(wanted: Image, log: Path) -> bool:
     """Build an image unless it is there and up to date; True when something was built. Errors: ``DemoError``."""
+    with _alone():  # fleets that are created at the same time start from one image
+        return _ensure(wanted, log)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
     lock = CACHE / "image" / "lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # fleets that are created at the same time start from one image
-        return _ensure(wanted, log)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def _ensure(wanted: Image, log: Path) -> bool:
@@ -95,13 +103,14 @@ def _ensure(wanted: Image, log: Path) -> bool:
     return True
 
 
-def remove() -> None:
-    """Remove the images that ``ensure`` made, unless a container still uses them; the unpacked base stays cached."""
-    for name in (*(image.name for image in reversed(SYSTEMS.values())), BASE):
-        if podman.succeeds("image", "exists", name):
-            podman.succeeds("image", "rm", name)
-    # Older builds, which a newer one took the name from.
-    podman.run("image", "prune", "--force", f"--filter=label={_OWN_LABEL}")
+def remove(systems: Iterable[str]) -> None:
+    """Remove these systems' images, unless a container still uses them; the unpacked base stays cached."""
+    with _alone():
+        for name in (*(SYSTEMS[system].name for system in systems), BASE):
+            if podman.succeeds("image", "exists", name):
+                podman.succeeds("image", "rm", name)
+        # Older builds, which a newer one took the name from.
+        podman.run("image", "prune", "--force", f"--filter=label={_OWN_LABEL}")
 
 
 def old_python() -> str:

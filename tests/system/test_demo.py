@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from demo import fleet, playbook, podman, proofs, reservations, visitors
+from demo import fleet, image, playbook, podman, proofs, reservations, visitors
 from demo.paths import CACHE
 from tools.tree import copy
 
@@ -48,7 +48,17 @@ def make(target: str) -> Ended:
 
 
 @pytest.fixture(scope="module")
-def interrupted() -> Iterator[Ended]:
+def kept_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A container, never started, keeps `make demo-down` from removing the image that other fleets start from."""
+    name = f"{FLEET.prefix}-keeps-the-image"
+    image.ensure(image.DEBIAN, tmp_path_factory.mktemp("image") / "log")
+    podman.run("create", "--replace", f"--name={name}", "--pull=never", image.DEBIAN.name)
+    yield
+    podman.run("rm", name)
+
+
+@pytest.fixture(scope="module")
+def interrupted(kept_image: None) -> Iterator[Ended]:
     """From nothing, stopped by Ctrl-C while nodes are being made; at the end everything is removed."""
     assert make("demo-down").status == 0
     process = start("demo")
