@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import ssl
 import subprocess
 import threading
 import time
+import urllib.request
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
-from aiohttp.web import Application, Request, Response, json_response
+from aiohttp.web import Application
 from tfgateway.explorer import user
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import NextAction, Workload
@@ -124,6 +124,12 @@ metrics = "127.0.0.1:{self.ports["pm"]}"
 
     def redis(self) -> Any:
         return self.redis_server.client()
+
+    def metric(self, name: str) -> float:
+        """Of the reconciler."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['rm']}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return float(next(line.split()[-1] for line in lines if line.startswith(f"{name} ")))
 
     def get(self, key: str, field: str | None = None) -> bytes | None:
         with self.redis() as client:
@@ -377,16 +383,10 @@ async def scene(
     tmp_path: Path, redis_server: Any, rogue: Rogue, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Scene]:
     """Failures are tried again at once, and the outbox hears of what was done, or never."""
-    asked = itertools.count()
-
-    async def geoip(_request: Request) -> Response:
-        """It answers one question, and then no more: what it said is remembered."""
-        known = {"city": "Gent", "country_name": "Belgium", "continent": "Europe"}
-        return json_response(known, status=500 if next(asked) else 200)
-
     monkeypatch.setattr("tfgateway.reconciler.backoff.Backoff.failed", lambda _self: 0.02)
     monkeypatch.setattr("tfgateway.reconciler.outbox._LOOK", 3600.0)
-    made = Scene(tmp_path, redis_server, rogue, await serve(("GET", "/", geoip)) + "/")
-    await made.prepare()
+    made = Scene(tmp_path, redis_server, rogue)
+    made.geoip_url = await serve(("GET", "/", made.geoip)) + "/"
+    await made.begin()
     yield made
     made.redis.close()

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from aiohttp.web import Request, Response, json_response
 from tfgateway import settings
 from tfgateway.errors import StoreError
 from tfgateway.identity import seedfile
-from tfgateway.layout.keys import LEASE, OUTBOX, RESERVATIONS, STATUS, ZONE_OWNERS
+from tfgateway.layout.keys import OUTBOX, RESERVATIONS, STATUS, ZONE_OWNERS
 from tfgateway.reconciler import loop, survey
 
 from tests.patience import soon
@@ -43,32 +44,54 @@ class Running:
 class Scene:
     """Deploys, refuses, repairs, removes, holds back, is allowed to, gives a domain up, registers and starts again."""
 
-    def __init__(self, directory: Path, redis_server: Any, rogue: Any, geoip: str) -> None:
+    def __init__(self, directory: Path, redis_server: Any, rogue: Any) -> None:
         self.redis = redis_server.client()
         self.rogue = rogue
-        seed = directory / "identity.seed"
-        seedfile.create(seed, bytes(range(32)))
-        self._config = f"""
-identity.seed = "{seed}"
-redis.url = "{redis_server.url}"
+        self.geoip_url = ""
+        self._seed = directory / "identity.seed"
+        seedfile.create(self._seed, bytes(range(32)))
+        self._port = redis_server.port
+        self._asked = 0
+
+    async def geoip(self, _request: Request) -> Response:
+        """It answers one question, and then no more: what it said is remembered."""
+        self._asked += 1
+        known = {"city": "Gent", "country_name": "Belgium", "continent": "Europe"}
+        return json_response(known, status=200 if self._asked == 1 else 500)
+
+    @property
+    def settings(self) -> settings.Settings:
+        return self._settings("gw1.example")
+
+    def go_through(self, port: int) -> None:
+        """Reach redis by this port from now on."""
+        self._port = port
+
+    async def begin(self) -> None:
+        """An empty redis but for a domain that was managed once, and that an operator is going to release."""
+        self.redis.flushall()
+        for told in (self.rogue.listing, self.rogue.results, self.rogue.deleted, self.rogue.registered):
+            told.clear()
+        self._asked = 0
+        async with loop.opened(self._settings("gw1.example", "gw2.example")) as reconciler:
+            await reconciler.once()
+
+    def _settings(self, *domains: str) -> settings.Settings:
+        text = f"""
+identity.seed = "{self._seed}"
+redis.url = "redis://127.0.0.1:{self._port}/0"
 [gateway]
-managed_domains = ["gw1.example"]
-geoip = "{geoip}"
+managed_domains = {json.dumps(domains)}
+geoip = "{self.geoip_url}"
 [explorer]
-url = "{rogue.url}"
+url = "{self.rogue.url}"
 poll_interval = 0.05
 long_poll = 0
 [reconciler]
 max_removal_count = 3
 max_removal_share = 0.0
 """
-        self.settings = settings.parse(self._config.encode())
-
-    async def prepare(self) -> None:
-        """A domain that was managed once: an operator is going to release it."""
-        former = self._config.replace('["gw1.example"]', '["gw1.example", "gw2.example"]')
-        async with loop.opened(settings.parse(former.encode())) as reconciler:
-            await reconciler.once()
+        return settings.parse(text.encode())
 
     async def play(self) -> None:
         rogue = self.rogue
@@ -107,7 +130,7 @@ max_removal_share = 0.0
             await self._answered(6)
             await soon(lambda: not self.redis.exists(OUTBOX))
         # `tfgateway state` asks redis as well, and says so when it could not.
-        for _ in range(3):
+        for _ in range(5):
             seen = await survey.survey(self.settings)
             if not any("redis cannot be asked" in problem for problem in seen.problems):
                 return
@@ -128,7 +151,7 @@ max_removal_share = 0.0
             "managed_domains": {"s5.gw1.example", "s6.gw1.example"},
         }
         assert {name.decode() for name in self.redis.hkeys(RESERVATIONS)} == {"3-1", "5-1", "6-1"}
-        assert not self.redis.exists(OUTBOX, LEASE)
+        assert not self.redis.exists(OUTBOX)
         registered = [json.loads(body)["location"]["city"] for body in self.rogue.registered]
         assert registered[0] == "Gent"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import urllib.request
 from typing import Any
 
 from tfgateway.explorer.models import DomainDelegate, NextAction, Proxy, ResultState, Subdomain, UnknownWorkload
@@ -21,12 +20,6 @@ def snapshot(fleet: Any) -> dict[bytes, Any]:
             if not key.startswith(b"tfgateway"):
                 found[key] = client.hgetall(key) if client.type(key) == b"hash" else client.get(key)
         return {**found, b"records": sorted(client.hkeys(RESERVATIONS))}
-
-
-def metric(fleet: Any, name: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{fleet.ports['rm']}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    return float(next(line.split()[-1] for line in lines if line.startswith(f"{name} ")))
 
 
 def test_reservations_are_deployed_and_removed(fleet: Any, until: Any) -> None:
@@ -123,7 +116,7 @@ def test_an_explorer_that_is_away_changes_nothing(fleet: Any, until: Any) -> Non
     until(lambda: snapshot(fleet) == before, "repaired from the record")
     until(lambda: json.loads(fleet.get(STATUS))["last_error"], "the trouble stands in the status")
     assert json.loads(fleet.get(STATUS))["last_success"] == 0
-    assert metric(fleet, "tfgateway_reconciler_polls_failed_total") > 0
+    assert fleet.metric("tfgateway_reconciler_polls_failed_total") > 0
     fleet.start_explorer()
     second = fleet.reserve(Subdomain(domain="two.gw1.example", ips=("203.0.113.5",), **mine))
     fleet.deployed(second)
@@ -274,7 +267,7 @@ def test_the_removal_guard_holds_until_the_operator_allows_it(fleet: Any, until:
         fleet.delete(number)
     process = fleet.start(**guarded)
     process.wait_log("removals held back")
-    assert metric(fleet, "tfgateway_reconciler_removals_held") == 1
+    assert fleet.metric("tfgateway_reconciler_removals_held") == 1
     until(lambda: json.loads(fleet.get(STATUS))["held"], "it stands in the status")
     assert fleet.get("gw1.example.", "n0") is not None
     assert any("removals are held back" in text for text in fleet.state()["problems"])
@@ -396,7 +389,7 @@ def test_drift_is_repaired_and_counted_while_a_poll_is_held_back(fleet: Any, unt
         client.hdel("gw1.example.", "www")
     until(lambda: fleet.get("gw1.example.", "www"), "repaired")
     until(lambda: json.loads(fleet.get(STATUS))["repaired"] == 1, "counted")
-    assert metric(fleet, 'tfgateway_reconciler_steps_total{action="repair"}') == 1
+    assert fleet.metric('tfgateway_reconciler_steps_total{action="repair"}') == 1
 
 
 def test_what_a_restored_redis_brings_back_is_removed_again(fleet: Any, until: Any) -> None:

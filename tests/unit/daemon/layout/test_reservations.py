@@ -18,6 +18,7 @@ from tfgateway.layout.reservations import (
     decode_reservation,
     encode_reservation,
     rfc3339,
+    unix_seconds,
 )
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -210,3 +211,17 @@ def test_times_can_be_read_back(seconds: int) -> None:
 
 def test_the_duration_is_for_ever() -> None:
     assert Recorded("1-1", "", "", "", None, ZERO_TIME).duration == FOREVER == 9223372036854775807
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2021-01-18T20:00:05.123456789Z", 1_611_000_005),
+        ("2021-01-18T21:00:05.1+01:00", 1_611_000_005),
+        (ZERO_TIME, 0),
+        ("yesterday", 0),
+        ("", 0),
+    ],
+)
+def test_times_are_read_back(text: str, seconds: int) -> None:
+    assert unix_seconds(text) == seconds

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import Result, ResultState
 from tfgateway.explorer.wire import RawJson
 from tfgateway.identity.keys import Identity
+from tfgateway.layout.reservations import ZERO_TIME
 from tfgateway.reconciler import answers
 
 NOW = 1_611_000_005_123_456_789
@@ -71,7 +74,9 @@ def test_same_answer_compares_what_is_signed() -> None:
     recorded = answers.recorded_result(result, "subdomain", NOW)
     assert recorded.created == "2021-01-18T20:00:05.123456789Z"
     assert answers.same_answer(result, recorded)
-    assert answers.from_record("1-1", 7, recorded, NOW) == result
+    assert answers.from_record("1-1", 7, recorded, 2 * NOW) == result, "also its time"
+    undated = replace(recorded, created=ZERO_TIME)
+    assert answers.from_record("1-1", 7, undated, NOW) == result
     assert not answers.same_answer(None, recorded)
     other = answers.make_result("1-1", 7, ResultState.ERROR, "no", IDENTITY, NOW)
     assert not answers.same_answer(other, recorded)

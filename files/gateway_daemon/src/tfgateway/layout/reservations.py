@@ -86,6 +86,15 @@ def rfc3339(seconds: int, nanoseconds: int = 0) -> str:
     return f"{moment.replace(tzinfo=None).isoformat()}{fraction}Z"
 
 
+def unix_seconds(text: str) -> int:
+    """Unix time of an RFC 3339 text, fractions dropped; 0: it is none, or before 1970."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return 0
+    return max(0, int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()))
+
+
 def encode_reservation(reservation: Recorded) -> bytes:
     """The bytes that the old daemon writes: version, one JSON object, line feed."""
     result = reservation.result or _NO_RESULT

@@ -15,7 +15,7 @@ from tfgateway.explorer.models import Result, ResultState
 from tfgateway.explorer.signing import sign_result
 from tfgateway.explorer.wire import RawJson
 from tfgateway.identity.keys import Identity
-from tfgateway.layout.reservations import RecordedResult, rfc3339
+from tfgateway.layout.reservations import RecordedResult, rfc3339, unix_seconds
 
 _RESULT = "result:"
 _DELETED = "deleted:"
@@ -92,7 +92,10 @@ def recorded_result(result: Result, type_name: str, now: int) -> RecordedResult:
 
 
 def from_record(identifier: str, category: int, recorded: RecordedResult, now: int) -> Result:
-    """The answer as it was recorded, to be sent again with the same content. now: Unix nanoseconds."""
+    """The answer as it was recorded, to be sent again with the same content.
+
+    now: Unix nanoseconds, of an answer that was recorded without its time.
+    """
     return Result(
         category=category,
         workload_id=identifier,
@@ -100,7 +103,7 @@ def from_record(identifier: str, category: int, recorded: RecordedResult, now: i
         signature=recorded.signature,
         state=recorded.state,
         message=recorded.message,
-        epoch=now // _NANOSECONDS,
+        epoch=unix_seconds(recorded.created) or now // _NANOSECONDS,
     )
 
 

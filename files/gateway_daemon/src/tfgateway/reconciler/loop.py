@@ -316,10 +316,10 @@ class Reconciler:
         self._next_tally = started + (1 + _REST) * (time.monotonic() - started)
 
     async def _write_status(self) -> None:
-        self._status = msgspec.structs.replace(self._status, outbox=await self._store.outbox_length())
-        self._metrics.outbox.set(self._status.outbox)
         self._metrics.failing.set(bool(self._status.last_error))
         self._tally()
+        self._status = msgspec.structs.replace(self._status, outbox=await self._store.outbox_length())
+        self._metrics.outbox.set(self._status.outbox)
         await self._store.write_status(msgspec.json.encode(self._status))
 
 

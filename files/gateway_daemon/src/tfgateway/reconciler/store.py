@@ -41,6 +41,8 @@ from tfgateway.telemetry.text import printable
 _OWN_HASHES = (OUTBOX, RESERVATIONS, ZONE_OWNERS, MANAGED_DOMAINS, PEERS, QUARANTINE, WAITING)
 _BATCH = 500
 _FIELDS_AT_ONCE = 1000
+_PERSISTENCE = {"aof_last_write_status": "append-only file", "rdb_last_bgsave_status": "snapshot"}
+"""Members of INFO that say why redis answers MISCONF, and what it failed to write."""
 
 # All comparisons come before the first write, so that a row of the wrong type fails the step and changes nothing.
 # A script, because MULTI alone can not compare and WATCH would cost a round trip for every row.
@@ -194,6 +196,16 @@ class Store:
     async def write_status(self, raw: bytes) -> None:
         with store_errors():
             await self._redis.set(STATUS, raw)
+
+    async def disk_trouble(self) -> str:
+        """Why redis takes no writes although it answers; empty: it takes them, or does not let us ask."""
+        with store_errors():
+            try:
+                found: Any = await self._redis.info("persistence")
+            except ResponseError:
+                return ""
+        broken = [what for name, what in _PERSISTENCE.items() if found.get(name, "ok") != "ok"]
+        return f"redis takes no writes: it could not write its {broken[0]}: is its disk full?" if broken else ""
 
     async def consent(self) -> str:
         """Digest of the removals that an operator allowed; empty: none."""

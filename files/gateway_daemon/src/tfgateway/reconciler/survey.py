@@ -171,6 +171,8 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
             status = decode_status(await store.status())
             tunnels = await store.tunnels()
             problems += [*actual.problems, *_loop_problems(status, settings)]
+            if trouble := await store.disk_trouble():
+                problems.append(trouble)
         except StoreError as error:
             problems.append(f"redis cannot be asked: {error}")
         try:
