@@ -85,7 +85,7 @@ keyed_groups:
     prefix: city
 cache: true
 cache_plugin: ansible.builtin.jsonfile
-cache_connection: /var/tmp/tfgrid-inventory
+cache_connection: ~/.cache/tfgrid.gateway/inventory
 cache_timeout: 300
 """
 

@@ -1,4 +1,8 @@
-"""``docs/reference/playbooks.md``: what an operator runs, from the playbooks' opening comments and their ``vars``."""
+"""``docs/reference/playbooks.md``: what an operator runs, from the playbooks' opening comments and their ``vars``.
+
+A playbook reads an operator's variable through an internal one, ``_a_name: "{{ a_name | default(...) }}"``, since its
+own ``vars`` would be stronger than an inventory. The comment beside or above it says what it means.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,8 @@ HEAD = """# Playbooks
 From a checkout `ansible-playbook playbooks/NAME.yml`, from an installed collection
 `ansible-playbook tfgrid.gateway.NAME`.
 """
-_VARIABLE = re.compile(r"^ {4}([a-z_]+): (.*?)(?:  # (.*))?$")
+_VARIABLE = re.compile(r"^ {0,4}_[a-z_]+: (.*?)(?:  # (.*))?$")
+_ASKED = re.compile(r"\b([a-z]+_\w*) \| default\(")
 
 
 def render() -> str:
@@ -31,7 +36,8 @@ def _section(path: Path) -> str:
     roles = [role["role"] if isinstance(role, dict) else role for play in plays for role in play.get("roles", [])]
     if roles:
         parts.append("\nRoles, in this order: " + ", ".join(f"`{role.rpartition('.')[2]}`" for role in roles) + ".\n")
-    rows = _variables(text)
+    texts = [text, *((path.parent / file).read_text() for play in plays for file in play.get("vars_files", []))]
+    rows = [row for one in texts for row in _variables(one)]
     if rows:
         parts.append("\n" + table(("Variable", "Default", "Meaning"), rows))
     return "".join(parts)
@@ -50,13 +56,25 @@ def _opening(text: str) -> str:
 
 
 def _variables(text: str) -> list[tuple[str, str, str]]:
-    """Those of ``vars`` that have a comment: the others are not for operators."""
+    """Those of ``vars``, or of a file of variables, that have a comment: the others are not for operators."""
     rows = []
-    inside = False
+    above: list[str] = []
     for line in text.splitlines():
-        if line.startswith("  ") and not line.startswith("    "):
-            inside = line.strip() == "vars:"
-        found = _VARIABLE.match(line) if inside else None
-        if found is not None and found.group(3):
-            rows.append((f"`{found.group(1)}`", f"`{found.group(2)}`", found.group(3)))
+        found = _VARIABLE.match(line)
+        asked = _ASKED.search(found[1]) if found else None
+        meaning = found[2] or " ".join(above) if found else ""
+        if found and asked and meaning:
+            rows.append((f"`{asked[1]}`", f"`{_argument(found[1], asked.end())}`", meaning))
+        comment = line.strip().removeprefix("# ") if line.strip().startswith("#") else ""
+        above = [*above, comment] if comment else []
     return rows
+
+
+def _argument(text: str, start: int) -> str:
+    """From ``start`` to the parenthesis that closes what is open there."""
+    depth = 1
+    for end in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[end], 0)
+        if depth == 0:
+            return text[start:end]
+    return text[start:]

@@ -160,7 +160,7 @@ def test_a_lost_gateway_comes_back_on_a_fresh_machine(fresh: Fresh, operator: Op
     while not (state := json.loads(fresh.run("tfgateway", "state", "--json")))["in_sync"]:
         assert time.monotonic() < deadline, json.dumps(state)
     assert len(state["reservations"]) > 0
-    assert fresh.run("sh", "-c", "ls -d /var/tmp/tfgateway-* 2> /dev/null; true") == ""
+    assert fresh.run("sh", "-c", "ls -d /var/tmp/tfgateway-* /opt/tfgateway-* 2> /dev/null; true") == ""
 
 
 def test_remove_asks_for_the_names_and_leaves_ssh_data_and_seed(fresh: Fresh) -> None:

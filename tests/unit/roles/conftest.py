@@ -41,7 +41,7 @@ Evaluate = Callable[[str, Mapping[str, str], Mapping[str, Mapping[str, Any]]], V
 
 @pytest.fixture(scope="session")
 def playbook(tmp_path_factory: pytest.TempPathFactory) -> Playbook:
-    """``playbook(tasks, hosts, *options, variables={})``: run tasks on hosts of the group ``gateways``, no facts."""
+    """``playbook(tasks, hosts, *options, variables={}, path=first on PATH)``: on the group ``gateways``, no facts."""
     collections = tmp_path_factory.mktemp("collections")
     link = collections / "ansible_collections" / "tfgrid" / "gateway"
     link.parent.mkdir(parents=True)
@@ -58,6 +58,7 @@ def playbook(tmp_path_factory: pytest.TempPathFactory) -> Playbook:
         hosts: Mapping[str, Any],
         *options: str,
         variables: Mapping[str, Any] | None = None,
+        path: Path | None = None,
     ) -> Run:
         directory = tmp_path_factory.mktemp("playbook")
         play = {"name": "Test", "hosts": "gateways", "gather_facts": False, "tasks": list(tasks)}
@@ -65,7 +66,10 @@ def playbook(tmp_path_factory: pytest.TempPathFactory) -> Playbook:
         inventory = {"gateways": {"hosts": dict(hosts), "vars": dict(variables or {})}}
         (directory / "inventory.yml").write_text(yaml.safe_dump(inventory))
         command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory.yml", *options, "play.yml"]
-        done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True)
+        search = os.pathsep.join([*([str(path)] if path else []), os.environ["PATH"]])
+        done = subprocess.run(
+            command, cwd=directory, env=environment | {"PATH": search}, capture_output=True, text=True
+        )
         try:
             report = json.loads(done.stdout[done.stdout.index("{\n") :])
         except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,34 @@ def test_the_example_names_the_interpreter_that_a_run_leaves_and_old_nodes_get_o
     assert {found["named"] for found in values.values()} == {found["link"] for found in values.values()}
     assert {name for name, found in values.items() if not found["bring"]} == {"tf-gateway-prod-07"}
     assert all(found["url"].startswith("https://") for found in values.values())
+
+
+def test_what_others_can_write_is_not_run_as_root(playbook: Callable[..., Any], tmp_path: Path) -> None:
+    """Complete by its mark, with the right digest, in a place of somebody else: it is neither asked nor used."""
+    ran = tmp_path / "ran"
+    home = tmp_path / "root" / "interpreters" / ARCHIVES["x86_64"]["sha256"][:12]
+    (home / "bin").mkdir(parents=True)
+    (home / ".complete").write_text(ARCHIVES["x86_64"]["sha256"])
+    (home / "bin" / "python3").write_text(f"#!/bin/sh\ntouch {ran}\necho 3.12.1\n")
+    (home / "bin" / "python3").chmod(0o755)
+    (tmp_path / "root").chmod(0o757)
+    host = {
+        "ansible_connection": "local",
+        "interpreter_python": "bundled",
+        "interpreter_root": str(tmp_path / "root"),
+        "interpreter_archives": dict.fromkeys(("x86_64", "aarch64"), ARCHIVES["x86_64"]),
+    }
+    run = playbook([{"ansible.builtin.include_role": {"name": "tfgrid.gateway.interpreter"}}], {"a": host}, "--check")
+    assert run.code != 0
+    assert f"others than root can write to {tmp_path}/root" in run.message("Only root can write there", "a")
+    assert not ran.exists()
+
+
+def test_nothing_has_a_foreseeable_name_in_a_directory_that_everybody_can_write() -> None:
+    """Whoever makes it first decides what is in it; what has to lie there gets its name from mktemp or `tempfile`."""
+    files = [path for folder in ("roles", "playbooks", "plugins") for path in (ROOT / folder).rglob("*")]
+    foreseeable = re.compile(r"(?<![\w.-])/(?:var/tmp|tmp|dev/shm|run/lock)/\S")
+    found = [
+        path for path in files if path.suffix in {".yml", ".py", ".j2", ".sh"} and foreseeable.search(path.read_text())
+    ]
+    assert found == []
