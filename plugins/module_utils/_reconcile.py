@@ -24,6 +24,11 @@ def describe(step):
     return "%s of user %s" % (what, step["user"]) if step["user"] else what
 
 
+def consented(plan):
+    """The steps of a plan that want an operator's consent; a daemon of before has no orphans among them."""
+    return plan["held_steps"] + plan.get("orphans", [])
+
+
 class Reconciler(object):
     """Every method: errors: DaemonError."""
 
@@ -48,10 +53,11 @@ class Reconciler(object):
             except DaemonError as error:  # usually: another reconciler holds the lease, and does it itself
                 refusal = str(error)
             left = self.plan()
-            if not left["steps"] and not (self._params["allow_removals"] and left["held_steps"]):
+            steps = left["steps"] + (consented(left) if self._params["allow_removals"] else [])
+            if not steps:
                 return
             if self._clock.time() > deadline:
-                some = "; ".join(describe(step) for step in (left["steps"] + left["held_steps"])[:5])
+                some = "; ".join(describe(step) for step in steps[:5])
                 raise DaemonError("left after %g s: %s. %s" % (self._params["timeout"], some, refusal))
             self._clock.sleep(_LOOK_AGAIN)
 

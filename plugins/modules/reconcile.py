@@ -20,8 +20,9 @@ description:
 options:
   allow_removals:
     description:
-      - Allow the removals that are held back because they are too many at once.
-      - A reconciler that runs is allowed exactly the removals that it holds back now, for ten minutes.
+      - Allow the removals that are held back because they are too many at once, and end the reservations that the
+        explorer does not know any more.
+      - A reconciler that runs is allowed exactly those that a plan shows now, for ten minutes.
     type: bool
     default: false
   timeout:
@@ -102,11 +103,17 @@ held_steps:
   type: list
   elements: dict
   sample: []
+orphans:
+  description: How reservations would end that the explorer does not know any more, like RV(steps).
+  returned: when the daemon answered
+  type: list
+  elements: dict
+  sample: []
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tfgrid.gateway.plugins.module_utils._daemon import DAEMON_OPTIONS, DaemonError
-from ansible_collections.tfgrid.gateway.plugins.module_utils._reconcile import Reconciler, lines
+from ansible_collections.tfgrid.gateway.plugins.module_utils._reconcile import Reconciler, consented, lines
 
 
 def main():
@@ -120,7 +127,7 @@ def main():
     result = dict(changed=False)
     try:
         plan = reconciler.plan()
-        allowed = plan["held_steps"] if module.params["allow_removals"] else []
+        allowed = consented(plan) if module.params["allow_removals"] else []
         result.update(plan, changed=bool(plan["steps"] or allowed))
         if module._diff:
             result["diff"] = dict(prepared=lines(plan["steps"] + allowed))

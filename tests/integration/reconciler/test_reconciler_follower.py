@@ -149,7 +149,7 @@ def explorer(server: Server, count: int, last: int | None = None) -> None:
 
 @pytest.mark.parametrize(
     ("count", "last"),
-    [(3, 3), (5, 8), (3, 1_000_009)],
+    [(3, 3), (5, 8), (3, 1_000_003)],
     ids=["its last id is below ours", "its last id is below what it was", "a copy of our explorer skips a million"],
 )
 async def test_an_explorer_that_was_restored_is_listed_within_a_poll(
@@ -191,9 +191,30 @@ async def test_an_id_that_nobody_gave_out_is_a_listing_a_minute(
 
 
 async def test_ids_that_others_are_given_are_no_reason_to_list_everything(follower: Follower, server: Server) -> None:
-    for last in (5, 5, 900, 1_000_899):
+    for last in (5, 5, 900, 500_000):
         explorer(server, 5, last)
         await follower.poll()
+    assert server.asked.count(0) == 1
+
+
+async def test_an_explorer_that_was_away_is_listed_within_two_minutes(
+    follower: Follower, server: Server, clock: Clock
+) -> None:
+    """It may have been restored from a copy that lacks no id."""
+    explorer(server, 5)
+    await follower.poll()
+    await follower.poll()
+    working, server.pages = server.pages, lambda _start: web.Response(status=500, text="{}")
+    with pytest.raises(ExplorerError):
+        await follower.poll()
+    server.pages = working
+    server.asked.clear()
+    await follower.poll()
+    clock.now = 59
+    await follower.poll()
+    assert 0 not in server.asked
+    clock.now = 120
+    await follower.poll()
     assert server.asked.count(0) == 1
 
 

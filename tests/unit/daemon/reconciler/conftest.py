@@ -97,6 +97,12 @@ class Node:
             self.want(workload)
         self.desired.end_listing()
 
+    def restore(self, *workloads: Workload) -> None:
+        """The explorer lists these, and knows nothing else of what is recorded."""
+        self.relist(*workloads)
+        for name in self.desired.unlisted(self.hashes.get(RESERVATIONS, {})):
+            self.desired.answer(name, None, self.desired.generation)
+
     # What the gateway does
 
     @property

@@ -61,14 +61,36 @@ def test_what_needs_a_look_at_everything_gets_it(node: Any) -> None:
 
 def test_the_guard_counts_removals_of_news_too(make_node: Any) -> None:
     node = make_node("gw1.example", max_removal_count=1, max_removal_share=0)
-    workloads = [node.subdomain(number, f"n{number}.gw1.example", "203.0.113.5") for number in (1, 2)]
+    third, *workloads = [node.subdomain(number, f"n{number}.gw1.example", "203.0.113.5") for number in (1, 2, 3)]
     made = settled(node)
     for workload in workloads:
         node.delete(workload)
     assert follow(node, made) is None
-    held = node.plan()
-    assert held.held
-    assert held.more is None
+    made = settled(node)
+    assert made.held
+    node.delete(third)
+    assert follow(node, made) is None, "no removal comes on top of those that are held back"
+
+
+def test_while_removals_are_held_back_news_are_deployed_without_a_look_at_the_rest(make_node: Any) -> None:
+    node = make_node("gw1.example", max_removal_count=1, max_removal_share=0)
+    workloads = [node.subdomain(number, f"n{number}.gw1.example", "203.0.113.5") for number in (1, 2)]
+    settled(node)
+    for workload in workloads:
+        node.delete(workload)
+    made = settled(node)
+    assert made.held
+    node.subdomain(9, "new.gw1.example", "203.0.113.5")
+    (step,) = follow(node, made).steps
+    assert (step.action, step.id) == ("deploy", "9-1")
+    assert node.apply(step.transaction)
+    assert node.plan().steps == ()
+    late = node.subdomain(10, "n1.gw1.example", "203.0.113.5", tid=8)
+    assert follow(node, made) is None, "refused only for the sake of what was kept"
+    made = settled(node)
+    assert node.answer(late) is None
+    node.settle(consent=made.held_digest)
+    assert node.recorded(late)
 
 
 def test_a_row_that_others_changed_is_found_by_the_transaction(node: Any) -> None:

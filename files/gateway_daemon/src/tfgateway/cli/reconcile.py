@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
+from typing import NamedTuple
 
 import click
 
@@ -16,6 +18,16 @@ from tfgateway.settings import Settings
 from tfgateway.workers import lifecycle
 
 _RELEASING = (Action.CLAIM, Action.RELEASE)
+_GWID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_LONGEST_REASON = 1000
+
+
+class _Released(NamedTuple):
+    """What the command line says is to be given up."""
+
+    domains: frozenset[str]
+    reservations: dict[str, str]
+    """gwid -> reason."""
 
 
 @click.command("reconcile")
@@ -24,7 +36,8 @@ _RELEASING = (Action.CLAIM, Action.RELEASE)
 @click.option(
     "--allow-removals",
     is_flag=True,
-    help="Allow the removals that are held back: to the pass of --once, else to the reconciler that runs.",
+    help="Allow the removals that are held back, and end what the explorer does not know any more: in the pass of "
+    "--once, else by the reconciler that runs.",
 )
 @click.option(
     "--release-domain",
@@ -33,6 +46,20 @@ _RELEASING = (Action.CLAIM, Action.RELEASE)
     multiple=True,
     help="Give up the claim to a domain that is not managed any more, or take a managed one over from an identity that "
     "this gateway had: in the pass of --once, else by the reconciler that runs. Repeatable.",
+)
+@click.option(
+    "--release-reservation",
+    "ended",
+    metavar="ID",
+    multiple=True,
+    help="End a reservation that is recorded, such as one that the explorer does not know any more: in the pass of "
+    "--once, else by the reconciler that runs. Where the explorer knows it, its user is given the reason. Repeatable.",
+)
+@click.option(
+    "--reason",
+    default="ended by the operator of the gateway",
+    show_default=True,
+    help="Why, of --release-reservation.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="The plan as Markdown.")
@@ -44,27 +71,35 @@ def command(
     dry_run: bool,
     allow_removals: bool,
     released: tuple[str, ...],
+    ended: tuple[str, ...],
+    reason: str,
     as_json: bool,
     as_markdown: bool,
 ) -> None:
     """Make redis hold what the explorer wants, and tell the explorer what became of it."""
-    single = once or dry_run or allow_removals or bool(released)
+    single = once or dry_run or allow_removals or bool(released) or bool(ended)
     if (as_json or as_markdown) and not single:
-        raise click.UsageError("--json and --markdown go with --once, --dry-run, --allow-removals or --release-domain")
+        raise click.UsageError("--json and --markdown go with --once, --dry-run, --allow-removals or --release-...")
     domains = frozenset(name.lower() for name in released)
     for name in domains:
         if not names.is_valid(name):
             raise click.UsageError(f"--release-domain: '{name}' is not a domain name (without a final dot)")
+    for identifier in ended:
+        if not _GWID.fullmatch(identifier):
+            raise click.UsageError(f"--release-reservation: '{identifier}' is not the id of a reservation, as 311-1")
+    if len(reason) > _LONGEST_REASON:
+        raise click.UsageError(f"--reason: at most {_LONGEST_REASON} characters")
+    released_ones = _Released(domains, dict.fromkeys(ended, reason))
     if as_json and as_markdown:
         raise click.UsageError("--json or --markdown, not both")
     settings = load_settings(ctx)
     if single:
-        made = asyncio.run(_single(settings, domains, once=once, dry_run=dry_run, allow_removals=allow_removals))
+        made = asyncio.run(_single(settings, released_ones, once=once, dry_run=dry_run, allow_removals=allow_removals))
         if as_json:
             click.echo(json.dumps(made.as_data(), indent=2))
         else:
             click.echo(made.as_markdown() if as_markdown else made.as_text())
-        if kept := _kept(made, domains):
+        if kept := _kept(made, released_ones):
             raise GatewayError(f"not released: {', '.join(kept)}")
         return
 
@@ -74,25 +109,25 @@ def command(
     sys.exit(lifecycle.run(main))
 
 
-def _kept(made: Plan, domains: frozenset[str]) -> list[str]:
-    """Those of which the claim stays what it is."""
-    return sorted(domains.difference(step.domain for step in made.steps if step.action in _RELEASING))
+def _kept(made: Plan, released: _Released) -> list[str]:
+    """Domains of which the claim stays what it is, and reservations that do not end."""
+    steps = [step for step in made.steps if step.action in _RELEASING]
+    domains = released.domains.difference(step.domain for step in steps if not step.id)
+    return [*sorted(domains), *sorted(released.reservations.keys() - {step.id for step in steps})]
 
 
-async def _single(
-    settings: Settings, domains: frozenset[str], *, once: bool, dry_run: bool, allow_removals: bool
-) -> Plan:
-    async with loop.opened(settings, domains) as reconciler:
+async def _single(settings: Settings, released: _Released, *, once: bool, dry_run: bool, allow_removals: bool) -> Plan:
+    async with loop.opened(settings, released.domains, released.reservations) as reconciler:
         if dry_run:
             return await reconciler.preview(allow_removals=allow_removals)
         if once:
             return await reconciler.once(allow_removals=allow_removals)
         if allow_removals:
             made = await reconciler.permit()
-            click.echo("allowed for 10 minutes:" if made.held else "nothing is held back", err=True)
+            click.echo("allowed for 10 minutes:" if made.held_digest else "nothing is held back", err=True)
         else:
             made = await reconciler.preview()
-        if domains and not _kept(made, domains):
-            await reconciler.release(domains)
+        if (released.domains or released.reservations) and not _kept(made, released):
+            await reconciler.release(released.domains, released.reservations)
             click.echo("the reconciler that runs is told, for 10 minutes:", err=True)
         return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -83,6 +83,8 @@ class Policy:
     """Lower case."""
     released: frozenset[str] = frozenset()
     """Domains, lower case, of which an operator says that whoever claims them is not a gateway of today (P-19)."""
+    released_reservations: Mapping[str, str] = field(default_factory=dict)
+    """Reservations, by gwid, that an operator ends, and the reason, which is for the user."""
     own_names: frozenset[str] = frozenset()
     """Host names of the gateway itself, lower case: whoever had one could get a certificate for it (P-6)."""
     allowed_targets: tuple[IPNetwork, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 
 from tfgateway.errors import ExplorerError, ExplorerRefused, ExplorerUnavailable
@@ -24,6 +25,8 @@ _HIGHEST_ID = 10**18
 """Ids from here on are nonsense: an explorer that goes on after one could not be asked for anything."""
 _RELIST_AFTER = 60.0
 """Seconds between two listings for the reason that the explorer seems to have been restored."""
+_JUMP = SKIPPED_BY_A_COPY // 2
+"""Ids by which the last one moves on when the explorer was restored: some were given out after the copy was made."""
 
 
 class Follower:
@@ -38,11 +41,14 @@ class Follower:
         self._resync_interval = resync_interval
         self._clock = clock
         self._position = 0
-        self._last_id: int | None = None
-        """The id that was given out last, of all nodes; None: it was not said yet."""
+        self._last_id = 0
+        """The id that was given out last, of all nodes, as far as it was said."""
         self._listing = False
         self._interrupted = False
         """Did a page of this listing fail, so that it may show an explorer before and after it was restored?"""
+        self._away = False
+        # Spread, since all gateways of a fleet find it back at the same time.
+        self._after_away = _RELIST_AFTER * (1 + zlib.crc32(node_id.encode()) / 2**32)
         self.arriving = False
         """Are pages of a listing coming in right now?"""
         self._next_listing = clock()
@@ -55,9 +61,14 @@ class Follower:
         Errors: ``ExplorerError``; the position is kept (P-15).
         """
         try:
-            return await self._poll(wait)
+            news = await self._poll(wait)
+            if self._away:
+                # It may have been restored, and not every way to do that shows in its ids.
+                self._away = False
+                self._next_listing = min(self._next_listing, self._clock() + self._after_away)
+            return news
         except ExplorerError:
-            self._interrupted = True
+            self._interrupted = self._away = True
             raise
         finally:
             self.arriving = False
@@ -97,13 +108,13 @@ class Follower:
     def _restored(self, last_id: int) -> bool:
         """Whether the explorer seems to have been restored from a backup. last_id: of a page without items.
 
-        Ids go back then, or forward by as many as a copy of our explorer skips. The first is also so when a page
-        showed an id that was never given out, and what is new would not be seen.
+        Ids go back then, or forward by what a copy of our explorer skips. The first is also so when a page showed an id
+        that was never given out, and what is new would not be seen.
         """
         known, self._last_id = self._last_id, last_id
-        if last_id + 1 < self._position:
+        if last_id + 1 < self._position or last_id < known:
             return True
-        return known is not None and not known <= last_id < known + SKIPPED_BY_A_COPY
+        return last_id >= max(known, self._position - 1) + _JUMP
 
     def _list_again(self) -> bool:
         """Begin another listing; False: not now."""

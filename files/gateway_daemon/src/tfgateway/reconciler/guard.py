@@ -41,6 +41,11 @@ def noted(samples: tuple[Sample, ...], now: float, recorded: int) -> tuple[Sampl
     return (*late, Sample(now, recorded)) if due else late
 
 
+def without(samples: tuple[Sample, ...], count: int) -> tuple[Sample, ...]:
+    """As if so many reservations had not been there: an operator ended them, which is no loss."""
+    return tuple(Sample(sample.taken, max(0, sample.recorded - count)) for sample in samples)
+
+
 def _late(samples: tuple[Sample, ...], now: float) -> tuple[Sample, ...]:
     """Those of the last hour; of the next one too, since a clock may have been set back."""
     return tuple(sample for sample in samples if abs(now - sample.taken) <= WINDOW)

@@ -7,8 +7,9 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -63,6 +64,7 @@ class Reconciler:
         redis: Redis,
         client: ExplorerClient,
         released: frozenset[str] = frozenset(),
+        released_reservations: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._interval = settings.explorer.poll_interval
         # Held back for less than the interval, a poll without news would be repeated sooner than without ``wait``.
@@ -74,7 +76,9 @@ class Reconciler:
         self._metrics = ReconcilerMetrics(self.registry)
         self._follower = Follower(client, identity.node_id, settings.reconciler.resync_interval, time.monotonic)
         desired = self._follower.desired
-        policy = replace(make_policy(settings, identity), released=released)
+        policy = replace(
+            make_policy(settings, identity), released=released, released_reservations=released_reservations
+        )
         self._outbox = Outbox(store, client, identity.node_id, desired)
         self._passes = Passes(
             policy, store, desired, self._follower.ask_for, Phonebook(client), self._metrics, self._applied
@@ -131,18 +135,24 @@ class Reconciler:
         return await self._passes.preview(allow_removals=allow_removals)
 
     async def permit(self) -> Plan:
-        """Allow the running reconciler, for some minutes, exactly the removals that it holds back now.
+        """Allow the running reconciler, for some minutes, exactly what it does not remove now without consent.
 
-        The plan that holds them back. Errors: ``ExplorerError``, ``StoreError``.
+        The plan that says what that is. Errors: ``ExplorerError``, ``StoreError``.
         """
         made = await self.preview()
-        if made.held:
+        if made.held_digest:
             await self._store.give_consent(made.held_digest, _CONSENT)
         return made
 
-    async def release(self, domains: frozenset[str]) -> None:
-        """Tell the running reconciler to give the claims to these up. Errors: ``StoreError``."""
-        await self._store.release(domains, _CONSENT)
+    async def release(self, domains: frozenset[str], reservations: Mapping[str, str]) -> None:
+        """Have the running reconciler give up the claims to these domains, and end these reservations.
+
+        reservations: gwid -> why. Errors: ``StoreError``.
+        """
+        if domains:
+            await self._store.release(domains, _CONSENT)
+        if reservations:
+            await self._store.release_reservations(reservations, _CONSENT)
 
     async def _once(self, *, allow_removals: bool) -> Plan:
         problem: ExplorerError | None = None
@@ -339,11 +349,15 @@ def _uint16(count: int) -> int:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, released: frozenset[str] = frozenset()) -> AsyncIterator[Reconciler]:
-    """A reconciler made of the settings. released: see ``Policy``. Errors: ``ConfigError``, ``IdentityError``."""
+async def opened(
+    settings: Settings,
+    released: frozenset[str] = frozenset(),
+    released_reservations: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[Reconciler]:
+    """A reconciler made of the settings. The others: see ``Policy``. Errors: ``ConfigError``, ``IdentityError``."""
     identity = load_identity(settings)
     async with open_redis(settings) as redis, open_explorer(settings, identity) as client:
-        yield Reconciler(settings, identity, redis, client, released)
+        yield Reconciler(settings, identity, redis, client, released, released_reservations)
 
 
 async def serve(

@@ -15,8 +15,8 @@ from tfgateway.reconciler.desired import Desired
 from tfgateway.reconciler.lease import Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.phonebook import Phonebook
-from tfgateway.reconciler.plan import Action, Plan, Step, Stream, plan, served
-from tfgateway.reconciler.records import Records, migrated
+from tfgateway.reconciler.plan import Action, Plan, Step, Stream, needs_consent, plan, served
+from tfgateway.reconciler.records import Records, migrated, orphans
 from tfgateway.reconciler.rows import Actual
 from tfgateway.reconciler.session import look
 from tfgateway.reconciler.store import Store
@@ -39,6 +39,8 @@ class Applied:
     """Reservations whose steps redis did not take."""
     unconfirmed: int = 0
     """Steps that were sent and of which nothing was heard: redis may have carried them out."""
+    released: int = 0
+    """Of those that redis confirmed, reservations that an operator ended."""
 
     @property
     def may_have_answers(self) -> bool:
@@ -53,6 +55,8 @@ class Pass:
     plan: Plan
     failed: frozenset[str] = frozenset()
     """Reservations whose steps redis did not take."""
+    released: int = 0
+    """Reservations that an operator ended."""
 
 
 class Passes:
@@ -88,27 +92,27 @@ class Passes:
         """What an operator allowed is no loss: until that is noted, the samples of before do not count."""
         self._recorded = 0
         self._released: frozenset[str] = frozenset()
+        self._released_reservations: dict[str, str] = {}
 
     async def preview(self, *, allow_removals: bool = False) -> Plan:
         """What a pass would do. allow_removals: as if an operator had allowed them. Errors: ``StoreError``."""
         most = guard.most(await self._store.samples(), time.time())
-        return await self._preview(most, allow_removals=allow_removals)
+        return await self._preview(most, allow_removals=allow_removals, thorough=True)
 
-    async def _preview(self, most: int, *, allow_removals: bool) -> Plan:
-        actual, records = await self._look()
+    async def _preview(self, most: int, *, allow_removals: bool, thorough: bool = False) -> Plan:
+        consent = await self._store.consent()
+        actual, records = await self._look(thorough=thorough or allow_removals or bool(consent))
         users = self._phonebook.known
         made = self._plan(actual, records, users, most)
         # Without a complete listing the explorer may be away, and this pass is not to wait for it.
         if made.unknown_users and self._desired.complete:
             users = await self._phonebook.ask(made.unknown_users)
             made = self._plan(actual, records, users, most)
-        if made.held:
-            held = frozenset(step.id or step.domain for step in made.held_steps)
+        if held := needs_consent(made):
             # Of a pass that ended early, some of them are left.
             allowed = allow_removals or held <= self._allowed
-            consent = made.held_digest if allowed else await self._store.consent()
-            if consent:
-                made = self._plan(actual, records, users, most, consent)
+            if allowed or consent == made.held_digest:
+                made = self._plan(actual, records, users, most, made.held_digest)
             if made.consented:
                 self._allowed = held
         return made
@@ -131,13 +135,18 @@ class Passes:
             made = await self._preview(most, allow_removals=allow_removals)
             await self._note(samples)
             done = await self._carry_out(made.steps, lambda: made, lease)
-            if self._allowed and not made.held and not done.failed:
+            if self._allowed and not made.held_digest and not done.failed:
                 self._allowed, self._count_anew = frozenset(), True
                 self._recorded = len(made.left.recorded.keys() - made.left.waiting)
                 await self._note(())
+        if done.released:
+            await self._store.write_samples(guard.without(await self._store.samples(), done.released))
         self._tell(done.plan)
         if self._released and not done.failed:
             await self._store.take_released(self._released)
+        ended = self._released_reservations.keys() - done.failed - done.plan.left.undecided
+        if ended:
+            await self._store.take_released_reservations(ended)
         if not done.failed:
             self._more = done.plan.more
         self._metrics.pass_seconds.set(time.monotonic() - started)
@@ -160,14 +169,23 @@ class Passes:
         self._more = more
         return done
 
-    async def _look(self) -> tuple[Actual, Records]:
-        """Redis as it is, and what the explorer says about all that is recorded."""
+    async def _look(self, *, thorough: bool = False) -> tuple[Actual, Records]:
+        """Redis as it is, and what the explorer says about all that is recorded.
+
+        thorough: ask it for all that it did not list, however many that are: an operator's consent is to all of them.
+        """
         self._released = await self._store.released()
+        self._released_reservations = await self._store.released_reservations()
         actual, records = await look(self._store, self._desired)
         records = migrated(records, self._desired)
         self._recorded = served(records, actual)
-        if unlisted := self._desired.unlisted([*records.names(), *records.damaged]):
+        names = [*records.names(), *records.damaged]
+        left = len(names) + 1
+        while (unlisted := self._desired.unlisted(names)) and len(unlisted) < left:
+            left = len(unlisted)
             await self._ask_for(unlisted)
+            if not thorough:
+                break
         self._desired.take_fresh()
         return actual, records
 
@@ -179,10 +197,12 @@ class Passes:
             self._count_anew = False
 
     async def _converge(self, lease: Lease, most: int) -> Pass | None:
-        """None: so much is, or was of late, recorded that there has to be a whole plan first."""
+        """None: so much is, or was of late, recorded, or some of it is so, that there has to be a whole plan first."""
         if not Stream.fits(self._policy, max(most, await self._store.recorded())):
             return None
         actual, records = await self._look()
+        if orphans(records, self._desired):
+            return None
         stream = Stream(self._desired, records, actual, self._policy_now(), time.time_ns(), self._phonebook.known)
         del actual
         return await self._carry_out(stream.steps(), stream.outcome, lease)
@@ -196,7 +216,7 @@ class Passes:
                 await self._apply(some, lease, applied)
         finally:
             self._applied(applied)
-        return Pass(outcome(), frozenset(applied.failed))
+        return Pass(outcome(), frozenset(applied.failed), applied.released)
 
     async def _apply(self, some: Sequence[Step], lease: Lease, applied: Applied) -> None:
         """Errors: ``StoreError``."""
@@ -211,6 +231,7 @@ class Passes:
                 _log.warning("step not done", step=str(step), reason=failure)
                 continue
             applied.done[step.action] += 1
+            applied.released += step.action is Action.RELEASE and bool(step.id)
             self._metrics.done(step.action)
             _log.info(
                 str(step.action),
@@ -233,7 +254,8 @@ class Passes:
     def _policy_now(self) -> Policy:
         """Addresses of this host come and go while we run, and so does what an operator says."""
         released = self._policy.released | self._released
-        return replace(self._policy, own_addresses=own_addresses(), released=released)
+        ended = {**self._policy.released_reservations, **self._released_reservations}
+        return replace(self._policy, own_addresses=own_addresses(), released=released, released_reservations=ended)
 
     def _tell(self, made: Plan) -> None:
         """Trouble is logged when it begins, not again with every pass."""

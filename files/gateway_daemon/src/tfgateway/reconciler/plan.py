@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
@@ -35,12 +35,14 @@ from tfgateway.reconciler.board import Board, NotNow, ParentMissing, Policy, Ref
 from tfgateway.reconciler.desired import WANTED, Desired, Wanted
 from tfgateway.reconciler.primitives import PRIMITIVES, result_data, subdomain
 from tfgateway.reconciler.primitives.domain_delegate import claim, give_up
-from tfgateway.reconciler.records import Records
+from tfgateway.reconciler.records import Records, another
+from tfgateway.reconciler.records import orphans as orphans_of
 from tfgateway.reconciler.reservation import Reservation, of_record, of_workload, order, same_content
 from tfgateway.reconciler.rows import Actual, Rows, Seal, Transaction
 from tfgateway.reconciler.strangers import strangers
 from tfgateway.telemetry.text import printable
 
+_UNKNOWN = "the explorer does not know it any more"
 _GONE = frozenset({NextAction.DELETE, NextAction.DELETED})
 _BOOKS = frozenset({OUTBOX, QUARANTINE, RESERVATIONS, WAITING})
 """Keys whose rows nobody is served from."""
@@ -52,9 +54,9 @@ class Action(StrEnum):
     CLAIM = "claim"
     """A managed domain becomes, or stays, the gateway's."""
     RELEASE = "release"
-    """A domain that is not managed any more becomes nobody's, since an operator said so (P-19)."""
+    """A domain that is not managed any more becomes nobody's (P-19), or a reservation ends: an operator said so."""
     REMOVE = "remove"
-    """A reservation ends; the explorer is told."""
+    """A reservation ends; the explorer is told, unless it does not know it."""
     DEPLOY = "deploy"
     """A new reservation, one whose record was lost, or one whose parent zone is there again."""
     WAIT = "wait"
@@ -128,16 +130,16 @@ class Plan:
     """Why removals were left out of the plan; empty: they were not."""
     held_steps: tuple[Step, ...] = ()
     """The removals that were left out."""
+    orphans: tuple[Step, ...] = ()
+    """How reservations would end that the explorer does not know any more, with what ends when they do: never without
+    an operator's consent."""
     consented: bool = False
     """Whether it has removals that an operator allowed."""
 
     @property
     def held_digest(self) -> str:
-        """What an operator consents to who allows exactly ``held_steps``; empty: nothing is held back."""
-        if not self.held_steps:
-            return ""
-        names = sorted(step.id or printable(step.domain) for step in self.held_steps)
-        return hashlib.sha256("\n".join(names).encode()).hexdigest()
+        """What an operator consents to who allows exactly ``held_steps`` and ``orphans``; empty: there are none."""
+        return _digest((*self.held_steps, *self.orphans))
 
     more: Callable[[Collection[str], int], Plan | None] | None = field(default=None, repr=False, compare=False)
     """Plans for reservations (by gwid, at a time as for ``plan``) of which there are news, on top of this plan as
@@ -157,13 +159,14 @@ class Plan:
         lines += [f"problem {text}" for text in self.problems]
         lines += [f"held    {self.held}"] if self.held else []
         lines += [f"held    {step}" for step in self.held_steps]
+        lines += [f"orphan  {step}" for step in self.orphans]
         total = ", ".join(f"{count} {action}" for action, count in self.summary().items())
         return "\n".join([*lines, f"{len(self.steps)} steps{': ' + total if total else ''}"])
 
     def as_markdown(self) -> str:
         """For a ticket or a chat: one table, then what is wrong."""
         lines = ["| action | reservation | type | domain | user | why |", "|---|---|---|---|---|---|"]
-        for mark, steps in (("", self.steps), ("held: ", self.held_steps)):
+        for mark, steps in (("", self.steps), ("held: ", self.held_steps), ("orphan: ", self.orphans)):
             for step in steps:
                 cells = (mark + step.action, step.id, step.type, step.domain, step.user, step.message)
                 lines.append(f"| {' | '.join(map(_cell, cells))} |")
@@ -181,6 +184,7 @@ class Plan:
             "problems": list(self.problems),
             "held": self.held,
             "held_steps": [step.as_data() for step in self.held_steps],
+            "orphans": [step.as_data() for step in self.orphans],
         }
 
 
@@ -208,16 +212,33 @@ def plan(
     most: how many reservations were recorded of late (``guard``); those that are missing since count as removed.
 
     When more would be removed than the policy allows, the plan is made as if nothing was to be removed; what would be
-    refused then is left undecided, because it may be refused only for the sake of what was kept. consent: the
-    ``held_digest`` of removals that an operator allowed.
+    refused then is left undecided, because it may be refused only for the sake of what was kept. For the same reason
+    nothing is refused that would not be refused without the orphans. consent: the ``held_digest`` of removals and
+    orphans that an operator allowed.
     """
-    planner = _Planner(desired, records, actual, policy, now, users, most)
-    steps = tuple(planner.decide(removals=True))
-    removals = tuple(step for step in steps if _removes(step, records))
+
+    def decided(*, ended: bool = False, spared: Collection[str] = ()) -> Plan:
+        planner = _Planner(desired, records, actual, policy, now, users, most)
+        return planner.outcome(tuple(planner.decide(ended=ended, spared=spared)))
+
+    made = decided()
+    removals = _removals(made, records)
+    ended: tuple[Step, ...] = ()
+    whole = made
+    if orphans_of(records, desired):
+        whole = decided(ended=True)
+        names = {_name(step) for step in removals}
+        ended = tuple(step for step in _removals(whole, records) if _name(step) not in names)
+        spared = _refused(made) - _refused(whole)
+        if spared:
+            made = decided(spared=spared)
+            removals = _removals(made, records)
     allowed, gone = _removals_allowed(policy, most, served(records, actual))
-    made = planner.outcome(steps)
-    if not removals or gone + len(removals) <= allowed:
-        return made
+    too_many = bool(removals) and gone + len(removals) > allowed
+    if consent and consent == _digest((*removals, *ended) if too_many else ended):
+        return replace(whole, more=None, consented=True)
+    if not too_many:
+        return replace(made, orphans=ended)
     others = sum(1 for step in removals if step.action is Action.CLEAN)
     what = f"{len(removals) - others} of {len(records)} reservations" + (f" and {others} orphans" if others else "")
     before = f" after {gone} within the hour" if gone else ""
@@ -226,9 +247,8 @@ def plan(
         "`tfgateway reconcile --allow-removals` if this is meant"
     )
     planner = _Planner(desired, records, actual, policy, now, users, most)
-    steps = tuple(planner.decide(removals=False))
-    kept = replace(planner.outcome(steps), more=None, held=held, held_steps=removals)
-    return replace(made, more=None, consented=True) if consent == kept.held_digest else kept
+    kept = planner.outcome(tuple(planner.decide(removals=False)))
+    return replace(kept, held=held, held_steps=removals, orphans=ended)
 
 
 class Stream:
@@ -252,7 +272,7 @@ class Stream:
 
     def steps(self) -> Iterator[Step]:
         """All steps, each decided when it is asked for."""
-        return self._planner.decide(removals=True)
+        return self._planner.decide()
 
     def outcome(self) -> Plan:
         """All but the steps, once they are through."""
@@ -264,6 +284,28 @@ def served(records: Records, actual: Actual) -> int:
     return len(records) - sum(identifier in records for identifier in actual.hashes.get(WAITING, ()))
 
 
+def _name(step: Step) -> str:
+    return step.id or printable(step.domain)
+
+
+def needs_consent(made: Plan) -> frozenset[str]:
+    """Names of what a plan does not remove without an operator's consent."""
+    return frozenset(map(_name, (*made.held_steps, *made.orphans)))
+
+
+def _digest(steps: Iterable[Step]) -> str:
+    names = sorted(map(_name, steps))
+    return hashlib.sha256("\n".join(names).encode()).hexdigest() if names else ""
+
+
+def _refused(made: Plan) -> set[str]:
+    return {step.id for step in made.steps if step.action is Action.REFUSE}
+
+
+def _removals(made: Plan, records: Records) -> tuple[Step, ...]:
+    return tuple(step for step in made.steps if _removes(step, records))
+
+
 def _removes(step: Step, records: Records) -> bool:
     """Whether it ends what was served. What waits was, until it began to wait."""
     if step.action is Action.WAIT:
@@ -272,7 +314,8 @@ def _removes(step: Step, records: Records) -> bool:
         return False
     if step.action not in (Action.REMOVE, Action.REFUSE):
         return step.action is Action.CLEAN
-    return step.id in records or any(row.key not in _BOOKS for row in step.transaction.writes)
+    recorded = step.id in records
+    return any(row.key not in _BOOKS or (recorded and row.key == RESERVATIONS) for row in step.transaction.writes)
 
 
 def _removals_allowed(policy: Policy, most: int, recorded: int) -> tuple[int, int]:
@@ -290,7 +333,7 @@ def accept_all(board: Board, desired: Desired, records: Records) -> dict[str, Re
         wanted = desired.get(identifier)
         workload = wanted.workload if wanted is not None else None
         reservation = of_record(record)
-        if isinstance(workload, Workload) and workload.type_name in PRIMITIVES:
+        if isinstance(workload, Workload) and workload.type_name in PRIMITIVES and not another(record, workload):
             reservation = of_workload(workload)
         accepted[identifier] = reservation
         board.accept(reservation)
@@ -312,20 +355,29 @@ class _Planner:
         self._identity = policy.identity
         self._managed = policy.managed_domains
         self._accepted = accept_all(self._board, desired, records)
+        self._orphans = dict.fromkeys(orphans_of(records, desired))
+        self._removals = True
+        self._spared: Collection[str] = ()
         self._steps: list[Step] = []
         self._undecided: set[str] = set()
         self._waiting: dict[str, Reservation] = {}
         self._problems = list(actual.problems)
 
-    def decide(self, *, removals: bool) -> Iterator[Step]:
-        """Step by step."""
+    def decide(self, *, removals: bool = True, ended: bool = False, spared: Collection[str] = ()) -> Iterator[Step]:
+        """Step by step. removals: may anything be removed? ended: do orphans end? spared: who is not to be refused."""
         # Before everything was listed, what a reservation stands on may only not have been shown yet.
         may_refuse = removals and self._desired.complete
+        self._removals, self._spared = removals, spared
         wanted = self._desired.items()
         for domain in sorted(self._board.policy.released.difference(self._managed)):
             yield from self._isolated(domain, partial(self._give_up, domain))
         for domain in self._managed:
             yield from self._isolated(domain, partial(self._claim, domain))
+        for identifier, reason in self._board.policy.released_reservations.items():
+            yield from self._isolated(identifier, partial(self._let_go, identifier, reason))
+        for identifier in self._orphans:
+            if ended and identifier in self._accepted:
+                yield from self._isolated(identifier, partial(self._end_orphan, identifier))
         for identifier, item in wanted:
             if removals and item.next_action in _GONE:
                 yield from self._isolated(identifier, partial(self._remove, identifier, item))
@@ -369,7 +421,7 @@ class _Planner:
             return None
         if any(name in self._waiting or self._has_children(name, item) for name, item in wanted):
             return None
-        if gone and before + len(gone) > allowed:
+        if gone and (not self._removals or before + len(gone) > allowed):
             return None
         refused: set[str] = set()
         for name, item in wanted:
@@ -426,6 +478,29 @@ class _Planner:
         give_up(self._board, domain)
         self._close(Action.RELEASE, domain=domain)
 
+    def _let_go(self, identifier: str, reason: str) -> None:
+        """What an operator ends is an error to the user: the explorer keeps the reason."""
+        if identifier not in self._records and identifier not in self._records.damaged:
+            raise NotNow("it is not released: nothing is recorded for it")
+        if identifier in self._orphans or identifier in self._desired.unknown:
+            self._end_orphan(identifier, Action.RELEASE, reason)
+            return
+        wanted = self._desired.get(identifier)
+        if wanted is None:
+            raise NotNow("it is not released: the explorer has not said whether it knows it")
+        reservation = self._accepted.get(identifier)
+        if reservation is not None:
+            self._release(identifier, reservation)
+        self._refuse(identifier, wanted.workload, reason, Action.RELEASE)
+
+    def _end_orphan(self, identifier: str, action: Action = Action.REMOVE, message: str = _UNKNOWN) -> None:
+        """Nothing is reported: the explorer does not know it, or knows another reservation under its id."""
+        reservation = self._accepted.get(identifier)
+        if reservation is not None:
+            self._release(identifier, reservation)
+        self._drop_record(identifier)
+        self._close(action, identifier, reservation, message=message)
+
     def _remove(self, identifier: str, wanted: Wanted) -> None:
         """P-7: what was recorded or left in redis decides, not whether the explorer ever saw our answer."""
         told = wanted.next_action == NextAction.DELETED or self._waits(answers.deleted_field(identifier))
@@ -434,9 +509,10 @@ class _Planner:
         reservation = self._accepted.get(identifier)
         if reservation is None and isinstance(wanted.workload, Workload):
             reservation = of_workload(wanted.workload)
-        if reservation is not None:
-            self._release(identifier, reservation)
-        self._drop_record(identifier)
+        if identifier not in self._orphans or identifier not in self._accepted:  # else it is another one's record
+            if reservation is not None:
+                self._release(identifier, reservation)
+            self._drop_record(identifier)
         if not told:
             self._tell_deleted(identifier)
         self._close(Action.REMOVE, identifier, reservation)
@@ -483,6 +559,8 @@ class _Planner:
                 refused.add(identifier)
             elif isinstance(refusal, ParentMissing) and self._wait(identifier, reservation, refusal, counts=True):
                 self._board.reserve_place(reservation)
+            elif identifier in self._spared:
+                raise NotNow(f"{refusal}, unless what the explorer does not know any more ends") from refusal
             else:
                 if isinstance(workload, Workload):
                     self._release(identifier, of_workload(workload))
@@ -519,6 +597,8 @@ class _Planner:
         primitive = PRIMITIVES.get(reservation.type)
         wanted = self._desired.get(identifier)
         workload = wanted.workload if wanted is not None and wanted.next_action in WANTED else None
+        if identifier in self._orphans:
+            workload = None
         try:
             if primitive is not None:
                 primitive.ensure(self._board, reservation)
@@ -526,7 +606,7 @@ class _Planner:
             self._rows.undo()
             if isinstance(refusal, ParentMissing) and self._wait(identifier, reservation, refusal, counts=may_refuse):
                 return
-            if workload is None or not may_refuse:
+            if workload is None or not may_refuse or identifier in self._spared:
                 raise NotNow(str(refusal)) from refusal
             self._end(identifier, reservation, workload, str(refusal))
             return
@@ -577,7 +657,9 @@ class _Planner:
             self._board.withdraw(reservation)
         primitive.release(self._board, reservation)
 
-    def _refuse(self, identifier: str, workload: Workload | Undecodable, message: str) -> None:
+    def _refuse(
+        self, identifier: str, workload: Workload | Undecodable, message: str, action: Action = Action.REFUSE
+    ) -> None:
         category = workload.type if isinstance(workload, Undecodable) else workload.workload_type
         place = answers.result_field(identifier)
         if not self._waits(place):
@@ -590,7 +672,7 @@ class _Planner:
             if isinstance(workload, Undecodable)
             else of_workload(workload)
         )
-        self._close(Action.REFUSE, identifier, reservation, message=message)
+        self._close(action, identifier, reservation, message=message)
 
     def _answer_ok(self, identifier: str, wanted: Wanted, category: int, data: bytes) -> Result:
         """The answer that was given already, or a new one on its way into the outbox."""
@@ -623,8 +705,9 @@ class _Planner:
             self._rows.put(OUTBOX, answers.deleted_field(name), answers.encode_deleted(self._now))
 
     def _drop_record(self, identifier: str) -> None:
-        if identifier in self._records.damaged:
-            self._rows.put(QUARANTINE, identifier, self._rows.get(RESERVATIONS, identifier))
+        damaged = self._rows.get(RESERVATIONS, identifier) if identifier in self._records.damaged else None
+        if damaged is not None:
+            self._rows.put(QUARANTINE, identifier, damaged)
         self._rows.put(RESERVATIONS, self._field(identifier), None)
         self._board.waiting.stop(identifier)
 

@@ -11,7 +11,7 @@ from tfgateway.layout.keys import OUTBOX, RESERVATIONS
 from tfgateway.layout.reservations import Recorded, decode_reservation
 from tfgateway.reconciler import answers
 from tfgateway.reconciler.desired import WANTED, Desired
-from tfgateway.reconciler.reservation import Reservation, of_record, of_workload, same_content
+from tfgateway.reconciler.reservation import Reservation, of_record, of_workload, order, same_content
 from tfgateway.reconciler.rows import seal
 from tfgateway.telemetry.text import printable
 
@@ -108,6 +108,31 @@ def read_records(raw: Iterable[tuple[str, bytes]]) -> Records:
     for name, value in raw:
         reader.take(RESERVATIONS, name, value)
     return reader.records()
+
+
+def another(record: Recorded, workload: Workload) -> bool:
+    """Whether an id was given out twice, as by an explorer that was restored: the record is of another reservation.
+
+    What an old record does not say is no difference.
+    """
+    recorded, asked = of_record(record), of_workload(workload)
+    pairs = ((recorded.user, asked.user), (recorded.type, asked.type), (recorded.domain, asked.domain))
+    return any(one and other and one != other for one, other in pairs)
+
+
+def orphans(records: Records, desired: Desired) -> list[str]:
+    """Recorded, and a complete listing does not show them, and the explorer says that it does not know them.
+
+    Or what it knows under the id is another reservation. By ascending id.
+    """
+    if not desired.complete:
+        return []
+    found = [name for name in records.names() if name in desired.unknown]
+    for name, record in records.entries.items():
+        wanted = desired.get(name)
+        if wanted is not None and isinstance(wanted.workload, Workload) and another(record, wanted.workload):
+            found.append(name)
+    return sorted(found, key=order)
 
 
 def migrated(records: Records, desired: Desired) -> Records:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from tfgateway.layout.keys import (
     PEERS,
     QUARANTINE,
     RELEASED,
+    RELEASED_RESERVATIONS,
     RESERVATIONS,
     SAMPLES,
     STATUS,
@@ -236,6 +237,25 @@ class Store:
         """A pass has done what could be done about these."""
         with store_errors():
             await self._redis.srem(RELEASED, *sorted(domains))
+
+    async def released_reservations(self) -> dict[str, str]:
+        """Reservations that an operator ends with the next pass, by gwid, and why."""
+        with store_errors():
+            found: Any = await self._redis.hgetall(RELEASED_RESERVATIONS)
+        return {_text(name): _text(reason) for name, reason in found.items()}
+
+    async def release_reservations(self, reasons: Mapping[str, str], seconds: int) -> None:
+        """Have the next pass end these, if it comes within a while. reasons: by gwid."""
+        with store_errors():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hset(RELEASED_RESERVATIONS, mapping={name: _bytes(reason) for name, reason in reasons.items()})
+                pipe.expire(RELEASED_RESERVATIONS, seconds)
+                await pipe.execute()
+
+    async def take_released_reservations(self, identifiers: Iterable[str]) -> None:
+        """A pass has ended these."""
+        with store_errors():
+            await self._redis.hdel(RELEASED_RESERVATIONS, *sorted(identifiers))
 
     async def samples(self) -> tuple[Sample, ...]:
         """How many reservations were recorded of late."""

@@ -11,7 +11,7 @@ from tfgateway.layout.services import decode_service
 from tfgateway.reconciler.board import OPERATOR, Board
 from tfgateway.reconciler.desired import Desired
 from tfgateway.reconciler.primitives import subdomain
-from tfgateway.reconciler.records import Records
+from tfgateway.reconciler.records import Records, orphans
 from tfgateway.telemetry.text import printable
 
 _SHOWN = 20
@@ -25,15 +25,19 @@ def strangers(board: Board, desired: Desired, records: Records) -> list[str]:
     ]
     if desired.complete:
         found += _bounded(
-            f"{printable(name)} is recorded, but the explorer does not know it"
-            for name in records.names()
-            if name in desired.unknown
+            f"{printable(name)} is recorded, but the explorer {_instead(desired, name)}: "
+            f"`tfgateway reconcile --release-reservation {printable(name)}` ends it"
+            for name in orphans(records, desired)
         )
         found += _bounded(_zones(board))
         found += _bounded(_names(board))
         found += _bounded(_services(board))
     board.rows.undo()
     return found
+
+
+def _instead(desired: Desired, name: str) -> str:
+    return "does not know it" if name in desired.unknown else "knows another reservation under this id"
 
 
 def _bounded(lines: Iterable[str]) -> Iterator[str]:
