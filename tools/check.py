@@ -19,7 +19,7 @@ from tools.parts import LOGS, ROOT, Outcome, Part, run, scenario, skipped, slowe
 TAIL = 60  # lines of a failed part's log that are shown
 SLOWEST = 12  # tests that are named at the end
 CORES = os.cpu_count() or 1
-FLEETS = 2  # parts with containers that run at the same time, beside those without
+LANES = CORES + 1  # parts beside each other: each waits for something now and then
 # A file stays in one process, since what its tests share may be dear.
 SPREAD = [f"--numprocesses={CORES}", "--dist=loadfile"]
 
@@ -27,15 +27,15 @@ SPREAD = [f"--numprocesses={CORES}", "--dist=loadfile"]
 PARTS = [
     scenario("molecule-prod", "prod"),
     scenario("molecule", "default"),
+    suite("integration", "tests/integration", *SPREAD),
     suite("demo", "tests/system", containers=True),
     scenario("molecule-cutover", "cutover"),
     scenario("molecule-upgrade", "upgrade"),
-    scenario("molecule-lockout", "lockout"),
-    scenario("molecule-options", "options"),
-    suite("integration", "tests/integration", *SPREAD),
     suite("unit", "tests/unit", *SPREAD),
     Part("sanity", [[sys.executable, "-m", "tools.sanity"]], slow=True),
     Part("ansible-lint", [["ansible-lint", "--offline", "--nocolor"]]),
+    scenario("molecule-lockout", "lockout"),
+    scenario("molecule-options", "options"),
     Part("mypy", [["mypy", "--no-color-output"]]),
     Part("importer", [[sys.executable, "-m", "tools.importer"]]),
     Part(
@@ -78,14 +78,8 @@ def main(arguments: list[str]) -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     outcomes: list[Outcome] = []
-    fleets = [part for part in parts if part.containers]
-    others = [part for part in parts if not part.containers]
-    with (
-        ThreadPoolExecutor(max_workers=FLEETS) as beside,
-        ThreadPoolExecutor(max_workers=1 if fleets else CORES) as lanes,
-    ):
-        running = [*(beside.submit(run, part) for part in fleets), *(lanes.submit(run, part) for part in others)]
-        for future in as_completed(running):
+    with ThreadPoolExecutor(max_workers=LANES) as lanes:
+        for future in as_completed([lanes.submit(run, part) for part in parts]):
             outcomes.append(future.result())
             show(console, outcomes[-1])
     summary(console, outcomes, time.monotonic() - started)
