@@ -24,14 +24,14 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aiohttp import web
 from prometheus_client.exposition import generate_latest
 
 from tfgateway.errors import ConfigError, GatewayError
 from tfgateway.plane import Endpoint, Plane
 from tfgateway.settings import parse
-from tfgateway.telemetry import logs, metrics
+from tfgateway.telemetry import logs
 from tfgateway.telemetry.logs import logger
 from tfgateway.workers import handover, planning, rehearsal, worker
 from tfgateway.workers.crew import Crew, Member, inherited
@@ -40,6 +40,9 @@ from tfgateway.workers.figures import Family, Page, gauge, merge, total
 from tfgateway.workers.notify import Notifier, watchdog_interval
 from tfgateway.workers.planning import Plan
 from tfgateway.workers.sockets import Door, Doors, bind
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 _TICK = 0.2
 """Seconds between two looks at the workers."""
@@ -187,6 +190,9 @@ class Supervisor:
                 stack.callback(loop.remove_signal_handler, number)
             stack.callback(self.desk.close)
             stack.callback(lambda: self.crew.kill(self.crew.members.values()))
+            # Here, since aiohttp is a third of what a worker takes to start and 8 MB, and workers serve no page.
+            from tfgateway.telemetry import metrics
+
             self._runner = await metrics.serve_page(self._render, self._page)
             stack.push_async_callback(self._runner.cleanup)
             await self._watch()
