@@ -46,7 +46,7 @@ class Image:
         """Of all that decides what the image holds."""
         started_from = DEBIAN.digest() if self.base == DEBIAN.name else SUITE
         digest = hashlib.sha256(started_from.encode())
-        for path in sorted(self.directory.iterdir()):
+        for path in sorted(filter(Path.is_file, self.directory.iterdir())):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
         if self.old_python:
             digest.update(str(interpreter.at_hand(_OLD_PYTHON)).encode())

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.errors import DemoError
-from demo.paths import CACHE
+from demo.paths import CACHE, ROOT
 
 _ARCHIVES = CACHE / "interpreters"
-_FORMAT = 1  # of the archives that this file makes
+_BYTECODE = ROOT / "demo" / "node" / "zipped_bytecode.py"
+_FORMAT = 2  # of the archives that this file makes
 _WANTED = "3.12"  # as in production; any that runs the daemon will do
 # Large and of no use on a node.
 _LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages",
@@ -61,6 +62,10 @@ def ensure() -> Archive:
         partial = path.with_suffix(f".{os.getpid()}")
         with tarfile.open(partial, "w:gz", compresslevel=1) as archive:
             add_tree(archive, Path(binary), Path(library))
+            # As in the image of the nodes.
+            site = f"python/lib/{Path(library).name}/site-packages/{_BYTECODE.stem}"
+            _add(archive, f"{site}.py", _BYTECODE.read_bytes(), executable=False)
+            _add(archive, f"{site}.pth", f"import {_BYTECODE.stem}\n".encode(), executable=False)
         partial.rename(path)
     return Archive(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
