@@ -20,18 +20,23 @@ TAIL = 60  # lines of a failed part's log that are shown
 SLOWEST = 12  # tests that are named at the end
 CORES = os.cpu_count() or 1
 LANES = CORES + 1  # parts beside each other: each waits for something now and then
-# A file stays in one process, since what its tests share may be dear.
-SPREAD = [f"--numprocesses={CORES}", "--dist=loadfile"]
+
+
+def spread(processes: int) -> list[str]:
+    """Options of pytest. A file stays in one process, since what its tests share may be dear."""
+    return [f"--numprocesses={processes}", "--dist=loadfile"]
+
 
 # The long ones first, so that all lanes end together.
 PARTS = [
     scenario("molecule-prod", "prod"),
     scenario("molecule", "default"),
-    suite("integration", "tests/integration", *SPREAD),
+    # Twice as many processes as cores: half of its time is that of redis and of deadlines.
+    suite("integration", "tests/integration", *spread(2 * CORES)),
     suite("demo", "tests/system", containers=True),
     scenario("molecule-cutover", "cutover"),
     scenario("molecule-upgrade", "upgrade"),
-    suite("unit", "tests/unit", *SPREAD),
+    suite("unit", "tests/unit", *spread(CORES)),
     Part("sanity", [[sys.executable, "-m", "tools.sanity"]], slow=True),
     Part("ansible-lint", [["ansible-lint", "--offline", "--nocolor"]]),
     scenario("molecule-lockout", "lockout"),
@@ -52,7 +57,9 @@ PARTS = [
 ]
 # Long by nature, so no part of the others: a file of tests/long each, and the property tests with many more examples.
 LONG = [
-    suite("properties", "tests", *SPREAD, "--hypothesis-profile=long", "-m", "hypothesis", "--ignore=tests/long"),
+    suite(
+        "properties", "tests", *spread(CORES), "--hypothesis-profile=long", "-m", "hypothesis", "--ignore=tests/long"
+    ),
     *(
         suite(path.stem.removeprefix("test_"), str(path.relative_to(ROOT)))
         for path in sorted((ROOT / "tests" / "long").rglob("test_*.py"))

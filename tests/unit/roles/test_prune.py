@@ -14,10 +14,8 @@ Run = Any  # of conftest.py, which cannot be imported
 Playbook = Callable[..., Run]
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Path:
+def node_with_six_releases(root: Path) -> Path:
     """``/opt/tfgateway`` of a node after upgrades: the newest release last, each with an interpreter of its own."""
-    root = tmp_path / "tfgateway"
     for number in range(6):
         home = root / "interpreters" / f"i{number}"
         (home / "bin").mkdir(parents=True)
@@ -31,21 +29,35 @@ def node(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    return node_with_six_releases(tmp_path / "tfgateway")
+
+
 HERE = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 
 
-def prune(playbook: Playbook, root: Path, *options: str, **variables: Any) -> Run:
-    role = {"name": "tfgrid.gateway.release", "tasks_from": "prune"}
-    given = {
+def values(root: Path, **variables: Any) -> dict[str, Any]:
+    """Of a host whose newest release was installed just now."""
+    return {
         **HERE,
         "release_root": str(root),
         "release_path": str(root / "releases" / "r5"),
         "interpreter_root": str(root),
         "interpreter_path": str(root / "interpreters" / "i5" / "bin" / "python3"),
+        **variables,
     }
-    run = playbook([{"ansible.builtin.include_role": role}], {"node": given | variables}, *options)
+
+
+def prune_all(playbook: Playbook, hosts: dict[str, dict[str, Any]], *options: str) -> Run:
+    role = {"name": "tfgrid.gateway.release", "tasks_from": "prune"}
+    run = playbook([{"ansible.builtin.include_role": role}], hosts, *options)
     assert run.code == 0, run.output
     return run
+
+
+def prune(playbook: Playbook, root: Path, *options: str, **variables: Any) -> Run:
+    return prune_all(playbook, {"node": values(root, **variables)}, *options)
 
 
 def names(directory: Path) -> list[str]:
@@ -60,12 +72,20 @@ def test_a_few_releases_stay_and_their_interpreters(playbook: Playbook, node: Pa
     assert prune(playbook, node).stats["node"]["changed"] == 0
 
 
-@pytest.mark.parametrize(("keep", "left"), [(0, ["r1", "r5"]), (1, ["r1", "r5"]), (2, ["r1", "r5"]), (9, None)])
-def test_the_one_in_use_and_the_newest_always_stay(
-    playbook: Playbook, node: Path, keep: int, left: list[str] | None
-) -> None:
-    prune(playbook, node, release_keep=keep)
-    assert names(node / "releases") == (left or [f"r{number}" for number in range(6)])
+KEPT = {0: ["r1", "r5"], 1: ["r1", "r5"], 2: ["r1", "r5"], 9: [f"r{number}" for number in range(6)]}
+
+
+@pytest.fixture(scope="module")
+def roots(playbook: Playbook, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """By how many are to be kept: nodes that one run pruned."""
+    found = {keep: node_with_six_releases(tmp_path_factory.mktemp("node") / "tfgateway") for keep in KEPT}
+    prune_all(playbook, {f"node-{keep}": values(root, release_keep=keep) for keep, root in found.items()})
+    return found
+
+
+@pytest.mark.parametrize("keep", KEPT)
+def test_the_one_in_use_and_the_newest_always_stay(roots: dict[int, Path], keep: int) -> None:
+    assert names(roots[keep] / "releases") == KEPT[keep]
 
 
 def test_a_final_slash_is_no_other_place(playbook: Playbook, node: Path) -> None:
