@@ -79,6 +79,22 @@ class Network:
     tag: str
     """For names that all namespaces share: WireGuard's control sockets."""
 
+    @contextlib.contextmanager
+    def another_user(self, role: str, address: str, gateway: str) -> Iterator[Namespace]:
+        """One more user, who reaches the gateway by its first address as well."""
+        made = Namespace(f"tfg-{self.tag}-{role}")
+        try:
+            self.gateway.run(
+                "ip", "link", "add", "dev", role, "type", "veth", "peer", "name", "eth0", "netns", made.name
+            )
+            for namespace, device, own in [(self.gateway, role, gateway), (made, "eth0", address)]:
+                namespace.run("ip", "address", "add", f"{own}/24", "dev", device)
+                namespace.run("ip", "link", "set", "dev", device, "up")
+            made.run("ip", "route", "add", "default", "via", gateway)
+            yield made
+        finally:
+            made.remove()
+
     GATEWAY_IPV4 = "192.0.2.1"
     UPLINK = "uplink"
     UPLINK_IPV6 = "2001:db8:1::1"

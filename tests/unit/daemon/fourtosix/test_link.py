@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import json
-from ipaddress import IPv6Interface
+from ipaddress import IPv6Interface, IPv6Network
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import ParseError
-from tfgateway.fourtosix.link import Link, commands, parse_link
+from tfgateway.fourtosix.link import Link, commands, parse_link, rule_commands
 
 OWN = IPv6Interface("fd00::1/64")
 
@@ -63,3 +63,31 @@ def test_what_others_changed_is_put_right() -> None:
         ("address", "del", "fd99::1/64", "dev", "wg0"),
         ("link", "set", "dev", "wg0", "mtu", "1420", "up"),
     ]
+
+
+SUBNET = IPv6Network("fd00::/64")
+RULE = ("-6", "rule", "add", "priority", "3443", "from", "all", "to", "fd00::/64", "iif", "wg0", "prohibit")
+OTHERS = b"0:\tfrom all lookup local\n32766:\tfrom all lookup main\n"
+
+
+def test_peers_are_kept_apart_by_a_rule() -> None:
+    assert rule_commands("wg0", SUBNET, OTHERS) == [RULE]
+    assert rule_commands("wg0", SUBNET, OTHERS + b"3443:\tfrom all to fd00::/64 iif wg1 prohibit\n") == [RULE]
+
+
+@pytest.mark.parametrize("mark", [b"", b"[detached] "])
+def test_the_rule_is_made_once(mark: bytes) -> None:
+    assert rule_commands("wg0", SUBNET, OTHERS + b"3443:\tfrom all to fd00::/64 iif wg0 " + mark + b"prohibit\n") == []
+
+
+def test_the_rule_of_a_former_seed_is_removed() -> None:
+    former = b"3443:\tfrom all to fd99::/64 iif wg0 prohibit\n"
+    assert rule_commands("wg0", SUBNET, former + OTHERS) == [
+        ("-6", "rule", "del", "priority", "3443", "from", "all", "to", "fd99::/64", "iif", "wg0", "prohibit"),
+        RULE,
+    ]
+
+
+@given(st.binary(max_size=200))
+def test_whatever_ip_prints_the_rule_is_made(shown: bytes) -> None:
+    assert rule_commands("wg0", SUBNET, shown)[-1:] == [RULE]

@@ -55,7 +55,8 @@ class Interface:
 
     async def _link(self) -> None:
         present = link.parse_link(await run("ip", "-json", "address", "show", "dev", self.name))
-        for command in link.commands(self.name, self.pool.gateway, present):
+        rules = link.rule_commands(self.name, self.pool.gateway.network, await run("ip", "-6", "rule", "show"))
+        for command in [*rules, *link.commands(self.name, self.pool.gateway, present)]:
             await run("ip", *command)
 
     async def _device(self) -> peers.Device:

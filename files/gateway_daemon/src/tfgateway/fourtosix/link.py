@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv6Address, IPv6Interface
+from ipaddress import IPv6Address, IPv6Interface, IPv6Network
 
 import msgspec
 
@@ -11,6 +11,9 @@ from tfgateway.errors import ParseError
 
 MTU = 1420
 """Bytes: an Ethernet frame less what WireGuard over IPv6 adds (identity-and-crypto §6)."""
+
+RULE_PRIORITY = 3443
+"""Of the routing rule that keeps tenants apart: after table local, so that the gateway's own address is reached."""
 
 
 class _Address(msgspec.Struct, frozen=True):
@@ -56,3 +59,22 @@ def commands(interface: str, address: IPv6Interface, present: Link) -> list[tupl
     missing = [] if address in present.addresses else [("address", "replace", str(address), "dev", interface)]
     dormant = not present.up or present.mtu != MTU
     return [*wrong, *missing, *([("link", "set", "dev", interface, "mtu", str(MTU), "up")] if dormant else [])]
+
+
+def rule_commands(interface: str, subnet: IPv6Network, shown: bytes) -> list[tuple[str, ...]]:
+    """Arguments of ``ip`` for the rule that nothing goes from one peer to another, whatever the firewall lets through.
+
+    shown: the output of ``ip -6 rule show``, as text, which all versions of iproute2 print alike.
+    """
+    wanted = f"from all to {subnet} iif {interface} prohibit".split()
+    present: list[list[str]] = []
+    for line in shown.decode("ascii", "replace").splitlines():
+        priority, _, rest = line.partition(":")
+        words = [
+            word for word in rest.split() if word != "[detached]"
+        ]  # the interface was removed, or is not there yet
+        if priority == str(RULE_PRIORITY) and f"iif {interface} " in " ".join([*words, ""]):
+            present.append(words)
+    rule = ("-6", "rule")
+    wrong = [(*rule, "del", "priority", str(RULE_PRIORITY), *words) for words in present if words != wanted]
+    return [*wrong, *([] if wanted in present else [(*rule, "add", "priority", str(RULE_PRIORITY), *wanted)])]
