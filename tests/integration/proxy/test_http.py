@@ -89,27 +89,26 @@ def test_unknown_host_is_told_and_nothing_is_dialled(web: Any, gateway: Any) -> 
     assert web.accepted == 0
 
 
-@pytest.mark.parametrize(
-    "request_bytes",
-    [
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: web.example\r\nHost: other.example\r\n\r\n",
-        b"GET http://other.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n",
-        b"CONNECT web.example:443 HTTP/1.1\r\nHost: web.example\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01",
-    ],
-)
-def test_t6_a_bad_request_is_told_and_nothing_is_dialled(web: Any, gateway: Any, request_bytes: bytes) -> None:
+def test_t6_a_bad_request_is_told_and_nothing_is_dialled(web: Any, gateway: Any) -> None:
     tested = gateway()
-    assert answer(tested, request_bytes).startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert tested.visits(1)[0]["outcome"] == "bad_request"
+    requests = {
+        b"GET / HTTP/1.1\r\n\r\n": 400,
+        b"GET / HTTP/1.1\r\nHost: web.example\r\nHost: other.example\r\n\r\n": 400,
+        b"GET http://other.example/ HTTP/1.1\r\nHost: web.example\r\n\r\n": 400,
+        b"\x16\x03\x01\x02\x00\x01": 400,
+        b"GET / HTTP/1.1\r\nHost: web.example\r\nX: " + b"x" * 70_000 + b"\r\n\r\n": 431,
+        b"CONNECT web.example:443 HTTP/1.1\r\nHost: web.example\r\n\r\n": 501,
+        b"GET / HTTP/2.0\r\nHost: web.example\r\n\r\n": 505,
+    }
+    assert {sent: int(answer(tested, sent).split()[1]) for sent in requests} == requests
+    assert {visit["outcome"] for visit in tested.visits(len(requests))} == {"bad_request"}
     assert web.accepted == 0
 
 
 def test_t5_a_head_without_end_is_refused_at_64_kib(web: Any, gateway: Any) -> None:
     tested = gateway()
     head = b"GET / HTTP/1.1\r\nHost: web.example\r\nX: " + b"x" * 200_000
-    assert answer(tested, head).startswith(b"HTTP/1.1 400 ")
+    assert answer(tested, head).startswith(b"HTTP/1.1 431 ")
     assert web.accepted == 0
 
 

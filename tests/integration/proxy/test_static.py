@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -202,6 +203,24 @@ def test_the_access_log_is_off_or_a_share(webs: list[Any], configuration: Any, t
             assert urllib.request.urlopen(request, timeout=30).read() == b"page of one"
         process.stop()
         assert process.log.count('"event": "connection"') == lines
+
+
+def test_a_log_that_cannot_be_written_costs_no_visitor(
+    webs: list[Any], configuration: Any, start_process: Any, tmp_path: Path
+) -> None:
+    """On a full disk each line fails, also those that are about a failure."""
+    text, ports = configuration(service(targets(webs[0].port)), 'allow = ["127.0.0.1/32"]')
+    (tmp_path / "gateway.toml").write_text(text)
+    program = Path(sys.executable).with_name("tfgateway")
+    command = f"exec {program} --config {tmp_path / 'gateway.toml'} proxy 2> /dev/full"
+    process = start_process("proxy", ["sh", "-c", command]).wait_ready()
+    before = process.workers
+    for _ in range(20):
+        request = urllib.request.Request(f"http://127.0.0.1:{ports['http']}/", headers={"Host": "web.example"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert answer.read() == b"page of one"
+    assert process.workers == before
+    assert process.stop() == 0
 
 
 def test_t20_a_connection_that_lasts_finds_dead_targets(

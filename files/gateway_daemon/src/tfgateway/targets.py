@@ -87,7 +87,10 @@ def _within(target: IPAddress, among: Iterable[IPNetwork]) -> bool:
 
 
 def own_addresses(proc: Path = Path("/proc/net")) -> frozenset[IPAddress]:
-    """Addresses of this host's interfaces in this network namespace; a table that cannot be read counts as empty."""
+    """Addresses of this host's interfaces in this network namespace; a table that does not exist counts as empty.
+
+    Errors: ``OSError`` for one that cannot be read, as when there are no descriptors.
+    """
     found: set[IPAddress] = set()
     found.update(ipaddress.IPv4Address(text) for text in _FIB_LOCAL.findall(_read(proc / "fib_trie")))
     for line in _read(proc / "if_inet6").splitlines():
@@ -98,5 +101,5 @@ def own_addresses(proc: Path = Path("/proc/net")) -> frozenset[IPAddress]:
 def _read(path: Path) -> str:
     try:
         return path.read_text("ascii")
-    except OSError:
+    except FileNotFoundError:
         return ""

@@ -81,3 +81,7 @@ def test_own_addresses_are_read_from_the_kernels_tables(tmp_path: Path) -> None:
     assert own_addresses(tmp_path) == {ipaddress.ip_address("192.0.2.2"), ipaddress.ip_address("fd91:7::11")}
     assert own_addresses(tmp_path / "absent") == frozenset()
     assert ipaddress.ip_address("127.0.0.1") in own_addresses()
+    (tmp_path / "fib_trie").unlink()
+    (tmp_path / "fib_trie").mkdir()
+    with pytest.raises(OSError):
+        own_addresses(tmp_path)

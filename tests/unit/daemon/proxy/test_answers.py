@@ -16,9 +16,14 @@ PAGES = {
     answers.HEAD_TIMEOUT: 408,
     answers.TARGET_DENIED: 502,
     answers.DIAL_FAILED: 502,
+    answers.HEAD_TOO_LARGE: 431,
+    answers.NOT_IMPLEMENTED: 501,
+    answers.NO_TARGET: 503,
     answers.NO_TUNNEL: 503,
+    answers.ERROR: 503,
     answers.TOO_MANY: 503,
     answers.DIAL_TIMEOUT: 504,
+    answers.VERSION_NOT_SUPPORTED: 505,
 }
 
 
@@ -30,6 +35,7 @@ def test_pages_are_complete_answers_for_a_browser(refusal: Refusal, status: int,
     fields = http.client.parse_headers(received)
     assert fields["Connection"] == "close"
     assert fields["Content-Type"] == "text/html; charset=utf-8"
+    assert fields["Retry-After"] == ("10" if status == 503 else None)
     body = received.read()
     if method == "GET":
         assert f"<h1>{status} ".encode() in body

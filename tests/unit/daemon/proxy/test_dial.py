@@ -13,7 +13,7 @@ import pytest
 from tfgateway.proxy.answers import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
 from tfgateway.proxy.dial import Dialler, refused
 from tfgateway.proxy.routing import Route
-from tfgateway.proxy.tcp import keep_alive
+from tfgateway.sockets import keep_alive
 from tfgateway.targets import IPAddress, networks
 
 
@@ -104,6 +104,27 @@ def test_t15_own_addresses_are_read_again_after_a_while(server: socket.socket) -
         with pytest.raises(Refused, match="target_denied"):
             dial(tested, route(address), 80)
     assert reads == 3
+
+
+def test_t15_own_addresses_that_cannot_be_read_open_nothing() -> None:
+    """Without descriptors /proc cannot be read: what was known stays, and without it nobody is led anywhere."""
+    now = 0.0
+    fails = True
+
+    def own() -> frozenset[IPAddress]:
+        if fails:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return frozenset({ipaddress.ip_address("203.0.113.1")})
+
+    tested = dialler(own=own, clock=lambda: now)
+    with pytest.raises(Refused, match="too_many"):
+        dial(tested, route("203.0.113.1"), 80)
+    fails = False
+    with pytest.raises(Refused, match="target_denied"):
+        dial(tested, route("203.0.113.1"), 80)
+    fails, now = True, 1000.0
+    with pytest.raises(Refused, match="target_denied"):
+        dial(tested, route("203.0.113.1"), 80)
 
 
 def test_a_target_that_refuses(server: socket.socket) -> None:

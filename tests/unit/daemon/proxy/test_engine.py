@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 
@@ -82,6 +83,41 @@ async def test_who_fails_is_told_and_others_are_served(engine: Engine, tcp_pair:
     await good.hears()
     await bad.hears()
     assert (bad.failed, good.failed) == (1, 0)
+
+
+async def test_who_fails_at_a_deadline_or_at_a_look_is_told(engine: Engine) -> None:
+    """What is not told keeps its sockets for ever: nothing else would look at it again."""
+
+    class Failing(Heard):
+        def expire(self) -> None:
+            raise ValueError("a mistake")
+
+        def look(self) -> bool:
+            raise ValueError("a mistake")
+
+    late, looking, other = Failing(), Failing(), Heard()
+    deadlines = engine.look_at(Deadlines[Heard](0.01))
+    engine.every_few_seconds(late.expire)  # must not end the event loop
+    engine._ticks = 49
+    for one in (late, other):
+        deadlines.start(one, engine.now)
+    engine.look_soon(looking)
+    await other.hears()
+    await asyncio.sleep(0)
+    assert (late.failed, looking.failed, other.failed) == (1, 1, 0)
+
+
+async def test_who_cannot_be_watched_fails_when_it_is_done(engine: Engine, tcp_pair: TcpPair) -> None:
+    near, _ = tcp_pair()
+    watcher = Heard()
+    closed = near.detach()
+    os.close(closed)  # EBADF from epoll_ctl(2)
+    engine.watch(closed, watcher)
+    assert watcher.failed == 0
+    assert closed not in engine
+    async with asyncio.timeout(LONG):
+        while not watcher.failed:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
 
 
 async def test_what_is_closed_in_a_turn_is_open_until_its_end(engine: Engine, tcp_pair: TcpPair) -> None:

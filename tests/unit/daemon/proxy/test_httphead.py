@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tfgateway.errors import ParseError
-from tfgateway.proxy.httphead import MAX_HEAD, MAX_LINES, Http2Preface, RequestHead, RequestHeadParser, read_usual_head
+from tfgateway.proxy.httphead import (
+    MAX_HEAD,
+    MAX_LINES,
+    HeadTooLarge,
+    Http2Preface,
+    NotImplementedHere,
+    RequestHead,
+    RequestHeadParser,
+    VersionNotSupported,
+    read_usual_head,
+)
 
 NEED_MORE = "need more"
 
@@ -118,12 +128,10 @@ def test_t6_well_formed_head(head: bytes, expected: RequestHead) -> None:
         pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n", id="no colon"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\n: y\r\n\r\n", id="no name"),
         pytest.param(b"GET /\r\n\r\n", id="HTTP/0.9"),
-        pytest.param(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", id="HTTP/2.0"),
         pytest.param(b"GET / http/1.1\r\nHost: a\r\n\r\n", id="lower-case version"),
         pytest.param(b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", id="two spaces"),
         pytest.param(b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", id="space in the target"),
         pytest.param(b" GET / HTTP/1.1\r\nHost: a\r\n\r\n", id="leading space"),
-        pytest.param(b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", id="CONNECT"),
         pytest.param(b"\x16\x03\x01", id="TLS, known by its first octet"),
         pytest.param(b"\0", id="NUL at once"),
     ],
@@ -131,6 +139,19 @@ def test_t6_well_formed_head(head: bytes, expected: RequestHead) -> None:
 def test_t6_bad_head_is_a_parse_error(head: bytes) -> None:
     assert outcome([head]) is ParseError
     assert outcome(bytewise(head)) is ParseError
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", VersionNotSupported),
+        (b"GET / HTTP/3\r\nHost: a\r\n\r\n", VersionNotSupported),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", NotImplementedHere),
+    ],
+)
+def test_what_http_has_a_status_for_is_told_apart(head: bytes, reason: type[ParseError]) -> None:
+    assert outcome([head]) is reason
+    assert outcome(bytewise(head)) is reason
 
 
 def test_http2_preface_is_told_apart() -> None:
@@ -146,19 +167,19 @@ def test_t5_a_head_has_at_most_64_kib() -> None:
 
     assert outcome([head(MAX_HEAD)]) == RequestHead("GET", "a")
     assert outcome([head(MAX_HEAD)[:-1]]) == NEED_MORE
-    assert outcome([head(MAX_HEAD + 1)]) is ParseError
+    assert outcome([head(MAX_HEAD + 1)]) is HeadTooLarge
     assert outcome([b"x" * (MAX_HEAD - 1)]) == NEED_MORE
-    assert outcome([b"x" * MAX_HEAD]) is ParseError
+    assert outcome([b"x" * MAX_HEAD]) is HeadTooLarge
     assert outcome(bytewise(head(MAX_HEAD))) == RequestHead("GET", "a")
-    assert outcome(bytewise(head(MAX_HEAD + 1))) is ParseError
+    assert outcome(bytewise(head(MAX_HEAD + 1))) is HeadTooLarge
 
 
 @pytest.mark.parametrize("line", [b"x: y\r\n", b"x:\n"])
 def test_t5_a_head_has_a_bounded_number_of_lines(line: bytes) -> None:
     start = b"GET / HTTP/1.1\r\nHost: a\r\n"
     assert outcome([start + line * (MAX_LINES - 3) + b"\r\n"]) == RequestHead("GET", "a")
-    assert outcome([start + line * (MAX_LINES - 2) + b"\r\n"]) is ParseError
-    assert outcome([b"\r\n" * (MAX_LINES + 1)]) is ParseError
+    assert outcome([start + line * (MAX_LINES - 2) + b"\r\n"]) is HeadTooLarge
+    assert outcome([b"\r\n" * (MAX_LINES + 1)]) is HeadTooLarge
 
 
 @pytest.mark.parametrize("filler", [b" ", b"\t", b"a", b"a ", b"\r"])

@@ -38,7 +38,7 @@ class Reader:
 
 async def test_a_slow_source_is_reported_at_once(engine: Engine, tcp_pair: TcpPair) -> None:
     source, _ = tcp_pair()
-    pace = Pace(engine, source)
+    pace = Pace(engine, source, Reader(source))
     for second in range(1, 100):
         engine.now += 0.02
         pace.count(second * 2 * MIB)  # 100 MiB a second
@@ -50,7 +50,7 @@ async def test_what_a_fast_source_leaves_behind_is_reported_soon(engine: Engine,
     source, sender = tcp_pair()
     reader = Reader(source)
     engine.watch(source.fileno(), reader)
-    pace = Pace(engine, source)
+    pace = Pace(engine, source, reader)
     for step in range(1, 4):
         engine.now += 0.004
         pace.count(step * 2 * MIB)  # 500 MiB a second
@@ -65,7 +65,7 @@ async def test_what_a_fast_source_leaves_behind_is_reported_soon(engine: Engine,
 
 async def test_a_fast_source_may_be_closed(engine: Engine, tcp_pair: TcpPair) -> None:
     source, _ = tcp_pair()
-    pace = Pace(engine, source)
+    pace = Pace(engine, source, Reader(source))
     pace.count(2 * MIB)
     pace.count(4 * MIB)
     assert pace.fast

@@ -33,6 +33,14 @@ def test_what_was_written_is_read_whatever_the_pieces(version: int, addresses: A
     assert read(header + b"GET / HTTP/1.1\r\n") == Announced(addresses, len(header))
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_ipv4_inside_ipv6_is_ipv4(version: int) -> None:
+    """A balancer with one socket for both announces it so; allow-lists, limits and targets know the visitor as IPv4."""
+    header = encode(version, Addresses("::ffff:192.0.2.1", 56324, "::ffff:203.0.113.7", 443))
+    assert b"TCP6" in header or header[13] == 0x21
+    assert read(header) == Announced(FOUR, len(header))
+
+
 @pytest.mark.parametrize(
     "header",
     [

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from tfgateway.proxy.traffic import Plane
 
-_ACCESS_DENIED, _DECODE_ERROR, _UNRECOGNIZED_NAME = 49, 50, 112  # AlertDescription, RFC 8446 §6
+_RETRY = "Retry-After: 10\r\n"  # seconds: a tunnel, or a target that is checked, is back by then or stays away longer
+_ACCESS_DENIED, _DECODE_ERROR, _INTERNAL_ERROR, _UNRECOGNIZED_NAME = 49, 50, 80, 112  # AlertDescription, RFC 8446 §6
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ def _page(status: int, reason: str, sentence: str) -> bytes:
     return (
         f"HTTP/1.1 {status} {reason}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
         # RFC 9209: who looks from outside can tell this page from one of a target.
-        f"Cache-Control: no-store\r\nProxy-Status: tfgateway\r\nConnection: close\r\n\r\n{body}"
+        f"Cache-Control: no-store\r\nProxy-Status: tfgateway\r\n{_RETRY if status == 503 else ''}"
+        f"Connection: close\r\n\r\n{body}"
     ).encode("ascii")
 
 
@@ -56,6 +58,13 @@ def _alert(description: int) -> bytes:
     return bytes((21, 3, 3, 0, 2, 2, description))
 
 
+HEAD_TOO_LARGE = Refusal(
+    "bad_request", _page(431, "Request Header Fields Too Large", "The head of the request is too large.")
+)
+VERSION_NOT_SUPPORTED = Refusal(
+    "bad_request", _page(505, "HTTP Version Not Supported", "This port takes HTTP/1.0 and HTTP/1.1.")
+)
+NOT_IMPLEMENTED = Refusal("bad_request", _page(501, "Not Implemented", "The method of the request is not served."))
 BAD_REQUEST = Refusal(
     "bad_request",
     _page(400, "Bad Request", "The request cannot be understood."),
@@ -64,6 +73,11 @@ BAD_REQUEST = Refusal(
 # Empty SETTINGS, then GOAWAY with HTTP_1_1_REQUIRED (RFC 9113 §3.4, §6.8, §7).
 HTTP2_PREFACE = Refusal("http2_preface", bytes.fromhex("000000040000000000000008070000000000000000000000000d"))
 BAD_PROXY_HEADER = Refusal("bad_proxy_header")
+ERROR = Refusal(
+    "error",
+    _page(503, "Service Unavailable", "The gateway cannot serve the request at the moment."),
+    _alert(_INTERNAL_ERROR),
+)
 FORBIDDEN = Refusal(
     "forbidden",
     _page(403, "Forbidden", "The service is not for visitors from your address."),

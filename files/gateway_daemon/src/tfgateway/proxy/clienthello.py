@@ -1,7 +1,8 @@
-"""The first message of a TLS client: which name it asks for (RFC 8446 §4.1.2, RFC 6066 §3, RFC 7301 §3.1).
+"""The first message of a TLS client: which name it asks for (RFC 8446 §4.1.2, RFC 6066 §3).
 
 Nothing is decrypted and nothing is changed: the bytes are kept, so that the target gets them as they came. An encrypted
-ClientHello (ECH) shows its outer name here, and ACME's ``acme-tls/1`` is a protocol like any other.
+ClientHello (ECH) shows its outer name here. What does not choose the service is not read: offered protocols
+(ALPN, ``acme-tls/1`` among them) are a matter of the target.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ HANDSHAKE_RECORD = 22  # ContentType, RFC 8446 §5.1
 _MAX_FRAGMENT = 2**14
 _CLIENT_HELLO = 1  # HandshakeType
 _EXT_SERVER_NAME = 0
-_EXT_ALPN = 16
 _HOST_NAME = 0  # NameType, RFC 6066 §3
 _EXTENSION = struct.Struct("!HH")  # type, length
 _ONE_NAME = struct.Struct("!HBH")  # length of the list, type and length of its only name
@@ -31,8 +31,6 @@ class ClientHello(msgspec.Struct, frozen=True):
 
     server_name: str
     """The SNI host name, lower case, no final dot; "" when the client names none."""
-    alpn: tuple[bytes, ...]
-    """Offered application protocols, best first; empty without the extension."""
 
 
 class ClientHelloParser:
@@ -164,7 +162,7 @@ def _decode(body: bytes) -> ClientHello:
             raise ParseError("a vector of the ClientHello is too short")
         at += 1 + body[at]  # compression methods
         if at == size:
-            return ClientHello("", ())  # before TLS 1.3 the whole block may be missing
+            return ClientHello("")  # before TLS 1.3 the whole block may be missing
         if at + 2 + (body[at] << 8 | body[at + 1]) != size:
             raise ParseError("extensions of the ClientHello are not as long as they say")
     except IndexError:
@@ -176,7 +174,6 @@ def _extensions(body: bytes, at: int) -> ClientHello:
     """What the extensions from offset ``at`` to the end say."""
     size = len(body)
     name = ""
-    alpn: tuple[bytes, ...] = ()
     seen = set()
     while at < size:
         if at + 4 > size:
@@ -191,9 +188,7 @@ def _extensions(body: bytes, at: int) -> ClientHello:
         seen.add(kind)
         if kind == _EXT_SERVER_NAME:
             name = _server_name(body[at - length : at])
-        elif kind == _EXT_ALPN:
-            alpn = _alpn(body[at - length : at])
-    return ClientHello(name, alpn)
+    return ClientHello(name)
 
 
 def _server_name(data: bytes) -> str:
@@ -213,13 +208,3 @@ def _server_name(data: bytes) -> str:
                 raise ParseError("ClientHello asks for two names")
             found = host_name(name)
     return found
-
-
-def _alpn(data: bytes) -> tuple[bytes, ...]:
-    extension = _Reader(data)
-    protocols = _Reader(extension.vector(2, least=2))
-    extension.end()
-    found = []
-    while protocols:
-        found.append(protocols.vector(1, least=1))
-    return tuple(found)

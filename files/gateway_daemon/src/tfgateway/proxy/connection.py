@@ -22,12 +22,19 @@ from tfgateway.proxy.clienthello import HANDSHAKE_RECORD, ClientHelloParser, rea
 from tfgateway.proxy.deadlines import Deadlines
 from tfgateway.proxy.dial import refused
 from tfgateway.proxy.engine import BROKEN
-from tfgateway.proxy.httphead import Http2Preface, RequestHeadParser, read_usual_head
+from tfgateway.proxy.httphead import (
+    HeadTooLarge,
+    Http2Preface,
+    NotImplementedHere,
+    RequestHeadParser,
+    VersionNotSupported,
+    read_usual_head,
+)
 from tfgateway.proxy.office import Office
 from tfgateway.proxy.relay import Ending, Relay, Relayed
 from tfgateway.proxy.routing import Route
-from tfgateway.proxy.tcp import keep_alive
 from tfgateway.proxy.traffic import HTTP, TLS, Plane
+from tfgateway.sockets import keep_alive, ordinary
 from tfgateway.targets import IPNetwork
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.seam import Carried, NotAnswered, NoTunnel, Visitor
@@ -39,6 +46,12 @@ _MOST_TRIES = 3  # targets of a service, or addresses of one, for one visitor
 _log = logger("proxy")
 
 
+_UNREADABLE: dict[type[ParseError], Refusal] = {
+    HeadTooLarge: answers.HEAD_TOO_LARGE,
+    Http2Preface: answers.HTTP2_PREFACE,
+    NotImplementedHere: answers.NOT_IMPLEMENTED,
+    VersionNotSupported: answers.VERSION_NOT_SUPPORTED,
+}
 _HEAD, _DIAL, _RELAY, _TUNNEL, _FAREWELL, _OVER = range(6)
 """Stages of a connection."""
 
@@ -183,8 +196,13 @@ class Connection:
             self._close(self.outcome)
 
     def fail(self) -> None:
-        """A mistake of this program happened here: nobody else may suffer."""
-        self._close("error")
+        """A mistake of this program happened here, or the kernel cannot watch a socket: nobody else may suffer."""
+        if self._relay is not None:
+            self._relay.finish(Ending.ERROR)
+        elif self._stage in (_HEAD, _DIAL):
+            self._refuse(answers.ERROR)
+        else:
+            self._close("error")
 
     def cut(self) -> None:
         """This process stops."""
@@ -216,6 +234,9 @@ class Connection:
             except Refused as why:
                 self._refuse(why.refusal, why.detail)
                 return
+            except OSError as error:
+                self._close("reset", error.strerror or "")
+                return
 
     def _wait_for_head(self) -> None:
         office = self._office
@@ -246,10 +267,8 @@ class Connection:
                 return False
         try:
             known = self._take_hello(data) if self.listener is TLS else self._take_request(data)
-        except Http2Preface as error:
-            raise Refused(answers.HTTP2_PREFACE) from error
         except ParseError as error:
-            raise Refused(answers.BAD_REQUEST, str(error)) from error
+            raise Refused(_UNREADABLE.get(type(error), answers.BAD_REQUEST), str(error)) from error
         if known:
             if self._deadlines is not None:
                 self._wait_in(None)
@@ -319,7 +338,7 @@ class Connection:
     # -- leading him there
 
     def _lead(self) -> None:
-        """Errors: ``Refused``."""
+        """Errors: ``Refused``; ``OSError`` of the visitor's socket."""
         route = self._office.table.find(self.host)
         if route is None:
             raise Refused(answers.UNKNOWN_HOST)
@@ -346,7 +365,7 @@ class Connection:
         return Refused(answers.UNKNOWN_HOST, f"the service has no {self._plane} port")
 
     def _both_ends(self) -> proxyproto.Addresses:
-        """Of the visitor's connection, as he or a trusted balancer says."""
+        """Of the visitor's connection, as he or a trusted balancer says. Errors: ``OSError``: it has broken."""
         if self._announced is not None:
             return self._announced
         near, far = self._visitor.getsockname(), self._visitor.getpeername()
@@ -356,9 +375,7 @@ class Connection:
         self._stage = _TUNNEL
         self._address = "tunnel", 0
         self._office.engine.let_go(self._visitor.fileno())
-        sock = socket.socket(fileno=self._visitor.detach())
-        sock.setblocking(False)
-        self._visitor = sock
+        sock = self._visitor = ordinary(self._visitor)
         notes = _Notes(self.listener, self._started, self.method, self.host, self._speaks is not None)
         visitor = Visitor(sock, self._first, self.source, self._plane, secret, context=msgspec.msgpack.encode(notes))
         self._first = b""
@@ -438,7 +455,7 @@ class Connection:
             office = self._office
             if target.fileno() not in office.engine:
                 self._wait_in(office.dials)
-                office.engine.watch_room(target.fileno(), self)
+            office.engine.watch_room(target.fileno(), self)
         except OSError as error:
             self._dial_failed(refused(error))
         else:
@@ -480,7 +497,8 @@ class Connection:
         if not self._settled:
             self._settled = True
             if self._target is not None and self._target.fileno() >= 0:
-                keep_alive(self._target)
+                with contextlib.suppress(OSError):  # the idle time-out finds a dead one too
+                    keep_alive(self._target)
         if office.engine.now - relay.idle_since() >= office.settings.idle_timeout:
             relay.finish(Ending.IDLE)
         else:

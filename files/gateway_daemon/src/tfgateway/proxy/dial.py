@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Collection
 
 from tfgateway.proxy.answers import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
-from tfgateway.proxy.tcp import send_at_once
+from tfgateway.sockets import close, send_at_once
 from tfgateway.targets import IPAddress, IPNetwork, denied_reason
+from tfgateway.telemetry.logs import logger
 
 _OWN_ADDRESSES_AGE = 10.0  # seconds for which the list of our own addresses is believed
 _MOST_VERDICTS = 10_000  # addresses whose check is remembered that long
@@ -18,6 +19,8 @@ _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _IPV4, _IPV6 = int(socket.AF_INET), int(socket.AF_INET6)
 _STREAM = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 _UNDER_WAY = (0, errno.EINPROGRESS)
+
+_log = logger("proxy")
 
 
 class Dialler:
@@ -30,10 +33,11 @@ class Dialler:
         own_addresses: Callable[[], Collection[IPAddress]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``own_addresses``: of this host; may raise ``OSError``."""
         self._allowed = allowed
         self._read_own_addresses = own_addresses
         self._clock = clock
-        self._own: Collection[IPAddress] = ()
+        self._own: Collection[IPAddress] | None = None
         self._verdicts: dict[str, str | None] = {}
         self._valid_until = float("-inf")
 
@@ -60,21 +64,30 @@ class Dialler:
             if status not in _UNDER_WAY:
                 raise OSError(status, os.strerror(status))
         except OSError as error:
-            sock.close()
+            close(sock)
             raise refused(error) from error
         return sock
 
     def _denied(self, address: str) -> str | None:
         now = self._clock()
         if now >= self._valid_until or len(self._verdicts) >= _MOST_VERDICTS:
-            self._own = self._read_own_addresses()
+            self._learn_own_addresses()
             self._verdicts.clear()
             self._valid_until = now + _OWN_ADDRESSES_AGE
         try:
             return self._verdicts[address]
         except KeyError:
-            verdict = self._verdicts[address] = denied_reason(address, self._allowed, self._own)
+            verdict = self._verdicts[address] = denied_reason(address, self._allowed, self._own or ())
             return verdict
+
+    def _learn_own_addresses(self) -> None:
+        """Errors: ``Refused``: they are not known, and a tenant must not get at what they are."""
+        try:
+            self._own = self._read_own_addresses()
+        except OSError as error:
+            if self._own is None:
+                raise refused(error) from error
+            _log.warning("own addresses not read again", reason=error.strerror)
 
 
 def refused(error: OSError) -> Refused:

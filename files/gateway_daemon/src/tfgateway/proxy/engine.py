@@ -19,6 +19,7 @@ from contextvars import Context
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from tfgateway.proxy.deadlines import Deadlines
+from tfgateway.sockets import close
 from tfgateway.telemetry.logs import logger
 
 INCOMING = select.EPOLLIN
@@ -44,7 +45,10 @@ class Watcher(Protocol):
         """Something may be possible on ``descriptor``; ``events`` is a mask of EPOLL* bits."""
 
     def fail(self) -> None:
-        """``ready`` raised: an error of this program. Close everything; nobody else may suffer."""
+        """``ready`` raised, an error of this program, or the kernel cannot watch a descriptor of it.
+
+        Close everything; nobody else may suffer.
+        """
 
 
 class Resumable(Protocol):
@@ -61,12 +65,25 @@ class Impatient(Protocol):
     def look(self) -> bool:
         """Called every millisecond. False: no more."""
 
+    def fail(self) -> None:
+        """``look`` raised."""
+
 
 class Expiring(Protocol):
     """Has deadlines."""
 
     def expire(self) -> None:
         """The deadline has passed."""
+
+    def fail(self) -> None:
+        """``expire`` raised."""
+
+
+class _Failing:
+    """Work that was put off: to let a watcher fail."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.resume = self.fail = watcher.fail
 
 
 _E = TypeVar("_E", bound=Expiring)
@@ -149,7 +166,7 @@ class Engine(selectors.EpollSelector):
         closing = self._closing
         if closing:
             for sock in closing:
-                sock.close()
+                close(sock)
             closing.clear()
         if now >= self._next_tick:
             self._tick(now)
@@ -174,26 +191,35 @@ class Engine(selectors.EpollSelector):
 
         A former watcher hears nothing more.
         """
-        if descriptor in self._watchers:
-            self._epoll.modify(descriptor, _TO_READ)
-        else:
-            self._register(descriptor, _TO_READ)
-        self._watchers[descriptor] = watcher
+        self._watch(descriptor, watcher, _TO_READ)
 
     def watch_room(self, descriptor: int, watcher: Watcher) -> None:
         """Report from now on also when there is room to send; a socket that is not yet connected gets room by that."""
-        if descriptor in self._watchers:
-            self._epoll.modify(descriptor, _BOTH_WAYS)
-        else:
-            self._register(descriptor, _BOTH_WAYS)
-        self._watchers[descriptor] = watcher
+        self._watch(descriptor, watcher, _BOTH_WAYS)
 
-    def change(self, descriptor: int, *, incoming: bool, room: bool) -> None:
+    def _watch(self, descriptor: int, watcher: Watcher, events: int) -> None:
+        try:
+            if descriptor in self._watchers:
+                self._epoll.modify(descriptor, events)
+            else:
+                self._register(descriptor, events)
+        except OSError as error:
+            self._cannot_watch(watcher, error)
+        else:
+            self._watchers[descriptor] = watcher
+
+    def _cannot_watch(self, watcher: Watcher, error: OSError) -> None:
+        """Let it fail when it is done with what it does now: the kernel has no memory for it, or too many watches."""
+        _log.warning("connection cannot be watched", reason=error.strerror)
+        self._put_off.append(_Failing(watcher))
+
+    def change(self, descriptor: int, watcher: Watcher, *, incoming: bool, room: bool) -> None:
         """Report from now on what comes in, or not, and room to send, or not; a broken connection always.
 
         What is there already is reported.
         """
-        self._epoll.modify(descriptor, (_TO_READ if incoming else select.EPOLLET) | (select.EPOLLOUT if room else 0))
+        events = (_TO_READ if incoming else select.EPOLLET) | (select.EPOLLOUT if room else 0)
+        self._watch(descriptor, watcher, events)
 
     def watch_listener(self, descriptor: int, watcher: Watcher) -> None:
         """Report as long as there is something to accept (level-triggered)."""
@@ -206,7 +232,7 @@ class Engine(selectors.EpollSelector):
         if self._turning:
             self._closing.append(sock)
         else:
-            sock.close()
+            close(sock)
 
     def let_go(self, descriptor: int) -> None:
         """Report nothing more of a descriptor that stays open; harmless when it is not watched."""
@@ -247,9 +273,9 @@ class Engine(selectors.EpollSelector):
                 if who.look():
                     self._impatient.append(who)
             except Exception:
-                _log.exception("connection not served")
+                self._failed(who)
 
-    def _failed(self, owner: Watcher | Resumable) -> None:
+    def _failed(self, owner: Watcher | Resumable | Impatient | Expiring) -> None:
         _log.exception("connection not served")
         try:
             owner.fail()
@@ -263,11 +289,14 @@ class Engine(selectors.EpollSelector):
                 try:
                     thing.expire()
                 except Exception:
-                    _log.exception("connection not served")
+                    self._failed(thing)
         self._ticks += 1
         if self._ticks % _HOUSEKEEPING == 0:
             for step in self._housekeeping:
-                step()
+                try:
+                    step()
+                except Exception:
+                    _log.exception("housekeeping failed")
 
 
 class EngineLoop(asyncio.SelectorEventLoop):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import socket
 import time
 from collections.abc import Iterator, Sequence
 
@@ -14,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from tfgateway.proxy.balance import Member
 from tfgateway.proxy.services import StaticService, is_literal
 from tfgateway.settings import CheckSettings
+from tfgateway.sockets import resolve
 from tfgateway.telemetry.logs import logger
 
 _RESOLVE_EVERY = 30.0  # seconds
@@ -139,7 +139,7 @@ async def _keep_resolved(member: Member) -> None:
 async def _resolve(member: Member) -> None:
     """Ask the system; what was known stays when it has no answer."""
     with contextlib.suppress(OSError):
-        found = await asyncio.get_running_loop().getaddrinfo(member.address, None, type=socket.SOCK_STREAM)
+        found = await resolve(member.address, 0)
         addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))[:_MOST_ADDRESSES]
         if addresses and addresses != member.addresses:
             _log.info("target resolved", target=label(member), addresses=" ".join(addresses))

@@ -20,6 +20,7 @@ MAX_LINES = 256
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~\x80-\xff]+) HTTP/1\.([0-9])")
+_OTHER_VERSION = re.compile(_TOKEN + rb" [!-~\x80-\xff]+ HTTP/[02-9](?:\.[0-9])?")
 # No space before the colon (§5.1), no line folding (§5.2): both make two readers disagree about the host.
 _FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):([^\x00\r]*)")
 # Absolute-form, scheme "://" authority, of §3.2.2.
@@ -35,6 +36,18 @@ _FIRST_OCTETS = frozenset(b"!#$%&'*+-.^_`|~0123456789\r\n") | frozenset(range(65
 
 class Http2Preface(ParseError):
     """A client that begins with HTTP/2 without having asked: it can be told so in its own protocol."""
+
+
+class HeadTooLarge(ParseError):
+    """More octets or lines than ``MAX_HEAD`` or ``MAX_LINES`` (RFC 6585 §5)."""
+
+
+class VersionNotSupported(ParseError):
+    """A request line of another version than HTTP/1.x (RFC 9110 §15.6.6)."""
+
+
+class NotImplementedHere(ParseError):
+    """A method that a gateway of services does not offer: CONNECT (RFC 9110 §9.3.6, §15.6.2)."""
 
 
 class RequestHead(msgspec.Struct, frozen=True):
@@ -79,12 +92,13 @@ class RequestHeadParser:
         """Take the next bytes: the head once it is complete, ``None`` while more is needed.
 
         Errors: ``ParseError`` when the stream cannot become a head that names at most one host within ``MAX_HEAD``
-        octets and ``MAX_LINES`` lines; ``Http2Preface``. Do not feed again after an answer or an error.
+        octets and ``MAX_LINES`` lines, of a class of its own where HTTP has a status for the reason. Do not feed again
+        after an answer or an error.
         """
         self.received += data
         head = self._advance(min(len(self.received), MAX_HEAD))
         if head is None and len(self.received) >= MAX_HEAD:
-            raise ParseError("request head is too large")
+            raise HeadTooLarge("request head is too large")
         return head
 
     def _advance(self, limit: int) -> RequestHead | None:
@@ -98,7 +112,7 @@ class RequestHeadParser:
             self._line_start = self._searched = line_feed + 1
             self._lines += 1
             if self._lines > MAX_LINES:
-                raise ParseError("request head has too many lines")
+                raise HeadTooLarge("request head has too many lines")
             if self._request is None:
                 self._request_line(line)
             elif line:
@@ -115,10 +129,12 @@ class RequestHeadParser:
             raise Http2Preface("HTTP/2 without negotiation")
         parts = _REQUEST_LINE.fullmatch(line)
         if not parts:
+            if _OTHER_VERSION.fullmatch(line):
+                raise VersionNotSupported("not HTTP/1.x")
             raise ParseError("not an HTTP/1.x request line")
         method, target, minor = parts.groups()
         if method == b"CONNECT":
-            raise ParseError("CONNECT is not served")
+            raise NotImplementedHere("CONNECT is not served")
         self._request = method, target, minor
 
     def _field_line(self, line: bytes) -> None:

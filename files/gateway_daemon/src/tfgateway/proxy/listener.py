@@ -9,11 +9,16 @@ from collections.abc import Callable
 
 from tfgateway.plane import Listening
 from tfgateway.proxy.engine import Engine
-from tfgateway.proxy.tcp import tune
+from tfgateway.sockets import adopt, tune
 from tfgateway.telemetry.logs import logger
 
 _AT_ONCE = 64  # accepted connections before others get their turn
-_STREAM = int(socket.SOCK_STREAM)
+_OF_ONE_CONNECTION = {
+    *(errno.ECONNABORTED, errno.EPROTO, errno.EPERM),
+    *(errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP),
+    errno.ENETUNREACH,
+}
+"""Errors of accept(2) that are about the connection that was to be accepted; others may be behind it."""
 _PAUSE = 0.2  # seconds after an accept that failed
 _DEFER = 1  # seconds; see tcp(7): longer, and a visitor who says nothing keeps no descriptor of ours
 
@@ -63,12 +68,15 @@ class Listener:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno != errno.ECONNABORTED:
+                if error.errno not in _OF_ONE_CONNECTION:
                     self._pause(error)
-                return
-            # Without what the class on top of it adds, which costs more than the call itself.
-            connection = socket.SocketType(self._family, _STREAM, 0, descriptor)
-            connection.setblocking(False)
+                    return
+                continue
+            try:
+                connection = adopt(self._family, descriptor)
+            except OSError as error:
+                _log.warning("connection lost", listen=self.address, reason=error.strerror)
+                continue
             source = peer[0]
             self._on_accept(connection, source.partition("%")[0] if ":" in source else source)
 
@@ -76,8 +84,12 @@ class Listener:
         """One visitor was not taken; the others are."""
 
     def _watch(self) -> None:
-        self._accepting = True
-        self._engine.watch_listener(self._socket.fileno(), self)
+        try:
+            self._engine.watch_listener(self._socket.fileno(), self)
+        except OSError as error:
+            self._pause(error)
+        else:
+            self._accepting = True
 
     def _pause(self, error: OSError) -> None:
         """Out of descriptors, most likely (T-10): visitors wait in the backlog, the process neither spins nor ends."""

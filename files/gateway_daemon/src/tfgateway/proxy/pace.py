@@ -8,8 +8,9 @@ taken for a slow one then: streams below 2 Gbit/s never wait.
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from typing import Final
+from typing import Final, Protocol
 
 from tfgateway.proxy.engine import Engine
 
@@ -19,14 +20,22 @@ _SAMPLE = 2 << 20  # octets between two looks at the clock
 _FAST = 0.008  # seconds for that many: twice as fast as a stream must be to bring TOGETHER each millisecond
 
 
+class Owner(Protocol):
+    """Reads the source."""
+
+    def fail(self) -> None:
+        """The source cannot be read any more."""
+
+
 class Pace:
     """Of one source, which is read by whoever owns this and counts here."""
 
-    __slots__ = ("_engine", "_moved", "_sampled", "_sampled_at", "_seen", "_source", "fast")
+    __slots__ = ("_engine", "_moved", "_owner", "_sampled", "_sampled_at", "_seen", "_source", "fast")
 
-    def __init__(self, engine: Engine, source: socket.SocketType) -> None:
+    def __init__(self, engine: Engine, source: socket.SocketType, owner: Owner) -> None:
         self._engine = engine
         self._source = source
+        self._owner = owner
         self._moved = 0
         self._seen = 0
         self._sampled = 0
@@ -41,9 +50,10 @@ class Pace:
             return
         now = self._engine.now
         if now - self._sampled_at < _FAST:
-            self.fast = True
-            self._source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, TOGETHER)
-            self._engine.look_soon(self)
+            with contextlib.suppress(OSError):  # it goes on in small pieces
+                self._source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, TOGETHER)
+                self.fast = True
+                self._engine.look_soon(self)
         self._sampled = moved
         self._sampled_at = now
 
@@ -57,3 +67,7 @@ class Pace:
             self._source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         self._seen = self._moved
         return self.fast
+
+    def fail(self) -> None:
+        """The source cannot be slowed down again: what is left of it would never be reported."""
+        self._owner.fail()

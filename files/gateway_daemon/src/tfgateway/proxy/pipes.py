@@ -21,8 +21,9 @@ class Pipe:
         """Octets that are in it."""
 
     def close(self) -> None:
-        os.close(self.read)
-        os.close(self.write)
+        for end in (self.read, self.write):
+            with contextlib.suppress(OSError):  # Linux gives the descriptor back whatever close(2) reports
+                os.close(end)
 
 
 class Pipes:
@@ -50,9 +51,7 @@ class Pipes:
             pipe = Pipe()
         except OSError:
             return None  # out of descriptors: visitors need them more
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe.write, fcntl.F_SETPIPE_SZ, _SIZE)
-        if fcntl.fcntl(pipe.write, fcntl.F_GETPIPE_SZ) < _USEFUL:
+        if not _enlarge(pipe):
             pipe.close()
             return None
         self._made += 1
@@ -72,3 +71,13 @@ class Pipes:
             self._free.pop(0).close()
             self._made -= 1
         self._unused = len(self._free)
+
+
+def _enlarge(pipe: Pipe) -> bool:
+    """Whether it is worth its descriptors then."""
+    with contextlib.suppress(OSError):  # pipe-user-pages-soft of pipe(7): it stays as it is
+        fcntl.fcntl(pipe.write, fcntl.F_SETPIPE_SZ, _SIZE)
+    try:
+        return fcntl.fcntl(pipe.write, fcntl.F_GETPIPE_SZ) >= _USEFUL
+    except OSError:
+        return False

@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from tfgateway.errors import ParseError
+from tfgateway.targets import IPAddress
 
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # §2.2
 _V1_START = b"PROXY "
@@ -74,13 +75,19 @@ def _read_v1(data: bytes) -> Announced | None:
     unknown, family, source, destination, source_port, destination_port = parts.groups()
     if unknown:
         return Announced(None, end)
-    return Announced(
-        Addresses(_literal(source, family), _port(source_port), _literal(destination, family), _port(destination_port)),
-        end,
-    )
+    ends = _literal(source, family), _literal(destination, family)
+    return Announced(_addresses(*ends, _port(source_port), _port(destination_port)), end)
 
 
-def _literal(raw: bytes, family: bytes) -> str:
+def _addresses(source: IPAddress, destination: IPAddress, source_port: int, destination_port: int) -> Addresses:
+    """IPv4 inside IPv6 (RFC 4291 §2.5.5.2), as a balancer with one socket for both announces it, is IPv4."""
+    mapped = getattr(source, "ipv4_mapped", None), getattr(destination, "ipv4_mapped", None)
+    if mapped[0] is not None and mapped[1] is not None:
+        return Addresses(str(mapped[0]), source_port, str(mapped[1]), destination_port)
+    return Addresses(str(source), source_port, str(destination), destination_port)
+
+
+def _literal(raw: bytes, family: bytes) -> IPAddress:
     kind = ipaddress.IPv4Address if family == b"4" else ipaddress.IPv6Address
     try:
         address = kind(raw.decode("ascii"))
@@ -88,7 +95,7 @@ def _literal(raw: bytes, family: bytes) -> str:
         raise ParseError("not an address of the family in the PROXY line") from None
     if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
         raise ParseError("an address with a zone in the PROXY line")
-    return str(address)
+    return address
 
 
 def _port(raw: bytes) -> int:
@@ -117,5 +124,5 @@ def _read_v2(data: bytes) -> Announced | None:
     if length < struct.calcsize(form):
         raise ParseError("PROXY header is cut short")
     source, destination, source_port, destination_port = struct.unpack_from(form, data, 16)
-    literals = [str(ipaddress.ip_address(packed)) for packed in (source, destination)]
-    return Announced(Addresses(literals[0], source_port, literals[1], destination_port), end)
+    ends = ipaddress.ip_address(source), ipaddress.ip_address(destination)
+    return Announced(_addresses(*ends, source_port, destination_port), end)

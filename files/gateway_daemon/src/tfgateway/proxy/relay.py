@@ -127,13 +127,13 @@ class Relay:
             elif events & INCOMING:
                 # More of what cannot be passed on: every segment would wake us.
                 out.deaf = True
-                self._engine.change(descriptor, incoming=False, room=back.hears_of_room)
+                self._engine.change(descriptor, self, incoming=False, room=back.hears_of_room)
         if back.blocked and events & WRITABLE:
             back.blocked = False
             back.move()
             if back.deaf and not back.blocked and not back.ended:
                 back.deaf = False
-                back.hear_again(room=out.hears_of_room)
+                self._engine.change(back.source, self, incoming=True, room=out.hears_of_room)
 
     def idle_since(self) -> float:
         """When something moved last, by the engine's clock."""
@@ -145,14 +145,20 @@ class Relay:
 
     def ended(self, sink: socket.SocketType) -> None:
         """The direction to ``sink`` has ended; the last one needs no half-close."""
-        to_target, to_visitor = self._to_target, self._to_visitor
-        if not (to_target.ended and to_visitor.ended):
+        out, back = self._to_target, self._to_visitor
+        if sink is self._visitor:
+            out, back = back, out
+        if back.ended:
+            self.finish(Ending.RESET if out.broken or back.broken else Ending.CLOSED)
+            return
+        if not out.broken:
             try:
                 sink.shutdown(socket.SHUT_WR)
-            except OSError:  # reset by its peer meanwhile
-                (to_target if sink is self._target else to_visitor).broken = True
-        else:
-            self.finish(Ending.RESET if to_target.broken or to_visitor.broken else Ending.CLOSED)
+            except OSError:
+                out.broken = True
+        if out.broken:
+            # It gets no end, which would make what it got look like all; what it has sent before is still passed on.
+            back.source_broke()
 
     def finish(self, ending: str) -> None:
         """Close both sockets and tell the owner; again is harmless."""
@@ -231,9 +237,15 @@ class _Direction:
         if self._pipe is not None:
             self._give_pipe_back()
 
-    def hear_again(self, *, room: bool) -> None:
-        """Be told what comes in at the source; ``room``: and when it, as a sink, has room."""
-        self._engine.change(self._source.fileno(), incoming=True, room=room)
+    @property
+    def source(self) -> int:
+        """Its descriptor."""
+        return self._source.fileno()
+
+    def source_broke(self) -> None:
+        """Pass on what the source has sent before, then reset."""
+        self.readable = self.ending = self.broken_source = True
+        self._engine.put_off(self)
 
     def resume(self) -> None:
         if not self.ended and not self.blocked:
@@ -261,6 +273,8 @@ class _Direction:
                 count = self._source.recv_into(_scratch)
             except BlockingIOError:
                 self.readable = False
+                if self.broken_source:
+                    self._reset()
                 return
             except OSError:
                 self._reset()
@@ -292,7 +306,7 @@ class _Direction:
         self._pipe = self._pipes.take()
         self._bursting = False
         if self._pace is None:
-            self._pace = Pace(self._engine, self._source)
+            self._pace = Pace(self._engine, self._source, self)
         return self._pipe is not None
 
     def _send(self, data: memoryview, flags: int = 0) -> bool:
@@ -302,7 +316,7 @@ class _Direction:
         except BlockingIOError:
             sent = 0
         except OSError:
-            # The other direction goes on: a target may refuse an upload and have answered why.
+            # A target may refuse an upload and have answered why.
             self._end(broken=True)
             return False
         self.moved += sent
@@ -335,6 +349,8 @@ class _Direction:
         except BlockingIOError:
             self.readable = False
             self._give_pipe_back()  # the next burst may be long in coming
+            if self.broken_source:
+                self._reset()
             return False
         except OSError:
             self._reset()

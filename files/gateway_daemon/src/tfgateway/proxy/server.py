@@ -34,6 +34,7 @@ from tfgateway.proxy.routing import RouteTable, StaticRoutes
 from tfgateway.proxy.services import static_services
 from tfgateway.proxy.traffic import Plane
 from tfgateway.settings import ProxySettings, RedisSettings, Settings
+from tfgateway.sockets import ordinary
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.metrics import TunnelMetrics
 from tfgateway.tunnel.report import report
@@ -164,9 +165,12 @@ def _doors(settings: ProxySettings, office: Office, tunnels: TunnelServer) -> di
 
 def _client(take: Callable[[socket.socket, str], None], accepted: socket.SocketType, source: str) -> None:
     """Tunnels work with sockets of the ordinary class."""
-    sock = socket.socket(fileno=accepted.detach())
-    sock.setblocking(False)
-    take(sock, source)
+    try:
+        sock = ordinary(accepted)
+    except OSError as error:
+        _log.warning("tunnel client lost", source=source, reason=error.strerror)
+    else:
+        take(sock, source)
 
 
 async def _drain(office: Office, tunnels: TunnelServer, timeout: float) -> None:  # noqa: ASYNC109 - no error at its end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
 from collections import Counter
@@ -255,7 +256,9 @@ class Passes:
         """Addresses of this host come and go while we run, and so does what an operator says."""
         released = self._policy.released | self._released
         ended = {**self._policy.released_reservations, **self._released_reservations}
-        return replace(self._policy, own_addresses=own_addresses(), released=released, released_reservations=ended)
+        with contextlib.suppress(OSError):  # those that were read last go on
+            self._policy = replace(self._policy, own_addresses=own_addresses())
+        return replace(self._policy, released=released, released_reservations=ended)
 
     def _tell(self, made: Plan) -> None:
         """Trouble is logged when it begins, not again with every pass."""

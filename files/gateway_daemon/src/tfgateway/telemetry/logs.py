@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import cast
+from typing import TextIO, cast
 
 import structlog
 
@@ -12,6 +13,24 @@ from tfgateway.settings import LogSettings
 from tfgateway.telemetry.text import printable
 
 _SECRET_WORDS = ("secret", "mnemonic", "seed", "password", "private")
+
+
+class _Unfailing:
+    """A stream that loses what cannot be written: the disk is full, nobody reads any more (EPIPE), it is closed.
+
+    Logging happens everywhere, also where an error is handled: a line is worth no connection and no process.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _clean(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -41,7 +60,7 @@ def configure(settings: LogSettings) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unfailing(sys.stderr))),
         cache_logger_on_first_use=True,
     )
 

@@ -7,17 +7,17 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 
+from tfgateway.sockets import AddressInfo, close, resolve, send_at_once
 from tfgateway.tunnel.backoff import Backoff
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.relay import Ending, Relay, Relayed
 from tfgateway.tunnel.session import Channel, Limits, Session
 from tfgateway.tunnel.tls import secure
-from tfgateway.tunnel.wire import tune
 from tfgateway.tunnel.yamux.connection import Connection, Role
 
 _TLS_HANDSHAKE = 0x16
@@ -25,7 +25,6 @@ _STEADY = 60.0
 """Seconds after which a session counts as one that worked: the next attempt is quick again."""
 
 HostPort = tuple[str, int]
-_Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +299,7 @@ class _Arrival:
 
     def _done(self, sock: socket.socket, relayed: Relayed) -> None:
         if relayed.ending is Ending.REFUSED:
-            sock.close()
+            close(sock)
         self._left(relayed)
 
     def _refuse(self) -> None:
@@ -320,7 +319,7 @@ def _words(error: OSError) -> str:
     return os.strerror(error.errno) if known and error.errno else error.strerror or str(error)
 
 
-def _literal(host: str, port: int) -> list[_Found]:
+def _literal(host: str, port: int) -> Sequence[AddressInfo]:
     """What ``getaddrinfo`` gives for an IP literal, without a thread for it; empty: it is a name."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
@@ -335,20 +334,21 @@ async def _connect(address: HostPort) -> socket.socket:
     """A connected, non-blocking socket to the first address that accepts. Errors: ``OSError``."""
     loop = asyncio.get_running_loop()
     host, port = address
-    found = _literal(host, port) or await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = _literal(host, port) or await resolve(host, port)
     problem: OSError = OSError(f"{host} has no address")
     for family, kind, protocol, _, where in found:
-        sock = socket.socket(family, kind, protocol)
+        sock = None
         try:
+            sock = socket.socket(family, kind, protocol)
             sock.setblocking(False)
-            tune(sock)
+            send_at_once(sock)
             await loop.sock_connect(sock, where)
-        except OSError as error:
-            sock.close()
+        except BaseException as error:
+            if sock is not None:
+                close(sock)
+            if not isinstance(error, OSError):
+                raise
             problem = error
-        except BaseException:
-            sock.close()
-            raise
         else:
             return sock
     raise problem

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
+from tfgateway.sockets import close
 from tfgateway.tunnel.session import Session
 from tfgateway.tunnel.yamux.connection import MAX_FRAME
 
@@ -230,9 +231,15 @@ class Relay:
             try:
                 data = self.socket.recv(room)
             except _NOT_NOW:
-                self._watch_reading(on=True)
+                if self._socket_deaf:
+                    self._break()  # it takes nothing, and all that it has sent was passed on
+                else:
+                    self._watch_reading(on=True)
                 return
             except OSError:
+                if not self._to_socket and not self._to_stream:
+                    self._break()  # it was never connected
+                    return
                 self._deaf()
                 data = b""
             if not data:
@@ -292,6 +299,7 @@ class Relay:
         self._pending.clear()
         self._unhold(self.held)
         self._check_end()
+        self._loop.call_soon(self.may_send)
 
     def _drop(self, count: int) -> None:
         """Octets for a socket that takes none: as long as it still speaks, the peer need not know."""
@@ -308,10 +316,18 @@ class Relay:
             self._session.consume(self._stream, count)
 
     def _pass_end_on(self) -> None:
-        # An error: reset by its peer meanwhile, which reading tells.
-        with contextlib.suppress(OSError):
+        try:
             self.socket.shutdown(socket.SHUT_WR)
-        self._check_end()
+        except OSError:
+            self._deaf()
+        else:
+            self._check_end()
+
+    def _break(self) -> None:
+        """The socket cannot be used or watched any more: neither side gets on."""
+        if not self._over:
+            self._session.reset(self._stream)
+            self._finish(Ending.RESET if self._to_socket else Ending.REFUSED)
 
     # The end.
 
@@ -336,7 +352,7 @@ class Relay:
             if ending is not Ending.CLOSED:
                 with contextlib.suppress(OSError):
                     self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-            self.socket.close()
+            close(self.socket)
         self._done(Relayed(ending, self._to_stream, self._to_socket, untouched))
 
     def _leave(self) -> None:
@@ -351,14 +367,21 @@ class Relay:
         if on is not self._reading:
             self._reading = on
             if on:
-                self._loop.add_reader(self.socket.fileno(), self._turn)
+                self._watch(self._loop.add_reader, self._turn)
             else:
-                self._loop.remove_reader(self.socket.fileno())
+                self._watch(self._loop.remove_reader)
 
     def _watch_writing(self, *, on: bool) -> None:
         if on is not self._writing:
             self._writing = on
             if on:
-                self._loop.add_writer(self.socket.fileno(), self._write)
+                self._watch(self._loop.add_writer, self._write)
             else:
-                self._loop.remove_writer(self.socket.fileno())
+                self._watch(self._loop.remove_writer)
+
+    def _watch(self, change: Callable[..., object], *callback: Callable[[], None]) -> None:
+        """Ask the event loop for a change of what it reports. Where that fails, this ends when it is done for now."""
+        try:
+            change(self.socket.fileno(), *callback)
+        except OSError:
+            self._loop.call_soon(self._break)

@@ -16,6 +16,7 @@ from typing import Any
 
 from tfgateway.layout.tunnels import Connected, fingerprint
 from tfgateway.settings import ProxySettings
+from tfgateway.sockets import close, send_at_once
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.greeting import Greeting
 from tfgateway.tunnel.mesh import Mesh
@@ -28,7 +29,6 @@ from tfgateway.tunnel.session import Channel, Limits, Session
 from tfgateway.tunnel.sharedkey import shared_key
 from tfgateway.tunnel.strangers import Patience
 from tfgateway.tunnel.tls import secure
-from tfgateway.tunnel.wire import tune
 from tfgateway.tunnel.yamux.connection import Connection, Role
 
 _KEY = "tunnels.key"
@@ -131,17 +131,22 @@ class TunnelServer:
     def accept(self, sock: socket.socket, source: str) -> None:
         """A client connected on the plain port: a non-blocking socket, and its IP literal."""
         if self._patience.exhausted(source, self._loop.time()):
-            sock.close()
+            close(sock)
             return
-        tune(sock)
-        session = Session(
-            sock,
-            Connection(Role.SERVER, max_streams=1),  # T-17
-            limits=self._limits,
-            opened=partial(self._greeted, source),
-            over=self._over,
-            available=self._available,
-        )
+        try:
+            send_at_once(sock)
+            session = Session(
+                sock,
+                Connection(Role.SERVER, max_streams=1),  # T-17
+                limits=self._limits,
+                opened=partial(self._greeted, source),
+                over=self._over,
+                available=self._available,
+            )
+        except OSError as error:
+            close(sock)
+            _log.warning("tunnel client lost", source=source, reason=error.strerror)
+            return
         self._newcomers[session] = None
         self._loop.call_later(self._settings.head_timeout, self._no_secret_yet, session)  # T-2
         if len(self._newcomers) > _MAX_NEWCOMERS:
@@ -150,7 +155,7 @@ class TunnelServer:
     def accept_tls(self, context: ssl.SSLContext, sock: socket.socket, source: str) -> None:
         """The same on the port with TLS (T-21)."""
         if self._patience.exhausted(source, self._loop.time()) or len(self._tasks) > _MAX_NEWCOMERS:
-            sock.close()
+            close(sock)
         else:
             self._spawn(self._accept_tls(context, sock, source))
 
@@ -257,12 +262,12 @@ class TunnelServer:
                         hops=hops,
                     )
                     if await link.deliver(state, [visitor.socket]):
-                        visitor.socket.close()
+                        close(visitor.socket)
                         return _HANDED_OVER
                     continue
                 await self._wait_for_news(digest, deadline)
         except asyncio.CancelledError:
-            visitor.socket.close()
+            close(visitor.socket)
             raise
 
     async def _lead(self, client: Client, visitor: Visitor) -> Carried | None:
@@ -369,16 +374,22 @@ class TunnelServer:
             self._moved_here(content, sockets)
 
     def _moved_here(self, state: SessionState, sockets: list[socket.socket]) -> None:
-        session = Session.resume(
-            sockets[0],
-            Role.SERVER,
-            state.connection,
-            state.unsent,
-            limits=self._limits,
-            opened=partial(self._greeted, state.source),
-            over=self._over,
-            available=self._available,
-        )
+        try:
+            session = Session.resume(
+                sockets[0],
+                Role.SERVER,
+                state.connection,
+                state.unsent,
+                limits=self._limits,
+                opened=partial(self._greeted, state.source),
+                over=self._over,
+                available=self._available,
+            )
+        except OSError as error:
+            for sock in sockets:
+                close(sock)
+            _log.warning("tunnel client lost", source=state.source, reason=error.strerror)
+            return
         client = Client(
             session, state.secret, digest_of(self._key, state.secret), state.source, state.since, state.greeting
         )
@@ -466,7 +477,7 @@ class TunnelServer:
             if await link.deliver(state, sockets):
                 break
         for one in sockets:
-            one.close()
+            close(one)
         for visit in visits.values():
             if not visit.ended.done():
                 visit.ended.set_result(None)

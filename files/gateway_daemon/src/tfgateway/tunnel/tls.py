@@ -8,6 +8,7 @@ import ssl
 from pathlib import Path
 
 from tfgateway.errors import ConfigError
+from tfgateway.sockets import close
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -26,9 +27,13 @@ async def secure(sock: socket.socket, context: ssl.SSLContext, server_name: str 
 
     Errors: ``OSError`` (``ssl.SSLError`` among them); the socket is closed then. Time-outs are the caller's.
     """
-    wrapped = context.wrap_socket(
-        sock, server_side=server_name is None, server_hostname=server_name, do_handshake_on_connect=False
-    )
+    try:
+        wrapped = context.wrap_socket(
+            sock, server_side=server_name is None, server_hostname=server_name, do_handshake_on_connect=False
+        )
+    except BaseException:
+        close(sock)
+        raise
     loop = asyncio.get_running_loop()
     try:
         while True:
@@ -47,7 +52,7 @@ async def secure(sock: socket.socket, context: ssl.SSLContext, server_name: str 
                 loop.remove_reader(wrapped.fileno())
                 loop.remove_writer(wrapped.fileno())
     except BaseException:
-        wrapped.close()
+        close(wrapped)
         raise
 
 

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 
+from tfgateway.sockets import close
+
 _SCRATCH = 256 * 1024
 _AT_ONCE = 128  # buffers of one system call
 _TLS_ROUNDS = 16  # records that are read before others get their turn
@@ -20,11 +22,6 @@ _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWant
 _scratch = memoryview(bytearray(_SCRATCH))
 
 Buffer = bytes | memoryview
-
-
-def tune(sock: socket.socket) -> None:
-    """Send at once: what is small waits for nothing."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class Wire:
@@ -43,7 +40,7 @@ class Wire:
 
         received: gets a slice that is valid until it returns. drained: less than before waits to be sent. lost: the
         connection ended or broke, with the reason; the owner closes. write_timeout: seconds without progress after
-        which a peer that takes nothing is lost.
+        which a peer that takes nothing is lost. Errors: ``OSError``; the socket is closed then.
         """
         self._sock = sock
         self._received = received
@@ -53,10 +50,15 @@ class Wire:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Buffer] = deque()
         self._stalled: asyncio.TimerHandle | None = None
+        self._broken = False  # something was lost: nothing that comes behind it may be sent
         self.unsent = 0
         """Octets that wait to be sent."""
         self._readable: Callable[[], None] = self._read_tls if self.secure else self._read_plain
-        self._loop.add_reader(sock.fileno(), self._readable)
+        try:
+            self._loop.add_reader(sock.fileno(), self._readable)
+        except OSError:
+            close(sock)
+            raise
 
     @property
     def secure(self) -> bool:
@@ -69,7 +71,7 @@ class Wire:
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """Send these after what waits already. They must not change any more."""
-        if self.closed:
+        if self.closed or self._broken:
             return
         self._queue.extend(buffers)
         self.unsent += sum(map(len, buffers))
@@ -79,7 +81,7 @@ class Wire:
     def close(self) -> None:
         """Again is harmless. What was handed to the kernel still goes out."""
         if not self.closed:
-            self.release().close()
+            close(self.release())
 
     def release(self) -> socket.socket:
         """The socket, watched no more; it is the caller's."""
@@ -128,7 +130,11 @@ class Wire:
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
-            self._loop.remove_writer(self._sock.fileno())
+            try:
+                self._loop.remove_writer(self._sock.fileno())
+            except OSError as error:
+                self._lost(error.strerror or "broken")
+                return
         self._flush()
         if not self.closed:
             self._drained()
@@ -139,14 +145,10 @@ class Wire:
             try:
                 sent = self._send_some()
             except _NOT_NOW:
-                self._loop.add_writer(self._sock.fileno(), self._writable)
-                self._stalled = self._loop.call_later(self._write_timeout, self._lost, "it takes nothing")
+                self._wait_for_room()
                 return
             except OSError as error:
-                queue.clear()
-                self.unsent = 0
-                # Told from the loop: whoever is sending now is not done with his own state.
-                self._loop.call_soon(self._lost, error.strerror or "broken")
+                self._break(error)
                 return
             self.unsent -= sent
             while sent:
@@ -156,6 +158,21 @@ class Wire:
                     break
                 sent -= len(first)
                 queue.popleft()
+
+    def _wait_for_room(self) -> None:
+        try:
+            self._loop.add_writer(self._sock.fileno(), self._writable)
+        except OSError as error:
+            self._break(error)
+        else:
+            self._stalled = self._loop.call_later(self._write_timeout, self._lost, "it takes nothing")
+
+    def _break(self, error: OSError) -> None:
+        self._broken = True
+        self._queue.clear()
+        self.unsent = 0
+        # From the loop: whoever is sending now is not done with its own state.
+        self._loop.call_soon(self._lost, error.strerror or "broken")
 
     def _send_some(self) -> int:
         if isinstance(self._sock, ssl.SSLSocket):

@@ -1,0 +1,286 @@
+"""A proxy in this process whose system calls can fail, its targets, and visitors that are served or not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pytest
+import structlog.testing
+from prometheus_client import CollectorRegistry
+from tfgateway import sockets
+from tfgateway.plane import Endpoint, Listening
+from tfgateway.proxy import answers, connection, dial, listener, pipes, relay, server
+from tfgateway.proxy.balance import Member, Pool
+from tfgateway.proxy.connection import Connection
+from tfgateway.proxy.engine import running_engine
+from tfgateway.proxy.metrics import ProxyMetrics
+from tfgateway.proxy.office import Office
+from tfgateway.proxy.routing import Options, Route, RouteTable, StaticRoutes
+from tfgateway.proxy.traffic import HTTP, Plane
+from tfgateway.settings import ProxySettings
+from tfgateway.targets import networks
+from tfgateway.tunnel import client
+from tfgateway.tunnel.client import Options as ClientOptions
+from tfgateway.tunnel.metrics import TunnelMetrics
+from tfgateway.tunnel.server import TunnelServer
+
+from tests.unit.daemon.syscalls.injector import Injector
+
+SECRET = b"7:s3cr3t-tunnel-key"
+LONG = 2_000_000
+"""Octets of a long answer: it goes through a pipe."""
+LIMIT = 10.0
+"""Seconds after which what does not come is a failure."""
+_TURNS = 200  # of the event loop before waiting by the clock
+
+Kind = Literal["served", "refused", "closed"]
+
+
+class Outcome(NamedTuple):
+    """What a visitor got."""
+
+    kind: Kind
+    """``refused``: with an answer of the gateway; ``closed``: nothing, or a beginning of the right answer."""
+    what: str = ""
+    """Of a refusal: its outcome, as in the access log."""
+
+
+@dataclass
+class Request:
+    """What a visitor sends, in pieces, and what he is to get."""
+
+    pieces: tuple[bytes, ...]
+    answer: bytes
+    plane: Plane = HTTP
+    half_close: bool = False
+
+
+def client_hello(name: str) -> bytes:
+    """As OpenSSL sends it."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+def request(host: str, path: str = "/") -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+
+
+def page(body: bytes) -> bytes:
+    """The targets' answer."""
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)
+
+
+PAGE = page(b"page")
+LONG_PAGE = page(bytes(LONG))
+
+
+def _descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def _target(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers a head, after it has read to the end when it was asked for ``/echo``; a ClientHello as well."""
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        first = await reader.readexactly(1)
+        if first == b"\x16":
+            head = await reader.read(65536)
+        else:
+            head = await reader.readuntil(b"\r\n\r\n")
+        if b" /echo " in head:
+            writer.write(page(await reader.read(-1)))
+        else:
+            writer.write(LONG_PAGE if b" /long " in head else PAGE)
+        await writer.drain()
+    writer.close()
+
+
+@dataclass
+class Gateway:
+    """The proxy with its tunnels."""
+
+    injector: Injector
+    office: Office
+    tunnels: TunnelServer
+    client: client.Status
+    logs: list[Any]
+    unhandled: list[str]
+    """Exceptions that ended a callback or a task."""
+    ports: dict[str, int]
+    members: list[Member]
+
+    def __post_init__(self) -> None:
+        self.injector.rename({"carried": "session", "local": "client"})
+        self.base_line = _descriptors() - 2 * len(self.office.pipes._free)
+        self.sockets = dict(self.injector.roles)
+
+    async def visit(self, asked: Request) -> Outcome:
+        """One visitor to his end. Errors: ``AssertionError`` for an answer that nobody should get."""
+        loop = asyncio.get_running_loop()
+        got = bytearray()
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            async with asyncio.timeout(LIMIT):
+                with contextlib.suppress(ConnectionError):
+                    await loop.sock_connect(sock, ("127.0.0.1", self.ports[asked.plane]))
+                    for piece in asked.pieces:
+                        await loop.sock_sendall(sock, piece)
+                        await asyncio.sleep(0)
+                        await asyncio.sleep(0)
+                    if asked.half_close:
+                        with contextlib.suppress(OSError):
+                            sock.shutdown(socket.SHUT_WR)
+                    while data := await loop.sock_recv(sock, 1 << 20):
+                        got += data
+        if got == asked.answer:
+            return Outcome("served")
+        for refusal in vars(answers).values():
+            if isinstance(refusal, answers.Refusal) and got and got == refusal.answer(asked.plane):
+                return Outcome("refused", refusal.outcome)
+        assert asked.answer.startswith(got), bytes(got)
+        return Outcome("closed")
+
+    async def reconnect(self) -> Outcome:
+        """The client of the tunnel comes anew."""
+        sessions = self.client.sessions
+        for session in list(self.tunnels._clients):
+            session.close("the test wants it")
+        async with asyncio.timeout(LIMIT):
+            while self.client.sessions == sessions or self.client.phase is not client.Phase.CONNECTED:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        return Outcome("served")
+
+    async def rest(self) -> None:
+        """Until nothing of a visitor is left. Errors: ``AssertionError`` that says what is."""
+        for turn in range(_TURNS * 3):
+            left = self.left()
+            if not left:
+                return
+            await asyncio.sleep(0 if turn < _TURNS else 0.005)
+        raise AssertionError(f"left behind: {left}")
+
+    def close_pipes(self) -> None:
+        """Those that wait for the next transfer."""
+        for _ in range(2):
+            self.office.pipes.trim()
+
+    def left(self) -> dict[str, object]:
+        """What is more, or less, than without a visitor."""
+        office = self.office
+        idle = office.pipes._free
+        found: dict[str, object] = {
+            "connections": len(office.live),
+            "deadlines": sum(map(len, (office.heads, office.dials, office.looks, office.young, office.farewells))),
+            "admitted": office.admission._open + len(office.admission._by_source),
+            "active": sum(office.metrics.active.values()) + sum(member.active for member in self.members),
+            "pipes in use": office.pipes._made - len(idle),
+            "pipes with data": sum(pipe.filled for pipe in idle),
+            "visits in tunnels": sum(map(len, self.tunnels._visits.values())),
+            "client": 1 - len(self.tunnels._clients) + self.client.active + self.tunnels._registry.strangers,
+            "watched": len(office.engine._watchers) - len(self.ports),
+        }
+        if not any(found.values()):
+            found["descriptors"] = _descriptors() - 2 * len(idle) - self.base_line
+        self.injector.rename({"carried": "session", "local": "client"} if not any(found.values()) else {})
+        if sorted(self.injector.roles.values()) != sorted(self.sockets.values()):
+            found["sockets"] = dict(set(self.injector.roles.items()) ^ set(self.sockets.items()))
+        return {what: much for what, much in found.items() if much}
+
+
+@contextlib.asynccontextmanager
+async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIterator[Gateway]:
+    """A gateway with three services of targets and one behind a tunnel, whose client is connected."""
+    injector = Injector()
+    patch.setattr(dial, "socket", injector.socket_module("target"))
+    patch.setattr(sockets, "socket", injector.socket_module("visitor", "carried"))
+    patch.setattr(client, "socket", injector.socket_module("local"))
+    for module, role in ((sockets, "visitor"), (pipes, "pipe"), (relay, "pipe")):
+        patch.setattr(module, "os", injector.module(os, role))
+    patch.setattr(pipes, "fcntl", injector.module(fcntl, "pipe"))
+    engine: Any = running_engine()
+    patch.setattr(engine, "_epoll", injector.epoll(engine._epoll))
+    patch.setattr(engine, "_register", engine._epoll.register)
+    patch.setattr(engine, "_selector", injector.epoll(engine._selector))
+    patch.setattr(client, "_STEADY", -1.0)  # it connects again at once, however often it has to
+    unhandled: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unhandled.append(str(context)))
+    async with contextlib.AsyncExitStack() as stack:
+        targets = []
+        for _ in range(2):
+            first = await asyncio.start_server(_target, "127.0.0.1", 0)
+            second = await asyncio.start_server(_target, "127.0.0.2", first.sockets[0].getsockname()[1])
+            stack.callback(first.close)
+            stack.callback(second.close)
+            targets.append(first.sockets[0].getsockname()[1])
+        members = [Member("127.0.0.1", port, port, addresses=("127.0.0.1",)) for port in targets]
+        many = Member("many.example", targets[0], targets[0], addresses=("127.0.0.1", "127.0.0.2"))
+        routes = {
+            "one.example": Route("127.0.0.1", targets[0], targets[0], by_operator=False),
+            "two.example": Route("", 0, 0, by_operator=True, options=Options(Pool(members))),
+            "many.example": Route("", 0, 0, by_operator=True, options=Options(Pool([many]))),
+            "told.example": Route("", 0, 0, by_operator=True, options=Options(Pool(members), proxy_protocol=1)),
+            "tunnel.example": Route("", 0, 0, by_operator=True, secret=SECRET),
+        }
+        settings = ProxySettings(access_log=1.0, tunnel_grace=LIMIT)
+        tunnels = TunnelServer(
+            settings,
+            TunnelMetrics(CollectorRegistry()),
+            runtime=runtime,
+            name="worker-1",
+            adopt=lambda visitor, carrying: connection.adopt(office, visitor, carrying),
+        )
+        stack.callback(tunnels.close)
+        office = Office(
+            settings,
+            engine=engine,
+            table=RouteTable(StaticRoutes(routes, None), tunnels),
+            dialler=dial.Dialler(allowed=networks(["127.0.0.1/32"]), own_addresses=frozenset),
+            tunnels=tunnels,
+            metrics=ProxyMetrics(services=float, mirror_age=float),
+            trusted=(),
+        )
+        tunnels.add_secret(SECRET)
+        doors: dict[str, server.Accept] = {
+            str(plane): partial(lambda plane, sock, source: Connection(office, sock, source, plane).start(), plane)
+            for plane in Plane
+        }
+        doors["tunnels"] = partial(server._client, tunnels.accept)
+        ports = {}
+        for name, accept in doors.items():
+            plain = socket.create_server(("127.0.0.1", 0), backlog=64)
+            ports[name] = plain.getsockname()[1]
+            listening = injector.socket_module("listener").socket(fileno=plain.detach())
+            listening.setblocking(False)
+            one = listener.Listener(engine, Listening(Endpoint(name, "tcp", ""), listening), accept)
+            stack.callback(one.close)
+            one.start()
+        local = ("127.0.0.1", targets[0])
+        options = ClientOptions(SECRET, local, local, backoff=0.01)
+        connected = asyncio.Event()
+        follower = client._Follower(
+            ("127.0.0.1", ports["tunnels"]),
+            options,
+            lambda status: connected.set() if status.phase is client.Phase.CONNECTED else connected.clear(),
+        )
+        stack.push_async_callback(_end, asyncio.create_task(follower.run()))
+        await asyncio.wait_for(connected.wait(), LIMIT)
+        logs = stack.enter_context(structlog.testing.capture_logs())
+        yield Gateway(injector, office, tunnels, follower._status, logs, unhandled, ports, members)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
