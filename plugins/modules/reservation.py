@@ -16,6 +16,8 @@ description:
   - Brings one reservation of a user to what it should be, and waits until the gateway serves it.
   - A reservation is known by its type, its domain and its gateway. Reservations cannot be changed, so one that differs
     is deleted, and made again once the gateway has removed it.
+  - Subdomains below a V(domain_delegate) that is removed are not served until it is there again, and are refused when
+    that takes longer than the gateway waits (C(gateway_parent_timeout) of role gateway).
   - Runs where the daemon's command and the user's seed file are, often the controller (C(delegate_to=localhost)). What
     is secret stays there. The secret of a tunnel is encrypted for the gateway before it leaves.
 options:
@@ -175,6 +177,8 @@ wireguard:
     Address = fd2b:5d4a:3c9e:8800:6a1f:77c0:93d2:18b4/128
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.tfgrid.gateway.plugins.module_utils._daemon import PROGRAM_OPTION, DaemonError
 from ansible_collections.tfgrid.gateway.plugins.module_utils._reserve import KINDS, Reservations, problem
@@ -208,7 +212,8 @@ def main():
     if wrong:
         module.fail_json(msg=wrong)
     try:
-        result = converge(module, Reservations(module.run_command, module.params))
+        run_command = partial(module.run_command, environ_update={"TFGATEWAY_YES": "1"})
+        result = converge(module, Reservations(run_command, module.params))
     except (DaemonError, KeyError, IndexError) as error:
         module.fail_json(msg="%s %s: %s" % (module.params["type"], module.params["domain"] or "", error))
     module.exit_json(**result)

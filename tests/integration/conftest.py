@@ -256,10 +256,12 @@ class CommandLine:
         process = self._start_process(name, command)
         return process.wait_ready() if ready else process
 
-    def run(self, *arguments: str, config: str, timeout: float = START_LIMIT) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, config: str, timeout: float = START_LIMIT, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.CompletedProcess[str]:
         """Run ``tfgateway ARGUMENTS`` to its end: ``.returncode``, ``.stdout``, ``.stderr``."""
         command = self._command(arguments, config, next(self._numbers))
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, stdin=stdin)
 
     def _command(self, arguments: tuple[str, ...], config: str, number: int) -> list[str]:
         path = self._directory / f"gateway-{number}.toml"

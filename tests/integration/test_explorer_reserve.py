@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -29,9 +30,19 @@ class Person:
         self._url = url
         self.seed = seed
 
-    def run(self, *arguments: str, seed: bool = True) -> Any:
-        given = ["--seed", str(self.seed)] if seed else []
-        return self._tfgateway.run("reserve", "--explorer", self._url, *given, *arguments, config="")
+    def run(self, *arguments: str, seed: bool = True, **given: Any) -> Any:
+        who = ["--seed", str(self.seed)] if seed else []
+        return self._tfgateway.run("reserve", "--explorer", self._url, *who, *arguments, config="", **given)
+
+    def at_a_terminal(self, answer: str, *arguments: str) -> Any:
+        """Type the answer to a question."""
+        keyboard, terminal = pty.openpty()
+        try:
+            os.write(keyboard, f"{answer}\n".encode())
+            return self.run(*arguments, stdin=terminal)
+        finally:
+            os.close(terminal)
+            os.close(keyboard)
 
     def ask(self, *arguments: str, code: int = 0) -> Any:
         """The JSON of a command."""
@@ -280,6 +291,50 @@ def test_one_reservation_that_is_not_there_does_not_keep_the_others(alice: Perso
         "explorer refused (400): user '1' has signed already",
         "the explorer does not know it",
     ]
+
+
+GOES = """\
+alice.example goes with reservation 1. Of what you have in it, on that gateway,
+  2 subdomain www.alice.example is not served until the domain is delegated again, and refused when that takes too long
+  3 proxy Shop.alice.example stays, but the gateway's DNS does not lead there any more
+"""
+
+
+def test_what_goes_with_a_domain_is_named_before_it_is_deleted(alice: Person) -> None:
+    here = ["--node", NODE]
+    alice.ask("create", "delegate", *here, "--domain", "alice.example")
+    alice.ask("create", "subdomain", *here, "--domain", "www.alice.example", "--ip", "192.0.2.1")
+    alice.ask("create", "proxy", *here, "--domain", "Shop.alice.example", "--addr", "203.0.113.9")
+    alice.ask("create", "subdomain", *here, "--domain", "www.gw1.example", "--ip", "192.0.2.1")
+    refused = alice.run("delete", "1")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == GOES + "tfgateway: error: nothing was deleted: --yes deletes it all the same\n"
+    as_json = alice.at_a_terminal("y", "delete", "1", "--json")
+    assert (as_json.returncode, as_json.stdout, as_json.stderr) == (2, "", refused.stderr)
+    declined = alice.at_a_terminal("n", "delete", "1")
+    assert (declined.returncode, declined.stdout) == (1, "")
+    assert declined.stderr.startswith(GOES + "Delete it all the same? [y/N]: ")
+    assert "deleting" not in {line["status"] for line in alice.ask("list")}
+
+    # Nothing is asked where nothing goes with it; and what goes itself, or keeps a zone, is not named.
+    assert alice.run("delete", "4").stdout == "deletion of 4 signed\n"
+    alice.ask("create", "delegate", *here, "--domain", "alice.example")
+    assert alice.ask("delete", "5") == [{"id": 5, "error": None}]
+    alice.ask("create", "delegate", *here, "--domain", "shop.alice.example")
+    without = alice.run("delete", "1", "2")
+    assert (without.returncode, without.stderr) == (0, "")
+
+
+def test_a_domain_is_deleted_after_a_yes(alice: Person) -> None:
+    here = ["--node", NODE]
+    for number in (1, 3):
+        alice.ask("create", "delegate", *here, "--domain", f"n{number}.example")
+        alice.ask("create", "subdomain", *here, "--domain", f"www.n{number}.example", "--ip", "192.0.2.1")
+    asked = alice.at_a_terminal("y", "delete", "1")
+    assert (asked.returncode, asked.stdout) == (0, "deletion of 1 signed\n")
+    told = alice.run("delete", "3", "--yes", "--json")
+    assert (told.returncode, json.loads(told.stdout)) == (0, [{"id": 3, "error": None}])
+    assert told.stderr.startswith("n3.example goes with reservation 3.")
 
 
 def test_what_the_explorer_refuses_is_one_line(alice: Person) -> None:

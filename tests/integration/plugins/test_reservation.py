@@ -37,6 +37,18 @@ def test_every_type_is_made_found_again_and_removed(world: Any) -> None:
     assert [line["domain"] for line in world.reserve("list")] == ["home.gw1.example"]
 
 
+def test_a_domain_is_removed_with_what_is_in_it_waiting(world: Any) -> None:
+    world.start()
+    domain = {"type": "domain_delegate", "domain": "alice.example"}
+    name = {"type": "subdomain", "domain": "www.alice.example", "ips": ["203.0.113.5"]}
+    first = world.as_user(**domain)["reservation"]
+    made = world.as_user(**name)["reservation"]
+    assert world.as_user(**domain, state="absent")["deleted"] == [first["id"]]
+    assert world.as_user(**domain)["reservation"]["status"] == "deployed"
+    again = world.as_user(**name)
+    assert (again["changed"], again["reservation"]) == (False, made)
+
+
 def test_check_mode_foresees_and_changes_nothing(world: Any) -> None:
     world.start()
     name = {"type": "subdomain", "domain": "www.gw1.example"}
@@ -79,9 +91,9 @@ def test_one_that_differs_is_made_again(world: Any) -> None:
 
 def test_what_the_gateway_refuses_fails_with_its_words(world: Any) -> None:
     world.start()
-    refused = world.as_user(type="subdomain", domain="www.nobody.example", ips=["203.0.113.5"])
+    refused = world.as_user(type="subdomain", domain="_www.gw1.example", ips=["203.0.113.5"])
     assert refused["failed"]
-    assert "not managed by the gateway" in refused["msg"]
+    assert "names beginning with '_' are reserved" in refused["msg"]
 
 
 def test_ipv6_comes_with_its_configuration_but_without_the_private_key(world: Any) -> None:

@@ -18,13 +18,15 @@ from tfgateway.cli.reserve_target import Target, as_json_option, show, table
 from tfgateway.errors import ConfigError, ExplorerError, ExplorerRefused
 from tfgateway.explorer import user, wireguard
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.explorer.models import Gateway4To6, Undecodable, Workload, gwid
+from tfgateway.explorer.models import Gateway4To6, Subdomain, Undecodable, Workload, gwid
 from tfgateway.explorer.user import Account, Status
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.telemetry.text import printable
 
 _NOT_FOUND = 404
+_SHOWN = 20
+"""Reservations that are named before a deletion."""
 _OWN_MEMBERS = ("ips", "addr", "port", "port_tls", "public_key")
 """Of the types, as far as they are to be seen: a tunnel's secret is not."""
 _COLOURS = {Status.DEPLOYED: "green", Status.FAILED: "red", Status.PENDING: "yellow"}
@@ -200,11 +202,48 @@ def sign(target: Target, ids: tuple[int, ...], as_json: bool) -> None:
 
 @command.command()
 @click.argument("ids", nargs=-1, required=True, type=click.IntRange(min=1))
+@click.option(
+    "--yes", is_flag=True, envvar="TFGATEWAY_YES", help="Do not ask, whatever loses its zone with a delegated domain."
+)
 @as_json_option
 @click.pass_obj
-def delete(target: Target, ids: tuple[int, ...], as_json: bool) -> None:
-    """Delete reservations; one that cannot be deleted does not keep the others."""
+def delete(target: Target, ids: tuple[int, ...], *, yes: bool, as_json: bool) -> None:
+    """Delete reservations; one that cannot be deleted does not keep the others.
+
+    Names what loses its zone with a delegated domain, and asks; without a terminal that takes --yes (exit code 2).
+    """
+    _confirm(target, ids, yes=yes, may_ask=not as_json and sys.stdin.isatty())
     _sign_each(target, ids, "deletion of", user.delete, as_json)
+
+
+def _confirm(target: Target, ids: tuple[int, ...], *, yes: bool, may_ask: bool) -> None:
+    """Errors: ``ConfigError``: something else goes too, and nobody can be asked."""
+    account = target.account()
+    mine = target.run(lambda client: client.list_workloads(customer_tid=account.tid))
+    known = [workload for workload in mine if isinstance(workload, Workload)]
+    found = user.dependents(ids, known)
+    for number, children in found.items():
+        zone = next(getattr(workload, "domain", "") for workload in known if workload.id == number)
+        click.echo(
+            f"{printable(zone)} goes with reservation {number}. Of what you have in it, on that gateway,", err=True
+        )
+        for child in children[:_SHOWN]:
+            click.echo(
+                f"  {child.id} {child.type_name} {printable(getattr(child, 'domain', ''))} {_fate(child)}", err=True
+            )
+        if len(children) > _SHOWN:
+            click.echo(f"  ... and {len(children) - _SHOWN} more", err=True)
+    if not found or yes:
+        return
+    if not may_ask:
+        raise ConfigError("nothing was deleted: --yes deletes it all the same")
+    click.confirm("Delete it all the same?", abort=True, err=True)
+
+
+def _fate(child: Workload) -> str:
+    if isinstance(child, Subdomain):
+        return "is not served until the domain is delegated again, and refused when that takes too long"
+    return "stays, but the gateway's DNS does not lead there any more"
 
 
 def _sign_each(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,11 +14,15 @@ from tfgateway.errors import ExplorerRefused, ExplorerUnavailable
 from tfgateway.explorer import signing
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import (
+    DomainDelegate,
     Farm,
     NextAction,
     PoolOrder,
+    Proxy,
     ResultState,
+    ReverseProxy,
     SigningRequest,
+    Subdomain,
     User,
     WalletAddress,
     Workload,
@@ -149,6 +153,27 @@ async def _approve(client: ExplorerClient, account: Account, workload_id: int, w
     # As the explorer returns it: its epoch is the explorer's (spec §8).
     workload = await client.workload(workload_id)
     await client.sign(workload_id, word, signing.sign_approval(workload, word, account.tid, account.identity))
+
+
+def dependents(ids: Collection[int], workloads: Iterable[Workload]) -> dict[int, list[Workload]]:
+    """What of a user's workloads loses its zone when those with these ids are deleted: delegated domain -> children.
+
+    A child that has another domain of the user above it on the same gateway, or goes itself, is none.
+    """
+    alive = [one for one in workloads if status(one)[0] in (Status.PENDING, Status.DEPLOYED)]
+    delegated = [one for one in alive if isinstance(one, DomainDelegate)]
+    kept = {(one.node_id, one.domain.lower()) for one in delegated if one.id not in ids}
+    going = {(one.node_id, one.domain.lower()): one.id for one in delegated if one.id in ids}
+    found: dict[int, list[Workload]] = {}
+    for child in alive:
+        if child.id in ids or not isinstance(child, Subdomain | Proxy | ReverseProxy):
+            continue
+        labels = child.domain.lower().split(".")
+        above = [(child.node_id, ".".join(labels[start:])) for start in range(len(labels))]
+        parents = [going[zone] for zone in above if zone in going]
+        if parents and not kept.intersection(above):
+            found.setdefault(parents[0], []).append(child)
+    return found
 
 
 async def settled(client: ExplorerClient, workload_id: int, patience: float) -> Workload:
