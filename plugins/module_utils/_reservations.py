@@ -6,7 +6,7 @@ from __future__ import absolute_import, division, print_function
 
 __metaclass__ = type
 
-VERDICTS = ["in_sync", "pending", "missing", "drifted", "orphaned", "failed", "unreported"]
+VERDICTS = ["in_sync", "pending", "missing", "drifted", "orphaned", "failed", "unreported", "target_down"]
 SHOWN = 10  # reservations that a message names
 
 

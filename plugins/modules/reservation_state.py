@@ -23,10 +23,12 @@ options:
     elements: str
     default: []
   fail_on:
-    description: Verdicts that make the module fail.
+    description:
+      - Verdicts that make the module fail.
+      - V(pending), V(failed) and V(target_down) may be their user's business alone.
     type: list
     elements: str
-    choices: [in_sync, pending, missing, drifted, orphaned, failed, unreported]
+    choices: [in_sync, pending, missing, drifted, orphaned, failed, unreported, target_down]
     default: [missing, drifted, orphaned, unreported]
 extends_documentation_fragment:
   - tfgrid.gateway.attributes
@@ -41,7 +43,7 @@ EXAMPLES = r"""
 - name: One reservation has to be there, and has to be served
   tfgrid.gateway.reservation_state:
     ids: [311-1]
-    fail_on: [pending, missing, drifted, orphaned, failed, unreported]
+    fail_on: [pending, missing, drifted, orphaned, failed, unreported, target_down]
 """
 
 RETURN = r"""
@@ -95,7 +97,8 @@ reservations:
       description: Threebot id of the user.
       type: str
     verdict:
-      description: One of V(in_sync), V(pending), V(missing), V(drifted), V(orphaned), V(failed), V(unreported).
+      description:
+        - One of V(in_sync), V(pending), V(missing), V(drifted), V(orphaned), V(failed), V(unreported), V(target_down).
       type: str
     message:
       description: What is wrong, in words; empty when nothing is.

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-VERDICTS = ("in_sync", "pending", "unreported", "drifted", "missing", "orphaned", "failed")
-# Verdicts of a healthy gateway: what users may see for a moment, and what they asked for in vain.
-_HARMLESS = ("in_sync", "pending", "unreported", "failed")
+VERDICTS = ("in_sync", "pending", "unreported", "drifted", "missing", "orphaned", "failed", "target_down")
+# Verdicts of a healthy gateway: what users may see for a moment, what they asked for in vain, and what they broke.
+_HARMLESS = ("in_sync", "pending", "unreported", "failed", "target_down")
 _PLANES = {"dns": "DNS", "fourtosix": "4to6"}  # as an operator calls them
 _SILENCE = 180.0  # seconds without a poll after which an operator should look
 

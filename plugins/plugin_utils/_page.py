@@ -17,7 +17,7 @@ _STYLE = """
 :root { color-scheme: light dark; --ground:#f4f5f7; --card:#fff; --ink:#1c2230; --soft:#667085; --line:#e3e6ec;
   --ok:#1f9d61; --attention:#d98511; --down:#d3383c; --idle:#98a2b3;
   --in_sync:#1f9d61; --pending:#5b8def; --unreported:#8d7bea; --drifted:#e0a021; --missing:#e2703a; --orphaned:#a0648f;
-  --failed:#c7636a; }
+  --failed:#c7636a; --target_down:#8a94a6; }
 @media (prefers-color-scheme: dark) { :root { --ground:#10141c; --card:#191f2b; --ink:#e6e9f0; --soft:#94a0b5;
   --line:#2a3242; --idle:#5c6780; } }
 * { box-sizing: border-box }

@@ -9,7 +9,8 @@ import signal
 import urllib.request
 from typing import Any
 
-from tfgateway.explorer.models import DomainDelegate, Proxy, Subdomain, UnknownWorkload
+from tfgateway.explorer.models import DomainDelegate, Proxy, ReverseProxy, Subdomain, UnknownWorkload
+from tfgateway.explorer.user import encrypted_secret
 from tfgateway.layout.keys import OUTBOX, RESERVATIONS
 
 
@@ -53,6 +54,7 @@ def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Any, until: Any, web
         "orphaned": 0,
         "failed": 0,
         "unreported": 0,
+        "target_down": 0,
     }
     assert state["problems"] == []
     assert [found["served"] for found in state["reservations"]] == [True] * 5
@@ -120,28 +122,75 @@ def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Any, until: Any, web
     assert fleet.state()["dns"] is None
 
 
-def test_a_target_that_is_down_is_missing_although_all_rows_are_right(fleet: Any, until: Any, web: Any) -> None:
-    fleet.start("proxy")
+def test_whose_fault_it_is_that_a_proxy_is_not_served(fleet: Any, until: Any, web: Any) -> None:
+    strict = fleet.tfgateway("proxy", config=fleet.config().replace('allowed_targets = ["127.0.0.1/32"]', ""))
     fleet.start("reconcile")
     mine = {"node_id": fleet.node_id}
-    number = fleet.reserve(
-        Proxy(domain="web.gw1.example", addr="127.0.0.1", port=web.port, port_tls=fleet.ports["web"], **mine)
-    )
-    fleet.deployed(number)
     web.start_tls(fleet.ports["web"])
-    until(lambda: fleet.verdicts() == {"web.gw1.example": "in_sync"}, "served")
+    account = fleet.register("alice")
+    secret = encrypted_secret(account, fleet.node_id, f"{account.tid}:hidden-from-everybody")
+    for proxy in (
+        Proxy(domain="both.gw1.example", addr="127.0.0.1", port=web.port, port_tls=fleet.ports["web"], **mine),
+        Proxy(domain="http.gw1.example", addr="127.0.0.1", port=web.port, **mine),
+        Proxy(domain="tls.gw1.example", addr="127.0.0.1", port_tls=fleet.ports["web"], **mine),
+        Proxy(domain="nowhere.gw1.example", addr="2001:db8::1", port=80, port_tls=443, **mine),
+        ReverseProxy(domain="home.gw1.example", secret=secret, **mine),
+    ):
+        fleet.deployed(fleet.reserve(proxy))
+    local = ["both.gw1.example", "http.gw1.example", "tls.gw1.example"]
+
+    # The proxy's: it runs with other settings, and does not lead anybody to a target that can be reached.
+    state = fleet.state()
+    assert {domain: one(state, domain)["verdict"] for domain in local} == dict.fromkeys(local, "missing")
+    assert one(state, "tls.gw1.example")["message"] == "the gateway does not answer for it"
+    assert one(state, "nowhere.gw1.example")["verdict"] == "target_down"
+    assert (state["in_sync"], state["problems"]) == (False, [])
+
+    # The proxy's: it does not run, which is said once.
+    strict.stop()
+    state = fleet.state()
+    where = f"127.0.0.1:{fleet.ports['http']}"
+    assert state["problems"] == [f"the proxy does not run: nothing answers at {where}"]
+    assert {found["verdict"] for found in state["reservations"]} == {"missing"}
+    assert {found["message"] for found in state["reservations"]} == {"the plane that serves it does not run"}
+
+    # Nobody's, and then the targets'.
+    fleet.start("proxy")
+    home = {"home.gw1.example": "in_sync", "nowhere.gw1.example": "target_down"}
+    until(lambda: fleet.verdicts() == dict.fromkeys(local, "in_sync") | home, "served")
     web.stop()
-    assert one(fleet.state(), "web.gw1.example")["verdict"] == "missing"
-    assert one(fleet.state(), "web.gw1.example")["redis"] is True
+    state = fleet.state()
+    assert {found["domain"]: found["verdict"] for found in state["reservations"]} == dict.fromkeys(
+        local, "target_down"
+    ) | home
+    assert one(state, "both.gw1.example") | {"explorer": None} == {
+        "id": "1-1",
+        "type": "proxy",
+        "domain": "both.gw1.example",
+        "user": "2",
+        "verdict": "target_down",
+        "message": "its target does not answer",
+        "explorer": None,
+        "recorded": True,
+        "redis": True,
+        "served": False,
+        "tunnel": None,
+    }
+    assert state["in_sync"], "what users break is not the gateway's fault"
+    assert state["summary"]["target_down"] == 4
 
 
 def test_planes_that_are_away_are_missing(fleet: Any, until: Any) -> None:
     fleet.start("reconcile")
     mine = {"node_id": fleet.node_id}
+    fleet.deployed(fleet.reserve(DomainDelegate(domain="alice.example", **mine)))
     fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), **mine)))
     fleet.deployed(fleet.reserve(Subdomain(domain="bare.gw1.example", **mine)))
     until(lambda: fleet.verdicts()["www.gw1.example"] == "missing", "reported, but not served")
-    assert one(fleet.state(), "bare.gw1.example")["served"] is None
+    state = fleet.state()
+    assert one(state, "bare.gw1.example")["served"] is None
+    assert one(state, "alice.example")["message"] == "the plane that serves it does not run"
+    assert state["problems"] == [f"DNS does not run: nothing answers at 127.0.0.1:{fleet.ports['dns']}"]
 
 
 def test_a_refused_one_is_failed_until_the_explorer_has_the_answer(fleet: Any) -> None:

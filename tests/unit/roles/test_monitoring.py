@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from tfgateway.reconciler.state import Verdict
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ROOT / "roles" / "monitoring" / "files"
@@ -96,3 +97,12 @@ def test_the_planes_listen_where_they_are_asked() -> None:
     settings = (ROOT / "files/gateway_daemon/src/tfgateway/settings.py").read_text()
     ports = re.findall(r'metrics: str = "127.0.0.1:([0-9]+)"', settings)
     assert sorted(map(int, ports)) == sorted(textfile.PLANES.values())
+
+
+def test_no_alert_for_what_is_its_users_business() -> None:
+    rules = yaml.safe_load((FILES / "rules.yml").read_text())["groups"][0]["rules"]
+    (expression,) = [rule["expr"] for rule in rules if rule["alert"] == "GatewayNotServed"]
+    pattern = re.search(r'verdict=~"([^"]+)"', expression)
+    assert pattern is not None
+    alarming = {str(verdict) for verdict in Verdict if re.fullmatch(pattern[1], verdict)}
+    assert alarming == {"missing", "drifted", "orphaned", "unreported"}

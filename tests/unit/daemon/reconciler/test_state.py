@@ -15,7 +15,7 @@ from tfgateway.reconciler.plan import accept_all
 from tfgateway.reconciler.records import read_records
 from tfgateway.reconciler.reservation import Reservation
 from tfgateway.reconciler.rows import Rows
-from tfgateway.reconciler.state import Facts, Judged, RowState, Verdict, by_id, judge, row_state, summary, tally
+from tfgateway.reconciler.state import Answer, Facts, Judged, RowState, Verdict, by_id, judge, row_state, summary, tally
 
 OK = Result(state=ResultState.OK)
 ERROR = Result(state=ResultState.ERROR, message="no")
@@ -23,7 +23,7 @@ ERROR = Result(state=ResultState.ERROR, message="no")
 
 def facts(action: NextAction | None = NextAction.DEPLOY, result: Result | None = OK, **members: Any) -> Facts:
     wanted = None if action is None else Wanted(Subdomain(), action, result)
-    given: dict[str, Any] = {"explorer_asked": True, "recorded": True, "rows": RowState.OK, "served": True}
+    given: dict[str, Any] = {"explorer_asked": True, "recorded": True, "rows": RowState.OK, "answer": Answer.RIGHT}
     return Facts(wanted=wanted, **(given | members))
 
 
@@ -31,15 +31,20 @@ def facts(action: NextAction | None = NextAction.DEPLOY, result: Result | None =
     ("known", "verdict", "word"),
     [
         (facts(), Verdict.IN_SYNC, ""),
-        (facts(served=None), Verdict.IN_SYNC, ""),
+        (facts(answer=None), Verdict.IN_SYNC, ""),
         (facts(action=None, explorer_asked=False), Verdict.IN_SYNC, ""),
-        (facts(recorded=False, rows=RowState.MISSING, served=None, result=None), Verdict.PENDING, "to be deployed"),
+        (facts(recorded=False, rows=RowState.MISSING, answer=None, result=None), Verdict.PENDING, "to be deployed"),
         (facts(NextAction.CREATE, None, recorded=False), Verdict.PENDING, "to be deployed"),
         (facts(NextAction.DELETE), Verdict.PENDING, "to be removed"),
         (facts(NextAction.SIGN, None, recorded=False), Verdict.PENDING, "does not want it"),
         (facts(rows=RowState.MISSING), Verdict.MISSING, "lacks rows"),
-        (facts(served=False), Verdict.MISSING, "does not answer"),
-        (facts(tunnelled=True), Verdict.IN_SYNC, ""),
+        (facts(recorded=False, rows=RowState.WAITING, ground="waits for x"), Verdict.PENDING, "waits for x"),
+        (facts(rows=RowState.WAITING, ground="waits for x"), Verdict.PENDING, "waits for x"),
+        (facts(answer=Answer.WRONG), Verdict.MISSING, "the gateway does not answer"),
+        (facts(answer=Answer.NO_PLANE), Verdict.MISSING, "the plane that serves it does not run"),
+        (facts(answer=Answer.NO_TARGET), Verdict.TARGET_DOWN, "its target does not answer"),
+        (facts(answer=Answer.NO_TARGET, result=None), Verdict.UNREPORTED, "has not acknowledged"),
+        (facts(answer=Answer.NO_TARGET, rows=RowState.DRIFTED), Verdict.DRIFTED, "other rows"),
         (facts(rows=RowState.DRIFTED), Verdict.DRIFTED, "other rows"),
         (facts(damaged="cannot be read"), Verdict.DRIFTED, "cannot be read"),
         (facts(action=None), Verdict.ORPHANED, "does not list it"),
@@ -62,8 +67,23 @@ def test_verdicts(known: Facts, verdict: Verdict, word: str) -> None:
 
 
 def test_a_tunnel_without_a_client_is_no_drift() -> None:
-    assert judge(facts(served=False, tunnelled=True)) == (Verdict.IN_SYNC, "no client connected")
-    assert judge(facts(served=False, tunnelled=True, result=None))[0] is Verdict.UNREPORTED
+    assert judge(facts(answer=Answer.NO_CLIENT)) == (Verdict.IN_SYNC, "no client connected")
+    assert judge(facts(answer=Answer.NO_CLIENT, result=None))[0] is Verdict.UNREPORTED
+
+
+@pytest.mark.parametrize(
+    ("known", "settled"),
+    [
+        (facts(), True),
+        (facts(answer=Answer.NO_TARGET), True),
+        (facts(rows=RowState.WAITING, ground="waits"), True),
+        (facts(recorded=False, rows=RowState.MISSING), False),
+        (facts(answer=Answer.NO_PLANE), False),
+        (facts(answer=Answer.WRONG), False),
+    ],
+)
+def test_what_is_its_users_business_needs_no_look(known: Facts, settled: bool) -> None:
+    assert Judged(Reservation("1-1", "7", "proxy", {}), known, *judge(known)).settled is settled
 
 
 def test_a_judged_reservation_has_the_members_of_the_contract() -> None:
@@ -137,4 +157,5 @@ def test_the_reconcilers_own_tally_has_every_verdict(node: Any) -> None:
         "orphaned": 1,
         "failed": 1,
         "unreported": 1,
+        "target_down": 0,
     }

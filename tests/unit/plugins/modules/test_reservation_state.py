@@ -71,6 +71,18 @@ def test_fails_when_a_reservation_drifted_and_says_which(node):
     assert not result["in_sync"]
 
 
+def test_a_dead_target_is_told_and_no_failure_unless_asked_for(node):
+    dead = {**ANSWER["reservations"][1], "verdict": "target_down", "message": "its target does not answer"}
+    node.daemon(json.dumps({**ANSWER, "reservations": [dead]}))
+    result = node.run()
+    assert "failed" not in result
+    assert result["in_sync"]
+    assert result["msg"] == "1 reservation: 1 target_down"
+    asked = node.run(fail_on=["target_down"])
+    assert asked["failed"]
+    assert "is target_down (its target does not answer)" in asked["msg"]
+
+
 def test_of_many_that_are_wrong_the_first_are_named_and_the_rest_counted(node):
     wrong = [{**ANSWER["reservations"][1], "id": f"{number}-1"} for number in range(1, 13)]
     node.daemon(json.dumps({**ANSWER, "reservations": wrong}))

@@ -45,6 +45,7 @@ STEP = {"action": "repair", "id": "4-1", "type": "subdomain", "domain": "n4.gw1.
 WELL = look("gw-1", reservation(1, "in_sync"), reservation(2, "pending"), reservation(3, "failed", message="refused"))
 CASES = {
     "ok": WELL,
+    "target-down": look("gw-11", reservation(5, "target_down", message="its target does not answer")),
     "drifted": look("gw-2", reservation(4, "drifted", message="redis holds other rows")),
     "silent-plane": look("gw-3", silent="dns"),
     "late": look("gw-4", polled=4000),
@@ -61,6 +62,7 @@ CASES = {
     ("case", "status", "reason"),
     [
         ("ok", "ok", ""),
+        ("target-down", "ok", ""),
         ("drifted", "attention", "1 drifted"),
         ("silent-plane", "attention", "does not answer: DNS"),
         ("late", "attention", "the last poll is long ago"),
@@ -83,14 +85,15 @@ def test_each_state_of_a_gateway_is_told_with_its_reason(case: str, status: str,
 
 def test_the_fleet_is_the_sum_of_its_gateways() -> None:
     made = report(list(CASES.values()), NOW)
-    assert made["statuses"] == {"ok": 2, "attention": 5, "down": 3}
+    assert made["statuses"] == {"ok": 3, "attention": 5, "down": 3}
     assert made["verdicts"]["in_sync"] == made["verdicts"]["drifted"] == 1
-    assert (made["reservations"], made["tunnels"], made["peers"], made["peers_alive"]) == (4, 14, 21, 7)
+    assert (made["reservations"], made["tunnels"], made["peers"], made["peers_alive"]) == (5, 16, 24, 8)
     assert made["oldest_poll"] == 4000
     assert made["generated"] == "2026-09-10T00:26:40Z"
 
 
 def test_the_table_has_a_line_a_gateway_and_says_what_is_wrong() -> None:
+    assert "1 target_down" in table(report([CASES["target-down"]], NOW))
     lines = table(report([WELL, CASES["drifted"], CASES["unreachable"]], NOW)).splitlines()
     assert lines[0].startswith("gateway  status     version    planes  reservations")
     assert "1 in_sync, 1 pending, 1 failed" in lines[1]

@@ -18,7 +18,12 @@ from tfgateway.reconciler.status import Status
 from tfgateway.reconciler.survey import State, survey
 from tfgateway.telemetry.text import printable
 
-_COLOURS = {Verdict.IN_SYNC: "green", Verdict.PENDING: "yellow", Verdict.UNREPORTED: "yellow"}
+_COLOURS = {
+    Verdict.IN_SYNC: "green",
+    Verdict.PENDING: "yellow",
+    Verdict.UNREPORTED: "yellow",
+    Verdict.TARGET_DOWN: "yellow",
+}
 
 
 @click.command("state")

@@ -1,11 +1,17 @@
-"""Asks the planes of this node as a visitor would: a real query, a real connection; the kernel for its peers."""
+"""Asks the planes of this node as a visitor would: a real query, a real connection; the kernel for its peers.
+
+Whose fault it is that the proxy does not serve: where nothing listens, the plane's. Else the target is visited without
+the proxy, as far as the proxy may reach it; what does not answer then either is the target's fault. That holds for both
+ports: on the TLS port the end of a connection says nothing about who ended it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from typing import Any
 
 import dns.asyncquery
 import dns.exception
@@ -17,26 +23,38 @@ import dns.rdatatype
 from tfgateway import gojson
 from tfgateway.errors import ProgramError
 from tfgateway.layout.keys import OWNER_FIELD
+from tfgateway.layout.services import Service
 from tfgateway.programs import run
+from tfgateway.reconciler.board import Policy
+from tfgateway.reconciler.state import Answer
 from tfgateway.settings import Settings, host_port
+from tfgateway.targets import denied_reason
 
 _QUERY_TIME = 2.0
 _TRIES = 2  # a UDP datagram may be lost
 _MOST_SILENCE = 16
 _VISIT_TIME = 10.0
+_USUAL_TIME = 1.0
+"""Seconds after which a visit that is not over yet is compared with one that goes to the target itself."""
 _AT_ONCE = 32
 _HEAD = 16 * 1024
 _END_OF_HEAD = b"\r\n\r\n"
 _OWN_ANSWER = b"\r\nproxy-status: tfgateway"
 """The proxy marks what it says itself (RFC 9209): then no target was reached."""
 _FORBIDDEN = ("Permission denied", "Operation not permitted")
+_4TO6 = "4to6"
 _OWN_ALERTS = ("UNRECOGNIZED_NAME", "DECODE_ERROR")
 
 
-class Prober:
-    """Each question is answered by True or False, never by an error; a bounded number is asked at once."""
+_Address = tuple[str, int]
+_Visit = Callable[[str, str, int], Coroutine[Any, Any, bool]]
 
-    def __init__(self, settings: Settings) -> None:
+
+class Prober:
+    """Each question has an answer, never an error; None: nothing is to be asked. A bounded number is asked at once."""
+
+    def __init__(self, settings: Settings, policy: Policy) -> None:
+        self._policy = policy
         self._dns = _first(settings.dns.listen)
         self._http = _first(settings.proxy.listen_http)
         self._tls = _first(settings.proxy.listen_tls)
@@ -44,40 +62,92 @@ class Prober:
         self._silence = 0
         self._interface = settings.fourtosix.interface
         self._peers: asyncio.Task[dict[str, str] | None] | None = None
+        self._listening: dict[_Address, asyncio.Task[bool]] = {}
+        self._down: dict[str, str] = {}
 
-    async def addresses(self, name: str, expected: Collection[str]) -> bool | None:
-        """Does DNS give exactly these addresses? None: nothing listens."""
+    def problems(self) -> list[str]:
+        """Planes that were asked and do not run, one line each."""
+        return [f"{plane} does not run: {why}" for plane, why in self._down.items()]
+
+    async def addresses(self, name: str, expected: Collection[str]) -> Answer | None:
+        """Does DNS give exactly these addresses?"""
         if self._dns is None:
             return None
+        if not await self._runs("DNS", self._dns):
+            return Answer.NO_PLANE
         async with self._limit:
             found = await asyncio.gather(*(self._query(self._dns, name, kind) for kind in ("A", "AAAA")))
-        return sorted(found[0] + found[1]) == sorted(expected)
+        return _right(sorted(found[0] + found[1]) == sorted(expected))
 
-    async def zone_owner(self, zone: str, node_id: str, owner: str) -> bool | None:
-        """Does DNS give the ownership record that names gateway and owner? None: nothing listens."""
+    async def zone_owner(self, zone: str, node_id: str, owner: str) -> Answer | None:
+        """Does DNS give the ownership record that names gateway and owner?"""
         if self._dns is None:
             return None
+        if not await self._runs("DNS", self._dns):
+            return Answer.NO_PLANE
         async with self._limit:
             texts = await self._query(self._dns, f"{OWNER_FIELD}.{zone}", "TXT")
-        return any(_members(text) == {"identity": node_id, "owner": owner} for text in texts)
+        return _right(any(_members(text) == {"identity": node_id, "owner": owner} for text in texts))
 
-    async def proxied(self, domain: str, *, http: bool, tls: bool) -> bool | None:
-        """Is the target reached through the proxy, on each of the ports asked for? None: nothing listens."""
-        visits: list[tuple[tuple[str, int], Callable[[str, str, int], Awaitable[bool]]]] = []
-        if http and self._http is not None:
-            visits.append((self._http, _visit_http))
-        if tls and self._tls is not None:
-            visits.append((self._tls, _visit_tls))
-        if not visits:
-            return None
-        async with self._limit:
-            return all([await visit(domain, *address) for address, visit in visits])
+    async def proxied(self, domain: str, target: Service) -> Answer | None:
+        """Is the target reached through the proxy, on each of its ports? The worst that was found."""
+        visits: list[tuple[_Address | None, int, _Visit]] = [
+            (self._http, target.httpport, _visit_http),
+            (self._tls, target.tlsport, _visit_tls),
+        ]
+        found = [
+            await self._proxied(domain, listens, (target.addr, port), visit)
+            for listens, port, visit in visits
+            if listens is not None and port
+        ]
+        return max(found, key=_BY_WEIGHT.index, default=None)
 
-    async def peer(self, key: str, address: str) -> bool | None:
+    async def _proxied(self, domain: str, listens: _Address, target: _Address, visit: _Visit) -> Answer:
+        if not await self._runs("the proxy", listens):
+            return Answer.NO_PLANE
+        async with self._limit, asyncio.TaskGroup() as both:
+            through = both.create_task(visit(domain, *listens))
+            await asyncio.wait({through}, timeout=_USUAL_TIME)
+            if through.done() and through.result():
+                return Answer.RIGHT
+            if denied_reason(target[0], self._policy.allowed_targets, self._policy.own_addresses) is not None:
+                alone = True  # what is not to be reached is not tried either
+            else:
+                alone = await visit(domain, *target)
+            return Answer.RIGHT if await through else Answer.WRONG if alone else Answer.NO_TARGET
+
+    async def proxy_runs(self) -> bool:
+        """Does the proxy run? True as well when it is to listen nowhere."""
+        return all([await self._runs("the proxy", address) for address in (self._http, self._tls) if address])
+
+    async def peer(self, key: str, address: str) -> Answer | None:
         """Has the WireGuard interface this peer (base64), with this address and no other? None: we may not look."""
-        self._peers = self._peers or asyncio.create_task(_peers(self._interface))
+        self._peers = self._peers or asyncio.create_task(self._listed_peers())
         found = await self._peers
-        return None if found is None else found.get(key) == address
+        if _4TO6 in self._down:
+            return Answer.NO_PLANE
+        return None if found is None else _right(found.get(key) == address)
+
+    async def _listed_peers(self) -> dict[str, str] | None:
+        """Allowed addresses by public key; None when only others may see them, or there is no interface."""
+        try:
+            listed = await run("wg", "show", self._interface, "allowed-ips")
+        except ProgramError as error:
+            if not any(text in str(error) for text in _FORBIDDEN):
+                self._down[_4TO6] = str(error)
+            return None
+        lines = (line.partition("\t") for line in listed.decode("ascii", "replace").splitlines())
+        return {key: addresses for key, _, addresses in lines}
+
+    async def _runs(self, plane: str, listens: _Address) -> bool:
+        """Does anything listen where the plane should? Found out once."""
+        if listens not in self._listening:
+            self._listening[listens] = asyncio.create_task(_accepts(*listens))
+        runs = await self._listening[listens]
+        if not runs:
+            host, port = listens
+            self._down.setdefault(plane, f"nothing answers at {f'[{host}]' if ':' in host else host}:{port}")
+        return runs
 
     async def _query(self, server: tuple[str, int], name: str, kind: str) -> list[str]:
         """Texts of the records of this type; empty for every other answer, and for none."""
@@ -99,6 +169,23 @@ class Prober:
             self._silence = 0
             return _texts(answer, kind)
         return []
+
+
+_BY_WEIGHT = (Answer.RIGHT, Answer.NO_TARGET, Answer.WRONG, Answer.NO_PLANE)
+
+
+def _right(whether: bool) -> Answer:
+    return Answer.RIGHT if whether else Answer.WRONG
+
+
+async def _accepts(host: str, port: int) -> bool:
+    try:
+        async with asyncio.timeout(_QUERY_TIME):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.transport.abort()
+    except (OSError, TimeoutError):
+        return False
+    return True
 
 
 def _texts(answer: dns.message.Message, kind: str) -> list[str]:
@@ -146,16 +233,6 @@ async def _visit_tls(domain: str, host: str, port: int) -> bool:
     except (OSError, TimeoutError, ValueError):
         return False
     return True
-
-
-async def _peers(interface: str) -> dict[str, str] | None:
-    """Allowed addresses by public key; empty without the interface, None when only others may see it."""
-    try:
-        listed = await run("wg", "show", interface, "allowed-ips")
-    except ProgramError as error:
-        return None if any(text in str(error) for text in _FORBIDDEN) else {}
-    lines = (line.partition("\t") for line in listed.decode("ascii", "replace").splitlines())
-    return {key: addresses for key, _, addresses in lines}
 
 
 def _first(listen: Sequence[str]) -> tuple[str, int] | None:

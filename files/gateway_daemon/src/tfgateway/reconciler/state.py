@@ -35,6 +35,26 @@ class Verdict(StrEnum):
     """Refused, or it cannot be served; the message says why."""
     UNREPORTED = "unreported"
     """Done, but the explorer has not acknowledged the answer."""
+    TARGET_DOWN = "target_down"
+    """In sync; but the server that its user named does not answer."""
+
+
+_DONE = frozenset({Verdict.IN_SYNC, Verdict.TARGET_DOWN})
+"""The gateway has done its part."""
+
+
+class Answer(StrEnum):
+    """What comes back when the gateway is asked for a reservation as a visitor would."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    """Something else than it should be, or nothing, although the plane runs."""
+    NO_PLANE = "no plane"
+    """The plane that serves it does not run."""
+    NO_TARGET = "no target"
+    """The plane runs, and its user's server cannot be reached by the plane nor without it."""
+    NO_CLIENT = "no client"
+    """The plane runs, and no tunnel client of its user is connected."""
 
 
 class RowState(StrEnum):
@@ -60,17 +80,20 @@ class Facts:
     wanted: Wanted | None
     recorded: bool
     rows: RowState
-    served: bool | None
-    """What the planes answer; None: there is nothing to ask, or nobody."""
+    answer: Answer | None
+    """None: there is nothing to ask, or nobody."""
     waiting: Pending | None = None
     damaged: str = ""
     """Why the record cannot be read; empty: it can, or there is none."""
     ground: str = ""
     """Why no zone can hold it, or what it waits for; empty: one can."""
-    tunnelled: bool = False
-    """``served`` says whether a client of the user is connected, which is not the gateway's doing."""
     client: Connected | None = None
-    """That client."""
+    """The tunnel client that is connected."""
+
+    @property
+    def served(self) -> bool | None:
+        """Whether a visitor is served; None: nobody was asked."""
+        return None if self.answer is None else self.answer is Answer.RIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +108,7 @@ class Judged:
     @property
     def settled(self) -> bool:
         """Whether the gateway has done its part: nobody has to look at it."""
-        return self.verdict is Verdict.IN_SYNC or self.facts.rows is RowState.WAITING
+        return self.verdict in _DONE or self.facts.rows is RowState.WAITING
 
     def as_data(self) -> dict[str, Any]:
         """Plain values, as ``tfgateway state --json`` shows them."""
@@ -132,7 +155,7 @@ def judge(facts: Facts) -> tuple[Verdict, str]:
     if not facts.recorded:
         return Verdict.PENDING, facts.ground or "it is to be deployed"
     verdict, message = _deployed(facts)
-    if verdict is Verdict.IN_SYNC and not _acknowledged(facts):
+    if verdict in _DONE and not _acknowledged(facts):
         return Verdict.UNREPORTED, "the explorer has not acknowledged the answer"
     return verdict, message
 
@@ -148,11 +171,17 @@ def _deployed(facts: Facts) -> tuple[Verdict, str]:
         return Verdict.MISSING, "redis lacks rows of it"
     if facts.rows is RowState.DRIFTED:
         return Verdict.DRIFTED, "redis holds other rows than it should"
-    if facts.served is False and facts.tunnelled:
-        return Verdict.IN_SYNC, "no client connected"
-    if facts.served is False:
-        return Verdict.MISSING, "the gateway does not answer for it"
-    return Verdict.IN_SYNC, ""
+    return _SERVED[facts.answer]
+
+
+_SERVED: Mapping[Answer | None, tuple[Verdict, str]] = {
+    None: (Verdict.IN_SYNC, ""),
+    Answer.RIGHT: (Verdict.IN_SYNC, ""),
+    Answer.WRONG: (Verdict.MISSING, "the gateway does not answer for it"),
+    Answer.NO_PLANE: (Verdict.MISSING, "the plane that serves it does not run"),
+    Answer.NO_TARGET: (Verdict.TARGET_DOWN, "its target does not answer"),
+    Answer.NO_CLIENT: (Verdict.IN_SYNC, "no client connected"),
+}
 
 
 def _acknowledged(facts: Facts) -> bool:
@@ -202,7 +231,7 @@ def tally(desired: Desired, left: Left, problems: Mapping[str, RowState]) -> dic
             wanted=desired.get(identifier),
             recorded=identifier in left.recorded,
             rows=problems.get(identifier, RowState.WAITING if identifier in left.waiting else RowState.OK),
-            served=None,
+            answer=None,
             damaged=left.damaged.get(identifier, ""),
         )
         counts[judge(facts)[0]] += 1

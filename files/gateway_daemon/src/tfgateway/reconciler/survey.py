@@ -25,13 +25,13 @@ from tfgateway.reconciler.figures import DnsFigures, dns_figures
 from tfgateway.reconciler.follower import Follower
 from tfgateway.reconciler.phonebook import Phonebook
 from tfgateway.reconciler.plan import accept_all
-from tfgateway.reconciler.primitives import services, subdomain
+from tfgateway.reconciler.primitives import proxy, services, subdomain
 from tfgateway.reconciler.probe import Prober
 from tfgateway.reconciler.records import Records, migrated
 from tfgateway.reconciler.reservation import Reservation, of_workload
 from tfgateway.reconciler.rows import Actual, Rows
 from tfgateway.reconciler.session import load_identity, look, make_policy, open_explorer, open_redis
-from tfgateway.reconciler.state import Facts, Judged, RowState, by_id, judge, row_state, summary
+from tfgateway.reconciler.state import Answer, Facts, Judged, RowState, by_id, judge, row_state, summary
 from tfgateway.reconciler.status import Status, decode_status
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.strangers import strangers
@@ -109,7 +109,7 @@ async def survey(settings: Settings) -> State:
     reservations = accept_all(board, seen.desired, seen.records)
     problems = [*seen.problems, *strangers(board, seen.desired, seen.records)]
     outbox = {one.id: one for one in answers.read_outbox(dict(rows.fields(OUTBOX)))[0]}
-    prober = Prober(settings)
+    prober = Prober(settings, policy)
 
     async def one(identifier: str, wanted: Wanted | None) -> Judged:
         reservation = reservations.get(identifier)
@@ -126,11 +126,10 @@ async def survey(settings: Settings) -> State:
             wanted=wanted,
             recorded=recorded,
             rows=state,
-            served=await _served(prober, board, reservation, tunnel, seen.tunnels) if expected else None,
+            answer=await _answer(prober, board, reservation, tunnel, seen.tunnels) if expected else None,
             waiting=outbox.get(identifier),
             damaged=seen.records.damaged.get(identifier, ""),
             ground=ground,
-            tunnelled=reservation.type == "reverse_proxy",
             client=seen.tunnels.get(tunnel) if seen.tunnels else None,
         )
         return Judged(reservation, facts, *judge(facts))
@@ -143,8 +142,7 @@ async def survey(settings: Settings) -> State:
                 board.accept(_described(identifier, wanted))
     judged = await asyncio.gather(*(one(identifier, wanted) for identifier, wanted in wanted_ones.items()))
     (targets, trouble), figures = await asyncio.gather(static_targets(settings), dns_figures(settings))
-    if trouble:
-        problems.append(trouble)
+    problems += [*prober.problems(), *([trouble] if trouble else [])]
     return State(
         identity.node_id,
         tuple(problems),
@@ -235,9 +233,9 @@ def _tunnel(board: Board, reservation: Reservation) -> str:
     return "" if service is None else fingerprint(service.clientsecret)
 
 
-async def _served(
+async def _answer(
     prober: Prober, board: Board, reservation: Reservation, tunnel: str, tunnels: Mapping[str, Connected] | None
-) -> bool | None:
+) -> Answer | None:
     """What the planes answer for it; None: there is nothing to ask."""
     domain = reservation.domain
     if reservation.type == "domain_delegate":
@@ -246,10 +244,13 @@ async def _served(
         addresses = subdomain.addresses_of(board.holders("name", domain))
         return await prober.addresses(domain, addresses) if addresses else None
     if reservation.type == "proxy":
-        ports = (reservation.data.get("port"), reservation.data.get("port_tls"))
-        return await prober.proxied(domain, http=bool(ports[0]), tls=bool(ports[1]))
+        return await prober.proxied(domain, proxy.target(reservation))
     if reservation.type == "reverse_proxy":
-        return tunnel in tunnels if tunnel and tunnels is not None else None
+        if not await prober.proxy_runs():
+            return Answer.NO_PLANE
+        if not tunnel or tunnels is None:
+            return None
+        return Answer.RIGHT if tunnel in tunnels else Answer.NO_CLIENT
     if reservation.type == "gateway4to6" and board.policy.fourtosix is not None:
         address = board.policy.fourtosix.pool.address_of(reservation.user)
         return await prober.peer(encode_key(reservation.public_key), f"{address}/128")

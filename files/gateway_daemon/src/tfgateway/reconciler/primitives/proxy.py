@@ -23,12 +23,12 @@ def admit(board: Board, reservation: Reservation) -> None:
 
 def holds(board: Board, reservation: Reservation) -> bool:
     """Whether the entry of the domain is this one."""
-    return services.holds(board, reservation, _service(reservation))
+    return services.holds(board, reservation, target(reservation))
 
 
 def ensure(board: Board, reservation: Reservation) -> None:
     """The entry of the domain."""
-    services.write(board, reservation, _service(reservation))
+    services.write(board, reservation, target(reservation))
 
 
 def release(board: Board, reservation: Reservation) -> None:
@@ -37,18 +37,19 @@ def release(board: Board, reservation: Reservation) -> None:
 
 
 def _check_target(board: Board, reservation: Reservation) -> None:
-    target = _service(reservation)
-    reason = denied_reason(target.addr, board.policy.allowed_targets, board.policy.own_addresses)
+    wanted = target(reservation)
+    reason = denied_reason(wanted.addr, board.policy.allowed_targets, board.policy.own_addresses)
     if reason is not None:
-        raise services.refusal(reservation, f"target '{target.addr}' is {reason}")
-    for port in (target.httpport, target.tlsport):
+        raise services.refusal(reservation, f"target '{wanted.addr}' is {reason}")
+    for port in (wanted.httpport, wanted.tlsport):
         if not 0 <= port <= _HIGHEST_PORT:
             raise services.refusal(reservation, f"port {port} is not between 1 and {_HIGHEST_PORT}")
-    if not target.httpport and not target.tlsport:
+    if not wanted.httpport and not wanted.tlsport:
         raise services.refusal(reservation, "neither port nor port_tls is set")
 
 
-def _service(reservation: Reservation) -> Service:
+def target(reservation: Reservation) -> Service:
+    """Where visitors are led; a port that is 0 is not served."""
     data = reservation.data
     addr = data.get("addr")
     return Service(
