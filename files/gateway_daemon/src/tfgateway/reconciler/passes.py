@@ -40,8 +40,6 @@ class Applied:
     """Reservations whose steps redis did not take."""
     unconfirmed: int = 0
     """Steps that were sent and of which nothing was heard: redis may have carried them out."""
-    released: int = 0
-    """Of those that redis confirmed, reservations that an operator ended."""
 
     @property
     def may_have_answers(self) -> bool:
@@ -56,8 +54,6 @@ class Pass:
     plan: Plan
     failed: frozenset[str] = frozenset()
     """Reservations whose steps redis did not take."""
-    released: int = 0
-    """Reservations that an operator ended."""
 
 
 class Passes:
@@ -94,6 +90,10 @@ class Passes:
         self._recorded = 0
         self._released: frozenset[str] = frozenset()
         self._released_reservations: dict[str, str] = {}
+        self._ended: set[str] = set()
+        """Reservations that an operator ended, until it is known that they are gone."""
+        self._corrected: tuple[guard.Sample, ...] | None = None
+        """The samples without them, until that is written: they are no loss."""
 
     async def preview(self, *, allow_removals: bool = False) -> Plan:
         """What a pass would do. allow_removals: as if an operator had allowed them. Errors: ``StoreError``."""
@@ -140,14 +140,20 @@ class Passes:
                 self._allowed, self._count_anew = frozenset(), True
                 self._recorded = len(made.left.recorded.keys() - made.left.waiting)
                 await self._note(())
-        if done.released:
-            await self._store.write_samples(guard.without(await self._store.samples(), done.released))
+        left = done.plan.left
+        if ended := self._ended - left.recorded.keys():
+            self._corrected = guard.without(await self._store.samples(), len(ended))
+            self._ended.clear()
+        if self._corrected is not None:
+            await self._store.write_samples(self._corrected)
+            self._corrected = None
         self._tell(done.plan)
         if self._released and not done.failed:
             await self._store.take_released(self._released)
-        ended = self._released_reservations.keys() - done.failed - done.plan.left.undecided
-        if ended:
-            await self._store.take_released_reservations(ended)
+        # What is not recorded any more was ended by a pass that could not note it.
+        waiting = left.undecided & (left.recorded.keys() | left.damaged.keys())
+        if over := self._released_reservations.keys() - done.failed - waiting:
+            await self._store.take_released_reservations(over)
         if not done.failed:
             self._more = done.plan.more
         self._metrics.pass_seconds.set(time.monotonic() - started)
@@ -217,22 +223,23 @@ class Passes:
                 await self._apply(some, lease, applied)
         finally:
             self._applied(applied)
-        return Pass(outcome(), frozenset(applied.failed), applied.released)
+        return Pass(outcome(), frozenset(applied.failed))
 
     async def _apply(self, some: Sequence[Step], lease: Lease, applied: Applied) -> None:
         """Errors: ``StoreError``."""
         applied.unconfirmed += len(some)
+        self._ended.update(step.id for step in some if step.action is Action.RELEASE and step.id)
         failures = await self._store.apply([step.transaction for step in some], lease.row)
         applied.unconfirmed -= len(some)
         for step, failure in zip(some, failures, strict=True):
             if failure:
                 # The next pass looks again and decides anew.
                 applied.failed.add(step.id)
+                self._ended.discard(step.id)
                 self._metrics.steps_failed.labels(step.action).inc()
                 _log.warning("step not done", step=str(step), reason=failure)
                 continue
             applied.done[step.action] += 1
-            applied.released += step.action is Action.RELEASE and bool(step.id)
             self._metrics.done(step.action)
             _log.info(
                 str(step.action),
