@@ -21,19 +21,17 @@ _SHOWN = 2
 _TEST = re.compile(r"^\s*(?:async )?def test_((?:[pecrdti]\d+_)+)\w+", re.MULTILINE)
 
 
+def _programs() -> list[tuple[str, dict[str, tuple[str, str]]]]:
+    """Each of the original's parts: its title, and label -> (what the original does, what this project does)."""
+    return [
+        (group.pop("title"), {f"{letter}-{number}": (text[0], text[1]) for number, text in group.items()})
+        for letter, group in tomllib.loads(SOURCE.read_text()).items()
+    ]
+
+
 def labels() -> dict[str, tuple[str, str]]:
     """``P-1`` -> (what the original does, what this project does)."""
-    return {f"{letter}-{number}": (text[0], text[1]) for letter, number, text in _entries()}
-
-
-def _entries() -> list[tuple[str, str, list[str]]]:
-    parsed = tomllib.loads(SOURCE.read_text())
-    return [
-        (letter, number, text)
-        for letter, group in parsed.items()
-        for number, text in group.items()
-        if number != "title"
-    ]
+    return {label: texts for _, group in _programs() for label, texts in group.items()}
 
 
 def tests() -> Mapping[str, list[str]]:
@@ -49,15 +47,12 @@ def tests() -> Mapping[str, list[str]]:
 
 def render() -> str:
     """The whole page."""
-    groups = tomllib.loads(SOURCE.read_text())
     carried = tests()
     parts = [HEAD]
-    for letter, group in groups.items():
-        rows = []
-        for number, text in group.items():
-            if number == "title":
-                continue
-            named = dict.fromkeys(carried.get(f"{letter}-{number}", []))
-            rows.append((f"{letter}-{number}", *text, ", ".join(f"`{file}`" for file in list(named)[:_SHOWN])))
-        parts.append(f"\n## {group['title']}\n\n" + table(("Label", "The original", "Here", "Tested in"), rows))
+    for title, group in _programs():
+        rows = [
+            (label, *texts, ", ".join(f"`{file}`" for file in list(dict.fromkeys(carried.get(label, [])))[:_SHOWN]))
+            for label, texts in group.items()
+        ]
+        parts.append(f"\n## {title}\n\n" + table(("Label", "The original", "Here", "Tested in"), rows))
     return "".join(parts)

@@ -365,7 +365,7 @@ class Connection:
         return Refused(answers.UNKNOWN_HOST, f"the service has no {self._plane} port")
 
     def _both_ends(self) -> proxyproto.Addresses:
-        """Of the visitor's connection, as he or a trusted balancer says. Errors: ``OSError``: it has broken."""
+        """Of the visitor's connection, as it or a trusted balancer says. Errors: ``OSError``: it has broken."""
         if self._announced is not None:
             return self._announced
         near, far = self._visitor.getsockname(), self._visitor.getpeername()
