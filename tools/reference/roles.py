@@ -20,9 +20,8 @@ def render() -> str:
     parts = [HEAD]
     for role in sorted((ROOT / "roles").iterdir()):
         specs = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
-        parts.append(
-            f"\n## {role.name}\n\n{paragraphs(specs['main'].get('description') or specs['main']['short_description'])}\n"
-        )
+        about = specs["main"].get("description") or specs["main"]["short_description"]
+        parts.append(f"\n## {role.name}\n\n{paragraphs(about)}\n")
         found = [row for spec in specs.values() for row in rows(spec.get("options") or {})]
         unique = list(dict.fromkeys(found))
         if unique:
