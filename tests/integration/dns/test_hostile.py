@@ -131,17 +131,17 @@ class TestRateLimit:
         for name in ("www.gw1.example", "nope.gw1.example", "elsewhere"):
             wire = dns.message.make_query(name, "A", use_edns=0).to_wire()
             seen = self.flood(running.port, "127.0.77.1", 400, wire)
-            if (
-                name == "elsewhere"
-            ):  # an error is as small as a truncated reply: half of what is too many goes out as it is
+            if name == "elsewhere":
+                # An error is as small as a truncated reply: half of what is too many goes out as it is.
                 assert seen["truncated"] == 0
                 assert 100 < seen["none"] < 200
                 continue
             # A second's credit, and what a slow machine's clock adds; half of the rest truncated.
             assert 20 <= seen["whole"] < 150
             assert abs(seen["truncated"] - seen["none"]) <= 2
-        # The neighbour of the flood suffers with it, but over TCP, with a cookie, or in another network he is answered.
+        # The neighbour of the flood suffers with it, but over TCP, with a cookie, or in another network it is answered.
         wire = QUERY.to_wire()
+        self.flood(running.port, "127.0.77.1", 100, wire)  # now: a second later, some few are answered again
         assert self.flood(running.port, "127.0.77.9", 10, wire)["whole"] == 0
         assert self.flood(running.port, "127.0.78.1", 10, wire)["whole"] == 10
         assert ask(running.port, "www.gw1.example", tcp=True, source="127.0.77.1").answer
