@@ -119,6 +119,14 @@ def test_an_answer_to_a_question_of_an_earlier_generation_is_too_late() -> None:
     assert desired.unknown == {"2-1"}
 
 
+def test_an_id_that_is_given_out_after_it_was_asked_for_is_known() -> None:
+    desired = Desired("G")
+    listed(desired)
+    desired.answer("1-1", None, desired.generation)
+    desired.merge(item(1))
+    assert desired.unknown == set()
+
+
 def test_two_generations_that_say_the_same_are_the_same_objects() -> None:
     desired = Desired("G")
     listed(desired, item(1, description="long"))

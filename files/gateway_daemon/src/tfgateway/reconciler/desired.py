@@ -214,6 +214,7 @@ class Desired:
         return sorted((name for name in recorded if name not in self._wanted and name not in self.unknown), key=order)
 
     def _put(self, identifier: str, wanted: Wanted) -> None:
+        self.unknown.discard(identifier)
         if self._show(self._wanted, identifier, wanted):
             self.news += 1
             if self._fresh is not None:
