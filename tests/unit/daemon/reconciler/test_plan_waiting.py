@@ -322,29 +322,30 @@ def test_news_about_a_zone_with_children_take_a_look_at_everything(node: Node) -
 
 
 @st.composite
-def _histories(draw: st.DrawFn) -> list[tuple[str, Any]]:
-    """Events about one domain of user 7, its children, and another user who wants the same names."""
+def _histories(draw: st.DrawFn) -> list[tuple[tuple[str, Any], str]]:
+    """Events about one domain of user 7, its children, and another user who wants the same names; a pass after each."""
     events = st.one_of(
         st.tuples(st.just("delegate"), st.sampled_from([7, 7, 7, 8])),
         st.tuples(st.just("child"), st.sampled_from([("www", 7), ("mail", 7), ("a.www", 7), ("www", 8)])),
         st.tuples(st.just("delete"), st.integers(0, 30)),
-        st.tuples(st.just("pass"), st.integers(0, 3)),
+        st.tuples(st.just("delete"), st.just(0)),
         st.tuples(st.just("lost"), st.just(0)),
         st.tuples(st.just("time"), st.integers(0, 900)),
     )
-    return draw(st.lists(events, max_size=25))
+    passes = st.sampled_from(["", "cut", "unacknowledged", "whole", "whole"])
+    return draw(st.lists(st.tuples(events, passes), min_size=4, max_size=20))
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=_histories(), chance=st.randoms(use_true_random=False))
 def test_children_are_deployed_once_their_parent_is(
-    make_node: Callable[..., Node], history: list[tuple[str, Any]], chance: random.Random
+    make_node: Callable[..., Node], history: list[tuple[tuple[str, Any], str]], chance: random.Random
 ) -> None:
     """Any order, any timing, a pass cut anywhere, redis emptied: as if everything that is left had come in order."""
     node = make_node("gw1.example", max_removal_count=1000, parent_timeout=10**6)
     alive: list[Workload] = []
     number = 0
-    for event, detail in history:
+    for (event, detail), look in history:
         number += 1
         if event == "delegate":
             alive.append(node.delegate(number, "alice.example", tid=detail))
@@ -357,11 +358,11 @@ def test_children_are_deployed_once_their_parent_is(
         elif event == "lost":
             node.hashes.clear()
             node.strings.clear()
-        elif event == "pass":
+        if look:
             steps = node.plan().steps
-            for step in steps[: len(steps) if detail else chance.randint(0, len(steps))]:
+            for step in steps[: chance.randint(0, len(steps)) if look == "cut" else len(steps)]:
                 assert node.apply(step.transaction)
-            if detail != 1:
+            if look != "unacknowledged":
                 node.acknowledge()
         ended = {name for name, wanted in node.desired.items() if wanted.next_action == NextAction.DELETED}
         alive = [workload for workload in alive if gwid(workload) not in ended]
