@@ -204,6 +204,7 @@ def test_whatever_redis_does_every_query_is_answered_with_what_it_said_last(plan
         fault(plane)
         plane.write("gw1.example.", new=ADDRESS)
         plane.wait_for(lambda: plane.answers("new.gw1.example"), "what was written afterwards")
+        plane.wait_for(lambda: seen.heard[-1] == served, "the next answer")
     finally:
         seen.done.set()
         asking.join()

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.patience import until
+
 HEAD = b"GET / HTTP/1.1\r\nHost: raw.example\r\n\r\n"
 
 
@@ -86,6 +88,7 @@ def test_half_close_of_the_target(raw: Any, gateway: Any) -> None:
         assert read_to_end(visitor) == b"answer"
         visitor.sendall(b"still open this way")
     assert tested.visits(1)[0]["outcome"] == "closed"
+    until(lambda: received, "the target has read to the end")
     assert received == [HEAD + b"still open this way"]
 
 
