@@ -37,7 +37,9 @@ def _section(path: Path) -> str:
     if roles:
         parts.append("\nRoles, in this order: " + ", ".join(f"`{role.rpartition('.')[2]}`" for role in roles) + ".\n")
     texts = [text, *((path.parent / file).read_text() for play in plays for file in play.get("vars_files", []))]
-    rows = [row for one in texts for row in _variables(one)]
+    prompts = [prompt for play in plays for prompt in play.get("vars_prompt", [])]
+    rows = [(f"`{prompt['name']}`", "asked for", f"{prompt['prompt']}.") for prompt in prompts]
+    rows += [row for one in texts for row in _variables(one)]
     if rows:
         parts.append("\n" + table(("Variable", "Default", "Meaning"), rows))
     return "".join(parts)

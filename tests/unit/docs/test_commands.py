@@ -72,13 +72,12 @@ def test_it_is_run_or_it_is_said_why_not(command: str) -> None:
         assert words in (ROOT / where).read_text()
 
 
-def test_the_readme_names_every_role_and_plugin() -> None:
-    readme = (ROOT / "README.md").read_text()
-    roles = [f"[{path.name}](roles/{path.name}/README.md)" for path in (ROOT / "roles").iterdir()]
+def test_the_reference_names_every_role_and_plugin() -> None:
+    roles = (ROOT / "docs" / "reference" / "role-variables.md").read_text()
+    plugins = (ROOT / "docs" / "reference" / "plugins.md").read_text()
     files = (path for kind in ("filter", "inventory", "modules") for path in (ROOT / "plugins" / kind).glob("*.py"))
-    plugins = [path.stem for path in files]
-    assert [one for one in roles if one not in readme] == []
-    assert [one for one in plugins if f"`tfgrid.gateway.{one}`" not in readme and f"`{one}`" not in readme] == []
+    assert [path.name for path in (ROOT / "roles").iterdir() if f"\n## {path.name}\n" not in roles] == []
+    assert [path.stem for path in files if f"\n### `tfgrid.gateway.{path.stem}`\n" not in plugins] == []
 
 
 def test_nothing_is_listed_that_no_page_shows() -> None:

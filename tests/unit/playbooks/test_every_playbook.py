@@ -1,4 +1,4 @@
-"""What all playbooks have in common: named in the README, with every variable that an operator may set."""
+"""What all playbooks have in common: in the reference, with every variable that an operator may set."""
 
 from __future__ import annotations
 
@@ -46,10 +46,11 @@ def test_what_it_sets_itself_is_internal_so_that_an_inventory_is_stronger(path: 
 
 
 @every_playbook
-def test_the_readme_names_it_and_its_variables(path: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert f"`playbooks/{path.name}`" in readme or (path.name == "site.yml" and "`site.yml`" in readme)
-    assert [name for name in asked_for(path) if f"`{name}`" not in readme] == []
+def test_the_reference_names_it_and_its_variables(path: Path) -> None:
+    page = (ROOT / "docs" / "reference" / "playbooks.md").read_text()
+    section = page.partition(f"\n## {path.stem}\n")[2].partition("\n## ")[0]
+    assert section
+    assert [name for name in asked_for(path) if f"`{name}`" not in section] == []
 
 
 def test_playbooks_ask_for_variables() -> None:
