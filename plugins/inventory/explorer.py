@@ -11,7 +11,9 @@ version_added: 0.1.0
 author:
   - tfgrid.gateway maintainers (@tfgrid)
 description:
-  - Lists the gateways that registered for your farms, grouped by farm, country, operating system and managed domain.
+  - Lists the gateways that registered for your farms, grouped by farm, country, version and managed domain.
+  - Names are those of a static inventory, so that both, given together, are one fleet; what the static one says of a
+    host stays.
   - Reads a YAML file whose name is C(explorer.yml) or C(explorer.yaml), or ends with that after a dot.
   - Whatever comes from the explorer is marked as unsafe, so that it is never taken for a template.
 extends_documentation_fragment:
@@ -37,21 +39,27 @@ options:
     elements: int
     required: true
   hostnames:
-    description: Where a host's name comes from, the first that is usable. V(name_server) is the gateway's first one.
+    description:
+      - Where a host's name comes from, the first that is usable and not another gateway's. V(name_server) is the
+        gateway's first one.
+      - V(short_name) is the first label of that, where it follows the naming rule C(tf-gateway-NAME).
     type: list
     elements: str
-    choices: [name_server, node_id]
-    default: [name_server, node_id]
+    choices: [short_name, name_server, node_id]
+    default: [short_name, name_server, node_id]
   group:
     description: Name of the group that all of them are in.
     type: str
     default: gateways
   group_by:
-    description: Groups that are made, such as C(farm_1), C(country_belgium), C(os_ubuntu_18_04), C(domain_gw1_example).
+    description:
+      - Groups that are made, such as C(farm_1), C(country_belgium), C(version_0_1_0), C(domain_gw1_example).
+      - A gateway says which version of its program runs; the digest of a build is no part of the group's name. V(os) is
+        for one that says its operating system instead, as C(os_ubuntu_18_04).
     type: list
     elements: str
-    choices: [farm, country, os, managed_domain]
-    default: [farm, country, os, managed_domain]
+    choices: [farm, country, os, version, managed_domain]
+    default: [farm, country, os, version, managed_domain]
   fallback:
     description:
       - File that is read when the explorer does not answer and the cache is empty, as
@@ -66,6 +74,7 @@ options:
     type: bool
     default: true
 notes:
+  - C(ansible_host) is the gateway's first name server, unless another source has said something else before.
   - Every host has the variables C(tfgrid_node_id), C(tfgrid_farm_id), C(tfgrid_os_version), C(tfgrid_country),
     C(tfgrid_city), C(tfgrid_continent), C(tfgrid_managed_domains), C(tfgrid_name_servers), C(tfgrid_free_to_use),
     C(tfgrid_uptime) in seconds, and C(tfgrid_updated), the time of its last heartbeat as the explorer writes it.
@@ -100,8 +109,10 @@ from ansible_collections.tfgrid.gateway.plugins.plugin_utils._directory import (
     LARGEST_PAGE,
     DirectoryError,
     fetch_all,
-    host_name,
+    host_names,
+    name_server,
     read_file,
+    says_system,
     variables,
 )
 
@@ -109,10 +120,11 @@ _ENDINGS = ("explorer.yml", "explorer.yaml")
 _GROUPS = {
     "farm": lambda found: [str(found["tfgrid_farm_id"])],
     "country": lambda found: [found["tfgrid_country"].lower()],
-    "os": lambda found: [found["tfgrid_os_version"].lower()],
+    "os": lambda found: [found["tfgrid_os_version"].lower()] if says_system(found) else [],
+    "version": lambda found: [] if says_system(found) else [found["tfgrid_os_version"].lower().partition("+")[0]],
     "managed_domain": lambda found: [name.lower() for name in found["tfgrid_managed_domains"]],
 }
-_PREFIXES = {"farm": "farm", "country": "country", "os": "os", "managed_domain": "domain"}
+_PREFIXES = {"farm": "farm", "country": "country", "os": "os", "version": "version", "managed_domain": "domain"}
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
@@ -172,9 +184,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return answer.read(LARGEST_PAGE + 1), {name.lower(): value for name, value in answer.headers.items()}
 
     def _add(self, group: str, found: dict[str, Any]) -> None:
-        name = host_name(found, self.get_option("hostnames"))
-        if not name or name in self.inventory.hosts:
-            problem = f"the name {name} is another gateway's" if name else "no usable name"
+        usable = host_names(found, self.get_option("hostnames"))
+        name = next((one for one in usable if self._is_free(one, found["tfgrid_node_id"])), "")
+        if not name:
+            problem = f"the name {usable[-1]} is another gateway's" if usable else "no usable name"
             text = f"gateway {found['tfgrid_node_id'][:44]!r} of farm {found['tfgrid_farm_id']}: {problem}"
             if self.get_option("strict"):
                 raise AnsibleParserError(text)
@@ -184,6 +197,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         marked = wrap_var(found)
         for variable, value in marked.items():
             self.inventory.set_variable(name, variable, value)
+        address = name_server(found)
+        if address and "ansible_host" not in self.inventory.hosts[name].vars:
+            self.inventory.set_variable(name, "ansible_host", wrap_var(address))
         for kind in self.get_option("group_by"):
             for value in filter(None, _GROUPS[kind](found)):
                 made = self._sanitize_group_name(f"{_PREFIXES[kind]}_{value}")
@@ -192,3 +208,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self._set_composite_vars(self.get_option("compose"), marked, name, strict)
         self._add_host_to_composed_groups(self.get_option("groups"), marked, name, strict)
         self._add_host_to_keyed_groups(self.get_option("keyed_groups"), marked, name, strict)
+
+    def _is_free(self, name: str, node_id: str) -> bool:
+        """Whether no other gateway has the name, of this source or another; a static host has no node id."""
+        host = self.inventory.hosts.get(name)
+        known = None if host is None else host.vars.get("tfgrid_node_id")
+        return known is None or known == node_id != ""

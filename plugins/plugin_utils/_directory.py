@@ -21,6 +21,8 @@ LARGEST_PAGE = 16 * 1024 * 1024  # bytes
 _NAME = re.compile(
     r"(?=.{1,253}\Z)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 )
+_NAMED_BY_RULE = re.compile(r"tf-gateway-[a-z0-9-]+")
+_SYSTEM = re.compile(r"[A-Za-z][A-Za-z /]* [0-9][0-9.]*( .*)?|[Aa]rch( ?[Ll]inux)?")
 _NODE_ID = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,44}")
 
 
@@ -92,16 +94,27 @@ def variables(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def host_name(found: dict[str, Any], preference: list[str]) -> str:
-    """The first usable name of a host's variables; empty: there is none. preference: of name_server, node_id."""
-    for kind in preference:
-        if kind == "node_id" and _NODE_ID.fullmatch(found["tfgrid_node_id"]):
-            return str(found["tfgrid_node_id"])
-        if kind == "name_server":
-            for name in found["tfgrid_name_servers"][:1]:
-                if _NAME.fullmatch(name):
-                    return str(name).lower()
-    return ""
+def host_names(found: dict[str, Any], preference: list[str]) -> list[str]:
+    """Usable names of a host, the preferred ones first. preference: of short_name, name_server, node_id."""
+    server = name_server(found)
+    label = server.partition(".")[0]
+    names = {
+        "short_name": label if _NAMED_BY_RULE.fullmatch(label) else "",
+        "name_server": server,
+        "node_id": found["tfgrid_node_id"] if _NODE_ID.fullmatch(found["tfgrid_node_id"]) else "",
+    }
+    return [names[kind] for kind in preference if names[kind]]
+
+
+def name_server(found: dict[str, Any]) -> str:
+    """The first name server of a host's variables, in lower case; empty when it is no name."""
+    first = "".join(found["tfgrid_name_servers"][:1])
+    return first.lower() if _NAME.fullmatch(first) else ""
+
+
+def says_system(found: dict[str, Any]) -> bool:
+    """Whether ``os_version`` names an operating system; gateways put the version of their program there."""
+    return _SYSTEM.fullmatch(found["tfgrid_os_version"]) is not None
 
 
 def _text(value: object) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Gateway, Location
 from tfgateway.identity.keys import Identity
@@ -18,7 +19,9 @@ from tfgateway.identity.keys import Identity
 from tests.ansible_module import ROOT
 
 
-def register(url: str, number: int, farm_id: int, name_server: str, country: str, *, os_version: str = "1.0") -> str:
+def register(
+    url: str, number: int, farm_id: int, name_server: str, country: str, *, os_version: str = "0.1.0+b1b6bb3af2b9"
+) -> str:
     """A gateway of the directory; its node id."""
     identity = Identity.from_seed(bytes([number]) * 32)
     entry = Gateway(
@@ -47,7 +50,7 @@ class Inventory:
         self.url = url
         self.stderr = ""
 
-    def ask(self, code: int = 0, **options: Any) -> dict[str, Any]:
+    def ask(self, code: int = 0, whole: bool = False, **options: Any) -> dict[str, Any]:
         file = self.directory / "fleet.explorer.yml"
         file.write_text(
             json.dumps({"plugin": "tfgrid.gateway.explorer", "url": self.url, "farm_ids": [1], "timeout": 5, **options})
@@ -55,11 +58,16 @@ class Inventory:
         environment = {
             **os.environ,
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_INVENTORY_ENABLED": "tfgrid.gateway.explorer",
+            "ANSIBLE_INVENTORY_ENABLED": "tfgrid.gateway.explorer,ansible.builtin.yaml",
             "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1",
             "ANSIBLE_NOCOLOR": "1",
         }
-        command = [str(Path(sys.executable).with_name("ansible-inventory")), "-i", str(file), "--list"]
+        command = [
+            str(Path(sys.executable).with_name("ansible-inventory")),
+            "-i",
+            str(file.parent if whole else file),
+            "--list",
+        ]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         self.stderr = " ".join(done.stderr.split())
         assert done.returncode == code, done.stdout + done.stderr
@@ -81,10 +89,12 @@ def test_gateways_of_the_farm_in_their_groups_and_never_a_template(inventory: In
         compose={"ansible_port": "34022", "where": "tfgrid_city ~ ', ' ~ tfgrid_country"},
         keyed_groups=[{"key": "tfgrid_city", "prefix": "city"}],
     )
-    first, second = "tf-gateway-01.example", "tf-gateway-02.example"
+    first, second = "tf-gateway-01", "tf-gateway-02"
     assert found["gateways"]["hosts"] == found["farm_1"]["hosts"] == found["city_Gent"]["hosts"] == [first, second]
     assert found["country_belgium"]["hosts"] == found["domain_gw1_example"]["hosts"] == [first]
     assert found["os_ubuntu_18_04"]["hosts"] == [second]
+    assert found["version_0_1_0"]["hosts"] == [first]
+    assert [group for group in found if "b1b6bb3" in group or group.startswith("os_0")] == []
     assert "farm_2" not in found
     facts = found["_meta"]["hostvars"][second]
     assert facts["ansible_port"] == 34022
@@ -105,3 +115,40 @@ def test_without_the_explorer_cache_then_file_then_an_error(inventory: Inventory
     inventory.ask(code=1)
     assert "no fallback is configured" in inventory.stderr
     inventory.ask(code=1, fallback="gateways.json", strict=True)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["static-last", "static-first"])
+def test_with_a_static_inventory_it_is_one_fleet(inventory: Inventory, tmp_path: Path, before: bool) -> None:
+    """Ansible reads the sources of a directory by their names. What the static one says of a host stays."""
+    static = {"gateways": {"hosts": {"tf-gateway-01": {"ansible_host": "192.0.2.1"}, "tf-gateway-09": {}}}}
+    folder = tmp_path / "fleet"
+    folder.mkdir()
+    (folder / ("z.yml" if before else "a.yml")).write_text(yaml.safe_dump(static))
+    inventory.directory = folder
+    found = inventory.ask(whole=True)
+    assert sorted(found["gateways"]["hosts"]) == ["tf-gateway-01", "tf-gateway-02", "tf-gateway-09"]
+    variables = found["_meta"]["hostvars"]
+    assert variables["tf-gateway-01"]["ansible_host"] == "192.0.2.1"
+    assert variables["tf-gateway-01"]["tfgrid_farm_id"] == 1
+    address = variables["tf-gateway-02"]["ansible_host"]
+    assert (address["__ansible_unsafe"] if isinstance(address, dict) else address) == "tf-gateway-02.example"
+
+
+def test_two_gateways_of_one_short_name_are_two_hosts(inventory: Inventory, world: Any) -> None:
+    register(world.explorer.url, 4, 1, "tf-gateway-01.elsewhere.example", "Belgium")
+    hosts = inventory.ask(strict=True)["gateways"]["hosts"]
+    assert sorted(hosts) == ["tf-gateway-01", "tf-gateway-01.elsewhere.example", "tf-gateway-02"]
+
+
+def test_gateways_of_two_sources_with_one_short_name_are_two_hosts(
+    inventory: Inventory, world: Any, tmp_path: Path
+) -> None:
+    register(world.explorer.url, 5, 2, "tf-gateway-01.others.example", "Belgium")
+    folder = tmp_path / "fleet"
+    folder.mkdir()
+    inventory.directory = folder
+    more = {"plugin": "tfgrid.gateway.explorer", "url": world.explorer.url, "farm_ids": [2]}
+    (folder / "others.explorer.yml").write_text(json.dumps(more))
+    found = inventory.ask(whole=True)
+    assert sorted(found["farm_1"]["hosts"]) == ["tf-gateway-01", "tf-gateway-02"]
+    assert sorted(found["farm_2"]["hosts"]) == ["tf-gateway-01.others.example", "tf-gateway-03"]

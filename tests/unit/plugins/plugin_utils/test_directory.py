@@ -11,9 +11,10 @@ from ansible_collections.tfgrid.gateway.plugins.plugin_utils import _directory
 from ansible_collections.tfgrid.gateway.plugins.plugin_utils._directory import (
     DirectoryError,
     fetch_all,
-    host_name,
+    host_names,
     parse,
     read_file,
+    says_system,
     variables,
 )
 from hypothesis import given
@@ -73,12 +74,34 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         read_file(tmp_path / "none.json")
 
 
-def test_a_host_has_the_name_of_its_name_server_else_its_id() -> None:
-    assert host_name(variables(ENTRY), ["name_server", "node_id"]) == "tf-gateway-01.example"
-    assert host_name(variables(ENTRY), ["node_id", "name_server"]) == NODE
+ALL = ["short_name", "name_server", "node_id"]
+
+
+def test_a_host_has_the_name_of_a_static_inventory_else_its_name_server_else_its_id() -> None:
+    assert host_names(variables(ENTRY), ALL) == ["tf-gateway-01", "tf-gateway-01.example", NODE]
+    assert host_names(variables(ENTRY), ["node_id", "name_server"]) == [NODE, "tf-gateway-01.example"]
+    assert host_names(variables({**ENTRY, "dns_nameserver": ["NS1.example"]}), ALL) == ["ns1.example", NODE]
     for wrong in ("a b", "x\n", "-oProxyCommand=x", "../x", "", "a" * 64, "{{ x }}"):
-        assert host_name(variables({**ENTRY, "dns_nameserver": [wrong]}), ["name_server", "node_id"]) == NODE
-    assert host_name(variables({"node_id": "0OIl"}), ["name_server", "node_id"]) == ""
+        assert host_names(variables({**ENTRY, "dns_nameserver": [wrong]}), ALL) == [NODE]
+    assert host_names(variables({"node_id": "0OIl"}), ALL) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "system"),
+    [
+        ("Ubuntu 18.04", True),
+        ("Ubuntu 18.04.6 LTS", True),
+        ("Debian GNU/Linux 12 (bookworm)", True),
+        ("Arch Linux", True),
+        ("0.1.0+b1b6bb3af2b9", False),
+        ("master@59aa105", False),
+        ("v2.0.1", False),
+        ("main", False),
+        ("", False),
+    ],
+)
+def test_a_version_of_a_program_is_no_operating_system(text: str, system: bool) -> None:
+    assert says_system(variables({**ENTRY, "os_version": text})) is system
 
 
 json_values = st.recursive(
