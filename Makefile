@@ -6,7 +6,7 @@ FLEET ?= demo/fleet.toml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test test-fast test-long bench docs reference lock clean
+.PHONY: help setup release demo demo-down test test-fast test-long bench docs reference lock clean
 
 help: ## list these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +47,9 @@ reference: setup ## the generated pages of the documentation, from what they des
 
 LOCKED := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 	--cache-dir .cache/uv
+
+release: setup ## the tarball for users, with its checksum, into dist/: make release REPOSITORY=https://HOST/OWNER/NAME
+	@$(BIN)/python -m tools.release "$(REPOSITORY)"
 
 lock: setup ## newest allowed versions of every Python package, with hashes
 	$(LOCKED) --upgrade --no-emit-package tfgateway requirements/dev.in -o requirements/dev.lock

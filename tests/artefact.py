@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.tree import copy
+from tools import release
 
 BINARIES = Path(sys.executable).parent
 # A mount of its own: root may write whatever its modes are.
@@ -71,13 +71,8 @@ class Installed:
 
 
 def build(directory: Path) -> Path:
-    """The tarball of what git would commit, built in ``directory``."""
-    tree = directory / "tree"
-    copy(tree)
-    command = [str(BINARIES / "ansible-galaxy"), "collection", "build", f"--output-path={directory}"]
-    subprocess.run(command, cwd=tree, check=True, capture_output=True)
-    (tarball,) = directory.glob("tfgrid-gateway-*.tar.gz")
-    return tarball
+    """The tarball that `make release` makes, in ``directory``."""
+    return release.build(release.EXAMPLE, directory / "dist")
 
 
 def install(tarball: Path, directory: Path) -> Installed:

@@ -1,4 +1,4 @@
-"""Galaxy's importer over the built collection: metadata, contents, documentation and changelog, as of an upload.
+"""Galaxy's importer over the tarball of `make release`: metadata, contents, documentation, changelog, as of an upload.
 
 Neither containers nor the network; ansible-test and ansible-lint, which it can also run, are parts of their own.
 """
@@ -6,18 +6,13 @@ Neither containers nor the network; ansible-test and ansible-lint, which it can 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-from tools import locked
-from tools.tree import ROOT, copy
+from tools import locked, release
+from tools.tree import ROOT
 
 HOME = ROOT / ".cache" / "importer"
-TREE = HOME / "tree"
-# Whoever publishes the collection says where; Galaxy wants a URL.
-REPOSITORY = "repository: https://gateway.example/\n"
 SETTINGS = {
     "RUN_ANSIBLE_DOC": "True",
     "CHECK_CHANGELOG": "True",
@@ -30,13 +25,7 @@ EXPECTED = "Ignore files skip ansible-test sanity tests"
 
 def main() -> int:
     """0: imported without a word."""
-    shutil.rmtree(HOME, ignore_errors=True)
-    copy(TREE)
-    with (TREE / "galaxy.yml").open("a") as metadata:
-        metadata.write(REPOSITORY)
-    galaxy = str(Path(sys.executable).with_name("ansible-galaxy"))
-    subprocess.run([galaxy, "collection", "build", f"--output-path={HOME}"], cwd=TREE, check=True)
-    (archive,) = HOME.glob("*.tar.gz")
+    archive = release.build(release.EXAMPLE, HOME)
     config = HOME / "galaxy-importer.cfg"
     settings = {**SETTINGS, "TMP_ROOT_DIR": str(HOME), "ANSIBLE_LOCAL_TMP": str(HOME / "tmp")}
     config.write_text("[galaxy-importer]\n" + "".join(f"{name}={value}\n" for name, value in settings.items()))
