@@ -47,7 +47,7 @@ def mnemonic_problem(words: str) -> str:
     try:
         from mnemonic import Mnemonic
     except ImportError as error:
-        raise AnsibleFilterError("the Python package 'mnemonic' is not on this controller: run `make setup`") from error
+        raise AnsibleFilterError("the Python of Ansible has no package mnemonic: pip install mnemonic") from error
     listed = str(words).split()
     if len(listed) != WORDS:
         return f"{len(listed)} words, {WORDS} are needed"

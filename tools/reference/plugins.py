@@ -1,4 +1,4 @@
-"""``docs/reference/plugins.md``: modules, filters and the inventory plugin, from their own documentation."""
+"""``docs/reference/plugins.md``: modules, filters, lookups and the inventory plugin, from their own documentation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tools.reference.ansible import paragraphs, rows
 from tools.reference.markdown import table
 from tools.tree import ROOT
 
-KINDS = {"modules": "Modules", "inventory": "Inventory plugins", "filter": "Filters"}
+KINDS = {"modules": "Modules", "inventory": "Inventory plugins", "filter": "Filters", "lookup": "Lookups"}
 HEAD = """# Plugins
 
 `ansible-doc tfgrid.gateway.NAME` shows the same on a terminal.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,24 +14,26 @@ import msgspec
 import pytest
 import yaml
 
-from demo import fleet, playbook, podman, reservations
+from demo import fleet, podman, reservations
 from demo.fleet import Fleet, Node
-from demo.paths import ROOT, VENV_BIN
+from demo.paths import VENV_BIN
+from tests import artefact
+from tests.artefact import Installed
 
 
 class Operator:
-    """Runs playbooks on an inventory."""
+    """Runs playbooks of the installed collection, by their names, on an inventory."""
 
-    def __init__(self, inventory: Path, directory: Path) -> None:
+    def __init__(self, installed: Installed, inventory: Path, directory: Path) -> None:
+        self.installed = installed
         self.inventory = inventory
         self.directory = directory
 
     def run(self, name: str, *options: str, **variables: object) -> subprocess.CompletedProcess[str]:
         given = f"--extra-vars={json.dumps(variables)}"
-        command = ["ansible-playbook", f"playbooks/{name}.yml", "-i", str(self.inventory), given, *options]
-        return subprocess.run(
-            command, cwd=ROOT, env=playbook.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True
-        )
+        command = ["ansible-playbook", f"tfgrid.gateway.{name}", "-i", str(self.inventory), given, *options]
+        ssh = "-o ControlMaster=auto -o ControlPersist=60s -o StrictHostKeyChecking=accept-new"  # as in ansible.cfg
+        return self.installed.run(*command, directory=self.directory, ANSIBLE_SSH_ARGS=ssh, ANSIBLE_PIPELINING="1")
 
     def done(self, name: str, *options: str, **variables: object) -> str:
         ended = self.run(name, *options, **variables)
@@ -38,9 +41,19 @@ class Operator:
         return ended.stdout
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    """From a tarball, and read-only."""
+    directory = tmp_path_factory.mktemp("collection")
+    made = artefact.install(artefact.build(directory), directory)
+    before = made.contents()
+    yield made
+    assert made.contents() == before
+
+
 @pytest.fixture
-def operator(molecule_fleet: Fleet, tmp_path: Path) -> Operator:
-    return Operator(molecule_fleet.directory / "inventory.yml", tmp_path)
+def operator(installed: Installed, molecule_fleet: Fleet, tmp_path: Path) -> Operator:
+    return Operator(installed, molecule_fleet.directory / "inventory.yml", tmp_path)
 
 
 @pytest.fixture
@@ -103,7 +116,7 @@ def test_drift_is_reported_and_then_repaired(operator: Operator, without_reconci
 class Fresh:
     """A machine in the place of a gateway that is lost: its name in the inventory, another address, nothing on it."""
 
-    def __init__(self, wanted: Fleet, directory: Path) -> None:
+    def __init__(self, installed: Installed, wanted: Fleet, directory: Path) -> None:
         self.lost = wanted.nodes[0]
         self.node = Node(name=f"{wanted.prefix}-fresh", host=13)
         self.address = wanted.address(13)
@@ -117,15 +130,15 @@ class Fresh:
         path = directory / "inventory.yml"
         path.write_text(yaml.safe_dump(inventory))
         path.chmod(0o600)
-        self.operator = Operator(path, directory)
+        self.operator = Operator(installed, path, directory)
 
     def run(self, *command: str) -> str:
         return podman.run("exec", self.node.name, *command)
 
 
 @pytest.fixture(scope="module")
-def fresh(molecule_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fresh]:
-    made = Fresh(molecule_fleet, tmp_path_factory.mktemp("fresh"))
+def fresh(installed: Installed, molecule_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fresh]:
+    made = Fresh(installed, molecule_fleet, tmp_path_factory.mktemp("fresh"))
     podman.run(
         "exec", made.lost.name, "systemctl", "stop", "tfgateway"
     )  # two of one identity would answer for each other
@@ -140,11 +153,14 @@ def identity(text: str) -> Any:
 
 @pytest.mark.usefixtures("served")
 def test_a_lost_gateway_comes_back_on_a_fresh_machine(fresh: Fresh, operator: Operator, molecule_fleet: Fleet) -> None:
-    key, backups = fresh.operator.directory / "operator.key", fresh.operator.directory / "backups"
+    key = fresh.operator.directory / "operator.key"
+    backups = molecule_fleet.directory / "backups"  # beside the inventory
+    shutil.rmtree(backups, ignore_errors=True)
     command = [str(VENV_BIN / "tfgateway"), "backup", "generate-key", "--output", str(key)]
     recipient = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    operator.done("backup", f"--limit={fresh.lost.name}", backup_recipient=recipient, backup_directory=str(backups))
+    operator.done("backup", f"--limit={fresh.lost.name}", backup_recipient=recipient)
     (backup,) = backups.iterdir()
+    operator.done("site", "--check")
     said = fresh.operator.done("restore", "-vvv", restore_from=str(backup), restore_key=str(key))
     assert "keys of redis are back, the seed was created" in " ".join(said.split())
     command = [str(VENV_BIN / "tfgateway"), "backup", "unwrap", f"--key={key}", "--json", str(backup)]

@@ -59,7 +59,7 @@ def install_wheels(lock: Path, target: Path, python: str, system: str, cache: Pa
     """
     uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if uv is None:
-        sys.exit("uv is not on this controller: run `make setup`, or install uv beside ansible")
+        sys.exit("there is no command uv, beside Ansible or on PATH: pip install uv")
     command = [uv, "pip", "install", "--quiet", "--no-config", "--python", sys.executable, "--target", str(target),
                "--python-version", python, *(["--python-platform", system] if system else []),
                "--only-binary", ":all:", "--require-hashes", "--requirement", str(lock)]  # fmt: skip

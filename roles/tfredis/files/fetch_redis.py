@@ -27,7 +27,7 @@ def fetch(lock: Path, platform: str, target: Path, cache: Path) -> dict[str, byt
     """The programs of the locked wheel. Errors: ``SystemExit`` with the tool's words."""
     uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if uv is None:
-        sys.exit("uv is not on this controller: run `make setup`, or install uv beside ansible")
+        sys.exit("there is no command uv, beside Ansible or on PATH: pip install uv")
     command = [uv, "pip", "install", "--quiet", "--no-config", "--python", sys.executable, "--target", str(target),
                "--python-version", PYTHON, "--python-platform", platform, "--only-binary", ":all:", "--no-deps",
                "--require-hashes", "--requirement", str(lock)]  # fmt: skip

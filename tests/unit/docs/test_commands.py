@@ -38,6 +38,9 @@ RUN_BY = {
     f"{PLAYBOOK} playbooks/rollback.yml": (UPGRADE, '"rollback"'),
     f"{PLAYBOOK} playbooks/cutover.yml": (CUTOVER, '"cutover"'),
     f"{PLAYBOOK} playbooks/cutover_back.yml": (CUTOVER, '"cutover_back"'),
+    "ansible-galaxy collection install": ("tests/artefact.py", '"install"'),
+    "ansible-playbook tfgrid.gateway.doctor": ("tests/integration/collection/test_controller.py", '"doctor"'),
+    "ansible-playbook tfgrid.gateway.site": (NOTES, '"site"'),
     "tfgateway reconcile": ("tests/integration/reconciler/test_reconciler_process.py", '"--release-domain"'),
     "make test-fast": (CHECKS, '"fast"'),
     "make test": (CHECKS, '"all"'),
@@ -47,6 +50,7 @@ NOT_RUN = {
     "cp inventory.example.yml inventory.yml": "the production addresses are for people",
     ".venv/bin/ansible-vault encrypt_string": "a command of Ansible that asks for a password",
     f"{PLAYBOOK} playbooks/preflight.yml": "it asks the public DNS; its rules are run by unit tests and scenario prod",
+    "pip install uv mnemonic dnspython": "tests have them from requirements/dev.lock",
     "make bench": "figures for people: a measurement on a busy machine is no test",
 }
 
@@ -75,7 +79,9 @@ def test_it_is_run_or_it_is_said_why_not(command: str) -> None:
 def test_the_reference_names_every_role_and_plugin() -> None:
     roles = (ROOT / "docs" / "reference" / "role-variables.md").read_text()
     plugins = (ROOT / "docs" / "reference" / "plugins.md").read_text()
-    files = (path for kind in ("filter", "inventory", "modules") for path in (ROOT / "plugins" / kind).glob("*.py"))
+    files = (
+        path for kind in ("filter", "inventory", "lookup", "modules") for path in (ROOT / "plugins" / kind).glob("*.py")
+    )
     assert [path.name for path in (ROOT / "roles").iterdir() if f"\n## {path.name}\n" not in roles] == []
     assert [path.stem for path in files if f"\n### `tfgrid.gateway.{path.stem}`\n" not in plugins] == []
 

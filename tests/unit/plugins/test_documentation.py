@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
-KINDS = ("module", "filter", "inventory")
+KINDS = ("module", "filter", "inventory", "lookup")
 TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 PLUGINS = {
     kind: sorted(

@@ -37,6 +37,30 @@ CASES = {
 }
 
 
+def listening(*addresses: str) -> dict[str, Any]:
+    """What ``ss -Hlnt`` prints."""
+    lines = [f"LISTEN 0      128          {address}      0.0.0.0:*          " for address in addresses]
+    return {"_firewall_listeners": {"stdout": "\n".join(lines)}}
+
+
+LISTENERS = {
+    "fresh": (listening("0.0.0.0:22", "[::]:22", "127.0.0.1:25"), [22]),
+    "provisioned": (listening("0.0.0.0:34022", "0.0.0.0:22", "0.0.0.0:80"), [22, 34022]),
+    "elsewhere": (listening("0.0.0.0:2022"), []),
+    "elsewhere-in-use": (listening("0.0.0.0:2022") | {"ansible_port": 2022}, [2022]),
+}
+
+
+def test_a_fresh_login_comes_in_where_something_listens(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> None:
+    """Role firewall alone, on a host where sshd has the port that it always had."""
+    values = evaluate(
+        "firewall", {"ports": "_firewall_login_ports"}, {case: look for case, (look, _) in LISTENERS.items()}
+    )
+    assert {case: found["ports"] for case, found in values.items()} == {
+        case: want for case, (_, want) in LISTENERS.items()
+    }
+
+
 @pytest.fixture(scope="module")
 def missing(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, list[str]]:
     values = evaluate("firewall", {"missing": "_firewall_missing"}, CASES)

@@ -76,6 +76,7 @@ def test_other_ways_in_than_ssh_are_not_asked(playbook: Playbook) -> None:
 
 
 HOST = {
+    "connection": "192.0.2.9 50000 192.0.2.1 34022",
     "distribution": "debian",
     "release": "12",
     "title": "Debian GNU/Linux 12 (bookworm)",
@@ -100,6 +101,16 @@ FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
     "alpine-edge": (seen(distribution="alpine", release="", title="Alpine Linux edge"), "runs Alpine Linux edge"),
     "old-debian": (seen(release="11", title="Debian GNU/Linux 11"), "runs Debian GNU/Linux 11"),
     "old-ubuntu": (seen(distribution="ubuntu", release="16.04", title="Ubuntu 16.04 LTS"), "runs Ubuntu 16.04 LTS"),
+    "other-port": (
+        seen() | {"sshd_ports": [2222], "ansible_port": 34022},
+        "will listen at 2222 (sshd_ports), and the next run will look for it at 34022 (ansible_port) and at 22",
+    ),
+    "other-port-fresh": (
+        seen(connection="192.0.2.9 50000 192.0.2.1 22")
+        | {"sshd_ports": [2222], "ansible_port": 22, "_preflight_port_of_inventory": "34022"},
+        "will listen at 2222 (sshd_ports), and the next run will look for it at 34022",
+    ),
+    "other-port-by-sudo": (seen(connection="") | {"sshd_ports": [2222]}, "will listen at 2222"),
     "sysvinit": (seen(manager="init"), "is run by init: the gateway needs systemd"),
     "bare": (seen(missing="ss"), "has no command ss: install the package iproute2"),
     "small": (seen(memory=512), "has 512 MiB of memory"),
@@ -119,6 +130,11 @@ RIGHT = {
     "right-noble": seen(distribution="ubuntu", release="24.04"),
     "right-arch": seen(distribution="arch", release=""),
     "ours": seen("tfgateway-dns.service at *:53/udp", "tfgateway.service at *:80/tcp"),
+    "right-other-port": seen(connection="192.0.2.9 50000 192.0.2.1 22")
+    | {"sshd_ports": [2222], "ansible_port": 22, "_preflight_port_of_inventory": "2222"},
+    "right-port-22": seen() | {"sshd_ports": [22], "ansible_port": 34022},
+    "right-forwarded": seen() | {"sshd_ports": [34022], "ansible_port": 2201},
+    "right-podman": seen(connection="") | {"sshd_ports": [2222], "ansible_connection": "containers.podman.podman"},
     "resolved": seen("systemd-resolved.service at 127.0.0.53%lo:53/udp"),
     "tolerated": seen("nginx.service at *:80/tcp") | {"preflight_tolerated_units": ["nginx"]},
     "replaced": seen("coredns.service at *:53/udp") | {"_preflight_replaced_units": ["coredns"]},

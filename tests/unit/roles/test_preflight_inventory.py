@@ -91,6 +91,10 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "tf-gateway-name-address": ({"gateway_name_servers": ["192.0.2.1"]}, "192.0.2.1"),
     "tf-gateway-location": ({"gateway_location": "Ghent"}, "gateway_location of"),
     "tf-gateway-targets": ({"gateway_proxy_allowed_targets": ["10.0.0.1"]}, "gateway_proxy_allowed_targets of"),
+    "tf-gateway-port": ({"wireguard_port": 70000}, "wireguard_port of tf-gateway-port: 70000 is not a port"),
+    "tf-gateway-template": ({"tfredis_port": "{{ 6379 + 60000 }}"}, "tfredis_port of tf-gateway-template: 66379"),
+    "tf-gateway-broken": ({"tfredis_port": "{{ 6379 | nofilter }}"}, "tfredis_port of tf-gateway-broken: it cannot be"),
+    "tf-gateway-choice": ({"tfredis_source": "mine"}, "tfredis_source of tf-gateway-choice: value of"),
     "tf-gateway-tid": ({"identity_threebot_id": "alice"}, "identity_threebot_id of"),
     "tf-gateway-words-few": ({"identity_words": "abandon " * 23}, "identity_words of tf-gateway-words-few: 23 words"),
     "tf-gateway-words-typo": ({"identity_words": "abandon " * 23 + "arrt"}, "place 24"),
@@ -145,6 +149,8 @@ def test_what_is_right_passes(playbook: Playbook) -> None:
         "any-name": {"gateway_managed_domains": ["xn--bcher-kva.example"], "gateway_name_servers": ["ns1.example"]},
         "tf-gateway-v6": {"gateway_explorer_url": "http://[2001:db8::1]:8080/api/v1"},
         "tf-gateway-local": {"gateway_proxy_allowed_targets": ["10.0.0.0/8", "fd00::/8"]},
+        "tf-gateway-by-facts": {"wireguard_endpoint": "{{ ansible_facts.default_ipv4.address }}:3443"},
+        "tf-gateway-by-fact": {"sshd_ports": [22, "{{ ansible_facts.port_of_mine }}"]},
         "tf-gateway-behind-nat": {"ansible_host": "192.0.2.1", "ansible_port": 2222},
     }  # fmt: skip
     run = playbook(TASKS, addressed(hosts), variables=VARIABLES)

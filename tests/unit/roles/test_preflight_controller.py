@@ -1,0 +1,30 @@
+"""Which tools preflight looks for on the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+PREFLIGHT = {"name": "tfgrid.gateway.preflight", "tasks_from": "controller", "public": True}
+SHOW = {"name": "Tools", "ansible.builtin.debug": {"msg": "{{ _preflight_tools }}"}}
+ALWAYS = ["python", "ansible-core", "uv", "ansible.posix", "community.general"]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "tools"),
+    [
+        ({"a": {}, "b": {}}, ALWAYS),
+        ({"a": {}, "b": {"identity_words": ""}}, ALWAYS),
+        ({"a": {}, "b": {"identity_words": "abandon"}}, [*ALWAYS, "mnemonic"]),
+        ({"a": {"_preflight_more_tools": ["dnspython"]}}, [*ALWAYS, "dnspython"]),
+    ],
+    ids=["no-words", "empty-words", "words", "more"],
+)
+def test_mnemonic_is_needed_where_a_host_has_words(
+    playbook: Callable[..., Any], hosts: dict[str, dict[str, Any]], tools: list[str]
+) -> None:
+    run = playbook([{"ansible.builtin.include_role": PREFLIGHT}, SHOW], hosts)
+    assert run.code == 0, run.output
+    assert run.tasks["Tools"]["a"]["msg"] == tools
