@@ -34,6 +34,13 @@ CASES = {
     "narrower": status(
         "ufw allow from 192.0.2.0/24 to any port 22 proto tcp", "ufw allow 1443/tcp", "ufw allow out 80/tcp"
     ),
+    "sshd-moved": status(
+        "ufw allow 22/tcp comment 'tfgateway-ssh'",
+        "ufw allow 2200/tcp comment 'way in'",
+        "ufw allow 34022/tcp comment 'tfgateway-ssh'",
+    )
+    | {"firewall_ssh_ports": [34022], "ansible_port": 34022},
+    "sshd-moves": status("ufw allow 22/tcp comment 'tfgateway-ssh'") | {"firewall_ssh_ports": [34022]},
 }
 
 
@@ -62,9 +69,23 @@ def test_a_fresh_login_comes_in_where_something_listens(evaluate: Callable[..., 
 
 
 @pytest.fixture(scope="module")
-def missing(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, list[str]]:
-    values = evaluate("firewall", {"missing": "_firewall_missing"}, CASES)
+def values(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, dict[str, list[str]]]:
+    names = ("missing", "rules", "obsolete")
+    return evaluate("firewall", {name: f"_firewall_{name}" for name in names}, CASES)
+
+
+@pytest.fixture(scope="module")
+def missing(values: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:
     return {case: found["missing"] for case, found in values.items()}
+
+
+def test_a_port_that_sshd_left_is_closed_once_nobody_comes_in_by_it(values: dict[str, dict[str, list[str]]]) -> None:
+    assert values["sshd-moved"]["obsolete"] == ["22/tcp"]
+    assert values["sshd-moves"]["obsolete"] == []
+    assert values["sshd-moves"]["rules"][0] == "34022/tcp comment tfgateway-ssh"
+    assert {
+        case: found["obsolete"] for case, found in values.items() if case != "sshd-moved" and found["obsolete"]
+    } == {}
 
 
 def test_i2_ssh_is_let_in_before_everything_else(missing: dict[str, list[str]]) -> None:

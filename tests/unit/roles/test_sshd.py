@@ -31,13 +31,26 @@ CASES = {
     "provisioned": seen("", ON_22 + ON_34022),
     "by-socket": seen("", ON_22, "active"),
     "ports-as-text": seen("port 22\n", ON_22) | {"sshd_ports": ["34022", "22", "22"]},
+    "allowed-by-operator": seen("", ON_22)
+    | {
+        "sshd_ports": [22, 2200, 2201, 2202],
+        "_sshd_ufw": {
+            "stdout": "Status: active\nufw allow 2200/tcp comment 'way in'\nufw limit 2201/tcp\nufw allow 2202/udp"
+        },
+    },
 }
 
 
 @pytest.fixture(scope="module")
 def values(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    wanted = {"name": "_sshd_unnamed", "open": "_sshd_unheard", "by_socket": "_sshd_by_socket"}
-    return evaluate("sshd", wanted, CASES)
+    wanted = {
+        "name": "_sshd_unnamed",
+        "open": "_sshd_unheard",
+        "by_socket": "_sshd_by_socket",
+        "closed": "_sshd_closed",
+    }
+    no_firewall = {"_sshd_ufw": {"stdout": ""}}
+    return evaluate("sshd", wanted, {name: no_firewall | case for name, case in CASES.items()})
 
 
 @pytest.mark.parametrize(
@@ -71,3 +84,9 @@ def test_i1_sshd_is_reloaded_only_for_ports_that_nobody_answers_on(
 
 def test_i1_systemds_socket_is_noticed(values: dict[str, dict[str, Any]]) -> None:
     assert {case for case, found in values.items() if found["by_socket"]} == {"by-socket"}
+
+
+def test_a_rule_that_an_operator_has_made_is_not_made_again(values: dict[str, dict[str, Any]]) -> None:
+    """Its comment would become the role's own, and role firewall would remove it one day."""
+    assert values["fresh"]["closed"] == ["34022"]
+    assert values["allowed-by-operator"]["closed"] == ["2202"]
