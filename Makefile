@@ -55,6 +55,7 @@ lock: setup ## newest allowed versions of every Python package, with hashes
 	$(LOCKED) --upgrade --no-emit-package tfgateway requirements/dev.in -o requirements/dev.lock
 	$(LOCKED) --upgrade requirements/core-2.16.in -o requirements/core-2.16.lock
 	$(LOCKED) --upgrade requirements/galaxy-importer.in -o requirements/galaxy-importer.lock
+	$(LOCKED) --upgrade requirements/antsibull-docs.in -o requirements/antsibull-docs.lock
 	$(LOCKED) --upgrade files/gateway_daemon/pyproject.toml -o files/gateway_daemon/requirements.lock
 
 clean: ## remove caches and .venv (not a running demo: see demo-down)

@@ -43,6 +43,7 @@ PARTS = [
     scenario("molecule-options", "options"),
     Part("mypy", [["mypy", "--no-color-output"]]),
     Part("importer", [[sys.executable, "-m", "tools.importer"]]),
+    Part("documentation", [[sys.executable, "-m", "tools.documentation"]]),
     Part(
         "docs",
         [

@@ -46,6 +46,15 @@ def build(repository: str, output: Path) -> Path:
     return tarball
 
 
+def unpacked(home: Path) -> Path:
+    """The collection's folder below ``home``, as users have it: made anew from the tarball."""
+    tarball = build(EXAMPLE, home / "dist")
+    collection = home / "ansible_collections" / "tfgrid" / "gateway"
+    shutil.rmtree(collection, ignore_errors=True)
+    shutil.unpack_archive(tarball, collection)
+    return collection
+
+
 def main(arguments: list[str]) -> int:
     """Exit code."""
     if len(arguments) != 1 or not re.fullmatch(r"https://[^\s/]+\.[^\s/]+/\S+", arguments[0]):

@@ -1,4 +1,4 @@
-"""``ansible-test sanity`` on a copy of what git would commit, since it wants a real collection folder.
+"""``ansible-test sanity`` on the unpacked tarball of `make release`, since it is that which users have.
 
 Twice: all of it with the controller's own ansible-core; then with the oldest core that the collection supports what the
 modules are on nodes, compiled and imported by Python 3.6 where there is one. Everything it makes (venvs, caches) stays
@@ -13,13 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools import oldest_core
-from tools.tree import ROOT, copy
+from tools import oldest_core, release
+from tools.tree import ROOT
 
 HOME = ROOT / ".cache" / "sanity"
 COLLECTION = HOME / "ansible_collections" / "tfgrid" / "gateway"
-# What Ansible loads; all other code has linters of its own (ruff, mypy strict).
-PARTS = ("changelogs/", "meta/", "playbooks/", "plugins/", "roles/", "tests/sanity/", "tests/unit/plugins/")
 # ansible-core's names for the pip bootstrappers of its releases, looked for in its cache before they are downloaded.
 BOOTSTRAPPERS = ("get_pip_24_2.py", "get_pip_23_1_2.py", "get_pip_21_3_1.py")
 OLDEST_PYTHON = "3.6"
@@ -34,13 +32,6 @@ subprocess.check_call([sys.executable, "-m", "ensurepip"])
 wanted = [argument for argument in sys.argv[1:] if argument not in ("--no-setuptools", "--no-wheel")]
 sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *wanted]))
 '''
-
-
-def copy_tree() -> None:
-    """Fill the collection folder."""
-    copy(COLLECTION, lambda name: name.startswith(PARTS) or "/" not in name)
-    # ansible-test asks the nearest repository for its files: that one must not be ours, which ignores .cache.
-    subprocess.run(["git", "init", "--quiet"], cwd=COLLECTION, check=True)
 
 
 def oldest_python() -> Path | None:
@@ -71,7 +62,9 @@ def main() -> int:
     cache.mkdir(parents=True, exist_ok=True)
     for name in BOOTSTRAPPERS:
         (cache / name).write_text(BOOTSTRAP)
-    copy_tree()
+    release.unpacked(HOME)
+    # ansible-test asks the nearest repository for its files: that one must not be ours, which ignores .cache.
+    subprocess.run(["git", "init", "--quiet"], cwd=COLLECTION, check=True)
     newest = sanity(Path(sys.executable).parent, f"{sys.version_info.major}.{sys.version_info.minor}", sys.argv[1:])
     if newest != 0 or sys.argv[1:]:
         return newest
