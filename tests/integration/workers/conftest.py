@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.request
 from collections.abc import Callable
@@ -15,15 +16,18 @@ import dns.message
 import dns.query
 import pytest
 
-LIMIT = 60.0
+LIMIT = 300.0
 """Seconds after which something that does not happen is a failure."""
 
 _LAUNCHER = """#!/bin/sh
 [ -z "$TFGATEWAY_WORKER" ] || [ ! -e {crash} ] || exit 7
 {damage}
-exec {python} -c '
-import sys
+here=$(dirname "$(readlink -f "$0")")
+exec "$here/python" -c '
+import site, sys
+site.addsitedir("{packages}")
 del sys.argv[0]
+{hook}
 from tfgateway.cli.main import main
 main(prog_name="tfgateway")
 ' "$0" "$@"
@@ -41,6 +45,8 @@ class Node:
         self.config = directory / "gateway.toml"
         self.current = directory / "current"
         self.process: Any = None
+        self.hook = ""
+        """Python that runs in each process of a release before the program."""
         self._start_process = start_process
         self._metrics_port = metrics_port
         self._runtime = directory / "run"
@@ -52,8 +58,10 @@ class Node:
         """A release; ``damage``: a shell command that it begins with."""
         program = self.directory / "releases" / name / "bin" / "tfgateway"
         program.parent.mkdir(parents=True)
-        program.write_text(_LAUNCHER.format(python=sys.executable, crash=self.crash, damage=damage))
+        packages = sysconfig.get_path("purelib")
+        program.write_text(_LAUNCHER.format(crash=self.crash, damage=damage, packages=packages, hook=self.hook))
         program.chmod(0o755)
+        (program.parent / "python").symlink_to(Path(sys.executable).resolve())
 
     def switch(self, name: str) -> None:
         self.current.unlink(missing_ok=True)

@@ -132,7 +132,7 @@ def test_a_broken_release_or_configuration_changes_nothing(dns_node: Any, free_p
         assert reason in done.stderr, done.stderr
         told = f"reload failed: {done.stderr.partition(': dns: ')[2].strip()}"
         dns_node.wait_for(lambda: told in process.status, "word of it")
-        assert process.workers == workers
+        dns_node.wait_for(lambda: process.workers == workers, "end of the workers that were not let in")
         assert dns_node.answers()
 
     for name, (damage, reason) in BROKEN.items():

@@ -30,7 +30,7 @@ _COMMANDS = {
 @click.group(cls=LazyGroup, modules=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, readable=False),
     envvar="TFGATEWAY_CONFIG",
     help="Settings file [default: /etc/tfgateway/gateway.toml].",
 )

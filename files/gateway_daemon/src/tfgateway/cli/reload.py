@@ -20,6 +20,8 @@ def command(plane: str, *, timeout: float) -> None:
     """Let a plane take over gateway.toml and the release that `current` points to, and wait for the outcome.
 
     New workers start beside the old ones and take over when all are ready. When the configuration is wrong or the
-    release does not work, the old ones go on and this ends with 1 and the reason.
+    release does not work, nothing changes, the old ones go on, and this ends with 1 and the reason. When it ends with 0
+    the new ones serve; should their release have been unable to replace the supervisor as well, the outcome and the
+    plane's status say why, and the next reload tries again.
     """
     click.echo(f"{plane}: {desk.ask(plane, timeout)}")

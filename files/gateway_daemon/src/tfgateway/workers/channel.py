@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 
@@ -12,6 +13,9 @@ from tfgateway.workers.protocol import Frames, FromWorker, ToWorker, decode_from
 _READ = 1 << 18
 _MAX_UNSENT = 16 * 1024 * 1024
 """Bytes that a worker may leave unread before it is given up; a configuration fits in."""
+_NO_ROOM = (errno.ENOBUFS, errno.ENOMEM)
+_RETRY = 0.05
+"""Seconds until the kernel is asked again that had no memory."""
 
 
 class Channel:
@@ -84,13 +88,18 @@ class Channel:
             self.socket.close()
 
     def _flush(self) -> None:
+        if self.socket.fileno() < 0:
+            return
         loop = asyncio.get_running_loop()
         try:
             sent = self.socket.send(self._unsent)
             del self._unsent[:sent]
         except BlockingIOError:
             pass
-        except OSError:
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                loop.call_later(_RETRY, self._flush)
+                return
             self._unsent.clear()
             self.receive()  # the worker has ended: its last words may still be there
             return

@@ -135,6 +135,12 @@ class Crew:
             return f"waiting: {self.blocked}" if self.blocked else ""
         return f"the worker of slot {', '.join(map(str, looping))} ends again and again: see the log"
 
+    @property
+    def summary(self) -> str:
+        """Which generation is kept, in words."""
+        assert self.plan is not None  # noqa: S101 - adopted before anything runs
+        return f"generation {self.generation}: {self.plan.workers} workers of {self.plan.release}"
+
     def figures(self) -> tuple[Family, ...]:
         """Of all workers, those that ended included. One that does not serve yet knows nothing worth showing."""
         telling = [one for one in self.members.values() if one.state not in ("starting", "ready")]
@@ -169,6 +175,14 @@ class Crew:
                 member.state = "draining"
                 member.deadline = time.monotonic() + member.plan.drain_limit
                 member.channel.send(Drain())
+
+    def dismiss(self, members: Iterable[Member]) -> None:
+        """Undo ``start``. A ready worker ends in order: another may have handed sessions over to it already."""
+        for member in members:
+            is_ready = member.state != "starting"
+            self.drain([member])
+            if not is_ready:
+                self._signal(member, signal.SIGKILL)
 
     def kill(self, members: Iterable[Member]) -> None:
         """At once."""

@@ -13,12 +13,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tfgateway.errors import GatewayError
+from tfgateway.telemetry.logs import logger
 from tfgateway.telemetry.text import printable
 
 _QUESTION = b"reload\n"
 _NAME = "control"
 _MAX_ANSWER = 4096
 _MAX_WAITING = 64
+_PAUSE = 0.2
+"""Seconds after an accept that failed."""
+
+_log = logger("workers")
 
 
 def runtime_directory(plane: str) -> Path | None:
@@ -53,15 +58,19 @@ def ask(plane: str, timeout: float) -> str:
 class Desk:
     """The supervisor's end."""
 
-    def __init__(self, sock: socket.socket, asked: Callable[[], None], waiting: Iterable[socket.socket] = ()) -> None:
+    def __init__(self, sock: socket.socket, asked: Callable[[], None]) -> None:
         """sock: from ``open_desk``, or a predecessor's. asked: called when somebody wants a reload."""
         self.socket = sock
-        self.waiting = list(waiting)
+        self.waiting: list[socket.socket] = []
         """Who asked and has not been told yet."""
         self._asked = asked
         self._silent: set[socket.socket] = set()
+        self._resume: asyncio.TimerHandle | None = None
         sock.setblocking(False)
-        asyncio.get_running_loop().add_reader(sock, self._accept)
+
+    def start(self) -> None:
+        """Take questions from now on."""
+        asyncio.get_running_loop().add_reader(self.socket, self._accept)
 
     def take(self) -> list[socket.socket]:
         """Those who wait now: the next reload is theirs."""
@@ -70,6 +79,8 @@ class Desk:
 
     def close(self) -> None:
         """Hang up on all."""
+        if self._resume is not None:
+            self._resume.cancel()
         loop = asyncio.get_running_loop()
         for sock in (self.socket, *self._silent):
             loop.remove_reader(sock)
@@ -77,14 +88,22 @@ class Desk:
             sock.close()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):
+        try:
             caller, _ = self.socket.accept()
-            if len(self._silent) + len(self.waiting) >= _MAX_WAITING:
-                caller.close()
-                return
-            caller.setblocking(False)
-            self._silent.add(caller)
-            asyncio.get_running_loop().add_reader(caller, self._read, caller)
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # no descriptor left: the caller stays in the queue
+            _log.error("reload request not accepted yet", reason=error.strerror)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self.socket)
+            self._resume = loop.call_later(_PAUSE, self.start)
+            return
+        if len(self._silent) + len(self.waiting) >= _MAX_WAITING:
+            caller.close()
+            return
+        caller.setblocking(False)
+        self._silent.add(caller)
+        asyncio.get_running_loop().add_reader(caller, self._read, caller)
 
     def _read(self, caller: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(caller)

@@ -6,8 +6,7 @@ Releases hand over to each other in both directions: fields are only ever added,
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator
 from typing import BinaryIO, Literal
 
 import msgspec
@@ -67,14 +66,34 @@ class Handover(msgspec.Struct, frozen=True):
     """Descriptors of those who asked for another one since."""
     again: bool
     """Another one was asked for, by whomever."""
+    back: tuple[str, ...] = ()
+    """Command of the release that hands over: it goes on when its successor cannot. Empty: it could not."""
+
+    @property
+    def descriptors(self) -> Iterator[int]:
+        """All that are open; an end whose other end is gone is -1, and left out."""
+        named = (
+            self.page_fd,
+            self.desk_fd,
+            *self.answered,
+            *self.waiting,
+            *(door.fd for door in self.doors),
+            *(member.fd for member in self.members),
+        )
+        return (fd for fd in named if fd >= 0)
 
 
-def write(state: Handover, directory: Path) -> BinaryIO:
-    """A file that has no name, holding ``state``. Errors: ``OSError``."""
-    file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - the caller closes it
+def open_file() -> BinaryIO:
+    """An empty file in memory: neither a full disk nor a missing directory is in its way. Errors: ``OSError``."""
+    return os.fdopen(os.memfd_create("tfgateway-handover", os.MFD_CLOEXEC), "w+b")
+
+
+def write(file: BinaryIO, state: Handover) -> None:
+    """Make ``state`` all that is in the file. Errors: ``OSError``."""
+    file.seek(0)
+    file.truncate()
     file.write(msgspec.msgpack.encode(state))
     file.flush()
-    return file
 
 
 def read(descriptor: int) -> Handover:

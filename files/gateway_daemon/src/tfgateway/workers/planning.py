@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import msgspec
 
@@ -30,6 +31,14 @@ class Plan(msgspec.Struct, frozen=True):
     hang_limit: float
     metrics: str
     address_limit: float = 30.0
+    command: tuple[str, ...] = ()
+    """Interpreter and arguments by which this release becomes the supervisor; empty: one that does not say, and is
+    started by its launcher."""
+
+    @property
+    def release(self) -> str:
+        """The directory of the release, as operators know it: ``0.1.0+1f3a...``."""
+        return Path(self.program).parent.parent.name
 
 
 def make(plane: Plane, program: str, arguments: tuple[str, ...], config: str, config_name: str) -> Plan:

@@ -93,6 +93,9 @@ async def _work(plane: Plane, control: socket.socket) -> int:
         code = 2 if isinstance(error, ConfigError) else 1
         channel.send(Failed(str(error), code))
         return code
+    except Exception as error:
+        channel.send(Status(f"{type(error).__name__}: {error}"))  # for the report; the log has all of it
+        raise
     finally:
         with contextlib.suppress(OSError):
             await writer.drain()

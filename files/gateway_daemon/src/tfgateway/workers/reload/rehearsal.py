@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -33,36 +33,43 @@ def called() -> bool:
 def perform(plan: Plan) -> int:
     """Say what this release would do. Errors: ``GatewayError`` when it could not take over."""
     handover.read(int(os.environ[HANDOVER]))
-    sys.stdout.write(msgspec.json.encode(plan).decode())
+    sys.stdout.write(msgspec.json.encode(msgspec.structs.replace(plan, command=own_command())).decode())
     return 0
 
 
-async def rehearse(program: str, arguments: tuple[str, ...], state: handover.Handover, directory: Path) -> Plan:
-    """What the release at ``program`` would do now. Errors: ``GatewayError`` that says why it would not."""
-    with handover.write(state, directory) as file:
-        environ = {**os.environ, HANDOVER: str(file.fileno()), _REHEARSAL: "1"}
-        environ.pop("NOTIFY_SOCKET", None)
-        try:
-            child = await asyncio.create_subprocess_exec(
-                program,
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=environ,
-                pass_fds=[file.fileno()],
-            )
-        except OSError as error:
-            raise GatewayError(f"{program} cannot be started: {error.strerror}") from error
-        try:
-            async with asyncio.timeout(_LIMIT):
-                said, complained = await child.communicate()
-        except TimeoutError:
-            raise GatewayError(f"{program} did not start in {_LIMIT:.0f} s") from None
-        finally:
-            if child.returncode is None:
-                child.kill()
-                await child.wait()
+def own_command() -> tuple[str, ...]:
+    """How this process was started, with its interpreter and without its launcher; empty: that is not known."""
+    return (sys.executable, *sys.orig_argv[1:]) if sys.executable else ()
+
+
+async def rehearse(program: str, arguments: tuple[str, ...], file: BinaryIO) -> Plan:
+    """What the release at ``program`` would do now. file: holds the state that it would take over.
+
+    Errors: ``GatewayError`` that says why it would not.
+    """
+    environ = {**os.environ, HANDOVER: str(file.fileno()), _REHEARSAL: "1"}
+    environ.pop("NOTIFY_SOCKET", None)
+    try:
+        child = await asyncio.create_subprocess_exec(
+            program,
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environ,
+            pass_fds=[file.fileno()],
+        )
+    except OSError as error:
+        raise GatewayError(f"{program} cannot be started: {error.strerror}") from error
+    try:
+        async with asyncio.timeout(_LIMIT):
+            said, complained = await child.communicate()
+    except TimeoutError:
+        raise GatewayError(f"{program} did not start in {_LIMIT:.0f} s") from None
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
     if child.returncode == 0:
         try:
             return msgspec.json.decode(said, type=Plan)

@@ -1,0 +1,106 @@
+"""A reload: another configuration or release takes over, and nobody notices.
+
+1. ``rehearsal``: the release that ``current`` points to is asked what it would do with the configuration of now.
+2. The workers of the next generation start on the same sockets, beside those that serve.
+3. When all are ready they are let in, and the last generation drains.
+4. The supervisor executes the new release in its own place (same pid), with sockets and workers handed over.
+
+Whatever fails before step 3 leaves everything as it was: the reload has failed (``prepare``). From then on the next
+generation serves, and the reload is done. When step 4 fails, this supervisor goes on with the new workers and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+
+from tfgateway.errors import GatewayError
+from tfgateway.telemetry.logs import logger
+from tfgateway.workers.crew import inherited
+from tfgateway.workers.desk import tell
+from tfgateway.workers.handover import write
+from tfgateway.workers.reload import rehearsal
+from tfgateway.workers.reload.prepare import Prepared, prepare
+from tfgateway.workers.resources import Resources
+
+HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that wait while the process executes another release."""
+
+_log = logger("workers")
+
+
+async def perform(held: Resources) -> str:
+    """Reload, and answer those who asked; why it failed. Empty: the next generation serves.
+
+    Does not return when all went well: another program goes on. When it returns all the same, the next generation is
+    this supervisor's, and ``held.remark`` says why.
+    """
+    callers = held.desk.take()
+    _log.info("reloading")
+    try:
+        made = await prepare(held)
+        with made.undo as undo:
+            held.crew.let_in(made.members)
+            undo.pop_all()
+    except BaseException as error:
+        expected = isinstance(error, (GatewayError, OSError))
+        reason = str(error) if expected else f"ended by {type(error).__name__}: see the log"
+        held.reloads["failed"] += 1
+        _log.error("reload failed: everything goes on as before", reason=reason, exc_info=not expected)
+        tell(callers, "failed", reason)
+        if not isinstance(error, Exception):
+            raise
+        return reason
+    with made.file:
+        await _go_on_with(held, made, callers)
+    return ""
+
+
+async def _go_on_with(held: Resources, made: Prepared, callers: Sequence[socket.socket]) -> None:
+    """The next generation serves: hand it over to its own release, or keep it."""
+    last = [one for one in held.crew.members.values() if one.generation != made.generation]
+    held.crew.adopt(made.plan, made.generation, settled=True)
+    held.crew.drain(last)
+    held.reloads["done"] += 1
+    held.remark = ""
+    _log.info(
+        "next generation serves", generation=made.generation, workers=made.plan.workers, release=made.plan.release
+    )
+    why = "it was stopped"
+    try:
+        await held.page.pause()  # pages that are being made are finished; who comes now asks the successor
+        _execute(held, made, callers)
+    except Exception as error:
+        why = str(error)
+    finally:
+        _keep(held, made, callers, why)
+
+
+def _keep(held: Resources, made: Prepared, callers: Sequence[socket.socket], why: str) -> None:
+    """This supervisor goes on with the next generation's workers."""
+    held.page.move(made.page)
+    held.doors.keep_only(made.plan.endpoints)
+    held.remark = f"the supervisor is still that of the release before: {why}"
+    _log.error("supervisor not replaced: the next generation serves with this one", reason=why)
+    tell(callers, "done", f"{held.crew.summary}; {held.remark}")
+
+
+def _execute(held: Resources, made: Prepared, callers: Sequence[socket.socket]) -> None:
+    """Become the supervisor of the release that was rehearsed. Errors: ``OSError``."""
+    state = held.handover(callers, made.page, back=rehearsal.own_command())
+    write(made.file, state)
+    descriptor = made.file.fileno()
+    command = made.plan.command or (held.program, *held.arguments)
+    with inherited([descriptor, *state.descriptors]):
+        execute(command, {**os.environ, rehearsal.HANDOVER: str(descriptor)})
+
+
+def execute(command: tuple[str, ...], environ: Mapping[str, str]) -> None:
+    """Become another program; signals wait until it takes them. Errors: ``OSError``, and nothing has changed."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        os.execve(command[0], command, environ)  # noqa: S606
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)

@@ -1,0 +1,66 @@
+"""The part of a reload that can fail, or be interrupted, with everything as it was before."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from tfgateway.errors import ConfigError, GatewayError
+from tfgateway.workers import handover, page
+from tfgateway.workers.crew import Member
+from tfgateway.workers.planning import Plan
+from tfgateway.workers.reload import rehearsal
+from tfgateway.workers.resources import Resources
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A generation that is ready and serves nobody yet, and what its supervisor needs."""
+
+    plan: Plan
+    generation: int
+    members: list[Member]
+    page: socket.socket
+    """Where its metrics page is: the same socket, unless the address is another one."""
+    file: BinaryIO
+    """For the handover."""
+    undo: ExitStack
+    """Its end undoes all, the file included, unless ``pop_all`` was called before."""
+
+
+async def prepare(held: Resources) -> Prepared:
+    """What the release of now makes of the configuration of now, ready to be let in.
+
+    Errors: ``GatewayError``, ``OSError``; all is undone then.
+    """
+    with ExitStack() as undo:
+        file = undo.enter_context(handover.open_file())
+        handover.write(file, held.handover(back=rehearsal.own_command()))
+        plan = await rehearsal.rehearse(held.program, held.arguments, file)
+        generation = held.crew.generation + 1
+        where = held.page.socket
+        if plan.metrics != held.plan.metrics:
+            where = undo.enter_context(page.listen(held.plane, plan))
+        undo.callback(held.doors.discard, held.doors.prepare(plan.endpoints, plan.workers))
+        undo.callback(lambda: held.crew.dismiss(held.crew.active(generation)))
+        held.crew.start(plan, generation)
+        members = await _until_ready(held, plan, generation)
+        return Prepared(plan, generation, members, where, file, undo.pop_all())
+
+
+async def _until_ready(held: Resources, plan: Plan, generation: int) -> list[Member]:
+    """Its workers, when all are. Errors: ``GatewayError`` when one will not be."""
+    members = held.crew.active(generation)
+    while not all(one.state == "ready" and not one.ended for one in members):
+        for one in members:
+            if one.failure is not None:
+                raise (ConfigError if one.failure.code == 2 else GatewayError)(one.failure.text)
+            if one.state == "killed":
+                raise GatewayError(f"a worker of {plan.release} was not ready in {plan.start_limit:.0f} s")
+            if one.ended:
+                why = ": ".join(filter(None, (one.ended, one.status)))
+                raise GatewayError(f"a worker of {plan.release} ended before it was ready ({why})")
+        await held.turn.wait()
+    return members

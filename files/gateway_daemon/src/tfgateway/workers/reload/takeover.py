@@ -1,0 +1,100 @@
+"""In the place of a supervisor that has executed this one; back to it when that fails.
+
+The descriptors that were left stay as they are until this supervisor runs: what it works with are duplicates.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from tfgateway.plane import Plane
+from tfgateway.telemetry.logs import logger
+from tfgateway.workers import handover
+from tfgateway.workers.crew import Member
+from tfgateway.workers.desk import tell
+from tfgateway.workers.reload import rehearsal
+from tfgateway.workers.reload.perform import execute
+from tfgateway.workers.resources import Resources
+from tfgateway.workers.sockets import Door, Doors
+
+_HANDED_BACK = "TFGATEWAY_HANDED_BACK"
+"""Environment variable: why the successor of this release could not take over."""
+
+_log = logger("workers")
+
+
+class TakeOver:
+    """One, from start to end."""
+
+    def __init__(self, plane: Plane, program: str) -> None:
+        """Errors: ``GatewayError`` for a state that cannot be read."""
+        self._file = int(os.environ.pop(rehearsal.HANDOVER))
+        self._why = os.environ.pop(_HANDED_BACK, "")
+        self._plane = plane
+        self._program = program
+        self._state = handover.read(self._file)
+        self._done = False
+
+    @property
+    def state(self) -> handover.Handover:
+        """What was left."""
+        return self._state
+
+    def resources(self, render: Callable[[], Awaitable[bytes]]) -> Resources:
+        """All but the workers and those who wait: nothing is read from them yet. Errors: ``OSError``."""
+        state = self._state
+        return Resources(
+            self._plane,
+            self._program,
+            doors=Doors(Door(one.slot, one.endpoint, _own(one.fd), one.is_open) for one in state.doors),
+            runtime=Path(state.runtime),
+            page=_own(state.page_fd),
+            desk=_own(state.desk_fd),
+            render=render,
+        )
+
+    def complete(self, held: Resources) -> None:
+        """All else is done, and the metrics page is served: this supervisor goes on. Errors: ``OSError``."""
+        state, crew = self._state, held.crew
+        crew.adopt(state.plan, state.generation, settled=True)
+        crew.number, crew.retired = state.number, state.retired
+        crew.replaced.update(state.replaced)
+        held.reloads.update(state.reloads)
+        held.again = state.again
+        for one in state.members:
+            member = Member(one.number, one.slot, one.generation, one.pid, state.plan)
+            member.state, member.since, member.deadline = one.state, one.since, one.deadline
+            member.status, member.figures, member.token = one.status, one.figures, 0
+            crew.attach(member, _own(one.fd), one.unread, one.unsent)
+        held.desk.waiting += [_own(fd) for fd in state.waiting]
+        answered = [_own(fd) for fd in state.answered]
+        self._done = True
+        for descriptor in (self._file, *state.descriptors):
+            os.close(descriptor)
+        held.doors.keep_only(state.plan.endpoints)
+        if self._why:
+            held.remark = f"the supervisor is that of the release before again: {self._why}"
+            _log.error("supervisor not replaced: the next generation serves with this one", reason=self._why)
+        tell(answered, "done", "; ".join(filter(None, (crew.summary, held.remark))))
+
+    def hand_back(self, error: Exception) -> None:
+        """Execute the release that handed over, if this one does not run yet and that one can. Errors: ``OSError``."""
+        back = self._state.back
+        if self._done or self._why or not back:
+            return
+        # All descriptors are inheritable: nobody has changed that since they were inherited.
+        why = f"{self._state.plan.release} cannot take over: {error}"
+        _log.error("not taken over: handed back", reason=why)
+        execute(back, {**os.environ, rehearsal.HANDOVER: str(self._file), _HANDED_BACK: why})
+
+
+def _own(descriptor: int) -> socket.socket:
+    """A duplicate of an inherited socket; of -1, one whose other end is gone."""
+    if descriptor < 0:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        return ours
+    return socket.socket(fileno=os.dup(descriptor))
