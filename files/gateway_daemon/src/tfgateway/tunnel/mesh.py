@@ -1,38 +1,23 @@
-"""Links between the workers of one gateway: each knows which of them has whose client, and visitors and sessions are
-handed over with their descriptors (unix(7), SCM_RIGHTS)."""
+"""The links of one worker to the others of its gateway: each knows which of them has whose client."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from tfgateway.errors import ParseError
 from tfgateway.telemetry.logs import logger
-from tfgateway.tunnel.messages import (
-    Content,
-    Draining,
-    Have,
-    Hello,
-    Lost,
-    Message,
-    Parcel,
-    decode_content,
-    decode_message,
-    encode,
-)
+from tfgateway.tunnel.link import Link
+from tfgateway.tunnel.messages import Answer, Content, Draining, Have, Hello, Lost, Message
 from tfgateway.tunnel.registry import Digest
 
 _SUFFIX = ".tunnels"
-_MAX_MESSAGE = 64 * 1024
 _HAVE_AT_ONCE = 1000  # digests in one message
-_FDS_AT_ONCE = 200  # below the kernel's SCM_MAX_FD
 _RETRY = 0.05  # seconds until a peer that does not listen yet is asked again
+_PAUSE = 0.2  # seconds after an accept that failed
 _BACKLOG = 64
 _ANSWERED_WITHIN = 1.0  # seconds; a peer answers as soon as its event loop turns
 
@@ -50,140 +35,6 @@ class Owner(Protocol):
 
     def delivered(self, content: Content, sockets: list[socket.socket]) -> None:
         """A peer handed something over; the sockets are non-blocking and the owner's."""
-
-
-class Link:
-    """A connection to one peer. Messages arrive whole and in order."""
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        *,
-        received: Callable[[Link, Message], None],
-        delivered: Callable[[Content, list[socket.socket]], None],
-        lost: Callable[[Link], None],
-    ) -> None:
-        sock.setblocking(False)
-        self.name = ""
-        self.draining = False
-        self.clients: dict[Digest, int] = {}
-        self.hellos = 0
-        """How often the peer has said who it is: at the beginning, and in answer to each ``Draining``."""
-        self.asked = 0
-        """How often it was told ``Draining``."""
-        self._sock = sock
-        self._received = received
-        self._delivered = delivered
-        self._lost = lost
-        self._descriptors: list[int] = []
-        self._queue: deque[tuple[bytes, Sequence[int], asyncio.Future[bool] | None]] = deque()
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(sock.fileno(), self._read)
-
-    @property
-    def behind(self) -> bool:
-        """It has not read all that it was told up to the last ``Draining``, or what it sent before is still to come."""
-        return self.hellos <= self.asked
-
-    def tell(self, message: Message) -> None:
-        """Send a message, when the peer has room for it."""
-        self._enqueue(encode(message), (), None)
-
-    async def deliver(self, content: Content, sockets: Sequence[socket.socket]) -> bool:
-        """Hand ``sockets`` over; False: the peer is gone. The caller closes them in either case."""
-        body = encode(content)
-        sent: asyncio.Future[bool] = self._loop.create_future()
-        holder = os.memfd_create("tfgateway-tunnel", os.MFD_CLOEXEC)
-        try:
-            with os.fdopen(os.dup(holder), "wb") as file:
-                file.write(body)
-            descriptors = [holder, *(sock.fileno() for sock in sockets)]
-            for start in range(0, len(descriptors), _FDS_AT_ONCE):
-                end = start + _FDS_AT_ONCE
-                last = end >= len(descriptors)
-                self._enqueue(encode(Parcel(last)), descriptors[start:end], sent if last else None)
-            return await sent
-        finally:
-            os.close(holder)
-
-    def close(self) -> None:
-        """Again is harmless."""
-        if self._sock.fileno() < 0:
-            return
-        self._loop.remove_reader(self._sock.fileno())
-        self._loop.remove_writer(self._sock.fileno())
-        self._sock.close()
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._descriptors.clear()
-        for _, _, future in self._queue:
-            if future is not None and not future.done():
-                future.set_result(False)
-        self._queue.clear()
-        self._lost(self)
-
-    def _enqueue(self, body: bytes, descriptors: Sequence[int], sent: asyncio.Future[bool] | None) -> None:
-        if self._sock.fileno() < 0:
-            if sent is not None:
-                sent.set_result(False)
-            return
-        self._queue.append((body, descriptors, sent))
-        if len(self._queue) == 1:
-            self._flush()
-
-    def _flush(self) -> None:
-        while self._queue:
-            body, descriptors, sent = self._queue[0]
-            try:
-                socket.send_fds(self._sock, [body], list(descriptors))
-            except (BlockingIOError, InterruptedError):
-                self._loop.add_writer(self._sock.fileno(), self._flush)
-                return
-            except OSError:
-                self.close()
-                return
-            self._queue.popleft()
-            if sent is not None and not sent.done():
-                sent.set_result(True)
-        self._loop.remove_writer(self._sock.fileno())
-
-    def _read(self) -> None:
-        try:
-            body, descriptors, _, _ = socket.recv_fds(self._sock, _MAX_MESSAGE, _FDS_AT_ONCE, socket.MSG_CMSG_CLOEXEC)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            self.close()
-            return
-        if not body:
-            self.close()
-            return
-        self._descriptors += descriptors
-        try:
-            message = decode_message(body)
-            if isinstance(message, Parcel):
-                if message.last:
-                    self._open_delivery()
-            else:
-                self._received(self, message)
-        except ParseError as error:
-            _log.error("link to another worker closed", peer=self.name, reason=str(error))
-            self.close()
-
-    def _open_delivery(self) -> None:
-        descriptors, self._descriptors = self._descriptors, []
-        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors[1:]]
-        try:
-            with os.fdopen(descriptors[0], "rb") as file:
-                file.seek(0)
-                content = decode_content(file.read())
-        except (ParseError, IndexError):
-            for sock in sockets:
-                sock.close()
-            raise ParseError("tunnels: a delivery without content") from None
-        for sock in sockets:
-            sock.setblocking(False)
-        self._delivered(content, sockets)
 
 
 class Mesh:
@@ -208,7 +59,8 @@ class Mesh:
         self._path.unlink(missing_ok=True)
         self._listener.bind(str(self._path))
         self._listener.listen(_BACKLOG)
-        self._loop.add_reader(self._listener.fileno(), self._accept)
+        self._resume: asyncio.TimerHandle | None = None
+        self._listen()
 
     def set_peers(self, names: Collection[str]) -> None:
         """The other workers that live now."""
@@ -261,8 +113,9 @@ class Mesh:
 
     def close(self) -> None:
         """Again is harmless."""
-        if self._retry is not None:
-            self._retry.cancel()
+        for later in (self._retry, self._resume):
+            if later is not None:
+                later.cancel()
         if self._listener.fileno() >= 0:
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
@@ -274,25 +127,34 @@ class Mesh:
         self._retry = None
         missing = {name for name in self._peers if name < self._name} - {link.name for link in self._links}
         for name in missing:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            sock.setblocking(False)
-            try:
+            with contextlib.suppress(OSError), contextlib.ExitStack() as undo:
+                sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+                sock.setblocking(False)
                 sock.connect(str(self._runtime / f"{name}{_SUFFIX}"))
-            except OSError:
-                sock.close()
-            else:
                 self._linked(sock).name = name
+                undo.pop_all()
         if missing - {link.name for link in self._links}:
             self._retry = self._loop.call_later(_RETRY, self._connect)
 
+    def _listen(self) -> None:
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            self._linked(self._listener.accept()[0])
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # no descriptor left: the peer stays in the queue
+            _log.error("link from another worker not accepted yet", reason=error.strerror)
+            self._loop.remove_reader(self._listener.fileno())
+            self._resume = self._loop.call_later(_PAUSE, self._listen)
+            return
+        self._linked(sock)
 
     def _linked(self, sock: socket.socket) -> Link:
         link = Link(sock, received=self._received, delivered=self._owner.delivered, lost=self._links_remove)
         self._links.append(link)
-        link.tell(Hello(self._name, self.draining))
+        link.tell(Hello(self._name, self.draining, answers=True))
         for part in _parts(self._owner.held()):
             link.tell(Have(part))
         return link
@@ -305,8 +167,8 @@ class Mesh:
 
     def _received(self, link: Link, message: Message) -> None:
         match message:
-            case Hello(name, draining):
-                link.name, link.draining = name, draining
+            case Hello(name, draining, answers):
+                link.name, link.draining, link.answers = name, draining, answers
                 link.hellos += 1
                 self._met.add(name)
                 self._answered.set()
@@ -318,7 +180,9 @@ class Mesh:
                 link.clients.pop(digest, None)
             case Draining():
                 link.draining = True
-                link.tell(Hello(self._name, self.draining))
+                link.tell(Hello(self._name, self.draining, answers=True))
+            case Answer(taken):
+                link.answered(taken=taken)
 
     def _tell_draining(self) -> None:
         for link in self._links:

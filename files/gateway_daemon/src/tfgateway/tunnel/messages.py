@@ -17,6 +17,8 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
     name: str
     draining: bool
+    answers: bool = False
+    """It answers deliveries, and waits for the answers to its own."""
 
 
 class Have(msgspec.Struct, frozen=True, tag="have"):
@@ -41,7 +43,13 @@ class Parcel(msgspec.Struct, frozen=True, tag="parcel"):
     last: bool
 
 
-Message = Hello | Have | Lost | Draining | Parcel
+class Answer(msgspec.Struct, frozen=True, tag="answer"):
+    """To a delivery, in the order in which they came. Not taken: whoever handed over goes on with what was in it."""
+
+    taken: bool
+
+
+Message = Hello | Have | Lost | Draining | Parcel | Answer
 
 
 class VisitorState(msgspec.Struct, frozen=True, tag="visitor"):
@@ -81,6 +89,12 @@ class SessionState(msgspec.Struct, frozen=True, tag="session"):
 
 
 Content = VisitorState | SessionState
+
+
+def sockets_of(content: Content) -> int:
+    """How many descriptors belong to it."""
+    return 1 if isinstance(content, VisitorState) else 1 + len(content.streams)
+
 
 _message: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _content: msgspec.msgpack.Decoder[Content] = msgspec.msgpack.Decoder(Content)

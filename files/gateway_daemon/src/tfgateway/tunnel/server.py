@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from tfgateway.settings import ProxySettings
 from tfgateway.sockets import close, send_at_once
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.greeting import Greeting
+from tfgateway.tunnel.link import Link
 from tfgateway.tunnel.mesh import Mesh
 from tfgateway.tunnel.messages import Content, SessionState, StreamState, VisitorState
 from tfgateway.tunnel.metrics import TunnelMetrics
@@ -41,6 +42,10 @@ _MAX_CLIENTS = 16
 """That share one secret."""
 _DRAIN_LOOK = 0.05
 """Seconds between two looks at what is left."""
+_AT_ONCE = 32
+"""Sessions that are handed over at the same time."""
+_REFUSED_PAUSE = 0.2
+"""Seconds after a worker did not take what was handed over to it."""
 _BACK_WITHIN = 5.0
 """Seconds after which a client that was told to connect again, and has not, is taken for one that does not listen."""
 
@@ -95,6 +100,9 @@ class TunnelServer:
         self.changed = asyncio.Event()
         """Set when ``connected`` gives something else."""
         self._mesh = Mesh(runtime, name, self)
+        self._moving = 0
+        """Sessions that are on their way to another worker."""
+        self._told_kept = False
         metrics.watch(
             up=lambda: len(self._registry),
             early=lambda: self._registry.strangers,
@@ -199,23 +207,26 @@ class TunnelServer:
         if client.session in self._clients and not self._registry.knows(client.digest, client.secret):
             client.session.close("its secret is unknown")
 
-    def _register(self, client: Client, *, moved: bool = False) -> None:
-        outcome = "moved" if moved else "reconnected" if client.digest in self._seen else "new"
-        self._metrics.registrations.labels(outcome).inc()
+    def _register(self, client: Client, how: str = "") -> None:
+        """how: "moved" here from another worker, "kept" in this one that drains, or empty: it has just come."""
+        outcome = how or ("reconnected" if client.digest in self._seen else "new")
         self._seen.add(client.digest)
         replaced = self._registry.add(client)
         for older in replaced:
             older.session.close("a newer client has its secret")
+        if outcome != "kept":
+            self._metrics.registrations.labels(outcome).inc()
         if client in replaced:
             return
         self.changed.set()
         self._mesh.announce(client.digest, client.since)
-        if not moved:
+        if not how:
             client.session.end(client.greeting)  # tells the client that it is registered
-        _log.info("tunnel up", tunnel=client.digest.hex(), source=client.source, how=outcome)
+        if outcome != "kept":
+            _log.info("tunnel up", tunnel=client.digest.hex(), source=client.source, how=outcome)
         self._tell_news(client.digest)
-        if self._mesh.draining:
-            self._spawn(self._move(client))
+        if self._mesh.draining and outcome != "kept":
+            self._spawn(self._move_all([client]))
 
     def _over(self, session: Session, reason: str) -> None:
         self._newcomers.pop(session, None)
@@ -264,6 +275,9 @@ class TunnelServer:
                     if await link.deliver(state, [visitor.socket]):
                         close(visitor.socket)
                         return _HANDED_OVER
+                    if self._loop.time() >= deadline:
+                        raise NoTunnel("the worker that has its client does not take it")
+                    await asyncio.sleep(_REFUSED_PAUSE)
                     continue
                 await self._wait_for_news(digest, deadline)
         except asyncio.CancelledError:
@@ -371,9 +385,10 @@ class TunnelServer:
             visitor = Visitor(sockets[0], content.first, content.source, content.plane, content.secret, content.context)
             self._adopt(visitor, self._carry(visitor, content.deadline, hops=content.hops + 1))
         else:
-            self._moved_here(content, sockets)
+            self._resume(content, sockets)
 
-    def _moved_here(self, state: SessionState, sockets: list[socket.socket]) -> None:
+    def _resume(self, state: SessionState, sockets: list[socket.socket], *, kept: bool = False) -> None:
+        """Go on with a session of another worker, or with one of this worker that no other has taken."""
         try:
             session = Session.resume(
                 sockets[0],
@@ -408,7 +423,7 @@ class TunnelServer:
             self._join(session, stream.stream, _Visit(visitor, relay, ended))
             self._adopt(visitor, self._went_on(session, stream.stream, ended, relay))
         if self._registry.knows(client.digest, client.secret):
-            self._register(client, moved=True)
+            self._register(client, "kept" if kept else "moved")
         else:  # revoked, or this worker has not heard of it yet
             self._loop.call_later(self._settings.tunnel_unknown_time, self._still_unknown, client)
             for oldest in self._registry.add_stranger(client):
@@ -434,27 +449,38 @@ class TunnelServer:
         """
         self._mesh.drain()
         while True:
-            while self._clients or self._newcomers:
-                for client in list(self._clients.values()):
-                    await self._move(client)
-                await asyncio.sleep(_DRAIN_LOOK)
+            while self._clients or self._newcomers or self._moving:
+                moved = await self._move_all(list(self._clients.values()))
+                await asyncio.sleep(_DRAIN_LOOK if moved else _REFUSED_PAUSE)
             await self._mesh.settled()
-            if not self._clients:
+            if not self._clients and not self._moving:
                 return
 
-    async def _move(self, client: Client) -> None:
-        """Hand one session over, or close it when it is idle and cannot be handed over."""
+    async def _move_all(self, clients: Sequence[Client]) -> bool:
+        """Move each. False: some that other workers would not take are here again."""
+        kept: list[str] = []
+        for start in range(0, len(clients), _AT_ONCE):
+            part = clients[start : start + _AT_ONCE]
+            moved = await asyncio.gather(*map(self._move, part))
+            kept += [client.digest.hex() for client, gone in zip(part, moved, strict=True) if not gone]
+        if kept and not self._told_kept:
+            _log.error("tunnels stay in a worker that ends: no other takes them; trying again", tunnels=kept[:10])
+        self._told_kept = bool(kept)
+        return not kept
+
+    async def _move(self, client: Client) -> bool:
+        """Hand one session over, or close it when it is idle and cannot be handed over. False: it was refused."""
         session = client.session
         if session.closed:
-            return
+            return True
         if next(self._mesh.successors(), None) is None:
             # As long as somebody has not been heard of, he may be the one who stays.
             if session.idle and self._mesh.complete:
                 session.close("this worker ends")
-            return
+            return True
         if session.secure:
             self._send_away(client)
-            return
+            return True
         visits = self._visits.pop(session, {})
         self._clients.pop(session, None)
         self._discard(client)
@@ -473,14 +499,31 @@ class TunnelServer:
             streams=streams,
         )
         sockets = [sock, *(visit.relay.socket for visit in visits.values())]
-        for link in self._mesh.successors():
-            if await link.deliver(state, sockets):
-                break
-        for one in sockets:
-            close(one)
+        self._moving += 1
+        try:
+            taken = await self._deliver(state, sockets)
+        finally:
+            self._moving -= 1
+        if taken:
+            for one in sockets:
+                close(one)
+        else:
+            self._resume(state, sockets, kept=True)
         for visit in visits.values():
             if not visit.ended.done():
                 visit.ended.set_result(None)
+        return taken
+
+    async def _deliver(self, state: SessionState, sockets: Sequence[socket.socket]) -> bool:
+        """To the first that takes it; each is asked once."""
+        asked: list[Link] = []
+        for link in self._mesh.successors():
+            if link in asked:
+                break
+            asked.append(link)
+            if await link.deliver(state, sockets):
+                return True
+        return False
 
     def _send_away(self, client: Client) -> None:
         """Visitors are led to this session until its client is back at another worker, and those in it stay."""
@@ -499,7 +542,7 @@ class TunnelServer:
         for task in self._tasks:
             task.cancel()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
