@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tfgateway.workers.channel import Channel
 from tfgateway.workers.figures import Family, lasting, merge
 from tfgateway.workers.handover import State
 from tfgateway.workers.planning import Plan
+from tfgateway.workers.processes import reap, spawn
 from tfgateway.workers.protocol import (
     Assignment,
     Collect,
@@ -199,7 +200,7 @@ class Crew:
     def tick(self, *, replace: bool = True) -> None:
         """Look after everybody: to be called a few times a second, and after SIGCHLD. replace: fill empty slots."""
         for member in list(self.members.values()):
-            reaped = _reap(member.pid)
+            reaped = reap(member.pid)
             if reaped is not None:
                 self._ended(member, reaped)
             else:
@@ -278,11 +279,9 @@ class Crew:
         environ = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_WORKERS}
         environ[CONTROL] = str(theirs.fileno())
         with theirs:
+            passed = [theirs.fileno(), *(door.socket.fileno() for door in doors)]
             try:
-                with inherited([theirs.fileno(), *(door.socket.fileno() for door in doors)]):
-                    pid = os.posix_spawn(
-                        plan.program, [plan.program, *plan.arguments], environ, setsigmask=[], setsigdef=_SIGNALS
-                    )
+                pid = spawn((plan.program, *plan.arguments), environ, passed=passed)
             except OSError:
                 ours.close()
                 raise
@@ -358,29 +357,3 @@ class Crew:
 
 _NOT_FOR_WORKERS = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
 """The service manager hears the supervisor only."""
-_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD)
-
-
-@contextlib.contextmanager
-def inherited(descriptors: Iterable[int]) -> Iterator[None]:
-    """Programs that are started meanwhile inherit these descriptors."""
-    passed = list(descriptors)
-    try:
-        for descriptor in passed:
-            os.set_inheritable(descriptor, True)
-        yield
-    finally:
-        for descriptor in passed:
-            os.set_inheritable(descriptor, False)
-
-
-def _reap(pid: int) -> str | None:
-    """How a child ended; None: it lives."""
-    try:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return "lost"
-    if not ended:
-        return None
-    code = os.waitstatus_to_exitcode(status)
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

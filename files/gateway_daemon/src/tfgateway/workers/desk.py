@@ -6,7 +6,7 @@ The question is ``reload`` and a line feed; the answer one line, ``done TEXT`` o
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -130,7 +130,12 @@ def open_desk(directory: Path) -> socket.socket:
 
 
 def tell(callers: Iterable[socket.socket], verdict: str, text: str) -> None:
-    """Answer and hang up; who is gone is gone."""
+    """Answer and hang up; who is gone is gone. For use in an event loop: the kernel may have no memory at first."""
     for caller in callers:
-        with caller, contextlib.suppress(OSError):
+        try:
             caller.send(f"{verdict} {printable(text, _MAX_ANSWER // 4)}\n".encode())
+        except OSError as error:
+            if error.errno in (errno.ENOBUFS, errno.ENOMEM):
+                asyncio.get_running_loop().call_later(_PAUSE, tell, [caller], verdict, text)
+                continue
+        caller.close()

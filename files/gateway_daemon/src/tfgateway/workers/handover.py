@@ -83,11 +83,6 @@ class Handover(msgspec.Struct, frozen=True):
         return (fd for fd in named if fd >= 0)
 
 
-def open_file() -> BinaryIO:
-    """An empty file in memory: neither a full disk nor a missing directory is in its way. Errors: ``OSError``."""
-    return os.fdopen(os.memfd_create("tfgateway-handover", os.MFD_CLOEXEC), "w+b")
-
-
 def write(file: BinaryIO, state: Handover) -> None:
     """Make ``state`` all that is in the file. Errors: ``OSError``."""
     file.seek(0)

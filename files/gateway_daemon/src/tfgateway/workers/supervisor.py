@@ -87,7 +87,12 @@ async def _begin(plane: Plane, program: str, plan: Plan) -> int:
             desk=open_desk(runtime),
             render=supervisor.render,
         )
-        return await supervisor.run(plan, lambda: held.crew.adopt(plan, 1, settled=False))
+
+        def begin() -> None:
+            held.crew.adopt(plan, 1, settled=False)
+            held.desk.start()
+
+        return await supervisor.run(plan, begin)
     finally:
         if not given:
             shutil.rmtree(runtime, ignore_errors=True)
@@ -148,9 +153,8 @@ class Supervisor:
                 stack.callback(loop.remove_signal_handler, number)
             await held.page.serve()
             stack.push_async_callback(held.page.pause)
-            held.desk.start()
-            stack.callback(held.desk.close)
             begin()  # the event loop does not turn from here on to the main loop: nothing is read that gets lost
+            stack.callback(held.desk.close)
             stack.callback(lambda: held.crew.kill(held.crew.members.values()))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
             await self._watch()

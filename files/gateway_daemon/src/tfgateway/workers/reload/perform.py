@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 
 from tfgateway.errors import GatewayError
 from tfgateway.telemetry.logs import logger
-from tfgateway.workers.crew import inherited
 from tfgateway.workers.desk import tell
 from tfgateway.workers.handover import write
+from tfgateway.workers.processes import inherited
 from tfgateway.workers.reload import rehearsal
 from tfgateway.workers.reload.prepare import Prepared, prepare
 from tfgateway.workers.resources import Resources

@@ -11,6 +11,7 @@ from tfgateway.errors import ConfigError, GatewayError
 from tfgateway.workers import handover, page
 from tfgateway.workers.crew import Member
 from tfgateway.workers.planning import Plan
+from tfgateway.workers.processes import open_file, reap
 from tfgateway.workers.reload import rehearsal
 from tfgateway.workers.resources import Resources
 
@@ -36,9 +37,9 @@ async def prepare(held: Resources) -> Prepared:
     Errors: ``GatewayError``, ``OSError``; all is undone then.
     """
     with ExitStack() as undo:
-        file = undo.enter_context(handover.open_file())
+        file = undo.enter_context(open_file())
         handover.write(file, held.handover(back=rehearsal.own_command()))
-        plan = await rehearsal.rehearse(held.program, held.arguments, file)
+        plan = await rehearsal.rehearse(held.program, held.arguments, file, lambda pid: _ended(held, pid))
         generation = held.crew.generation + 1
         where = held.page.socket
         if plan.metrics != held.plan.metrics:
@@ -64,3 +65,10 @@ async def _until_ready(held: Resources, plan: Plan, generation: int) -> list[Mem
                 raise GatewayError(f"a worker of {plan.release} ended before it was ready ({why})")
         await held.turn.wait()
     return members
+
+
+async def _ended(held: Resources, pid: int) -> str:
+    """How a child ended, when it has."""
+    while (how := reap(pid)) is None:
+        await held.turn.wait()
+    return how

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import BinaryIO
 
 import msgspec
@@ -17,12 +20,15 @@ import msgspec
 from tfgateway.errors import ConfigError, GatewayError
 from tfgateway.workers import handover
 from tfgateway.workers.planning import Plan
+from tfgateway.workers.processes import open_file, spawn
 
 HANDOVER = "TFGATEWAY_HANDOVER"
 """Environment variable: descriptor of the state to take over."""
 _REHEARSAL = "TFGATEWAY_REHEARSAL"
 _LIMIT = 60.0
 """Seconds: starting an interpreter on a busy machine."""
+_MOST = 64 * 1024 * 1024
+"""Bytes that are read of what it says: a configuration, and far below what would hurt."""
 
 
 def called() -> bool:
@@ -42,41 +48,49 @@ def own_command() -> tuple[str, ...]:
     return (sys.executable, *sys.orig_argv[1:]) if sys.executable else ()
 
 
-async def rehearse(program: str, arguments: tuple[str, ...], file: BinaryIO) -> Plan:
-    """What the release at ``program`` would do now. file: holds the state that it would take over.
+async def rehearse(
+    program: str, arguments: tuple[str, ...], file: BinaryIO, ended: Callable[[int], Awaitable[str]]
+) -> Plan:
+    """What the release at ``program`` would do now.
 
+    file: holds the state that it would take over. ended: waits for the end of a process and says how it ended.
     Errors: ``GatewayError`` that says why it would not.
     """
     environ = {**os.environ, HANDOVER: str(file.fileno()), _REHEARSAL: "1"}
     environ.pop("NOTIFY_SOCKET", None)
-    try:
-        child = await asyncio.create_subprocess_exec(
-            program,
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environ,
-            pass_fds=[file.fileno()],
-        )
-    except OSError as error:
-        raise GatewayError(f"{program} cannot be started: {error.strerror}") from error
-    try:
-        async with asyncio.timeout(_LIMIT):
-            said, complained = await child.communicate()
-    except TimeoutError:
-        raise GatewayError(f"{program} did not start in {_LIMIT:.0f} s") from None
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    if child.returncode == 0:
+    with ExitStack() as stack:
+        # Files in memory, not pipes: nobody has to read along, and nothing is left when the next one cannot be opened.
+        asked, said, complained = (stack.enter_context(open_file()) for _ in range(3))
+        standard = [one.fileno() for one in (asked, said, complained)]
+        try:
+            pid = spawn((program, *arguments), environ, passed=[file.fileno()], standard=standard)
+        except OSError as error:
+            raise GatewayError(f"{program} cannot be started: {error.strerror}") from error
+        try:
+            async with asyncio.timeout(_LIMIT):
+                how = await ended(pid)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            os.kill(pid, signal.SIGKILL)
+            await ended(pid)
+            if isinstance(error, TimeoutError):
+                raise GatewayError(f"{program} did not start in {_LIMIT:.0f} s") from None
+            raise
+        return _plan(program, how, _read(said), _read(complained))
+
+
+def _read(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read(_MOST)
+
+
+def _plan(program: str, how: str, said: bytes, complained: bytes) -> Plan:
+    if how == "exit code 0":
         try:
             return msgspec.json.decode(said, type=Plan)
         except msgspec.MsgspecError as error:
             raise GatewayError(f"{program} is no release of this kind: {error}") from error
     lines = complained.decode(errors="replace").strip().splitlines() or ["no word"]
     text = lines[-1].removeprefix("tfgateway: error: ")
-    if child.returncode == 2:
+    if how == "exit code 2":
         raise ConfigError(text)
-    raise GatewayError(f"{program} does not run (exit code {child.returncode}): {text}")
+    raise GatewayError(f"{program} does not run ({how}): {text}")

@@ -1,6 +1,6 @@
 """In the place of a supervisor that has executed this one; back to it when that fails.
 
-The descriptors that were left stay as they are until this supervisor runs: what it works with are duplicates.
+Until it runs, this supervisor closes none of the descriptors that were left to it, reads from none and changes none.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class TakeOver:
         self._plane = plane
         self._program = program
         self._state = handover.read(self._file)
+        self._sockets: list[socket.socket] = []
         self._done = False
 
     @property
@@ -49,10 +50,10 @@ class TakeOver:
         return Resources(
             self._plane,
             self._program,
-            doors=Doors(Door(one.slot, one.endpoint, _own(one.fd), one.is_open) for one in state.doors),
+            doors=Doors(Door(one.slot, one.endpoint, self._own(one.fd), one.is_open) for one in state.doors),
             runtime=Path(state.runtime),
-            page=_own(state.page_fd),
-            desk=_own(state.desk_fd),
+            page=self._own(state.page_fd),
+            desk=self._own(state.desk_fd),
             render=render,
         )
 
@@ -68,12 +69,14 @@ class TakeOver:
             member = Member(one.number, one.slot, one.generation, one.pid, state.plan)
             member.state, member.since, member.deadline = one.state, one.since, one.deadline
             member.status, member.figures, member.token = one.status, one.figures, 0
-            crew.attach(member, _own(one.fd), one.unread, one.unsent)
-        held.desk.waiting += [_own(fd) for fd in state.waiting]
-        answered = [_own(fd) for fd in state.answered]
+            crew.attach(member, self._own(one.fd), one.unread, one.unsent)
+        held.desk.waiting += [self._own(fd) for fd in state.waiting]
+        answered = [self._own(fd) for fd in state.answered]
+        held.desk.start()
         self._done = True
-        for descriptor in (self._file, *state.descriptors):
-            os.close(descriptor)
+        for sock in self._sockets:
+            sock.set_inheritable(False)
+        os.close(self._file)
         held.doors.keep_only(state.plan.endpoints)
         if self._why:
             held.remark = f"the supervisor is that of the release before again: {self._why}"
@@ -85,16 +88,17 @@ class TakeOver:
         back = self._state.back
         if self._done or self._why or not back:
             return
-        # All descriptors are inheritable: nobody has changed that since they were inherited.
+        for sock in self._sockets:
+            sock.detach()
         why = f"{self._state.plan.release} cannot take over: {error}"
         _log.error("not taken over: handed back", reason=why)
         execute(back, {**os.environ, rehearsal.HANDOVER: str(self._file), _HANDED_BACK: why})
 
-
-def _own(descriptor: int) -> socket.socket:
-    """A duplicate of an inherited socket; of -1, one whose other end is gone."""
-    if descriptor < 0:
-        ours, theirs = socket.socketpair()
-        theirs.close()
-        return ours
-    return socket.socket(fileno=os.dup(descriptor))
+    def _own(self, descriptor: int) -> socket.socket:
+        """An inherited socket; for -1, one whose other end is gone."""
+        if descriptor < 0:
+            ours, theirs = socket.socketpair()
+            theirs.close()
+            return ours
+        self._sockets.append(socket.socket(fileno=descriptor))
+        return self._sockets[-1]
