@@ -187,7 +187,7 @@ class Gateway:
             "active": sum(office.metrics.active.values()) + sum(member.active for member in self.members),
             "pipes in use": office.pipes._made - len(idle),
             "pipes with data": sum(pipe.filled for pipe in idle),
-            "visits in tunnels": sum(map(len, self.tunnels._visits.values())),
+            "visits in tunnels": len(self.tunnels._visits),
             "client": 1 - len(self.tunnels._clients) + self.client.active + self.tunnels._registry.strangers,
             "watched": len(office.engine._watchers) - len(self.ports),
         }

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from tfgateway.tunnel import server
+from tfgateway.tunnel import handover
 from tfgateway.tunnel.client import Phase
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.session import Limits, Session
@@ -244,7 +244,7 @@ async def test_a_visitor_of_a_dead_session_is_led_to_the_new_one(world: World) -
 async def test_nobody_comes_within_the_grace(world: World) -> None:
     gateway = world.gateway(tunnel_grace=0.1)
     assert await ask(gateway.visit()) == NO_TUNNEL
-    assert not gateway.tunnels._news
+    assert not gateway.tunnels._visits._news
 
 
 async def test_a_dead_peer_is_found_by_ping_and_frees_its_name(world: World) -> None:
@@ -359,7 +359,7 @@ async def test_t12_everything_is_given_back(world: World) -> None:
     await soon(lambda: not gateway.tasks and descriptors() <= before)
     await soon(lambda: len(asyncio.all_tasks()) <= tasks)
     assert not gateway.tunnels._newcomers
-    assert sum(map(len, gateway.tunnels._visits.values())) == 0
+    assert len(gateway.tunnels._visits) == 0
 
 
 async def test_a_window_violation_is_answered_with_go_away(world: World) -> None:
@@ -490,7 +490,7 @@ async def test_t21_a_session_that_cannot_move_and_whose_client_does_not_come_bac
 ) -> None:
     """An old client behind a TLS program of its own: served until it is idle for a while."""
     monkeypatch.setattr(Session, "secure", property(lambda _self: True))
-    monkeypatch.setattr(server, "_BACK_WITHIN", 0.2)
+    monkeypatch.setattr(handover, "_BACK_WITHIN", 0.2)
     one, two = world.gateway(), world.gateway()
     peer = OldClient(one.port)
     await peer.send(HELLO)

@@ -8,8 +8,7 @@ import socket
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,20 @@ from tfgateway.settings import ProxySettings
 from tfgateway.sockets import close, send_at_once
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.greeting import Greeting
-from tfgateway.tunnel.link import Link
-from tfgateway.tunnel.mesh import Mesh
-from tfgateway.tunnel.messages import Content, SessionState, StreamState, VisitorState
+from tfgateway.tunnel.handover import SessionHandover
 from tfgateway.tunnel.metrics import TunnelMetrics
+from tfgateway.tunnel.peers.mesh import Mesh
+from tfgateway.tunnel.peers.messages import Content, SessionState, VisitorState
 from tfgateway.tunnel.registry import Client, Digest, Registry, digest_of
-from tfgateway.tunnel.relay import Ending, Relay, Relayed
-from tfgateway.tunnel.seam import Adopt, Carried, NotAnswered, NoTunnel, Visitor
+from tfgateway.tunnel.seam import Adopt, Carried, Visitor
 from tfgateway.tunnel.session import Channel, Limits, Session
 from tfgateway.tunnel.sharedkey import shared_key
 from tfgateway.tunnel.strangers import Patience
 from tfgateway.tunnel.tls import secure
+from tfgateway.tunnel.visits import REFUSED_PAUSE, Visits
 from tfgateway.tunnel.yamux.connection import Connection, Role
 
 _KEY = "tunnels.key"
-_HANDED_OVER = Carried("handed_over")
-_MAX_HOPS = 3
 _MAX_NEWCOMERS = 2048
 """Connections that have not said their secret; the oldest goes when there are more."""
 
@@ -42,24 +39,8 @@ _MAX_CLIENTS = 16
 """That share one secret."""
 _DRAIN_LOOK = 0.05
 """Seconds between two looks at what is left."""
-_AT_ONCE = 32
-"""Sessions that are handed over at the same time."""
-_REFUSED_PAUSE = 0.2
-"""Seconds after a worker did not take what was handed over to it."""
-_BACK_WITHIN = 5.0
-"""Seconds after which a client that was told to connect again, and has not, is taken for one that does not listen."""
 
 _log = logger("tunnel")
-
-
-@dataclass(slots=True, eq=False)
-class _Visit:
-    """A visitor in a tunnel."""
-
-    visitor: Visitor
-    relay: Relay
-    ended: asyncio.Future[Relayed | None]
-    """None: it went on in another worker."""
 
 
 class TunnelServer:
@@ -93,20 +74,25 @@ class TunnelServer:
         self._patience = Patience(burst=settings.tunnel_unknown, per_second=1.0)
         self._newcomers: OrderedDict[Session, None] = OrderedDict()
         self._clients: dict[Session, Client] = {}
-        self._visits: dict[Session, dict[int, _Visit]] = {}
-        self._news: dict[Digest, set[asyncio.Future[None]]] = {}
         self._seen: set[Digest] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.changed = asyncio.Event()
         """Set when ``connected`` gives something else."""
         self._mesh = Mesh(runtime, name, self)
-        self._moving = 0
-        """Sessions that are on their way to another worker."""
-        self._told_kept = False
+        self._visits = Visits(
+            settings, metrics, key=self._key, registry=self._registry, mesh=self._mesh, ended=self._available
+        )
+        self._handover = SessionHandover(
+            self._mesh,
+            self._registry,
+            self._visits,
+            release=self._release,
+            keep=partial(self._resume, kept=True),
+        )
         metrics.watch(
             up=lambda: len(self._registry),
             early=lambda: self._registry.strangers,
-            streams=lambda: sum(map(len, self._visits.values())),
+            streams=lambda: len(self._visits),
         )
 
     # What the proxy calls (``seam.Tunnels``).
@@ -132,7 +118,7 @@ class TunnelServer:
 
     async def carry(self, visitor: Visitor) -> Carried:
         """See ``Tunnels``."""
-        return await self._carry(visitor, self._loop.time() + self._settings.tunnel_grace, hops=0)
+        return await self._visits.carry(visitor, self._loop.time() + self._settings.tunnel_grace, hops=0)
 
     # Clients.
 
@@ -224,13 +210,13 @@ class TunnelServer:
             client.session.end(client.greeting)  # tells the client that it is registered
         if outcome != "kept":
             _log.info("tunnel up", tunnel=client.digest.hex(), source=client.source, how=outcome)
-        self._tell_news(client.digest)
+        self._visits.news(client.digest)
         if self._mesh.draining and outcome != "kept":
-            self._spawn(self._move_all([client]))
+            self._spawn(self._handover.move([client]))
 
     def _over(self, session: Session, reason: str) -> None:
         self._newcomers.pop(session, None)
-        self._visits.pop(session, None)
+        self._visits.forget(session)
         self._metrics.ended.inc()
         client = self._clients.pop(session, None)
         if client is None:
@@ -246,110 +232,7 @@ class TunnelServer:
     def _available(self, session: Session) -> None:
         client = self._clients.get(session)
         if client is not None:
-            self._tell_news(client.digest)
-
-    # Visitors.
-
-    async def _carry(self, visitor: Visitor, deadline: float, *, hops: int) -> Carried:
-        digest = digest_of(self._key, visitor.secret)
-        try:
-            while True:
-                client = self._registry.find(digest)
-                if client is not None:
-                    carried = await self._lead(client, visitor)
-                    if carried is not None:
-                        return carried
-                    deadline = self._loop.time() + self._settings.tunnel_grace
-                    continue
-                link = self._mesh.holder(digest)
-                if link is not None and hops < _MAX_HOPS and not self._registry.has(digest):
-                    state = VisitorState(
-                        first=visitor.first,
-                        source=visitor.source,
-                        plane=visitor.plane,
-                        secret=visitor.secret,
-                        context=visitor.context,
-                        deadline=deadline,
-                        hops=hops,
-                    )
-                    if await link.deliver(state, [visitor.socket]):
-                        close(visitor.socket)
-                        return _HANDED_OVER
-                    if self._loop.time() >= deadline:
-                        raise NoTunnel("the worker that has its client does not take it")
-                    await asyncio.sleep(_REFUSED_PAUSE)
-                    continue
-                await self._wait_for_news(digest, deadline)
-        except asyncio.CancelledError:
-            close(visitor.socket)
-            raise
-
-    async def _lead(self, client: Client, visitor: Visitor) -> Carried | None:
-        """Serve a visitor by this client; None: the client was lost before it took him."""
-        stream = client.session.open()
-        ended: asyncio.Future[Relayed | None] = self._loop.create_future()
-        relay = Relay(
-            client.session,
-            stream,
-            visitor.socket,
-            visitor.first,
-            idle_timeout=self._settings.idle_timeout,
-            done=partial(self._ended, ended),
-        )
-        self._join(client.session, stream, _Visit(visitor, relay, ended))
-        return await self._account(client.session, stream, ended, relay)
-
-    def _join(self, session: Session, stream: int, visit: _Visit) -> None:
-        self._visits.setdefault(session, {})[stream] = visit
-        session.bind(stream, visit.relay)
-        visit.relay.start()
-
-    @staticmethod
-    def _ended(ended: asyncio.Future[Relayed | None], relayed: Relayed) -> None:
-        if not ended.done():
-            ended.set_result(relayed)
-
-    async def _account(
-        self, session: Session, stream: int, ended: asyncio.Future[Relayed | None], relay: Relay
-    ) -> Carried | None:
-        try:
-            relayed = await ended
-        except asyncio.CancelledError:
-            relay.cut()
-            self._metrics.visits.labels("cut").inc()
-            raise
-        finally:
-            self._visits.get(session, {}).pop(stream, None)
-            self._available(session)
-        if relayed is None:
-            return _HANDED_OVER
-        if relayed.untouched:
-            return None
-        self._metrics.visits.labels(relayed.ending).inc()
-        self._metrics.bytes_to_client.inc(relayed.to_stream)
-        self._metrics.bytes_to_visitor.inc(relayed.to_socket)
-        if relayed.ending is Ending.REFUSED:
-            raise NotAnswered("the client dropped the visitor")
-        return Carried(relayed.ending, relayed.to_stream, relayed.to_socket)
-
-    async def _wait_for_news(self, digest: Digest, deadline: float) -> None:
-        news: asyncio.Future[None] = self._loop.create_future()
-        waiting = self._news.setdefault(digest, set())
-        waiting.add(news)
-        try:
-            async with asyncio.timeout_at(deadline):
-                await news
-        except TimeoutError:
-            raise NoTunnel("no client with this secret is connected") from None
-        finally:
-            waiting.discard(news)
-            if not waiting and self._news.get(digest) is waiting:
-                del self._news[digest]
-
-    def _tell_news(self, digest: Digest) -> None:
-        for news in self._news.get(digest, ()):
-            if not news.done():
-                news.set_result(None)
+            self._visits.news(client.digest)
 
     # Other workers.
 
@@ -377,18 +260,18 @@ class TunnelServer:
             self._discard(client)  # its visitors stay to their end
         for client in self._registry.older_than(digest, since):
             client.session.close("a newer client has its secret")
-        self._tell_news(digest)
+        self._visits.news(digest)
 
     def delivered(self, content: Content, sockets: list[socket.socket]) -> None:
         """See ``mesh.Owner``."""
         if isinstance(content, VisitorState):
             visitor = Visitor(sockets[0], content.first, content.source, content.plane, content.secret, content.context)
-            self._adopt(visitor, self._carry(visitor, content.deadline, hops=content.hops + 1))
+            self._adopt(visitor, self._visits.carry(visitor, content.deadline, hops=content.hops + 1))
         else:
             self._resume(content, sockets)
 
-    def _resume(self, state: SessionState, sockets: list[socket.socket], *, kept: bool = False) -> None:
-        """Go on with a session of another worker, or with one of this worker that no other has taken."""
+    def _resume(self, state: SessionState, sockets: list[socket.socket], *, kept: bool = False) -> bool:
+        """Go on with a session of another worker, or with one that no other has taken. False: it has ended."""
         try:
             session = Session.resume(
                 sockets[0],
@@ -404,38 +287,24 @@ class TunnelServer:
             for sock in sockets:
                 close(sock)
             _log.warning("tunnel client lost", source=state.source, reason=error.strerror)
-            return
+            return False
         client = Client(
             session, state.secret, digest_of(self._key, state.secret), state.source, state.since, state.greeting
         )
         self._clients[session] = client
         for stream, sock in zip(state.streams, sockets[1:], strict=True):
-            visitor = Visitor(sock, b"", stream.source, stream.plane, state.secret, stream.context)
-            ended: asyncio.Future[Relayed | None] = self._loop.create_future()
-            relay = Relay.resume(
-                session,
-                stream.stream,
-                sock,
-                stream.relay,
-                idle_timeout=self._settings.idle_timeout,
-                done=partial(self._ended, ended),
-            )
-            self._join(session, stream.stream, _Visit(visitor, relay, ended))
-            self._adopt(visitor, self._went_on(session, stream.stream, ended, relay))
+            self._adopt(*self._visits.resume(session, state.secret, stream, sock))
         if self._registry.knows(client.digest, client.secret):
             self._register(client, "kept" if kept else "moved")
         else:  # revoked, or this worker has not heard of it yet
             self._loop.call_later(self._settings.tunnel_unknown_time, self._still_unknown, client)
             for oldest in self._registry.add_stranger(client):
                 oldest.session.close("its secret is unknown")
+        return True
 
-    async def _went_on(
-        self, session: Session, stream: int, ended: asyncio.Future[Relayed | None], relay: Relay
-    ) -> Carried:
-        carried = await self._account(session, stream, ended, relay)
-        if carried is None:
-            raise NotAnswered("the client was lost")
-        return carried
+    def _release(self, client: Client) -> None:
+        self._clients.pop(client.session, None)
+        self._discard(client)
 
     # The end.
 
@@ -449,90 +318,12 @@ class TunnelServer:
         """
         self._mesh.drain()
         while True:
-            while self._clients or self._newcomers or self._moving:
-                moved = await self._move_all(list(self._clients.values()))
-                await asyncio.sleep(_DRAIN_LOOK if moved else _REFUSED_PAUSE)
+            while self._clients or self._newcomers or self._handover.moving:
+                moved = await self._handover.move(list(self._clients.values()))
+                await asyncio.sleep(_DRAIN_LOOK if moved else REFUSED_PAUSE)
             await self._mesh.settled()
-            if not self._clients and not self._moving:
+            if not self._clients and not self._handover.moving:
                 return
-
-    async def _move_all(self, clients: Sequence[Client]) -> bool:
-        """Move each. False: some that other workers would not take are here again."""
-        kept: list[str] = []
-        for start in range(0, len(clients), _AT_ONCE):
-            part = clients[start : start + _AT_ONCE]
-            moved = await asyncio.gather(*map(self._move, part))
-            kept += [client.digest.hex() for client, gone in zip(part, moved, strict=True) if not gone]
-        if kept and not self._told_kept:
-            _log.error("tunnels stay in a worker that ends: no other takes them; trying again", tunnels=kept[:10])
-        self._told_kept = bool(kept)
-        return not kept
-
-    async def _move(self, client: Client) -> bool:
-        """Hand one session over, or close it when it is idle and cannot be handed over. False: it was refused."""
-        session = client.session
-        if session.closed:
-            return True
-        if next(self._mesh.successors(), None) is None:
-            # As long as somebody has not been heard of, he may be the one who stays.
-            if session.idle and self._mesh.complete:
-                session.close("this worker ends")
-            return True
-        if session.secure:
-            self._send_away(client)
-            return True
-        visits = self._visits.pop(session, {})
-        self._clients.pop(session, None)
-        self._discard(client)
-        streams = tuple(
-            StreamState(stream, visit.relay.release(), visit.visitor.source, visit.visitor.plane, visit.visitor.context)
-            for stream, visit in visits.items()
-        )
-        sock, connection, unsent = session.release()
-        state = SessionState(
-            secret=client.secret,
-            source=client.source,
-            since=client.since,
-            greeting=client.greeting,
-            connection=connection,
-            unsent=unsent,
-            streams=streams,
-        )
-        sockets = [sock, *(visit.relay.socket for visit in visits.values())]
-        self._moving += 1
-        try:
-            taken = await self._deliver(state, sockets)
-        finally:
-            self._moving -= 1
-        if taken:
-            for one in sockets:
-                close(one)
-        else:
-            self._resume(state, sockets, kept=True)
-        for visit in visits.values():
-            if not visit.ended.done():
-                visit.ended.set_result(None)
-        return taken
-
-    async def _deliver(self, state: SessionState, sockets: Sequence[socket.socket]) -> bool:
-        """To the first that takes it; each is asked once."""
-        asked: list[Link] = []
-        for link in self._mesh.successors():
-            if link in asked:
-                break
-            asked.append(link)
-            if await link.deliver(state, sockets):
-                return True
-        return False
-
-    def _send_away(self, client: Client) -> None:
-        """Visitors are led to this session until its client is back at another worker, and those in it stay."""
-        now = self._loop.time()
-        if not client.told:
-            client.told = now
-            client.session.leave()
-        elif client.session.idle and (not self._registry.holds(client) or now > client.told + _BACK_WITHIN):
-            client.session.close("this worker ends")
 
     def close(self) -> None:
         """End everything; again is harmless."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tfgateway.telemetry.logs import logger
-from tfgateway.tunnel.link import Link
-from tfgateway.tunnel.messages import Answer, Content, Draining, Have, Hello, Lost, Message
+from tfgateway.tunnel.peers.link import Link
+from tfgateway.tunnel.peers.messages import Answer, Content, Draining, Have, Hello, Lost, Message
 from tfgateway.tunnel.registry import Digest
 
 _SUFFIX = ".tunnels"

@@ -8,7 +8,6 @@ with them when they are refused.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 from collections import deque
@@ -16,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from tfgateway.errors import ParseError
 from tfgateway.telemetry.logs import logger
-from tfgateway.tunnel.messages import (
+from tfgateway.tunnel.peers.messages import (
     Answer,
     Content,
     Message,
@@ -31,8 +30,6 @@ from tfgateway.tunnel.registry import Digest
 _MAX_MESSAGE = 64 * 1024
 _SCM_MAX_FD = 253  # of the kernel: no message brings more
 _FDS_AT_ONCE = 200
-_RETRY = 0.05  # seconds until the kernel is asked again that had no room for descriptors on their way
-_NO_ROOM = (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM)
 
 _log = logger("tunnel")
 
@@ -67,7 +64,6 @@ class Link:
         """The kernel has left descriptors of the delivery that is coming in out."""
         self._queue: deque[tuple[bytes, Sequence[int], Callable[[bool], object]]] = deque()
         self._unanswered: deque[asyncio.Future[bool]] = deque()
-        self._retry: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._read)
 
@@ -133,8 +129,6 @@ class Link:
             return
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
-        if self._retry is not None:
-            self._retry.cancel()
         self._sock.close()
         for descriptor in self._descriptors:
             os.close(descriptor)
@@ -163,12 +157,8 @@ class Link:
             except (BlockingIOError, InterruptedError):
                 self._loop.add_writer(self._sock.fileno(), self._flush)
                 return
-            except OSError as error:
-                if error.errno in _NO_ROOM:
-                    self._loop.remove_writer(self._sock.fileno())
-                    self._retry = self._loop.call_later(_RETRY, self._flush)
-                else:
-                    self.close()
+            except OSError:  # what was not sent stays with its sender; the two find each other again
+                self.close()
                 return
             self._queue.popleft()
             sent(True)

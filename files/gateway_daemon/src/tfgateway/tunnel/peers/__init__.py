@@ -1,0 +1,1 @@
+"""What the workers of one gateway say and hand over to each other."""
