@@ -8,13 +8,15 @@ import sys
 import sysconfig
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dns.message
 import dns.query
 import pytest
+
+from .scenarios import Rig, Rigs
 
 LIMIT = 300.0
 """Seconds after which something that does not happen is a failure."""
@@ -147,6 +149,28 @@ def dns_node(
     node = DnsNode(tmp_path, start_process, redis_server, (free_port(), free_port()))
     node.configure()
     return node
+
+
+@pytest.fixture
+def rigs(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    start_process: Callable[..., Any],
+    redis_server: Any,
+    free_port: Callable[[], int],
+) -> Iterator[Rigs]:
+    """Nodes that are under way; the parameter: how many, and how many workers each."""
+    count, workers = request.param
+
+    def start(name: str) -> Rig:
+        (tmp_path / name).mkdir()
+        node = DnsNode(tmp_path / name, start_process, redis_server, (free_port(), free_port()))
+        return Rig(node, workers=workers)
+
+    started = [start(f"node-{number}") for number in range(count)]
+    yield Rigs(started)
+    for rig in started:
+        rig.asker.stop()
 
 
 @pytest.fixture
