@@ -96,14 +96,16 @@ class Gateway:
 
     async def _account(self, visitor: Visitor, served: Coroutine[Any, Any, Carried]) -> None:
         assert visitor.context == b"context"
+        sock = visitor.socket
         try:
             self.ends.append((await served).ending)
         except NoTunnel as error:
             answer = NO_TUNNEL if type(error) is NoTunnel else NOT_ANSWERED
             self.ends.append(answer.decode())
             with contextlib.suppress(OSError):
-                visitor.socket.send(answer)
-            visitor.socket.close()
+                sock.send(answer)
+        finally:
+            sock.close()  # as the proxy does, whatever became of it
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

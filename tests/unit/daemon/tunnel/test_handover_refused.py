@@ -95,6 +95,28 @@ async def test_a_session_stays_until_another_worker_has_descriptors_for_it(world
     assert set(one.ends) == {"handed_over"}
 
 
+async def test_a_visitor_that_has_just_gone_does_not_keep_the_session_from_moving(world: World) -> None:
+    """It is counted a turn of the event loop later, and has no socket that could be handed over."""
+    one, two = world.gateway(), world.gateway()
+    status = world.client(one, await world.service())
+    stays, goes = one.visit(b"a"), one.visit(b"b")
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(LIMIT):
+        assert (await loop.sock_recv(stays, 1), await loop.sock_recv(goes, 1)) == (b"a", b"b")
+    await linked(one, two)
+    [client] = one.tunnels._clients.values()
+    moving = asyncio.create_task(one.tunnels._handover.move([client]))
+    await asyncio.sleep(0)  # the move begins with the next turn
+    visits = one.tunnels._visits._visits[client.session].values()
+    [gone] = [visit for visit in visits if visit.visitor.socket.getpeername() == goes.getsockname()]
+    gone.relay.cut()
+    async with asyncio.timeout(LIMIT):
+        assert await moving, "it was not refused"
+    assert await ask(stays, b"c") == b"c"
+    assert sorted(one.ends) == ["cut", "handed_over"]
+    assert (status.sessions, two.metric("tfgateway_tunnels")) == (1, 1)
+
+
 async def test_a_visitor_waits_until_the_worker_with_its_client_has_a_descriptor_for_it(world: World) -> None:
     one, two = world.gateway(tunnel_grace=20.0), world.gateway(tunnel_grace=20.0)
     world.client(two, await world.service())
@@ -238,6 +260,22 @@ async def test_answers_belong_to_deliveries_in_their_order(peer: Any) -> None:
         new.bare.close()
         async with asyncio.timeout(LIMIT):
             assert await last is False, "a peer that is gone has taken nothing"
+
+
+@pytest.mark.parametrize("taken", [True, False])
+@pytest.mark.parametrize("who", ["this worker", "its peer"])
+async def test_what_was_answered_before_the_link_ends_counts(peer: Any, who: str, taken: bool) -> None:
+    """Else both would go on with one session. A peer that leaves something unread resets the link (unix(7))."""
+    new = peer(answers=True)
+    with socket.socket() as carried:
+        waiting = asyncio.create_task(new.link.deliver(VISITOR, [carried]))
+        await new.read()
+        new.link.tell(Hello("unread", draining=False))
+        new.bare.send(encode(Answer(taken=taken)))
+        (new.link if who == "this worker" else new.bare).close()
+        async with asyncio.timeout(LIMIT):
+            assert await waiting is taken
+    assert new.lost
 
 
 async def test_an_answer_to_nothing_ends_the_link(peer: Any) -> None:

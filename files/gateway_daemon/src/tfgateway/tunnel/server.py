@@ -15,7 +15,7 @@ from typing import Any
 
 from tfgateway.layout.tunnels import Connected, fingerprint
 from tfgateway.settings import ProxySettings
-from tfgateway.sockets import close, send_at_once
+from tfgateway.sockets import close, ordinary, send_at_once
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.greeting import Greeting
 from tfgateway.tunnel.handover import SessionHandover
@@ -87,7 +87,7 @@ class TunnelServer:
             self._registry,
             self._visits,
             release=self._release,
-            keep=partial(self._resume, kept=True),
+            keep=self._keep,
         )
         metrics.watch(
             up=lambda: len(self._registry),
@@ -301,6 +301,22 @@ class TunnelServer:
             for oldest in self._registry.add_stranger(client):
                 oldest.session.close("its secret is unknown")
         return True
+
+    def _keep(self, state: SessionState, sockets: list[socket.socket]) -> bool:
+        """Go on with a session that no other worker has taken. False: it has ended.
+
+        To the proxy its visitors are gone, and it closes what it has of them: they come back with sockets of their own.
+        """
+        kept: list[socket.socket] = []
+        try:
+            for sock in sockets:
+                kept.append(ordinary(sock))  # noqa: PERF401 - those before one that fails are closed
+        except OSError as error:
+            for sock in (*kept, *sockets):
+                close(sock)
+            _log.warning("tunnel client lost", source=state.source, reason=error.strerror)
+            return False
+        return self._resume(state, kept, kept=True)
 
     def _release(self, client: Client) -> None:
         self._clients.pop(client.session, None)

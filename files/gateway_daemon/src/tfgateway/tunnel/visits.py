@@ -137,8 +137,11 @@ class Visits:
         return visitor, self._went_on(session, stream.stream, ended, relay)
 
     def release(self, session: Session) -> Released:
-        """Stop all of a session where they are: the relays own the sockets no more."""
-        visits = self._visits.pop(session, {})
+        """Stop all of a session where they are: the relays own the sockets no more.
+
+        Those that have ended, and only wait to be counted, have no socket any more: they stay.
+        """
+        visits = {stream: visit for stream, visit in self._visits.pop(session, {}).items() if not visit.ended.done()}
         streams = tuple(
             StreamState(stream, visit.relay.release(), visit.visitor.source, visit.visitor.plane, visit.visitor.context)
             for stream, visit in visits.items()

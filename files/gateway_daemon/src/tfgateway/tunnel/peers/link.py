@@ -8,6 +8,7 @@ with them when they are refused.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections import deque
@@ -30,6 +31,7 @@ from tfgateway.tunnel.registry import Digest
 _MAX_MESSAGE = 64 * 1024
 _SCM_MAX_FD = 253  # of the kernel: no message brings more
 _FDS_AT_ONCE = 200
+_MAX_ERRORS = 2  # of a link that ends, before it is given up
 
 _log = logger("tunnel")
 
@@ -129,6 +131,7 @@ class Link:
             return
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
+        self._read_last_answers()
         self._sock.close()
         for descriptor in self._descriptors:
             os.close(descriptor)
@@ -139,6 +142,25 @@ class Link:
         while self._unanswered:
             self._settle(self._unanswered.popleft())(False)
         self._lost(self)
+
+    def _read_last_answers(self) -> None:
+        """What the peer has answered so far counts; after ``shutdown`` it cannot answer, and takes nothing."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        errors = 0
+        while self._unanswered and errors < _MAX_ERRORS:
+            try:
+                body, descriptors, _, _ = socket.recv_fds(self._sock, _MAX_MESSAGE, _SCM_MAX_FD)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                message = decode_message(body)
+            except OSError:  # ECONNRESET comes before what can still be read
+                errors += 1
+            except ParseError:  # the end, or nonsense
+                return
+            else:
+                if isinstance(message, Answer):
+                    self._settle(self._unanswered.popleft())(message.taken)
 
     def _enqueue(self, body: bytes, descriptors: Sequence[int], sent: Callable[[bool], object]) -> None:
         """sent: called with True when the kernel has it, with False when the link is gone."""
