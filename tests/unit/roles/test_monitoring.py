@@ -11,6 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from tfgateway.reconciler.state import Verdict
+from tfgateway.settings import Settings, host_port
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ROOT / "roles" / "monitoring" / "files"
@@ -94,9 +95,10 @@ def test_rules_and_dashboard_ask_for_metrics_that_there_are(name: str) -> None:
 
 
 def test_the_planes_listen_where_they_are_asked() -> None:
-    settings = (ROOT / "files/gateway_daemon/src/tfgateway/settings.py").read_text()
-    ports = re.findall(r'metrics: str = "127.0.0.1:([0-9]+)"', settings)
-    assert sorted(map(int, ports)) == sorted(textfile.PLANES.values())
+    default = Settings()
+    planes = (default.reconciler, default.dns, default.proxy, default.fourtosix)
+    ports = [host_port(plane.metrics)[1] for plane in planes]
+    assert sorted(ports) == sorted(textfile.PLANES.values())
 
 
 def test_no_alert_for_what_is_its_users_business() -> None:

@@ -1,0 +1,43 @@
+"""Typed settings, read from one ``gateway.toml``. Unknown keys are errors: a typo must not be silence."""
+
+from tfgateway.settings.address import host_port
+from tfgateway.settings.dns import CookieSettings, DnsSettings, NotifySettings, RateSettings, TransferSettings
+from tfgateway.settings.file import DEFAULT_PATH, Settings, load, parse
+from tfgateway.settings.node import (
+    ExplorerSettings,
+    FourToSixSettings,
+    GatewaySettings,
+    IdentitySettings,
+    Location,
+    LogSettings,
+    ReconcilerSettings,
+    RedisSettings,
+    WorkersSettings,
+)
+from tfgateway.settings.proxy import CheckSettings, ProxySettings, ServiceSettings, TargetSettings
+
+__all__ = [
+    "DEFAULT_PATH",
+    "CheckSettings",
+    "CookieSettings",
+    "DnsSettings",
+    "ExplorerSettings",
+    "FourToSixSettings",
+    "GatewaySettings",
+    "IdentitySettings",
+    "Location",
+    "LogSettings",
+    "NotifySettings",
+    "ProxySettings",
+    "RateSettings",
+    "ReconcilerSettings",
+    "RedisSettings",
+    "ServiceSettings",
+    "Settings",
+    "TargetSettings",
+    "TransferSettings",
+    "WorkersSettings",
+    "host_port",
+    "load",
+    "parse",
+]

@@ -1,0 +1,113 @@
+"""[dns]"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from tfgateway.settings.section import Seconds, Section, Workers
+
+DnsText = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,100}\Z")]
+"""Printable ASCII."""
+
+
+class CookieSettings(Section, frozen=True):
+    """[dns.cookies]: DNS cookies (RFC 7873), with secrets from ``dns.secrets``."""
+
+    enabled: bool = True
+    """Make and check cookies."""
+    required: bool = False
+    """Over UDP, answer only clients with a valid cookie; others have to fetch one first, or to use TCP."""
+
+
+PerSecond = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class RateSettings(Section, frozen=True):
+    """[dns.rate_limit]: responses a second over UDP to one network, of all workers together. 0: not limited."""
+
+    mode: Literal["on", "log", "off"] = "on"
+    """``log``: everything is answered; log and metrics tell what would not have been."""
+    responses: PerSecond = 50
+    """With records of one name; of names that a wildcard makes: of one zone."""
+    nodata: PerSecond = 50
+    """Without records, about one name."""
+    nxdomains: PerSecond = 50
+    """About one zone."""
+    referrals: PerSecond = 50
+    """To one delegation."""
+    errors: PerSecond = 20
+    """REFUSED, FORMERR and the like."""
+    all: PerSecond = 0
+    """Of all kinds, about whatever. A network of busy resolvers may ask for much."""
+    slip: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
+    """Each n-th response too many is sent truncated, so that a real client asks again over TCP. 0: none."""
+    window: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
+    """Seconds that a flood must have ended for its network to be answered again at the longest."""
+    ipv4_prefix: Annotated[int, msgspec.Meta(ge=8, le=32)] = 24
+    """Bits of an IPv4 address that make one network."""
+    ipv6_prefix: Annotated[int, msgspec.Meta(ge=16, le=128)] = 56
+    """Bits of an IPv6 address that make one network."""
+    exempt: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks (CIDR) that are not limited."""
+    table_size: Annotated[int, msgspec.Meta(ge=100, le=10_000_000)] = 50_000
+    """(network, name) pairs that a worker remembers: about 300 bytes each."""
+
+
+class TransferSettings(Section, frozen=True):
+    """[[dns.transfer]]: who may copy zones (AXFR, over TCP)."""
+
+    network: str
+    """CIDR."""
+    key: str = ""
+    """Name of the TSIG key in ``dns.secrets`` that requests have to be signed with; empty: none."""
+
+
+class NotifySettings(Section, frozen=True):
+    """[[dns.notify]]: a secondary that is told when a zone has changed (RFC 1996)."""
+
+    address: str
+    """ADDRESS:PORT."""
+    key: str = ""
+    """Name of the TSIG key in ``dns.secrets`` for these messages; empty: they are not signed."""
+
+
+class DnsSettings(Section, frozen=True):
+    """[dns]"""
+
+    workers: Workers = 0
+    """Processes; 0: half as many as processors."""
+    listen: tuple[str, ...] = ("0.0.0.0:53", "[::]:53")
+    """``ADDRESS:PORT`` of the sockets, each for UDP and TCP."""
+    ttl: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 300
+    """Ceiling and default of served TTLs, seconds (spec redis-layout §4)."""
+    serve_stale: Seconds = 86400.0
+    """Seconds for which the last known zones are served while redis is away; then SERVFAIL."""
+    udp_size: Annotated[int, msgspec.Meta(ge=512, le=4096)] = 1232
+    """Bytes of UDP payload that are sent at most: what passes everywhere unfragmented (RFC 9715)."""
+    secrets: str = ""
+    """Path of a TOML file with what must stay secret (see ``dns.secrets``); empty: there is none."""
+    cookies: CookieSettings = CookieSettings()
+    rate_limit: RateSettings = RateSettings()
+    transfer: tuple[TransferSettings, ...] = ()
+    """Empty: nobody may copy zones (D-10)."""
+    notify: tuple[NotifySettings, ...] = ()
+    nsid: DnsText = ""
+    """Told to clients that ask which server this is (RFC 5001); empty: nothing."""
+    chaos_id: DnsText = ""
+    """Answers ``id.server`` and ``hostname.bind`` in class CHAOS; empty: REFUSED."""
+    chaos_version: DnsText = ""
+    """Answers ``version.server`` and ``version.bind`` in class CHAOS; empty: REFUSED."""
+    tcp_idle: Seconds = 10.0
+    """A tenth of it, when more than half of ``tcp_connections`` are in use."""
+    tcp_connections: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    """Open TCP connections at most."""
+    tcp_connections_per_client: Annotated[int, msgspec.Meta(ge=1)] = 20
+    """Workers share it, rounded up, as all limits on connections: chance may turn a client away a little sooner."""
+    key_prefix: str = ""
+    """What stands before a zone's name in its redis key; the original's ``prefix``."""
+    key_suffix: str = ""
+    """What stands after it; the original's ``suffix``."""
+    metrics: str = "127.0.0.1:9154"
+    """``ADDRESS:PORT`` of the DNS plane's metrics page."""

@@ -1,0 +1,115 @@
+"""The whole of ``gateway.toml``, read and checked."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+
+import msgspec
+
+from tfgateway.errors import ConfigError
+from tfgateway.settings.address import host_port
+from tfgateway.settings.dns import DnsSettings
+from tfgateway.settings.node import (
+    ExplorerSettings,
+    FourToSixSettings,
+    GatewaySettings,
+    IdentitySettings,
+    LogSettings,
+    ReconcilerSettings,
+    RedisSettings,
+    WorkersSettings,
+)
+from tfgateway.settings.proxy import ProxySettings
+from tfgateway.settings.section import Section
+
+DEFAULT_PATH = Path("/etc/tfgateway/gateway.toml")
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
+
+
+class Settings(Section, frozen=True):
+    """The whole file."""
+
+    identity: IdentitySettings = IdentitySettings()
+    redis: RedisSettings = RedisSettings()
+    explorer: ExplorerSettings = ExplorerSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    reconciler: ReconcilerSettings = ReconcilerSettings()
+    workers: WorkersSettings = WorkersSettings()
+    dns: DnsSettings = DnsSettings()
+    proxy: ProxySettings = ProxySettings()
+    fourtosix: FourToSixSettings = FourToSixSettings()
+    log: LogSettings = LogSettings()
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read settings. Errors: ``ConfigError`` that names the file and the key."""
+    where = path or Path(os.environ.get("TFGATEWAY_CONFIG", str(DEFAULT_PATH)))
+    try:
+        raw = where.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{where}: cannot be read: {error.strerror}") from error
+    return parse(raw, str(where))
+
+
+def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
+    """Settings from TOML bytes, every value checked. Errors: ``ConfigError``."""
+    try:
+        settings = msgspec.toml.decode(raw, type=Settings)
+    except (ValueError, RecursionError) as error:  # msgspec's errors, and text that is no UTF-8
+        raise ConfigError(f"{name}: {error}") from error
+    lists = [
+        ("dns.listen", settings.dns.listen),
+        ("proxy.listen_http", settings.proxy.listen_http),
+        ("proxy.listen_tls", settings.proxy.listen_tls),
+        ("proxy.listen_tunnels", settings.proxy.listen_tunnels),
+        ("proxy.listen_tunnels_tls", settings.proxy.listen_tunnels_tls),
+        ("reconciler.metrics", (settings.reconciler.metrics,)),
+        ("dns.metrics", (settings.dns.metrics,)),
+        ("dns.notify.address", tuple(item.address for item in settings.dns.notify)),
+        ("proxy.metrics", (settings.proxy.metrics,)),
+        ("fourtosix.metrics", (settings.fourtosix.metrics,)),
+    ]
+    for key, values in lists:
+        for value in values:
+            try:
+                host_port(value)
+            except ValueError as error:
+                raise ConfigError(f"{name}: {key}: {error}") from error
+    networks = [
+        ("proxy.allowed_targets", settings.proxy.allowed_targets),
+        ("dns.rate_limit.exempt", settings.dns.rate_limit.exempt),
+        ("dns.transfer.network", tuple(item.network for item in settings.dns.transfer)),
+        ("proxy.proxy_protocol_from", settings.proxy.proxy_protocol_from),
+        *(("proxy.services.allow", service.allow) for service in settings.proxy.services),
+    ]
+    for key, values in networks:
+        for value in values:
+            try:
+                ipaddress.ip_network(value)
+            except ValueError as error:
+                raise ConfigError(f"{name}: {key}: {error}") from error
+    if settings.proxy.listen_tunnels_tls and not (settings.proxy.tunnel_certificate and settings.proxy.tunnel_key):
+        raise ConfigError(f"{name}: proxy.listen_tunnels_tls: needs proxy.tunnel_certificate and proxy.tunnel_key")
+    for service in settings.proxy.services:
+        if bool(service.targets) == bool(service.tunnel_secret):
+            raise ConfigError(f"{name}: proxy.services: '{service.names[0]}' needs either targets or tunnel_secret")
+    if settings.fourtosix.endpoint and not _is_endpoint(settings.fourtosix.endpoint):
+        raise ConfigError(
+            f"{name}: fourtosix.endpoint: '{settings.fourtosix.endpoint}' is not HOST:PORT (IPv6 in brackets)"
+        )
+    return settings
+
+
+def _is_endpoint(text: str) -> bool:
+    """Whether a user's WireGuard would take it: a name or address, and a port."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
+        return False
+    try:
+        return host_port(text)[0] != ""
+    except ValueError:
+        return _NAME.fullmatch(host) is not None

@@ -1,0 +1,140 @@
+"""The tables that are about the gateway as a whole, and those of the reconciler and 4to6."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from tfgateway.settings.section import Port, Seconds, Section
+
+
+class IdentitySettings(Section, frozen=True):
+    """[identity]"""
+
+    seed: str = "/etc/identity.seed"
+    """Path of the seed file (versions 1.0.0, 1.1.0 or raw)."""
+
+
+class RedisSettings(Section, frozen=True):
+    """[redis]"""
+
+    url: str = "redis://127.0.0.1:6379/0"
+    """``redis://``, ``rediss://`` or ``unix://``; the old daemon's ``tcp://host:port`` is understood too."""
+    sentinels: tuple[str, ...] = ()
+    """``host:port`` of Sentinels; ``sentinel_service`` names the master, ``url`` gives database and login."""
+    sentinel_service: str = "tfgateway"
+    """Name under which the Sentinels know the master."""
+    timeout: Seconds = 5.0
+    """Seconds for connecting and for each reply."""
+
+
+class ExplorerSettings(Section, frozen=True):
+    """[explorer]"""
+
+    url: str = "https://explorer.grid.tf/api/v1"
+    """Base URL of the explorer's API."""
+    timeout: Seconds = 15.0
+    """Seconds for one request, long polling excluded."""
+    poll_interval: Seconds = 10.0
+    """Seconds between two polls that bring nothing, and between two looks at redis."""
+    long_poll: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    """Seconds that the explorer may hold a poll back until there is news; old ones ignore it. 0: never."""
+    max_answer: Annotated[int, msgspec.Meta(ge=1024)] = 16 * 1024 * 1024
+    """Bytes of one answer that are read at most."""
+
+
+class Location(Section, frozen=True):
+    """[gateway.location]: what is published in the explorer's directory."""
+
+    city: str = "Unknown"
+    """Name of the city."""
+    country: str = "Unknown"
+    """Name of the country."""
+    continent: str = "Unknown"
+    """Name of the continent."""
+    latitude: float = 0.0
+    """Degrees north."""
+    longitude: float = 0.0
+    """Degrees east."""
+
+
+class GatewaySettings(Section, frozen=True):
+    """[gateway]: what this node is."""
+
+    farm_id: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Id of the farm that this gateway belongs to."""
+    name_servers: tuple[str, ...] = ()
+    """Names published as ``dns_nameserver``; the first is the MNAME of zones without a SOA."""
+    managed_domains: tuple[str, ...] = ()
+    """Zones in which any user may reserve names, without a final dot."""
+    free_to_use: bool = False
+    """Published in the explorer's directory."""
+    tcp_client_port: Port = 18000
+    """TCP port for tunnel clients that is published in the explorer's directory."""
+    location: Location = Location()
+    """Without it, what ``geoip`` says."""
+    geoip: str = ""
+    """URL of a GeoIP service that is asked when no location is configured; empty: nobody is asked."""
+
+
+class ReconcilerSettings(Section, frozen=True):
+    """[reconciler]"""
+
+    max_removal_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.3
+    """A plan with which more than this share of the reservations of the last hour are gone refuses itself ..."""
+    max_removal_count: Annotated[int, msgspec.Meta(ge=0)] = 10
+    """... unless that is no more than this many."""
+    repair_orphans: bool = False
+    """Remove zones, subdomains, proxy entries and unreadable records behind which there is no reservation (P-5, P-12);
+    they are reported as problems in any case."""
+    max_reservations_per_user: Annotated[int, msgspec.Meta(ge=0)] = 1000
+    """Of all types, on this gateway; what was granted once stays (P-26)."""
+    max_zones_per_user: Annotated[int, msgspec.Meta(ge=0)] = 100
+    """Delegated domains among them."""
+    max_addresses: Annotated[int, msgspec.Meta(ge=0)] = 100
+    """Addresses of one subdomain reservation."""
+    parent_timeout: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
+    """Seconds that a subdomain waits for its domain to be delegated (again) until it is refused; 0: none."""
+    resync_interval: Seconds = 3600.0
+    """Seconds between two complete listings of the explorer."""
+    lease: Annotated[float, msgspec.Meta(ge=1)] = 30.0
+    """Seconds after which another reconciler may take over from one that went silent."""
+    metrics: str = "127.0.0.1:9153"
+    """``ADDRESS:PORT`` of the reconciler's metrics page."""
+
+
+class WorkersSettings(Section, frozen=True):
+    """[workers]: the processes of the data planes dns and proxy."""
+
+    start_timeout: Seconds = 120.0
+    """Seconds that the new workers of a reload have to get ready; then the old ones go on and the reload has failed."""
+    hang_timeout: Seconds = 30.0
+    """Seconds of silence after which a worker is replaced."""
+    address_timeout: Seconds = 30.0
+    """Seconds that another process has, at a start, to let go of an address once everything is loaded."""
+
+
+class FourToSixSettings(Section, frozen=True):
+    """[fourtosix]"""
+
+    endpoint: str = ""
+    """``HOST:PORT`` that users are told to connect to (IPv6 in brackets); empty: this gateway gives no IPv6."""
+    interface: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}\Z")] = "wg-tfgateway"
+    """Name of the WireGuard interface."""
+    listen_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 3443
+    """UDP."""
+    private_key: Literal["seed", "derived"] = "seed"
+    """``seed``: the seed file's, which users of the old gateway know, and which whoever reads the interface's key has.
+    ``derived``: one that tells nothing about the seed (C-3). Changing it changes every user's configuration."""
+    metrics: str = "127.0.0.1:9156"
+    """``ADDRESS:PORT`` of the 4to6 plane's metrics page."""
+
+
+class LogSettings(Section, frozen=True):
+    """[log]"""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe events that are logged."""
+    format: Literal["json", "console"] = "json"
+    """``json``: an object a line. ``console``: for a person at a terminal."""

@@ -1,0 +1,117 @@
+"""[proxy]"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from tfgateway.settings.section import Port, Seconds, Section, Workers
+
+
+class TargetSettings(Section, frozen=True):
+    """One of ``targets`` of a [[proxy.services]]"""
+
+    address: str
+    """IP literal or host name; names are resolved again and again."""
+    http_port: Port = 0
+    """0: takes no plain HTTP."""
+    tls_port: Port = 0
+    """0: takes no TLS."""
+    weight: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    """Its share of the visitors, beside the other targets."""
+
+
+class CheckSettings(Section, frozen=True):
+    """[proxy.services.check]: asks each target again and again whether it works"""
+
+    type: Literal["tcp", "http"] = "tcp"
+    """``tcp``: accepts a connection; ``http``: answers ``path`` with a status below 400."""
+    port: Port = 0
+    """0: the target's HTTP port or, without one, its TLS port."""
+    path: Annotated[str, msgspec.Meta(pattern=r"^/[!-~]*\Z")] = "/"
+    """Path that is asked for by ``http``."""
+    host: Annotated[str, msgspec.Meta(pattern=r"^[!-~]*\Z")] = ""
+    """Host field of the request; empty: the first of ``names``."""
+    interval: Seconds = 5.0
+    """Seconds between two checks."""
+    timeout: Seconds = 2.0
+    """Seconds that one check may take."""
+    rise: Annotated[int, msgspec.Meta(ge=1)] = 2
+    """Checks in a row that must pass until a target that was down is used again."""
+    fall: Annotated[int, msgspec.Meta(ge=1)] = 3
+    """Checks in a row that must fail until a target is not used any more."""
+
+
+class ServiceSettings(Section, frozen=True):
+    """[[proxy.services]]: a static service, looked up before those in redis"""
+
+    names: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """Host names; ``CATCH_ALL``: whatever nothing else is found for."""
+    targets: tuple[TargetSettings, ...] = ()
+    tunnel_secret: str = ""
+    """Of the tunnel that leads there, instead of ``targets``."""
+    balance: Literal["round_robin", "least_connections"] = "round_robin"
+    """How a target is chosen for the next visitor."""
+    check: CheckSettings | None = None
+    """Without it, a target is always taken to work."""
+    slow_start: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Seconds in which a target that came back is led up to its full share."""
+    allow: tuple[str, ...] = ()
+    """Networks (CIDR) whose visitors are served; empty: everybody."""
+    proxy_protocol: Literal["off", "v1", "v2"] = "off"
+    """Version in which the targets are told the visitor's address (T-18)."""
+
+
+class ProxySettings(Section, frozen=True):
+    """[proxy]"""
+
+    workers: Workers = 0
+    """Processes; 0: half as many as processors."""
+    listen_http: tuple[str, ...] = ("0.0.0.0:80", "[::]:80")
+    """``ADDRESS:PORT`` of the sockets for plain HTTP."""
+    listen_tls: tuple[str, ...] = ("0.0.0.0:443", "[::]:443")
+    """``ADDRESS:PORT`` of the sockets for TLS."""
+    router_toml: str = ""
+    """An old ``router.toml`` whose static services are honoured; empty: none."""
+    head_timeout: Seconds = 10.0
+    """Seconds until a visitor must have sent its ClientHello or HTTP head (T-2)."""
+    dial_timeout: Seconds = 10.0
+    """Seconds until a target must have accepted."""
+    idle_timeout: Seconds = 3600.0
+    """Seconds after which a connection is closed on which nothing moves."""
+    drain_timeout: Seconds = 30.0
+    """Seconds that open connections have to end at a stop or reload."""
+    max_connections: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    """Open connections of visitors at most."""
+    max_connections_per_source: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    """Workers share it, as ``max_connections``: chance may turn a source away a little sooner."""
+    max_unmatched: Annotated[int, msgspec.Meta(ge=1)] = 2000
+    """Visitors who have not yet said what they want; above, whoever is silent longest gives way."""
+    services: tuple[ServiceSettings, ...] = ()
+    proxy_protocol_from: tuple[str, ...] = ()
+    """Networks (CIDR) of balancers whose connections begin with a PROXY header (v1 or v2)."""
+    access_log: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """Share of the connections that get a line in the log: 1 for all, 0 for none."""
+    allowed_targets: tuple[str, ...] = ()
+    """Networks (CIDR) that tenants may name although they are denied by default (T-15)."""
+    listen_tunnels: tuple[str, ...] = ("0.0.0.0:18000", "[::]:18000")
+    """Where tunnel clients connect; empty: this gateway takes none."""
+    listen_tunnels_tls: tuple[str, ...] = ()
+    """The same inside TLS (T-21); needs ``tunnel_certificate`` and ``tunnel_key``."""
+    tunnel_certificate: str = ""
+    """Path of the certificate chain, PEM."""
+    tunnel_key: str = ""
+    """Path of its private key, PEM."""
+    tunnel_grace: Seconds = 10.0
+    """Seconds for which a visitor waits for a client that is reconnecting."""
+    tunnel_share: bool = False
+    """Clients with one secret share its visitors; by default the newest one replaces the others."""
+    tunnel_streams: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    """Visitors in one tunnel at once."""
+    tunnel_unknown: Annotated[int, msgspec.Meta(ge=0)] = 64
+    """Clients that are held although no service has their secret yet (T-4) ..."""
+    tunnel_unknown_time: Seconds = 30.0
+    """... and for how many seconds."""
+    metrics: str = "127.0.0.1:9155"
+    """``ADDRESS:PORT`` of the proxy's metrics page."""
