@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
+from tfgateway.layout.keys import MARKER
+from tfgateway.layout.marker import Marker, Mismatch, decode_marker, encode_marker, mismatch
 
 SEED, OTHER = bytes(range(32)), bytes(32)
 NODE = Identity.from_seed(SEED).node_id
@@ -100,6 +102,39 @@ def test_another_identity_is_replaced_only_on_request_and_kept(operator: Operato
     kept = operator.spare_seed.with_name(f"b.seed.{Identity.from_seed(OTHER).node_id}")
     assert seedfile.load(kept).seed == OTHER
     assert seedfile.load(operator.spare_seed).seed == SEED
+
+
+def marked(server: Any, marker: Marker) -> None:
+    with server.client() as client:
+        client.set(MARKER, encode_marker(marker))
+
+
+def test_planes_do_not_follow_what_comes_back_before_a_full_pass(operator: Operator) -> None:
+    """The same identity: what its planes know may be newer than the backup."""
+    fill(operator.redis)
+    marked(operator.redis, Marker(NODE, "a" * 32, 50, 5))
+    operator.create()
+    seedfile.create(operator.spare_seed, SEED)
+    seen = Marker(NODE, "b" * 32, 900, 90)
+    marked(operator.spare, seen)
+    assert json.loads(operator.restore().stdout)["seed"] == "kept"
+    with operator.spare.client() as client:
+        found = decode_marker(client.get(MARKER))
+    assert (found.node_id, found.passes, found.previous) == (NODE, 0, seen.incarnation)
+    assert mismatch(seen, found) is Mismatch.REPLACED
+    assert mismatch(seen, found._replace(passes=1)) is None
+
+
+def test_planes_follow_at_once_when_another_identity_comes_back(operator: Operator) -> None:
+    """What they know is the other gateway's."""
+    fill(operator.redis)
+    operator.create()
+    seedfile.create(operator.spare_seed, OTHER)
+    seen = Marker(Identity.from_seed(OTHER).node_id, "b" * 32, 900, 90)
+    marked(operator.spare, seen)
+    assert json.loads(operator.restore("--replace-seed").stdout)["seed"] == "replaced"
+    with operator.spare.client() as client:
+        assert mismatch(seen, decode_marker(client.get(MARKER))) is None
 
 
 def test_a_damaged_backup_changes_nothing(operator: Operator) -> None:

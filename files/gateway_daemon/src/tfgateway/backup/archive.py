@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -19,9 +21,10 @@ from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.layout import keys
 from tfgateway.layout.connection import store_errors
+from tfgateway.layout.marker import ANY, LONGEST, NONE, Marker, encode_marker, read_marker
 
-_PASSING = frozenset(name.encode() for name in (keys.LEASE, keys.STATUS, keys.CONSENT))
-"""Keys that say how a process fares, and nothing that should come back."""
+_PASSING = frozenset(name.encode() for name in (keys.LEASE, keys.STATUS, keys.CONSENT, keys.MARKER))
+"""Keys that say how a process fares, or how far redis has come, and nothing that should come back."""
 _TUNNELS = keys.TUNNELS_PREFIX.encode()
 _AT_ONCE = 500
 _MOST_SEED = 4096
@@ -87,7 +90,9 @@ def unwrap(archive: Path, private: bytes) -> bytes:
 async def restore(archive: Path, file_key: bytes, seed: Path, redis: Redis, *, replace_seed: bool = False) -> Restored:
     """Put a backup back; it is read to its end, and proven, before anything is changed.
 
-    Keys of redis that it does not have stay. Errors: ``ConfigError``, ``CryptoError``, ``IdentityError``: nothing was
+    Keys of redis that it does not have stay. Planes that run serve what they know until the reconciler has made a full
+    pass over what came back; where another identity was replaced, what they know is of no use, and they follow at once.
+    Errors: ``ConfigError``, ``CryptoError``, ``IdentityError``: nothing was
     changed; ``StoreError``: it can be repeated.
     """
     try:
@@ -95,11 +100,14 @@ async def restore(archive: Path, file_key: bytes, seed: Path, redis: Redis, *, r
             head = _proven(file.read, file_key)
             file.seek(0)
             done = _put_seed(seed, head.seed.content, replace=replace_seed)
+            begun = await _begin_data_set(redis, head.about.node_id)
             rows = 0
             for part in content.decode(envelope.messages(file.read, file_key)):
-                if isinstance(part, Row):
+                if isinstance(part, Row) and part.key not in _PASSING:
                     await _put_row(redis, part)
                     rows += 1
+            if done == "replaced":
+                await _write_marker(redis, begun._replace(passes=1, previous=ANY))
     except OSError as error:
         raise ConfigError(f"{error.filename or archive}: {error.strerror}") from error
     return Restored(head.about.node_id, head.about.created, rows, done)
@@ -155,6 +163,23 @@ async def _rows(redis: Redis) -> AsyncIterator[Row]:
             # Gone meanwhile; or a stream: news, which are of no use later.
             if value is not None and kind != b"stream":
                 yield Row(key, value, max(ttl, 0))
+
+
+async def _begin_data_set(redis: Redis, node_id: str) -> Marker:
+    """What is in redis from now on takes the place of what was there, once a full pass has gone over it."""
+    with store_errors():
+        kind: Any = await redis.type(keys.MARKER)
+        raw: Any = await redis.getrange(keys.MARKER, 0, LONGEST) if kind == b"string" else b""
+    found = read_marker(raw)
+    previous = found.incarnation if isinstance(found, Marker) else NONE
+    begun = Marker(node_id, secrets.token_hex(16), previous=previous)
+    await _write_marker(redis, begun)
+    return begun
+
+
+async def _write_marker(redis: Redis, marker: Marker) -> None:
+    with store_errors():
+        await redis.set(keys.MARKER, encode_marker(marker))
 
 
 async def _put_row(redis: Redis, row: Row) -> None:

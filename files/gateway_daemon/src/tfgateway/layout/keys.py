@@ -32,6 +32,8 @@ SERIALS = "tfgateway:serials"
 """Ours: hash, key of a zone hash -> serial of its SOA (``layout.serials``); written by the DNS plane only."""
 TUNNELS_PREFIX = "tfgateway:tunnels:"
 """Ours: strings, the name of a worker of the proxy behind it -> its tunnel clients (``layout.tunnels``); expire."""
+MARKER = "tfgateway:marker"
+"""Ours: which data set redis holds, and how far it has come (``layout.marker``)."""
 PEERS = "tfgateway:peers"
 """Ours: hash, decimal tid -> public key of the user's WireGuard peer (``layout.peers``)."""
 

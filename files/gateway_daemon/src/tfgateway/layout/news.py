@@ -7,6 +7,9 @@ an operation and two or three netstrings (length, colon, bytes)::
     +3:gw.3:www16:{"a":[{"ip":...    field written: key, field, value
     -3:gw.3:www                      field removed: key, field
     !3:gw.                           the key is gone: its last field was removed
+
+One more field of the first form, ``tfgateway:marker`` with an empty field name, says which data set was written
+(``layout.marker``); readers that do not know it have no such key, and pass over it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from tfgateway.errors import LayoutError
+from tfgateway.layout.keys import MARKER
 
 CHANNEL: Final = b"tfgateway:news"
 MAX_MESSAGE: Final = 4 * 1024 * 1024
@@ -32,15 +36,16 @@ end
 local function removed(key, field)
   if is_zone(key) then news[#news + 1] = '-' .. net(key) .. net(field); touched[key] = true end
 end
-local function publish()
+local function publish(marker)
   for key in pairs(touched) do
     if redis.call('EXISTS', key) == 0 then news[#news + 1] = '!' .. net(key) end
   end
+  if #news > 0 and #marker > 0 then news[#news + 1] = '+' .. net('{MARKER}') .. net('') .. net(marker) end
   local message = table.concat(news)
   if #message > 0 and #message <= {MAX_MESSAGE} then redis.pcall('PUBLISH', '{CHANNEL.decode()}', message) end
 end
 """
-"""Functions for a script: ``wrote`` and ``removed`` for each field, ``publish`` at the end."""
+"""Functions for a script: ``wrote`` and ``removed`` for each field, ``publish`` with the marker, or '', at the end."""
 
 
 def encode_news(changes: Changes) -> bytes:

@@ -12,6 +12,7 @@ from itertools import islice
 
 from tfgateway.reconciler import guard
 from tfgateway.reconciler.board import Policy, UserKeys
+from tfgateway.reconciler.dataset import DataSet, is_whole
 from tfgateway.reconciler.desired import Desired
 from tfgateway.reconciler.lease import Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
@@ -80,6 +81,7 @@ class Passes:
         self._phonebook = phonebook
         self._metrics = metrics
         self._applied = applied
+        self._data_set = DataSet(store, policy.node_id)
         self._more: Callable[[Collection[str], int], Plan | None] | None = None
         self._problems: frozenset[str] = frozenset()
         self._held = ""
@@ -127,6 +129,7 @@ class Passes:
         started = time.monotonic()
         self._more = None
         await lease.hold()
+        await self._data_set.begin(lease.row)
         samples = () if self._count_anew else await self._store.samples()
         most = guard.most(samples, time.time())
         first = None if keep_steps else await self._converge(lease, most)
@@ -156,6 +159,8 @@ class Passes:
             await self._store.take_released_reservations(over)
         if not done.failed:
             self._more = done.plan.more
+            if is_whole(self._desired, done.plan.left):
+                await self._data_set.complete(lease.row)
         self._metrics.pass_seconds.set(time.monotonic() - started)
         return done
 
@@ -168,7 +173,7 @@ class Passes:
         more, self._more = self._more, None
         fresh = self._desired.take_fresh() if more is not None else None
         made = more(fresh, time.time_ns()) if more is not None and fresh is not None else None
-        if made is None:
+        if made is None or not await self._data_set.unchanged():
             return None
         done = await self._carry_out(made.steps, lambda: made, lease)
         if done.failed:
@@ -231,6 +236,7 @@ class Passes:
         self._ended.update(step.id for step in some if step.action is Action.RELEASE and step.id)
         failures = await self._store.apply([step.transaction for step in some], lease.row)
         applied.unconfirmed -= len(some)
+        self._data_set.wrote(failures.count(""))
         for step, failure in zip(some, failures, strict=True):
             if failure:
                 # The next pass looks again and decides anew.

@@ -18,6 +18,7 @@ from tfgateway.layout.keys import (
     LEASE,
     LOCATION,
     MANAGED_DOMAINS,
+    MARKER,
     OUTBOX,
     PEERS,
     QUARANTINE,
@@ -32,6 +33,7 @@ from tfgateway.layout.keys import (
     domain_of_service_key,
     zone_of_key,
 )
+from tfgateway.layout.marker import LONGEST, RAISER
 from tfgateway.layout.news import PUBLISHER
 from tfgateway.layout.tunnels import Connected, decode_tunnels
 from tfgateway.reconciler.guard import Sample, decode_samples
@@ -49,6 +51,7 @@ _PERSISTENCE = {"aof_last_write_status": "append-only file", "rdb_last_bgsave_st
 # A script, because MULTI alone can not compare and WATCH would cost a round trip for every row.
 _APPLY = (
     PUBLISHER
+    + RAISER
     + """
 local expected = tonumber(ARGV[1]) * 4 + 1
 for at = 2, #ARGV, 4 do
@@ -73,7 +76,7 @@ for at = 2, #ARGV, 4 do
     redis.call('DEL', key)
   end
 end
-publish()
+publish(raised())
 return ''
 """
 )
@@ -158,6 +161,20 @@ class Store:
                 else:
                     found.append(f"changed by others in the meantime: {printable(differs)}" if differs else "")
         return found
+
+    async def marker(self) -> bytes:
+        """The marker as it stands in redis, at most one byte more than may be read; empty: there is none.
+
+        A key of another type is text that is no marker.
+        """
+        with store_errors():
+            try:
+                found: Any = await self._redis.getrange(MARKER, 0, LONGEST)
+            except ResponseError as error:
+                if not str(error).startswith("WRONGTYPE"):
+                    raise
+                return b"of another type"
+        return bytes(found)
 
     async def recorded(self) -> int:
         """How many reservations are recorded."""

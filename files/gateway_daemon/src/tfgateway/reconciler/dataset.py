@@ -1,0 +1,110 @@
+"""The marker that says which data set redis holds: written by the passes, read by the planes (``layout.marker``)."""
+
+from __future__ import annotations
+
+import secrets
+
+from tfgateway.errors import StoreError
+from tfgateway.explorer.models import ResultState
+from tfgateway.layout.keys import MARKER
+from tfgateway.layout.marker import ANY, NONE, Marker, Mismatch, encode_marker, mismatch, read_marker
+from tfgateway.reconciler.desired import WANTED, Desired
+from tfgateway.reconciler.plan import Left
+from tfgateway.reconciler.rows import Row, Transaction
+from tfgateway.reconciler.store import Store
+from tfgateway.telemetry.logs import logger
+
+_log = logger("reconciler")
+
+
+class DataSet:
+    """What this process knows of the data set in redis; whoever holds the lease is the only one who writes rows."""
+
+    def __init__(self, store: Store, node_id: str) -> None:
+        self._store = store
+        self._node_id = node_id
+        self._writer = secrets.token_hex(8)
+        self._last: Marker | None = None
+        """As it should stand in redis."""
+
+    async def begin(self, lease: Row) -> None:
+        """Before a pass looks at redis: give it a marker, unless it holds what this process has written.
+
+        Errors: ``StoreError``.
+        """
+        raw = await self._store.marker()
+        found = read_marker(raw)
+        begun = self._continued(found) or self._new(found)
+        if begun == found:
+            self._last = begun
+            return
+        # Whatever is no marker is overwritten, of whatever type it is.
+        expected = () if found is Mismatch.UNREADABLE else (Row(MARKER, None, raw or None),)
+        if not await self._write(expected, begun, lease):
+            raise StoreError("the marker in redis was changed by others")
+
+    def wrote(self, transactions: int) -> None:
+        """So many transactions with rows went through since ``begin``."""
+        if self._last is not None:
+            self._last = self._last._replace(counter=self._last.counter + transactions)
+
+    async def unchanged(self) -> bool:
+        """Whether redis holds what this process left there, and not a state before. Errors: ``StoreError``."""
+        return read_marker(await self._store.marker()) == self._last
+
+    async def complete(self, lease: Row) -> None:
+        """A pass has recorded all that the explorer had granted.
+
+        Nothing is noted when redis has changed under the pass: then it has not looked at what is there now.
+        Errors: ``StoreError``.
+        """
+        left = self._last
+        if left is None:
+            return
+        previous = NONE if left.previous == ANY else left.previous
+        noted = left._replace(passes=left.passes + 1, previous=previous)
+        if not await self._write((Row(MARKER, None, encode_marker(left)),), noted, lease):
+            _log.warning("full pass not noted: redis changed under it")
+        elif noted.passes == 1:
+            _log.info("data set complete", incarnation=noted.incarnation)
+
+    def _continued(self, found: Marker | Mismatch) -> Marker | None:
+        """The same data set; None: it is not."""
+        if isinstance(found, Mismatch) or found.node_id != self._node_id:
+            return None
+        if self._last is not None and mismatch(self._last, found) is not None:
+            return None
+        if found.writer == self._writer:
+            return found._replace(retired=False)
+        return found._replace(retired=False, writer=self._writer, base=found.counter)
+
+    def _new(self, found: Marker | Mismatch) -> Marker:
+        """Another data set, in the place of what this process, or else whoever was here before, has left."""
+        before = self._last or (found if isinstance(found, Marker) else None)
+        # What was never filled has taken nothing's place.
+        previous = NONE if before is None else before.incarnation if before.passes else before.previous
+        begun = Marker(self._node_id, secrets.token_hex(16), writer=self._writer, previous=previous)
+        if before is None:
+            _log.info("data set begun", incarnation=begun.incarnation)
+        else:
+            reason = (mismatch(self._last, found) if self._last is not None else None) or Mismatch.FOREIGN
+            _log.warning("redis does not hold what was written to it", reason=reason, incarnation=begun.incarnation)
+        return begun
+
+    async def _write(self, expected: tuple[Row, ...], marker: Marker, lease: Row) -> bool:
+        """By the script that writes rows, which raises the counter by one; False: something else is there."""
+        transaction = Transaction(expected, (Row(MARKER, None, encode_marker(marker)),))
+        if await self._store.apply([transaction], lease) != [""]:
+            return False
+        self._last = marker._replace(counter=marker.counter + 1)
+        return True
+
+
+def is_whole(desired: Desired, left: Left) -> bool:
+    """Whether all that the explorer knows as granted is in redis, or waits for its parent: nothing is missing that was
+    served before. The rows of a record that cannot be read stay as they are."""
+    return desired.complete and all(
+        identifier in left.recorded or identifier in left.waiting or identifier in left.damaged
+        for identifier, wanted in desired.items()
+        if wanted.next_action in WANTED and wanted.result is not None and wanted.result.state == ResultState.OK
+    )
