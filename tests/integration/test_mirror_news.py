@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tfgateway.layout.connection import connect
 from tfgateway.mirror import Mirror, Selection
-from tfgateway.mirror import mirror as mirror_module
+from tfgateway.mirror import session as session_module
 from tfgateway.reconciler.rows import Row, Transaction
 from tfgateway.reconciler.store import Store
 from tfgateway.telemetry.logs import logger
@@ -36,12 +36,13 @@ class Copy:
             lambda: connect(server.url, timeout=2), Selection(b"*."), self, logger("test"), retry_after=(0.02, 0.1)
         )
 
-    async def replace(self, key: bytes, pieces: AsyncIterator[Mapping[bytes, bytes]]) -> None:
+    async def replace(self, key: bytes, pieces: AsyncIterator[Mapping[bytes, bytes]]) -> bool:
         fields: dict[bytes, bytes] = {}
         async for piece in pieces:
             fields.update(piece)
         self.values[key] = fields
         self.replaced.append(key)
+        return True
 
     async def change(self, key: bytes, fields: Mapping[bytes, bytes | None]) -> None:
         self.changed.append(key)
@@ -108,8 +109,8 @@ async def test_a_field_of_a_big_hash_is_told_without_reading_it(redis_server: An
 
 
 async def test_what_was_explained_is_read_again_later(redis_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror_module, "_CHECK_AFTER", 0.2)
-    monkeypatch.setattr(mirror_module, "_CHECK_SHARE", 1.0)
+    monkeypatch.setattr(session_module, "_CHECK_AFTER", 0.2)
+    monkeypatch.setattr(session_module, "_CHECK_SHARE", 1.0)
     fill(redis_server)
     async with following(redis_server) as (copy, store):
         await write(store, ("big.", "n7", b"1"))
@@ -121,8 +122,8 @@ async def test_a_write_of_others_in_the_same_turn_is_found_by_the_check(
     redis_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one way in which an explanation does not tell all: both writes come to redis in one packet."""
-    monkeypatch.setattr(mirror_module, "_CHECK_AFTER", 0.2)
-    monkeypatch.setattr(mirror_module, "_CHECK_SHARE", 1.0)
+    monkeypatch.setattr(session_module, "_CHECK_AFTER", 0.2)
+    monkeypatch.setattr(session_module, "_CHECK_SHARE", 1.0)
     fill(redis_server)
     async with following(redis_server) as (copy, store):
         await write(store, ("big.", "n1", b"1"))  # the script is known to redis
@@ -187,8 +188,8 @@ async def test_own_writes_while_a_big_hash_is_read_do_not_start_over(redis_serve
 async def test_any_mixture_of_own_and_foreign_writes_ends_in_the_state_of_redis(
     redis_server: Any, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(mirror_module, "_CHECK_AFTER", 0.3)
-    monkeypatch.setattr(mirror_module, "_CHECK_SHARE", 1.0)
+    monkeypatch.setattr(session_module, "_CHECK_AFTER", 0.3)
+    monkeypatch.setattr(session_module, "_CHECK_SHARE", 1.0)
     chance = random.Random(seed)
     fill(redis_server, "z0.")
     names = [f"z{number}." for number in range(4)]

@@ -172,13 +172,14 @@ class Fields:
     def __init__(self) -> None:
         self.values: dict[bytes, dict[bytes, bytes]] = {}
 
-    async def replace(self, key: bytes, pieces: AsyncIterator[Mapping[bytes, bytes]]) -> None:
+    async def replace(self, key: bytes, pieces: AsyncIterator[Mapping[bytes, bytes]]) -> bool:
         fields: dict[bytes, bytes] = {}
         async for piece in pieces:
             if key == b"bad.":
                 raise ValueError("the plane's own trouble")
             fields.update(piece)
         self.values[key] = fields
+        return True
 
     async def change(self, key: bytes, fields: Mapping[bytes, bytes | None]) -> None:
         raise AssertionError("nobody writes")

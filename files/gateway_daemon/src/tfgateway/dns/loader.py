@@ -78,15 +78,19 @@ class Loader:
         """
         return Selection(_literal(self._prefix) + b"*." + _literal(self._suffix), kind="hash", first=(_SERIALS,))
 
-    async def replace(self, key: bytes, pieces: AsyncIterator[Mapping[bytes, bytes]]) -> None:
-        """Serve these fields, which are all that the zone has. What ``pieces`` raises leaves the zone as it was."""
+    async def replace(self, key: bytes, pieces: AsyncIterator[Mapping[bytes, bytes]]) -> bool:
+        """Serve these fields, which are all that the zone has. What ``pieces`` raises leaves the zone as it was.
+
+        False: it was served as it is already.
+        """
         if key == _SERIALS:
+            news = False
             async for saved in pieces:
-                await self._hear(saved)
-            return
+                news |= await self._hear(saved)
+            return news
         name = self._name(key)
         if name is None:
-            return
+            return False
         old = self._table.get(name)
         problems: list[Problem] = []
         if old is None:
@@ -104,6 +108,7 @@ class Loader:
             count = await self._compare(key, old, pieces, problems)
         self._tell(key, name, problems, all_there_are=True)
         self._log.debug("zone loaded", zone=key, changed=count)
+        return old is None or count > 0
 
     async def change(self, key: bytes, fields: Mapping[bytes, bytes | None]) -> None:
         """Serve these fields instead of what they were (None: gone); all others stay."""
@@ -135,8 +140,12 @@ class Loader:
         """Keep no serials of zones that went away while nobody looked. Call when the first snapshot is loaded."""
         self._serials.forget_others({self._prefix + names.to_text(zone.name) + self._suffix for zone in self._table})
 
-    async def _hear(self, saved: Mapping[bytes, bytes | None]) -> None:
-        """Go on from what was saved, and serve the serial that another worker has given to the data that we have."""
+    async def _hear(self, saved: Mapping[bytes, bytes | None]) -> bool:
+        """Go on from what was saved, and serve the serial that another worker has given to the data that we have.
+
+        False: nothing of it was new.
+        """
+        news = False
         for chunk in _chunks(saved.items()):
             for key, raw in chunk:
                 if raw is None:
@@ -146,13 +155,14 @@ class Loader:
                 except LayoutError as error:
                     self._log.warning("damaged serial skipped", zone=key, reason=str(error))
                     continue
-                self._serials.hear({key: issued})
+                news |= self._serials.hear({key: issued})
                 name = self._name(key, again=True)
                 zone = None if name is None else self._table.get(name)
                 if zone is not None and zone.digest == issued.digest and is_newer(issued.serial, zone.serial):
                     zone.stamp(issued.serial)
                     self._table.announce(zone.name, [zone.name])
             await self._breathe()
+        return news
 
     def _name(self, key: bytes, *, again: bool = False) -> bytes | None:
         """The zone's name; None: no query can ask for it, which is said but for ``again``."""

@@ -29,14 +29,20 @@ class SerialBook:
         self._issued: dict[bytes, Issued] = {}
         self._unsaved: set[bytes] = set()
 
-    def hear(self, saved: Mapping[bytes, Issued]) -> None:
-        """What this or another process has saved: the newer serial stands, and our own newer one has to be saved."""
+    def hear(self, saved: Mapping[bytes, Issued]) -> bool:
+        """What this or another process has saved: the newer serial stands, and our own newer one has to be saved.
+
+        False: nothing of it was new.
+        """
+        news = False
         for key, issued in saved.items():
             own = self._issued.get(key)
             if own is None or is_newer(issued.serial, own.serial):
                 self._issued[key] = issued
+                news = True
             elif own != issued:
                 self._note(key)
+        return news
 
     def issue(self, key: bytes, digest: int, now: int) -> int:
         """The serial for the data of this digest in the zone of redis key ``key``; now: Unix time."""

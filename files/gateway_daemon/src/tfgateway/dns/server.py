@@ -19,7 +19,7 @@ from tfgateway.dns.notify import Notify
 from tfgateway.dns.serialstore import SerialStore
 from tfgateway.dns.table import DnsTable
 from tfgateway.layout.connection import connect_as
-from tfgateway.mirror import Keeper, Mirror, snapshot
+from tfgateway.mirror import HeldCollector, Keeper, Mirror, held_name, snapshot
 from tfgateway.plane import Seat
 from tfgateway.settings import Settings
 from tfgateway.telemetry.logs import logger
@@ -46,7 +46,7 @@ async def serve(settings: Settings, seat: Seat) -> None:
     store = SerialStore(redis)
     loader = Loader(table, policy, store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix)
     file = snapshot.path_of("dns")
-    mirror = Mirror(redis, loader.selection, loader, _log, file=file)
+    mirror = Mirror(redis, loader.selection, loader, _log, file=file, hold_for=settings.redis.hold_for)
     listeners = Listeners(table, service, limiter, settings.dns, counts, _log, workers=seat.workers)
     registry = CollectorRegistry()
     registry.register(
@@ -59,10 +59,9 @@ async def serve(settings: Settings, seat: Seat) -> None:
             rate_limited=lambda: {} if limiter is None else limiter.over,
         )
     )
-    seat.publish(
-        registry,
-        greatest=("tfgateway_dns_mirror_age_seconds", "tfgateway_dns_zones", "tfgateway_dns_names"),
-    )
+    registry.register(HeldCollector("dns", mirror))
+    alike = ("tfgateway_dns_mirror_age_seconds", "tfgateway_dns_zones", "tfgateway_dns_names", held_name("dns"))
+    seat.publish(registry, greatest=alike)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(listeners.close)
         endless: list[asyncio.Task[None]] = [asyncio.create_task(work) for work in (mirror.run(), store.run())]
@@ -91,10 +90,9 @@ async def serve(settings: Settings, seat: Seat) -> None:
 
 
 async def _watch_age(mirror: Mirror, table: DnsTable, limit: float) -> None:
-    """Tell the table how old it is. limit: seconds for which what was known is served without redis."""
+    """Tell the table how old it is. limit: seconds for which what was known is served while redis does not answer."""
     while True:
-        age = mirror.age()
-        table.set_age(stale=age > min(_STALE_AFTER, limit / 2), expired=age > limit)
+        table.set_age(stale=mirror.age() > min(_STALE_AFTER, limit / 2), expired=mirror.away() > limit)
         await asyncio.sleep(_LOOK_AT_AGE)
 
 

@@ -7,16 +7,17 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Final, NoReturn
 
 from redis.asyncio import Redis
 from structlog.typing import FilteringBoundLogger
 
 from tfgateway.errors import StoreError
 from tfgateway.layout.connection import store_errors
+from tfgateway.layout.marker import Marker, Mismatch, mismatch
 from tfgateway.mirror import snapshot
 from tfgateway.mirror.mirror import Mirror
-from tfgateway.mirror.reader import BIG, pieces, read
+from tfgateway.mirror.reader import BIG, Reader
 from tfgateway.mirror.selection import Selection
 from tfgateway.mirror.snapshot import Item
 from tfgateway.telemetry.text import printable
@@ -28,6 +29,8 @@ _PAUSE = 60.0
 _SHARE = 0.01
 """... and as many as make them take no more than this share of the time."""
 _LARGEST = 4 << 30
+_NOTHING: Final = (-1, "")
+"""State of a file that is not there."""
 _KEYS_AT_ONCE = 500
 _FIELDS_AT_ONCE = 200
 """It is in no hurry, and neither redis' other clients nor this process' answers should notice."""
@@ -44,7 +47,7 @@ class Keeper:
         self._selection = selection
         self._path = path
         self._log = log
-        self._written = -1
+        self._written = _NOTHING
 
     async def run(self) -> NoReturn:
         """Write whenever something changed, though not more often than is worth it, until cancelled.
@@ -54,14 +57,14 @@ class Keeper:
         not_before = 0.0
         while True:
             await asyncio.sleep(_LOOK)
-            changes = self._mirror.changes
+            state = self._state()
             if not self._mirror.in_sync:
                 continue
-            if changes == self._written:
+            if state == self._written:
                 self._confirm()
             elif time.monotonic() >= not_before:
                 started = time.monotonic()
-                await self._write(changes)
+                await self._write(state)
                 now = time.monotonic()
                 not_before = now + max(_PAUSE, (now - started) / _SHARE)
 
@@ -70,35 +73,53 @@ class Keeper:
         try:
             os.utime(self._path, (known, known))
         except OSError:
-            self._written = -1  # somebody removed it
+            self._written = _NOTHING  # somebody removed it
 
-    async def _write(self, changes: int) -> None:
+    def _state(self) -> tuple[int, str]:
+        """What a file is as good as new for: the same content, of the same data set."""
+        marker = self._mirror.marker
+        return self._mirror.changes, "" if marker is None else marker.incarnation
+
+    async def _write(self, state: tuple[int, str]) -> None:
+        marker = self._mirror.marker
+        path, match = self._path, self._selection.match
         try:
             with store_errors():
                 async with self._connect() as client:
-                    size = await snapshot.write(self._path, self._selection.match, self._items(client), _LARGEST)
+                    size = await snapshot.write(path, match, self._items(client, marker), _LARGEST, marker)
         except (StoreError, OSError) as error:
-            self._log.warning("snapshot not written", path=str(self._path), reason=printable(error))
+            self._log.warning("snapshot not written", path=str(path), reason=printable(error))
         else:
-            self._written = changes
-            self._log.info("snapshot written", path=str(self._path), bytes=size)
+            self._written = state
+            self._log.info("snapshot written", path=str(path), bytes=size)
 
-    async def _items(self, client: Redis) -> AsyncIterator[Item]:
-        """Everything that is selected. Not of one moment: what changes meanwhile is in it or not."""
-        async for names in self._names(client):
-            async for key, value in read(client, self._selection.kind, names, self._log, most=_FIELDS_AT_ONCE):
+    async def _items(self, client: Redis, marker: Marker | None) -> AsyncIterator[Item]:
+        """Everything that is selected. Not of one moment: what changes meanwhile is in it or not.
+
+        Errors: ``StoreError`` when redis does not hold the data set of ``marker`` any more.
+        """
+
+        def check_marker(found: Marker | Mismatch) -> None:
+            if marker is not None and (why := mismatch(marker, found)):
+                raise StoreError(f"redis is implausible: its marker is {why}")
+
+        reader = Reader(
+            client, self._selection, check_marker, self._log, keys_at_once=_KEYS_AT_ONCE, fields_at_once=_FIELDS_AT_ONCE
+        )
+        async for names in self._names(reader):
+            async for key, value in reader.read(names):
                 if value is BIG:
-                    async for fields in pieces(client, key, most=_FIELDS_AT_ONCE):
+                    async for fields in reader.pieces(key):
                         yield key, fields
                         await asyncio.sleep(0)
                 elif value is not None:
                     yield key, value
                 await asyncio.sleep(0)
+        check_marker(await reader.marker())
 
-    async def _names(self, client: Redis) -> AsyncIterator[Sequence[bytes]]:
+    async def _names(self, reader: Reader) -> AsyncIterator[Sequence[bytes]]:
         yield self._selection.first
         cursor = None
         while cursor != 0:
-            reply: Any = await client.scan(cursor or 0, match=self._selection.match, count=_KEYS_AT_ONCE)
-            cursor, names = reply
-            yield [name for name in names if self._selection.wants(name)]
+            cursor, names = await reader.names(cursor or 0)
+            yield names

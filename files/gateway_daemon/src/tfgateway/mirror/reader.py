@@ -1,9 +1,10 @@
-"""Values of many keys, read without trusting their type or size."""
+"""Values of many keys, read without trusting their type or size, each with the marker of the data set they are of."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
@@ -11,13 +12,14 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from structlog.typing import FilteringBoundLogger
 
-from tfgateway.mirror.selection import Kind
+from tfgateway.layout.keys import MARKER
+from tfgateway.layout.marker import LONGEST, Marker, Mismatch, read_marker
+from tfgateway.mirror.selection import Kind, Selection
 from tfgateway.mirror.state import Value
 
 _STRINGS_AT_ONCE = 500
 _HASHES_AT_ONCE = 100
-_FIELDS_AT_ONCE = 2000
-"""Fields of one reply: neither redis nor our event loop is held up by a big hash."""
+_MARKER: Final = ("GETRANGE", MARKER, "0", str(LONGEST))
 
 
 class Big(Enum):
@@ -29,82 +31,119 @@ class Big(Enum):
 BIG: Final = Big.BIG
 
 
-async def read(
-    client: Redis, kind: Kind, keys: Sequence[bytes], log: FilteringBoundLogger, *, most: int = _FIELDS_AT_ONCE
-) -> AsyncIterator[tuple[bytes, Value | Big | None]]:
-    """Each key with its value as it was at one moment; None: absent, or of another type (logged).
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads what a selection names. All methods raise ``redis.RedisError`` and ``OSError``.
 
-    ``BIG`` for a hash that has to be read by ``pieces`` or ``whole``: one of (about) more than ``most`` fields.
-    Errors: ``redis.RedisError``, ``OSError``.
+    The marker is asked for after the values, in the same packet: what ``check_marker`` refuses by raising
+    never reaches the caller.
     """
-    size = _HASHES_AT_ONCE if kind == "hash" else _STRINGS_AT_ONCE
-    for start in range(0, len(keys), size):
-        some = keys[start : start + size]
-        values = _hashes(client, some, log, most) if kind == "hash" else _strings(client, some, log)
-        async for item in values:
-            yield item
 
+    client: Redis
+    selection: Selection
+    check_marker: Callable[[Marker | Mismatch], None]
+    log: FilteringBoundLogger
+    keys_at_once: int = 1000
+    """SCAN's COUNT: how many keys redis looks at for one reply."""
+    fields_at_once: int = 2000
+    """Fields of one reply: neither redis nor our event loop is held up by a big hash."""
 
-async def _strings(
-    client: Redis, keys: Sequence[bytes], log: FilteringBoundLogger
-) -> AsyncIterator[tuple[bytes, Value | None]]:
-    # One reply for all, and a key of another type is nil in it instead of an error.
-    values: list[Any] = await client.mget(keys)
-    nil = [key for key, value in zip(keys, values, strict=True) if value is None]
-    async with client.pipeline(transaction=False) as pipe:
-        for key in nil:
-            pipe.type(key)
-        types = await pipe.execute()
-    for key, found in zip(nil, types, strict=True):
-        if found not in (b"none", b"string"):
-            _log_other_type(log, key, "string")
-    for item in zip(keys, values, strict=True):
-        yield item
+    async def marker(self) -> Marker | Mismatch:
+        """What redis shows now."""
+        try:
+            found: Any = await self.client.getrange(MARKER, 0, LONGEST)
+        except ResponseError:
+            return Mismatch.UNREADABLE
+        return read_marker(found)
 
+    async def names(self, cursor: int) -> tuple[int, list[bytes]]:
+        """Selected keys from a place of the scan on (0: its beginning), and where it goes on (0: it is at its end).
 
-async def _hashes(
-    client: Redis, keys: Sequence[bytes], log: FilteringBoundLogger, most: int
-) -> AsyncIterator[tuple[bytes, Value | Big | None]]:
-    # HSCAN rather than HGETALL: whole when it is small, a bounded beginning when it is not, in one round trip.
-    async with client.pipeline(transaction=False) as pipe:
-        for key in keys:
-            pipe.hscan(key, count=most)
-        replies = await pipe.execute(raise_on_error=False)
-    for key, reply in zip(keys, replies, strict=True):
-        if isinstance(reply, ResponseError):
-            if not str(reply).startswith("WRONGTYPE"):
-                raise reply
-            _log_other_type(log, key, "hash")
-            yield key, None
-            continue
-        cursor, fields = reply
-        yield key, BIG if cursor else fields or None
+        A key may come twice.
+        """
+        reply: Any = await self.client.scan(cursor, match=self.selection.match, count=self.keys_at_once)
+        following, names = reply
+        return following, [name for name in names if self.selection.wants(name)]
 
+    async def read(self, keys: Sequence[bytes]) -> AsyncIterator[tuple[bytes, Value | Big | None]]:
+        """Each key with its value as it was at one moment; None: absent, or of another type (logged).
 
-async def pieces(client: Redis, key: bytes, *, most: int = _FIELDS_AT_ONCE) -> AsyncIterator[dict[bytes, bytes]]:
-    """All fields of a big hash, about ``most`` at a time.
+        ``BIG`` for a hash that has to be read by ``pieces`` or ``whole``: one of (about) more than ``fields_at_once``.
+        """
+        hashes = self.selection.kind == "hash"
+        size = _HASHES_AT_ONCE if hashes else _STRINGS_AT_ONCE
+        for start in range(0, len(keys), size):
+            some = keys[start : start + size]
+            for item in await (self._hashes(some) if hashes else self._strings(some)):
+                yield item
 
-    Not of one moment: what is written meanwhile may be in them or not.
-    """
-    asked = asyncio.ensure_future(client.hscan(key, 0, count=most))
-    try:
-        cursor = None
-        while cursor != 0:
-            reply: Any = await asked
+    async def pieces(self, key: bytes) -> AsyncIterator[dict[bytes, bytes]]:
+        """All fields of a big hash, about ``fields_at_once`` at a time. Only at its end is it known to be believed.
+
+        Not of one moment: what is written meanwhile may be in them or not.
+        """
+        asked = asyncio.ensure_future(self.client.hscan(key, 0, count=self.fields_at_once))
+        try:
+            cursor = None
+            while cursor != 0:
+                reply: Any = await asked
+                cursor, fields = reply
+                if cursor:
+                    # Redis makes the next piece while this one is looked at.
+                    asked = asyncio.ensure_future(self.client.hscan(key, cursor, count=self.fields_at_once))
+                yield fields
+        finally:
+            asked.cancel()
+        self.check_marker(await self.marker())
+
+    async def whole(self, key: bytes) -> dict[bytes, bytes]:
+        """A hash as it is at one moment, however big; empty: it is gone."""
+        fields: Any = (await self._asked([("HGETALL", key)]))[0]
+        if isinstance(fields, ResponseError):
+            raise fields
+        return dict(fields)
+
+    async def _strings(self, keys: Sequence[bytes]) -> list[tuple[bytes, Value | Big | None]]:
+        # One reply for all, and a key of another type is nil in it instead of an error.
+        values: Any = (await self._asked([("MGET", *keys)]))[0]
+        if isinstance(values, ResponseError):
+            raise values
+        nil = [key for key, value in zip(keys, values, strict=True) if value is None]
+        async with self.client.pipeline(transaction=False) as pipe:
+            for key in nil:
+                pipe.type(key)
+            types = await pipe.execute()
+        for key, found in zip(nil, types, strict=True):
+            if found not in (b"none", b"string"):
+                self._log_other_type(key, "string")
+        return list(zip(keys, values, strict=True))
+
+    async def _hashes(self, keys: Sequence[bytes]) -> list[tuple[bytes, Value | Big | None]]:
+        # HSCAN rather than HGETALL: whole when it is small, a bounded beginning when it is not, in one round trip.
+        count = str(self.fields_at_once)
+        found: list[tuple[bytes, Value | Big | None]] = []
+        for key, reply in zip(
+            keys, await self._asked([("HSCAN", key, "0", "COUNT", count) for key in keys]), strict=True
+        ):
+            if isinstance(reply, ResponseError):
+                if not str(reply).startswith("WRONGTYPE"):
+                    raise reply
+                self._log_other_type(key, "hash")
+                found.append((key, None))
+                continue
             cursor, fields = reply
-            if cursor:
-                # Redis makes the next piece while this one is looked at.
-                asked = asyncio.ensure_future(client.hscan(key, cursor, count=most))
-            yield fields
-    finally:
-        asked.cancel()
+            found.append((key, BIG if cursor else fields or None))
+        return found
 
+    async def _asked(self, commands: Sequence[tuple[str | bytes, ...]]) -> list[Any]:
+        """The replies to all of them, errors among them, if they can be believed."""
+        async with self.client.pipeline(transaction=False) as pipe:
+            for command in (*commands, _MARKER):
+                pipe.execute_command(*command)
+            replies = await pipe.execute(raise_on_error=False)
+        last = replies.pop()
+        self.check_marker(Mismatch.UNREADABLE if isinstance(last, ResponseError) else read_marker(last))
+        return replies
 
-async def whole(client: Redis, key: bytes) -> dict[bytes, bytes]:
-    """A hash as it is at one moment, however big; empty: it is gone."""
-    fields: Any = await client.hgetall(key)
-    return dict(fields)
-
-
-def _log_other_type(log: FilteringBoundLogger, key: bytes, expected: Kind) -> None:
-    log.warning("key of another type skipped", key=key, expected=expected)
+    def _log_other_type(self, key: bytes, expected: Kind) -> None:
+        self.log.warning("key of another type skipped", key=key, expected=expected)

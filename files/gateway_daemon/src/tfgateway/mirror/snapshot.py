@@ -3,14 +3,15 @@ r"""A copy on disk of what a mirror read from redis, so that a plane starts and 
 The file holds keys and values as redis has them, so that it is read through the same eyes as redis::
 
     "tfgateway snapshot 1\n"
-    {"match": "*."}\n                               the selection (SCAN MATCH, latin-1)
+    {"match": "*.", "marker": "1 ..."}\n            the selection (SCAN MATCH, latin-1); the marker of the data set
     blocks                                           struct _BLOCK: kind, length of the key, count; the key; then
         kind 1: a piece of a hash                    ``count`` times struct _PAIR, the field and its value
         kind 2: a string                             ``count`` bytes
         kind 0: the end                              BLAKE2b of everything before it
 
-Its time of modification says when this was known last to be what redis holds. Proxy entries hold tunnels' secrets: only
-the owner may read the file.
+Its time of modification says when this was known last to be what redis holds. The marker (``layout.marker``) is missing
+where redis has none, and in files of older releases, which pass over it in ours. Proxy entries hold tunnels' secrets:
+only the owner may read the file.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import os
 import struct
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from tfgateway.errors import ParseError
+from tfgateway.errors import LayoutError, ParseError
+from tfgateway.layout.marker import Marker, decode_marker, encode_marker
 
 _MAGIC: Final = b"tfgateway snapshot 1\n"
 _BLOCK: Final = struct.Struct("!BII")
@@ -33,6 +35,7 @@ _PAIR: Final = struct.Struct("!II")
 _END, _HASH, _STRING = range(3)
 _DIGEST_SIZE: Final = 32
 _BUFFER: Final = 1 << 20
+_LONGEST_HEAD: Final = 1000
 _LONGEST: Final = 1 << 29
 """Bytes of a key or value: as much as redis takes."""
 
@@ -40,8 +43,17 @@ Item = tuple[bytes, Mapping[bytes, bytes] | bytes]
 """A key with a string, or with all or some fields of a hash; pieces of one hash follow each other."""
 
 
-class _Head(msgspec.Struct, frozen=True):
+class Copy(NamedTuple):
+    """What a file holds."""
+
+    known: float
+    """When it was right, Unix time."""
+    items: Iterator[Item]
+
+
+class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
     match: str
+    marker: str = ""
 
 
 def path_of(plane: str) -> Path | None:
@@ -50,10 +62,13 @@ def path_of(plane: str) -> Path | None:
     return Path(directory) / f"{plane}.snapshot" if directory else None
 
 
-async def write(path: Path, match: bytes, items: AsyncIterator[Item], largest: int) -> int:
+async def write(
+    path: Path, match: bytes, items: AsyncIterator[Item], largest: int, marker: Marker | None = None
+) -> int:
     """Replace the file by one of these items; its bytes. It is the old one or the whole new one, whatever happens.
 
-    largest: bytes that it may have. Errors: ``OSError``, and whatever ``items`` raises.
+    largest: bytes that it may have. marker: of the data set that they are of. Errors: ``OSError``, and what ``items``
+    raises.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -61,7 +76,8 @@ async def write(path: Path, match: bytes, items: AsyncIterator[Item], largest: i
         with os.fdopen(descriptor, "wb", buffering=_BUFFER) as file:
             state = hashlib.blake2b(digest_size=_DIGEST_SIZE)
             size = 0
-            head = msgspec.json.encode(_Head(match.decode("latin-1")))
+            text = encode_marker(marker).decode() if marker is not None else ""
+            head = msgspec.json.encode(_Head(match.decode("latin-1"), text))
             parts = [_MAGIC, head, b"\n"]
             async for key, value in items:
                 _add(parts, key, value)
@@ -84,19 +100,33 @@ async def write(path: Path, match: bytes, items: AsyncIterator[Item], largest: i
     return size + len(data) + _DIGEST_SIZE
 
 
-def read(path: Path, match: bytes) -> tuple[float, Iterator[Item]]:
-    """When it was right (Unix time), and all items. Errors: ``OSError``; ``ParseError``: it is not to be believed."""
+def read(path: Path, match: bytes) -> Copy:
+    """The whole file. Errors: ``OSError``; ``ParseError``: it is not to be believed."""
     with path.open("rb", buffering=_BUFFER) as file:
         known = os.fstat(file.fileno()).st_mtime
         _check(file)
         file.seek(0)
-        _expect(file.read(len(_MAGIC)) == _MAGIC, "of another version")
-        try:
-            head = msgspec.json.decode(file.readline(1000), type=_Head)
-        except msgspec.MsgspecError as error:
-            raise ParseError(f"damaged head: {error}") from error
-    _expect(head.match.encode("latin-1") == match, "of other keys")
-    return known, _items(path)
+        _head(file, match)
+    return Copy(known, _items(path))
+
+
+def marker(path: Path, match: bytes) -> Marker | None:
+    """Of the data set that a file holds, its head alone being looked at; None: it has none, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return decode_marker(_head(file, match).marker.encode())
+    except (OSError, ParseError, LayoutError):
+        return None
+
+
+def _head(file: BinaryIO, match: bytes) -> _Head:
+    _expect(file.read(len(_MAGIC)) == _MAGIC, "of another version")
+    try:
+        head = msgspec.json.decode(file.readline(_LONGEST_HEAD), type=_Head)
+    except msgspec.MsgspecError as error:
+        raise ParseError(f"damaged head: {error}") from error
+    _expect(head.match.encode("latin-1", "replace") == match, "of other keys")
+    return head
 
 
 def _check(file: BinaryIO) -> None:
@@ -115,7 +145,7 @@ def _check(file: BinaryIO) -> None:
 def _items(path: Path) -> Iterator[Item]:
     with path.open("rb", buffering=_BUFFER) as file:
         file.seek(len(_MAGIC))
-        file.readline(1000)
+        file.readline(_LONGEST_HEAD)
         while True:
             kind, key_size, count = _BLOCK.unpack(_take(file, _BLOCK.size))
             if kind == _END:

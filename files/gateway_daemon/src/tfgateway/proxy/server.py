@@ -19,7 +19,7 @@ from tfgateway import targets
 from tfgateway.errors import ConfigError, LayoutError
 from tfgateway.layout.connection import connect_as
 from tfgateway.layout.keys import SERVICE_PREFIX, domain_of_service_key
-from tfgateway.mirror import Keeper, Mirror, Selection, snapshot
+from tfgateway.mirror import HeldCollector, Keeper, Mirror, Selection, held_name, snapshot
 from tfgateway.plane import Listening, Seat, share
 from tfgateway.proxy import connection
 from tfgateway.proxy.connection import Connection
@@ -77,7 +77,8 @@ async def serve(settings: Settings, seat: Seat) -> None:
     mirror = _mirror_into(table, settings.redis, file)
     metrics = ProxyMetrics(services=lambda: len(table), mirror_age=mirror.age)
     alike = ("tfgateway_proxy_services", "tfgateway_proxy_mirror_age_seconds", "tfgateway_proxy_target_up")
-    seat.publish(metrics.registry, greatest=alike)
+    metrics.registry.register(HeldCollector("proxy", mirror))
+    seat.publish(metrics.registry, greatest=(*alike, held_name("proxy")))
     metrics.include(tunnel_figures.collect)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(tunnels.close)
@@ -222,7 +223,7 @@ def _mirror_into(table: RouteTable, settings: RedisSettings, file: Path | None) 
         except LayoutError as error:
             _log.warning("service skipped", key=key, reason=str(error))
 
-    return Mirror(partial(connect_as, settings), _SERVICES, update, _log, file=file)
+    return Mirror(partial(connect_as, settings), _SERVICES, update, _log, file=file, hold_for=settings.hold_for)
 
 
 async def _until_one_of(following: asyncio.Task[None], *events: asyncio.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -27,6 +28,17 @@ class RedisSettings(Section, frozen=True):
     """Name under which the Sentinels know the master."""
     timeout: Seconds = 5.0
     """Seconds for connecting and for each reply."""
+    implausible: Literal["hold", "follow"] = "hold"
+    """What the data planes do when redis answers, but lost its data, or has older ones or another gateway's: ``hold``
+    what they know until the reconciler has written everything again, or ``follow`` redis."""
+    implausible_for: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Seconds for which ``hold`` lasts at most; redis is followed then. 0: no limit. While redis is away,
+    ``dns.serve_stale`` counts instead."""
+
+    @property
+    def hold_for(self) -> float:
+        """Seconds for which an implausible redis is not followed."""
+        return (self.implausible_for or math.inf) if self.implausible == "hold" else 0.0
 
 
 class ExplorerSettings(Section, frozen=True):

@@ -1,0 +1,36 @@
+"""Whether a plane follows redis, as a metric that all planes have."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from tfgateway.mirror.mirror import Mirror
+
+
+def held_name(plane: str) -> str:
+    """Of the family."""
+    return f"tfgateway_{plane}_redis_implausible_seconds"
+
+
+class HeldCollector(Collector):
+    """Registered with the registry of a worker."""
+
+    def __init__(self, plane: str, mirror: Mirror) -> None:
+        self._plane = plane
+        self._mirror = mirror
+
+    def collect(self) -> Iterator[Metric]:
+        """One sample; its reason is one of ``layout.marker.Mismatch``, or ``none``."""
+        family = GaugeMetricFamily(
+            held_name(self._plane),
+            "Seconds since redis was last followed although it answers; 0: it is followed, or away.",
+            labels=["reason"],
+        )
+        hold = self._mirror.hold
+        family.add_metric(*(["none"], 0.0) if hold is None else ([str(hold.why)], time.monotonic() - hold.since))
+        yield family
