@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tfgateway.layout.keys import PEERS
+from tfgateway.layout.keys import MARKER, PEERS
+from tfgateway.layout.marker import Marker, encode_marker
 
 Until = Callable[[Callable[[], Any], str], Any]
 
@@ -148,6 +149,39 @@ def test_an_emptied_redis_wants_no_peers(gateway: Any, make_keys: Any, redis_ser
     with redis_server.client() as client:
         client.flushall()
     until(lambda: not gateway.peers(), "no peers")
+
+
+def test_peers_outlast_a_redis_that_lost_its_data(
+    gateway: Any, make_keys: Any, redis_server: Any, until: Until, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "state").mkdir()
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    first, second, third = make_keys(), make_keys(), make_keys()
+    gateway.want(7, first.public)
+    full = Marker("us", "a" * 32, 10, 1)
+    with redis_server.client() as client:
+        client.set(MARKER, encode_marker(full))
+    plane = gateway.start()
+    right = gateway.right_peers(tid7=first.public)
+    until((tmp_path / "state" / "fourtosix.snapshot").exists, "a copy on disk")
+    with redis_server.client() as client:
+        client.flushall()
+    plane.wait_log("redis is implausible")
+    assert gateway.peers() == right
+    # Started meanwhile, it makes what its copy has and the interface lacks, and leaves what the interface has besides.
+    plane.stop()
+    subprocess.run(["wg", "set", gateway.interface, "peer", first.public, "remove"], check=True)
+    newer = gateway.right_peers(tid9=third.public)
+    added = ["wg", "set", gateway.interface, "peer", third.public, "allowed-ips", newer[third.public]]
+    subprocess.run(added, check=True)
+    again = gateway.start()
+    until(lambda: gateway.peers() == {**right, **newer}, "both are there")
+    # A full pass has filled redis: it alone counts.
+    gateway.want(8, second.public)
+    with redis_server.client() as client:
+        client.set(MARKER, encode_marker(Marker("us", "b" * 32, 5, 1, previous=full.incarnation)))
+    until(lambda: gateway.peers() == gateway.right_peers(tid8=second.public), "redis is followed")
+    again.wait_log("redis is followed again")
 
 
 def test_damaged_rows_do_not_keep_the_others(gateway: Any, make_keys: Any, redis_server: Any) -> None:

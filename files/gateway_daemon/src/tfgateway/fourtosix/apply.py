@@ -24,25 +24,26 @@ class Interface:
     pool: Pool
     log: FilteringBoundLogger
 
-    async def converge(self, wanted: Mapping[str, str] | None) -> Mapping[str, Present]:
+    async def converge(self, wanted: Mapping[str, str], *, current: bool) -> Mapping[str, Present]:
         """Make what is missing and put right what differs; the peers that it has then.
 
-        wanted: address by public key; None: not known, so that the peers stay as they are. A change that fails does
-        not keep the others. Errors: ``GatewayError``.
+        wanted: address by public key. current: they are what redis names; else they may be old, and the peers that the
+        interface has stay as they are. A change that fails does not keep the others. Errors: ``GatewayError``.
         """
         device = await self._device()
         if (device.public_key, device.listen_port) != (encode_key(self.pool.public_key), self.listen_port):
             await self._configure()
         await self._link()
-        if wanted is None:
-            return device.peers
-        changes = peers.commands(self.name, wanted, device.peers)
+        present = device.peers
+        if not current:
+            wanted, present = peers.missing(wanted, present), {}
+        changes = peers.commands(self.name, wanted, present)
         if not changes:
             return device.peers
         failures = [failure for command in changes if (failure := await self._change(command))]
         if failures:
             raise GatewayError("; ".join(failures))
-        added, removed = len(wanted.keys() - device.peers.keys()), len(device.peers.keys() - wanted.keys())
+        added, removed = len(wanted.keys() - present.keys()), len(present.keys() - wanted.keys())
         self.log.info("peers changed", added=added, removed=removed, peers=len(wanted))
         return (await self._device()).peers
 

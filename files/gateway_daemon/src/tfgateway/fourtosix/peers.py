@@ -80,6 +80,12 @@ def wanted_peers(fields: Mapping[bytes, bytes], pool: Pool) -> tuple[dict[str, s
     return wanted, problems
 
 
+def missing(wanted: Mapping[str, str], present: Mapping[str, Present]) -> dict[str, str]:
+    """What an old list of peers has and the interface lacks; what the interface has is newer, addresses included."""
+    taken = {address for peer in present.values() for address in peer.allowed_ips}
+    return {key: address for key, address in wanted.items() if key not in present and address not in taken}
+
+
 def commands(interface: str, wanted: Mapping[str, str], present: Mapping[str, Present]) -> list[tuple[str, ...]]:
     """Arguments of ``wg``, one tuple a command; none when everything is as it should be.
 

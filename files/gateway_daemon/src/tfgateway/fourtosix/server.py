@@ -19,7 +19,7 @@ from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity import seedfile
 from tfgateway.layout.connection import connect_as
 from tfgateway.layout.keys import PEERS
-from tfgateway.mirror import Mirror, Selection
+from tfgateway.mirror import HeldCollector, Keeper, Mirror, Selection, snapshot
 from tfgateway.settings import Settings
 from tfgateway.telemetry import metrics as metrics_page
 from tfgateway.telemetry.logs import logger
@@ -56,6 +56,8 @@ async def serve(
         status("waiting for redis")
         endless = [asyncio.create_task(work) for work in (plane.mirror.run(), plane.run(ready, status))]
         stop = asyncio.create_task(stopping.wait())
+        if plane.keeper is not None:
+            endless.append(asyncio.create_task(plane.keeper.run()))
         for task in (stop, *endless):
             stack.callback(task.cancel)
         done, _ = await asyncio.wait((stop, *endless), return_when=asyncio.FIRST_COMPLETED)
@@ -73,13 +75,12 @@ class _Plane:
         self._wanted: dict[str, str] = {}
         self._news = asyncio.Event()
         self._trouble = ""
-        self.mirror = Mirror(
-            partial(connect_as, settings.redis),
-            Selection(match=PEERS.encode()),
-            self._take,
-            _log,
-        )
+        redis, selection = partial(connect_as, settings.redis), Selection(match=PEERS.encode())
+        file = snapshot.path_of("fourtosix")
+        self.mirror = Mirror(redis, selection, self._take, _log, file=file, hold_for=settings.redis.hold_for)
+        self.keeper = None if file is None else Keeper(self.mirror, redis, selection, file, _log)
         self.registry = CollectorRegistry()
+        self.registry.register(HeldCollector("fourtosix", self.mirror))
         self._metrics = FourToSixMetrics(self.registry, self.mirror.age)
 
     async def run(self, ready: Callable[[], None], status: Callable[[str], None]) -> NoReturn:
@@ -90,7 +91,7 @@ class _Plane:
             self._news.clear()
             known = self.mirror.ready.is_set()
             try:
-                await self.converge(known=known)
+                await self.converge()
             except GatewayError as error:
                 self._metrics.passes_failed.inc()
                 if str(error) != self._trouble:
@@ -106,10 +107,11 @@ class _Plane:
                 ready()
                 status("serving")
 
-    async def converge(self, *, known: bool = False) -> None:
-        """One pass. known: redis has told its peers, else those of the interface stay. Errors: ``GatewayError``."""
+    async def converge(self) -> None:
+        """One pass; before redis has named its peers, those of the interface stay. Errors: ``GatewayError``."""
         self._metrics.passes.inc()
-        self._metrics.count(await self._interface.converge(self._wanted if known else None))
+        current = self.mirror.resyncs > 0
+        self._metrics.count(await self._interface.converge(self._wanted, current=current))
 
     def _take(self, _key: bytes, value: object) -> None:
         self._wanted, problems = wanted_peers(value if isinstance(value, dict) else {}, self._pool)
