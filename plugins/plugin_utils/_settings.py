@@ -10,6 +10,8 @@ from typing import Any
 VARIABLES = {
     "identity.seed": "gateway_seed_path",
     "redis.url": "gateway_redis_url",
+    "redis.implausible": "gateway_redis_implausible",
+    "redis.implausible_for": "gateway_redis_implausible_for",
     "explorer.url": "gateway_explorer_url",
     "explorer.poll_interval": "gateway_poll_interval",
     "explorer.long_poll": "gateway_long_poll",

@@ -42,6 +42,7 @@ RUN_BY = {
     "ansible-playbook tfgrid.gateway.doctor": ("tests/integration/collection/test_controller.py", '"doctor"'),
     "ansible-playbook tfgrid.gateway.site": (NOTES, '"site"'),
     "tfgateway reconcile": ("tests/integration/reconciler/test_reconciler_process.py", '"--release-domain"'),
+    "tfgateway redis": ("tests/integration/reconciler/test_redis_command.py", '"redis", word'),
     "make test-fast": (CHECKS, '"fast"'),
     "make test": (CHECKS, '"all"'),
     "make test-long": (CHECKS, '"long"'),

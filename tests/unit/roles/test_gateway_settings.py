@@ -53,6 +53,13 @@ def test_defaults_of_the_role_are_the_daemons_own() -> None:
     assert settings.reconciler == ReconcilerSettings()
     assert settings.explorer == Settings().explorer
     assert settings.dns == Settings().dns
+    assert settings.redis.hold_for == Settings().redis.hold_for
+
+
+def test_what_the_planes_do_with_an_implausible_redis_is_a_variable() -> None:
+    settings = rendered(gateway_redis_implausible="hold", gateway_redis_implausible_for=90)
+    assert settings.redis.hold_for == 90
+    assert rendered(gateway_redis_implausible="follow").redis.hold_for == 0
 
 
 def test_long_polling_quotas_the_removal_guard_and_repair_are_variables() -> None:

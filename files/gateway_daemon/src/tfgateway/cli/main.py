@@ -20,6 +20,7 @@ _COMMANDS = {
     "info": "tfgateway.cli.info",
     "proxy": "tfgateway.cli.proxy",
     "reconcile": "tfgateway.cli.reconcile",
+    "redis": "tfgateway.cli.redis",
     "reload": "tfgateway.cli.reload",
     "reserve": "tfgateway.cli.reserve",
     "state": "tfgateway.cli.state",

@@ -25,6 +25,7 @@ from tfgateway.reconciler.figures import DnsFigures, dns_figures
 from tfgateway.reconciler.follower import Follower
 from tfgateway.reconciler.phonebook import Phonebook
 from tfgateway.reconciler.plan import accept_all
+from tfgateway.reconciler.planes import PlaneState, plane_states
 from tfgateway.reconciler.primitives import proxy, services, subdomain
 from tfgateway.reconciler.probe import Prober
 from tfgateway.reconciler.records import Records, migrated
@@ -57,6 +58,8 @@ class State:
     """Of those that are reached through one."""
     dns: DnsFigures | None = None
     """What the DNS plane counts; None: it does not answer."""
+    planes: tuple[PlaneState, ...] = ()
+    """Those that answer."""
 
     @property
     def summary(self) -> dict[str, int]:
@@ -81,6 +84,7 @@ class State:
             "targets": [dataclasses.asdict(one) for one in self.targets],
             "tunnels": [dataclasses.asdict(one) for one in self.tunnels],
             "dns": None if self.dns is None else dataclasses.asdict(self.dns),
+            "planes": [dataclasses.asdict(one) for one in self.planes],
         }
 
 
@@ -141,8 +145,11 @@ async def survey(settings: Settings) -> State:
             if _is_deployed(wanted):
                 board.accept(_described(identifier, wanted))
     judged = await asyncio.gather(*(one(identifier, wanted) for identifier, wanted in wanted_ones.items()))
-    (targets, trouble), figures = await asyncio.gather(static_targets(settings), dns_figures(settings))
+    (targets, trouble), figures, planes = await asyncio.gather(
+        static_targets(settings), dns_figures(settings), plane_states(settings)
+    )
     problems += [*prober.problems(), *([trouble] if trouble else [])]
+    problems += [plane.problem for plane in planes if plane.problem]
     return State(
         identity.node_id,
         tuple(problems),
@@ -151,6 +158,7 @@ async def survey(settings: Settings) -> State:
         targets,
         static_tunnels(settings, seen.tunnels or {}),
         figures,
+        planes,
     )
 
 
