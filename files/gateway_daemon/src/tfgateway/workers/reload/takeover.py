@@ -5,6 +5,7 @@ Until it runs, this supervisor closes none of the descriptors that were left to 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -59,6 +60,27 @@ class TakeOver:
 
     def complete(self, held: Resources) -> None:
         """All else is done, and the metrics page is served: this supervisor goes on. Errors: ``OSError``."""
+        try:
+            answered = self._attach(held)
+        except OSError:
+            # The event loop turns before all is handed back: what is read by then, or closed, would be missing there.
+            loop = asyncio.get_running_loop()
+            for sock in self._sockets:
+                loop.remove_reader(sock)
+                loop.remove_writer(sock)
+            raise
+        self._done = True
+        for sock in self._sockets:
+            sock.set_inheritable(False)
+        os.close(self._file)
+        held.doors.keep_only(self._state.plan.endpoints)
+        if self._why:
+            held.remark = f"the supervisor is that of the release before again: {self._why}"
+            _log.error("supervisor not replaced: the next generation serves with this one", reason=self._why)
+        tell(answered, "done", "; ".join(filter(None, (held.crew.summary, held.remark))))
+
+    def _attach(self, held: Resources) -> list[socket.socket]:
+        """Give all that was left to ``held``, which reads from it from now on; those who wait for an answer."""
         state, crew = self._state, held.crew
         crew.adopt(state.plan, state.generation, settled=True)
         crew.number, crew.retired = state.number, state.retired
@@ -73,15 +95,7 @@ class TakeOver:
         held.desk.waiting += [self._own(fd) for fd in state.waiting]
         answered = [self._own(fd) for fd in state.answered]
         held.desk.start()
-        self._done = True
-        for sock in self._sockets:
-            sock.set_inheritable(False)
-        os.close(self._file)
-        held.doors.keep_only(state.plan.endpoints)
-        if self._why:
-            held.remark = f"the supervisor is that of the release before again: {self._why}"
-            _log.error("supervisor not replaced: the next generation serves with this one", reason=self._why)
-        tell(answered, "done", "; ".join(filter(None, (crew.summary, held.remark))))
+        return answered
 
     def hand_back(self, error: Exception) -> None:
         """Execute the release that handed over, if this one does not run yet and that one can. Errors: ``OSError``."""
