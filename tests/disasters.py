@@ -192,7 +192,7 @@ class Node:
         """A name and a service for each."""
         for label in labels:
             name, service = f"{label}.gw1.example", f"{label}.alice.example"
-            address = f"203.0.113.{len(self.load.names) + 1}"
+            address = f"203.0.113.{len(self.load.names) + len(self._coming) + 1}"
             yield self._subdomain(label, address)
             target = Proxy(domain=service, addr="127.0.0.1", port=self._web.server_port, node_id=self.fleet.node_id)
             yield self.fleet.reserve(target)
