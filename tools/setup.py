@@ -58,6 +58,7 @@ CONTAINERS = [
 ]
 TESTS = [
     Package("redis-server", "redis-server"),
+    Package("libfaketime", "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"),
     Package("knot-dnsutils", "kdig"),
     Package("dnsperf", "dnsperf"),
     Package("nsd", "nsd"),

@@ -66,6 +66,8 @@ class Fleet:
         self.explorer: Any = None
         self.accounts: dict[str, user.Account] = {}
         self._numbers = iter(range(1, 1_000_000))
+        self.clock: Callable[[], float] = time.time
+        """Of the users."""
 
     def config(self, **reconciler: object) -> str:
         extra = "\n".join(f"{name} = {json.dumps(value)}" for name, value in reconciler.items())
@@ -141,7 +143,7 @@ metrics = "127.0.0.1:{self.ports["pm"]}"
         async def main() -> T:
             account = self.accounts.get(name)
             identity, key_id = (account.identity, str(account.tid)) if account else (None, "")
-            async with ExplorerClient(self.url, identity=identity, key_id=key_id) as client:
+            async with ExplorerClient(self.url, identity=identity, key_id=key_id, clock=self.clock) as client:
                 return await work(client)
 
         return asyncio.run(main())

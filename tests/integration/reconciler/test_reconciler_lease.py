@@ -56,7 +56,7 @@ async def test_it_is_one_holders_until_it_is_given_back(redis: Redis) -> None:
 
 
 async def test_it_ends_when_it_is_not_renewed_and_lasts_when_it_is(redis: Redis) -> None:
-    mine, other = Lease(redis, here(space=""), 0.3), Lease(redis, holder(), 0.3)
+    mine, other = Lease(redis, here(space=""), 1), Lease(redis, holder(), 1)
     await mine.hold()
     renewing = asyncio.create_task(mine.renew())
     with pytest.raises(LeaseError):

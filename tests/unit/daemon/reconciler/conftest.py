@@ -21,6 +21,7 @@ from tfgateway.explorer.models import (
     gwid,
 )
 from tfgateway.identity.keys import Identity
+from tfgateway.instant import Instant
 from tfgateway.layout.keys import OUTBOX, RESERVATIONS
 from tfgateway.reconciler import answers, guard
 from tfgateway.reconciler.board import Policy
@@ -46,6 +47,9 @@ class Node:
         self.strings: dict[str, bytes] = {}
         self.users: dict[str, bytes | None] = {}
         self.now = 1_700_000_000 * SECOND
+        self.ahead = 0
+        """Nanoseconds by which the clock was set."""
+        self.boot = "this boot"
         self.samples: tuple[guard.Sample, ...] = ()
 
     # What the explorer says
@@ -106,6 +110,11 @@ class Node:
     # What the gateway does
 
     @property
+    def instant(self) -> Instant:
+        """Now, on a machine that was up for long."""
+        return Instant(self.now + self.ahead, self.boot, self.now / SECOND)
+
+    @property
     def actual(self) -> Actual:
         return Actual({key: dict(fields) for key, fields in self.hashes.items()}, dict(self.strings))
 
@@ -122,13 +131,13 @@ class Node:
 
     def plan(self, consent: str = "") -> Plan:
         actual, records = self.look()
-        most = guard.most(self.samples, self.now / SECOND)
-        return plan(self.desired, records, actual, self.policy, self.now, self.users, consent=consent, most=most)
+        most = guard.most(self.samples, self.instant)
+        return plan(self.desired, records, actual, self.policy, self.instant, self.users, consent=consent, most=most)
 
     def stream(self) -> list[Step]:
         """What ``settle`` does, with each step applied before the next one is decided."""
         actual, records = self.look()
-        stream = Stream(self.desired, records, actual, self.policy, self.now, self.users)
+        stream = Stream(self.desired, records, actual, self.policy, self.instant, self.users)
         done = []
         for step in stream.steps():
             assert self.apply(step.transaction), str(step)
@@ -161,11 +170,11 @@ class Node:
     def settle(self, consent: str = "") -> Plan:
         """Plan and apply all of it; then there is nothing left to do."""
         made = self.plan(consent)
-        self.samples = guard.noted(self.samples, self.now / SECOND, self._served())
+        self.samples = guard.noted(self.samples, self.instant, self._served())
         for step in made.steps:
             assert self.apply(step.transaction), str(step)
         if made.consented:
-            self.samples = guard.noted((), self.now / SECOND, self._served())
+            self.samples = guard.noted((), self.instant, self._served())
         again = self.plan()
         assert again.steps == (), again.as_text()
         return made

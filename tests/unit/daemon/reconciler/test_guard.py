@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tfgateway.instant import Instant
 from tfgateway.reconciler import guard
 from tfgateway.reconciler.plan import Stream
 
@@ -62,7 +63,7 @@ def test_a_loss_that_comes_as_news_of_polls_is_held_back(node: Any, size: int) -
     for start in range(0, 800, size):
         for workload in workloads[start : start + size]:
             node.delete(workload)
-        more = made.more(node.desired.take_fresh(), node.now)
+        more = made.more(node.desired.take_fresh(), node.instant)
         if more is None:
             break
         removed += len(more.steps)
@@ -131,28 +132,51 @@ def test_what_is_lost_from_redis_does_not_hold_its_return_up(node: Any) -> None:
     assert not node.recorded(workloads[0])
 
 
+def at(seconds: float, *, ahead: float = 0, boot: str = "this boot") -> Instant:
+    """So long after the boot; ahead: seconds by which the clock was set since."""
+    return Instant(round((1_700_000_000 + seconds + ahead) * SECOND), boot, seconds)
+
+
 def test_numbers_are_noted_every_ten_minutes_for_an_hour() -> None:
     samples: tuple[guard.Sample, ...] = ()
     for minute in range(600):
-        samples = guard.noted(samples, minute * 60.0, minute)
+        samples = guard.noted(samples, at(minute * 60), minute)
         assert len(samples) <= 7
     assert [sample.recorded for sample in samples] == [540, 550, 560, 570, 580, 590]
-    assert guard.most(samples, 599 * 60.0) == 590
-    assert guard.most(samples, 700 * 60.0) == 0
+    assert guard.most(samples, at(599 * 60)) == 590
+    assert guard.most(samples, at(700 * 60)) == 0
 
 
-def test_a_clock_that_jumps_neither_forgets_at_once_nor_remembers_for_ever() -> None:
-    samples = guard.noted((), 100_000.0, 800)
-    assert guard.most(samples, 100_000.0 - 1800) == 800
-    assert guard.most(samples, 100_000.0 - 7200) == 0
-    for jump in range(400):
-        samples = guard.noted(samples, 100_000.0 + (jump % 2) * 3000 + jump, 5)
-        assert len(samples) <= 13
+YEAR = 365 * 24 * 3600
+
+
+@pytest.mark.parametrize("ahead", [7200, -7200, YEAR, -YEAR])
+def test_a_clock_that_is_set_changes_nothing(ahead: float) -> None:
+    samples = guard.noted((), at(100_000), 800)
+    assert guard.most(samples, at(100_000 + 3599, ahead=ahead)) == 800
+    assert guard.noted(samples, at(100_000 + 599, ahead=ahead), 5) == samples
+    assert len(guard.noted(samples, at(100_000 + 600, ahead=ahead), 5)) == 2
+    assert guard.most(samples, at(100_000 + 3601, ahead=ahead)) == 0
+
+
+@pytest.mark.parametrize("ahead", [7200, -7200, YEAR, -YEAR])
+def test_after_a_reboot_numbers_count_for_an_hour_whatever_the_clock_says(ahead: float) -> None:
+    samples = guard.noted((), at(100_000), 800)
+    for old in (samples, tuple(guard.Sample(one.taken, one.recorded) for one in samples)):
+        assert guard.most(old, at(3599, ahead=ahead, boot="the next one")) == 800
+        assert guard.most(old, at(3601, ahead=ahead, boot="the next one")) == 0
+
+
+def test_numbers_of_an_older_release_go_by_the_clock() -> None:
+    samples = (guard.Sample(at(100_000).unix, 800),)
+    assert guard.most(samples, at(100_000 + 3599)) == 800
+    assert guard.most(samples, at(100_000 + 3601)) == 0
 
 
 def test_numbers_come_back_from_redis_and_garbage_is_none() -> None:
-    samples = (guard.Sample(1.5, 800), guard.Sample(601.5, 700))
+    samples = (guard.Sample(1.5, 800), guard.Sample(601.5, 700, "this boot", 3.5))
     assert guard.decode_samples(msgspec.json.encode(samples)) == samples
+    assert guard.decode_samples(b"[[1.5,800]]") == samples[:1]
     for raw in (None, b"", b"{", b"[[1]]", b'["x"]'):
         assert guard.decode_samples(raw) == ()
 

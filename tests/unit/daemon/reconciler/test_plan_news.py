@@ -22,7 +22,7 @@ def settled(node: Any) -> Any:
 
 def follow(node: Any, made: Any) -> Any:
     fresh = node.desired.take_fresh()
-    return made.more(fresh, node.now)
+    return made.more(fresh, node.instant)
 
 
 def test_news_are_deployed_and_removed_without_a_look_at_the_rest(node: Any) -> None:

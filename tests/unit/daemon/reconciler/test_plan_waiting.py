@@ -179,12 +179,45 @@ def test_a_wait_that_nothing_stands_behind_is_swept(node: Node) -> None:
     assert WAITING not in node.hashes
 
 
+@pytest.mark.parametrize("hours", [2, -2, 365 * 24])
+def test_a_clock_that_is_set_neither_ends_nor_prolongs_a_wait(node: Node, hours: int) -> None:
+    child = node.subdomain(1, "www.alice.example", "203.0.113.5")
+    settled(node)
+    node.ahead = hours * 3600 * SECOND
+    node.now += 3599 * SECOND
+    made = node.settle()
+    assert node.answer(child) is None
+    since = 1_700_000_000 + hours * 3600
+    assert node.text(WAITING, "1-1") == f'{{"since":{since},"boot":"this boot","uptime":1700000000.0}}'
+    assert made.summary() == {"wait": 1}, "an older release and a reader of the verdict find the right time"
+    node.now += SECOND
+    node.settle()
+    assert node.answer(child) == REFUSED
+
+
+@pytest.mark.parametrize("hours", [0, 2, -2, 365 * 24])
+def test_after_a_reboot_no_more_counts_than_the_time_since(node: Node, hours: int) -> None:
+    child = node.subdomain(1, "www.alice.example", "203.0.113.5")
+    settled(node)
+    node.ahead = hours * 3600 * SECOND - node.now
+    node.boot, node.now = "the next one", 0
+    node.ahead += 1_700_000_000 * SECOND
+    node.now += 600 * SECOND
+    node.settle()
+    node.now += 2900 * SECOND
+    node.settle()
+    assert node.answer(child) is None
+    node.now += 700 * SECOND
+    node.settle()
+    assert node.answer(child) == REFUSED
+
+
 @pytest.mark.parametrize("found", ["garbage", '{"since":99999999999}'])
 def test_a_beginning_that_cannot_be_is_written_anew(node: Node, found: str) -> None:
     node.put(WAITING, "1-1", found)
     child = node.subdomain(1, "www.alice.example", "203.0.113.5")
     settled(node)
-    assert node.text(WAITING, "1-1") == '{"since":1700000000}'
+    assert node.text(WAITING, "1-1") == '{"since":1700000000,"boot":"this boot","uptime":1700000000.0}'
     node.now += 3600 * SECOND
     node.settle()
     assert node.answer(child) == REFUSED
@@ -291,7 +324,7 @@ def test_the_guard_counts_what_goes_dark_with_its_zone_once(make_node: Callable[
 
 
 def follow(node: Node, made: Any) -> Any:
-    return made.more(node.desired.take_fresh(), node.now)
+    return made.more(node.desired.take_fresh(), node.instant)
 
 
 def test_news_about_a_zone_with_children_take_a_look_at_everything(node: Node) -> None:

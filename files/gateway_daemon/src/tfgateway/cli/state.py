@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tfgateway import machine
 from tfgateway.cli.context import load_settings
+from tfgateway.instant import Instant
 from tfgateway.reconciler.state import Verdict
 from tfgateway.reconciler.status import Status
 from tfgateway.reconciler.survey import State, survey
@@ -60,7 +61,7 @@ def _show(found: State, console: Console) -> None:
     if found.targets:
         console.print(_targets(found))
     if found.status is not None:
-        console.print(_reconciler(found.status, time.time()))
+        console.print(_reconciler(found.status, machine.now()))
     for problem in found.problems:
         console.print(Text(f"problem: {problem}", style="red"))
     counts = ", ".join(f"{count} {verdict}" for verdict, count in found.summary.items() if count)
@@ -81,11 +82,12 @@ def _targets(found: State) -> Table:
     return table
 
 
-def _reconciler(status: Status, now: float) -> Table:
+def _reconciler(status: Status, now: Instant) -> Table:
     """How the reconciler fares; its last error is among the problems."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("last poll", "last success", "outbox", "drift repaired"):
         table.add_column(title)
-    times = (f"{now - moment:.0f} s ago" if moment else "never" for moment in (status.last_poll, status.last_success))
-    table.add_row(*times, str(status.outbox), str(status.repaired))
+    poll = f"{status.since_poll(now):.0f} s ago" if status.last_poll else "never"
+    success = f"{status.since_success(now):.0f} s ago" if status.last_success else "never"
+    table.add_row(poll, success, str(status.outbox), str(status.repaired))
     return table

@@ -38,4 +38,4 @@ class FourToSixMetrics:
         """The interface has these."""
         now = time.time()
         self._peers.set(len(peers))
-        self._alive.set(sum(now - peer.handshake < _ALIVE for peer in peers.values()))
+        self._alive.set(sum(abs(now - peer.handshake) < _ALIVE for peer in peers.values()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from tfgateway.errors import StoreError
 from tfgateway.layout.connection import store_errors
 from tfgateway.layout.marker import Marker, Mismatch, mismatch
-from tfgateway.mirror import snapshot
+from tfgateway.mirror import freshness, snapshot
 from tfgateway.mirror.mirror import Mirror
 from tfgateway.mirror.reader import BIG, Reader
 from tfgateway.mirror.selection import Selection
@@ -69,9 +68,8 @@ class Keeper:
                 not_before = now + max(_PAUSE, (now - started) / _SHARE)
 
     def _confirm(self) -> None:
-        known = time.time() - self._mirror.age()
         try:
-            os.utime(self._path, (known, known))
+            freshness.confirm(self._path, self._mirror.age())
         except OSError:
             self._written = _NOTHING  # somebody removed it
 
@@ -91,6 +89,7 @@ class Keeper:
             self._log.warning("snapshot not written", path=str(path), reason=printable(error))
         else:
             self._written = state
+            self._confirm()
             self._log.info("snapshot written", path=str(path), bytes=size)
 
     async def _items(self, client: Redis, marker: Marker | None) -> AsyncIterator[Item]:

@@ -165,7 +165,7 @@ class Mirror:
         except (ParseError, OSError) as error:
             self._log.warning("snapshot on disk ignored", path=str(path), reason=printable(error))
             return
-        self._progress.last_in_sync = time.monotonic() - max(0.0, time.time() - copy.known)
+        self._progress.last_in_sync = time.monotonic() - copy.age
         self.ready.set()
         self._log.warning("serving from disk", path=str(path), keys=self.keys, age=round(self.age()))
 

@@ -9,7 +9,7 @@ The file holds keys and values as redis has them, so that it is read through the
         kind 2: a string                             ``count`` bytes
         kind 0: the end                              BLAKE2b of everything before it
 
-Its time of modification says when this was known last to be what redis holds. The marker (``layout.marker``) is missing
+``freshness`` says when this was known last to be what redis holds. The marker (``layout.marker``) is missing
 where redis has none, and in files of older releases, which pass over it in ours. Proxy entries hold tunnels' secrets:
 only the owner may read the file.
 """
@@ -28,6 +28,7 @@ import msgspec
 
 from tfgateway.errors import LayoutError, ParseError
 from tfgateway.layout.marker import Marker, decode_marker, encode_marker
+from tfgateway.mirror import freshness
 
 _MAGIC: Final = b"tfgateway snapshot 1\n"
 _BLOCK: Final = struct.Struct("!BII")
@@ -46,8 +47,8 @@ Item = tuple[bytes, Mapping[bytes, bytes] | bytes]
 class Copy(NamedTuple):
     """What a file holds."""
 
-    known: float
-    """When it was right, Unix time."""
+    age: float
+    """Seconds since it was right."""
     items: Iterator[Item]
 
 
@@ -103,11 +104,11 @@ async def write(
 def read(path: Path, match: bytes) -> Copy:
     """The whole file. Errors: ``OSError``; ``ParseError``: it is not to be believed."""
     with path.open("rb", buffering=_BUFFER) as file:
-        known = os.fstat(file.fileno()).st_mtime
+        age = freshness.age(path)
         _check(file)
         file.seek(0)
         _head(file, match)
-    return Copy(known, _items(path))
+    return Copy(age, _items(path))
 
 
 def marker(path: Path, match: bytes) -> Marker | None:

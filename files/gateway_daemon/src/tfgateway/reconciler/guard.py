@@ -1,11 +1,14 @@
 """How many reservations there were of late (pure): what may be removed is counted against that, in one go or in slices.
 
-The number is noted every ten minutes, for an hour. What was made and removed again in between is no loss.
+The number is noted every ten minutes, for an hour. What was made and removed again in between is no loss. A clock that
+is set ends no hour; a reboot, after which nobody can know, may make it longer.
 """
 
 from __future__ import annotations
 
 import msgspec
+
+from tfgateway.instant import NANOSECONDS, Instant
 
 WINDOW = 3600.0
 """Seconds for which a number counts."""
@@ -19,6 +22,13 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     taken: float
     """Unix seconds, by our clock."""
     recorded: int
+    boot: str = ""
+    uptime: float = 0.0
+    """See ``Instant``; older releases have written neither."""
+
+    def age(self, now: Instant) -> float:
+        """Seconds."""
+        return now.since(Instant(round(self.taken * NANOSECONDS), self.boot, self.uptime))
 
 
 def decode_samples(raw: bytes | None) -> tuple[Sample, ...]:
@@ -29,23 +39,23 @@ def decode_samples(raw: bytes | None) -> tuple[Sample, ...]:
         return ()
 
 
-def most(samples: tuple[Sample, ...], now: float) -> int:
-    """The most that were recorded of late. now: Unix seconds."""
+def most(samples: tuple[Sample, ...], now: Instant) -> int:
+    """The most that were recorded of late."""
     return max((sample.recorded for sample in _late(samples, now)), default=0)
 
 
-def noted(samples: tuple[Sample, ...], now: float, recorded: int) -> tuple[Sample, ...]:
+def noted(samples: tuple[Sample, ...], now: Instant, recorded: int) -> tuple[Sample, ...]:
     """With one more, if one is due; what does not count any more is dropped."""
     late = _late(samples, now)
-    due = all(abs(now - sample.taken) >= EVERY for sample in late)
-    return (*late, Sample(now, recorded)) if due else late
+    due = all(sample.age(now) >= EVERY for sample in late)
+    return (*late, Sample(now.unix, recorded, now.boot, now.uptime)) if due else late
 
 
 def without(samples: tuple[Sample, ...], count: int) -> tuple[Sample, ...]:
     """As if so many reservations had not been there: an operator ended them, which is no loss."""
-    return tuple(Sample(sample.taken, max(0, sample.recorded - count)) for sample in samples)
+    return tuple(msgspec.structs.replace(one, recorded=max(0, one.recorded - count)) for one in samples)
 
 
-def _late(samples: tuple[Sample, ...], now: float) -> tuple[Sample, ...]:
-    """Those of the last hour; of the next one too, since a clock may have been set back."""
-    return tuple(sample for sample in samples if abs(now - sample.taken) <= WINDOW)
+def _late(samples: tuple[Sample, ...], now: Instant) -> tuple[Sample, ...]:
+    """Those of the last hour."""
+    return tuple(sample for sample in samples if sample.age(now) <= WINDOW)

@@ -1,4 +1,8 @@
-"""Only one reconciler writes: the lease in redis says which, and every transaction expects it to be unchanged."""
+"""Only one reconciler writes: the lease in redis says which, and every transaction expects it to be unchanged.
+
+It ends by the clock of redis. When that is set back it would last hours longer, so whoever waits for it counts as well
+how long it was not renewed.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from redis.asyncio import Redis
 from tfgateway.errors import LeaseError, StoreError
 from tfgateway.layout.connection import store_errors
 from tfgateway.layout.keys import LEASE
+from tfgateway.machine import boot_id
 from tfgateway.reconciler.rows import Row
 from tfgateway.telemetry.logs import logger
 from tfgateway.telemetry.text import printable
@@ -24,6 +29,10 @@ _log = logger("reconciler")
 _PROC = Path("/proc")
 _LOOKS = 0.2
 """Seconds between two looks at a lease whose holder may have ended."""
+_RENEWALS = 3
+"""How often a holder renews it in the time that it lasts."""
+_SURE = 2
+"""Renewals after which its holder is known to run: one may have been the clock of redis that was set."""
 
 # Takes or renews it; otherwise says who holds it, and for how many milliseconds more.
 _HOLD = """
@@ -45,6 +54,8 @@ class Holder(msgspec.Struct, frozen=True):
     """Boot and pid namespace: within the same one, ``pid`` can be looked for."""
     started: str = ""
     """Clock ticks from boot to the start of the process: a pid is given again."""
+    ttl: float = 0.0
+    """Seconds after which its lease ends when it is not renewed; 0: an older release, which does not say."""
 
     @classmethod
     def me(cls, node_id: str) -> Self:
@@ -73,7 +84,7 @@ class Lease:
 
     def __init__(self, redis: Redis, holder: Holder, ttl: float) -> None:
         self._ttl = ttl
-        self._value = msgspec.json.encode(holder)
+        self._value = msgspec.json.encode(msgspec.structs.replace(holder, ttl=ttl))
         self._hold = redis.register_script(_HOLD)
         self._release = redis.register_script(_RELEASE)
         self.row = Row(LEASE, None, self._value)
@@ -86,36 +97,38 @@ class Lease:
         """
         answer = await self._ask(b"")
         if answer and (holder := _read(answer[0])) is not None and holder.runs() is False:
-            _log.info("lease taken over", of=str(holder))
-            answer = await self._ask(answer[0])
+            answer = await self._take_over(answer[0])
         if answer:
-            raise LeaseError(f"another reconciler holds the lease: {_read(answer[0]) or printable(answer[0])}")
+            raise _held(answer[0])
 
     async def take(self) -> None:
         """As ``hold``, but outlasts a holder that may have died where nobody can see it. Errors: as ``hold``."""
-        loop = asyncio.get_running_loop()
         answer = await self._ask(b"")
         holder = _read(answer[0]) if answer else None
         if holder is None or holder.runs() is not None:
             await self.hold()
             return
+        ttl = holder.ttl or self._ttl
         _log.info("waiting until the lease ends or is renewed", holder=str(holder))
-        # One that runs renews long before this.
-        deadline = loop.time() + answer[1] / 1000 + _LOOKS
+        loop = asyncio.get_running_loop()
+        watch = _Watch(ttl / _RENEWALS / 2)
         while True:
-            try:
-                await self.hold()
-            except LeaseError:
-                if loop.time() >= deadline:
-                    raise
-                await asyncio.sleep(_LOOKS)
-            else:
+            asked = loop.time()
+            if not (found := await self._ask(b"")):
                 return
+            watch.see(asked, loop.time(), found[1] / 1000)
+            if found[0] != answer[0] or watch.renewals == _SURE:
+                raise _held(found[0])
+            if watch.quiet >= ttl:
+                break
+            await asyncio.sleep(_LOOKS)
+        if found := await self._take_over(answer[0]):
+            raise _held(found[0])
 
     async def renew(self) -> None:
         """Keep it until cancelled, however long a pass takes. Errors: ``LeaseError``: it went to another."""
         while True:
-            await asyncio.sleep(self._ttl / 3)
+            await asyncio.sleep(self._ttl / _RENEWALS)
             try:
                 await self.hold()
             except StoreError as error:
@@ -126,10 +139,43 @@ class Lease:
         with contextlib.suppress(StoreError), store_errors():
             await self._release(keys=[LEASE], args=[self._value])
 
+    async def _take_over(self, value: bytes) -> list[Any]:
+        _log.info("lease taken over", of=str(_read(value)))
+        return await self._ask(value)
+
     async def _ask(self, instead_of: bytes) -> list[Any]:
         with store_errors():
             answer: list[Any] = await self._hold(keys=[LEASE], args=[self._value, int(self._ttl * 1000), instead_of])
         return answer
+
+
+class _Watch:
+    """When a lease ends, by our own clock: a moment that stays where it is, unless somebody renews it (pure).
+
+    tolerance: seconds by which that moment may be somewhere else. Times in seconds of one monotonic clock.
+    """
+
+    def __init__(self, tolerance: float) -> None:
+        self._tolerance = tolerance
+        self._ends: tuple[float, float] | None = None
+        self._since = 0.0
+        self.renewals = 0
+        self.quiet = 0.0
+        """Seconds since it was seen first, or renewed."""
+
+    def see(self, asked: float, answered: float, left: float) -> None:
+        """In between it had so many seconds left."""
+        earliest, latest = asked + left, answered + left
+        if self._ends is None:
+            self._ends, self._since = (earliest, latest), answered
+        elif earliest > self._ends[1] + self._tolerance or latest < self._ends[0] - self._tolerance:
+            self._ends, self._since = (earliest, latest), answered
+            self.renewals += 1
+        self.quiet = answered - self._since
+
+
+def _held(value: bytes) -> LeaseError:
+    return LeaseError(f"another reconciler holds the lease: {_read(value) or printable(value)}")
 
 
 def _read(raw: bytes) -> Holder | None:
@@ -142,7 +188,7 @@ def _read(raw: bytes) -> Holder | None:
 def _space() -> str:
     """Boot id and pid namespace; empty where the kernel does not say."""
     try:
-        return f"{(_PROC / 'sys/kernel/random/boot_id').read_text().strip()} {(_PROC / 'self/ns/pid').readlink()}"
+        return f"{boot} {(_PROC / 'self/ns/pid').readlink()}" if (boot := boot_id()) else ""
     except OSError:
         return ""
 

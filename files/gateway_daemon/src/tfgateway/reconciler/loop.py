@@ -16,7 +16,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from tfgateway import __version__
+from tfgateway import __version__, machine
 from tfgateway.errors import ConfigError, ExplorerError, StoreError
 from tfgateway.explorer import clocks, pace
 from tfgateway.explorer.client import ExplorerClient
@@ -221,7 +221,8 @@ class Reconciler:
         if clock and not self._status.clock:
             _log.warning("clocks differ", reason=clock)
         self._metrics.clock_ahead.set(ahead or 0)
-        self._status = msgspec.structs.replace(self._status, last_poll=time.time(), clock=clock)
+        now = machine.now()
+        self._status = msgspec.structs.replace(self._status, last_poll=now.unix, polled=now, clock=clock)
         self._metrics.last_poll.set(self._status.last_poll)
 
     async def _first_pass(self, status: Callable[[str], None]) -> None:
@@ -266,7 +267,8 @@ class Reconciler:
                 _log.warning("pass ended early", reason=str(failure))
                 error = str(failure)
             if not error:
-                self._status = msgspec.structs.replace(self._status, last_success=time.time())
+                now = machine.now()
+                self._status = msgspec.structs.replace(self._status, last_success=now.unix, succeeded=now)
                 self._metrics.last_success.set(self._status.last_success)
             self._status = msgspec.structs.replace(self._status, last_error=error)
             with contextlib.suppress(StoreError):

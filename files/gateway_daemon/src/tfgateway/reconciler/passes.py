@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from tfgateway import machine
+from tfgateway.instant import Instant
 from tfgateway.reconciler import guard
 from tfgateway.reconciler.board import Policy, UserKeys
 from tfgateway.reconciler.dataset import DataSet, is_whole
@@ -82,7 +84,7 @@ class Passes:
         self._metrics = metrics
         self._applied = applied
         self._data_set = DataSet(store, policy.node_id)
-        self._more: Callable[[Collection[str], int], Plan | None] | None = None
+        self._more: Callable[[Collection[str], Instant], Plan | None] | None = None
         self._problems: frozenset[str] = frozenset()
         self._held = ""
         self._allowed: frozenset[str] = frozenset()
@@ -99,7 +101,7 @@ class Passes:
 
     async def preview(self, *, allow_removals: bool = False) -> Plan:
         """What a pass would do. allow_removals: as if an operator had allowed them. Errors: ``StoreError``."""
-        most = guard.most(await self._store.samples(), time.time())
+        most = guard.most(await self._store.samples(), machine.now())
         return await self._preview(most, allow_removals=allow_removals, thorough=True)
 
     async def _preview(self, most: int, *, allow_removals: bool, thorough: bool = False) -> Plan:
@@ -131,7 +133,7 @@ class Passes:
         await lease.hold()
         await self._data_set.begin(lease.row)
         samples = () if self._count_anew else await self._store.samples()
-        most = guard.most(samples, time.time())
+        most = guard.most(samples, machine.now())
         first = None if keep_steps else await self._converge(lease, most)
         if first is not None and not (first.plan.unknown_users and self._desired.complete):
             done = first
@@ -172,7 +174,7 @@ class Passes:
         """
         more, self._more = self._more, None
         fresh = self._desired.take_fresh() if more is not None else None
-        made = more(fresh, time.time_ns()) if more is not None and fresh is not None else None
+        made = more(fresh, machine.now()) if more is not None and fresh is not None else None
         if made is None or not await self._data_set.unchanged():
             return None
         done = await self._carry_out(made.steps, lambda: made, lease)
@@ -203,7 +205,7 @@ class Passes:
 
     async def _note(self, samples: tuple[guard.Sample, ...]) -> None:
         """Note how many are recorded, if that is due."""
-        noted = guard.noted(samples, time.time(), self._recorded)
+        noted = guard.noted(samples, machine.now(), self._recorded)
         if noted != samples:
             await self._store.write_samples(noted)
             self._count_anew = False
@@ -215,7 +217,7 @@ class Passes:
         actual, records = await self._look()
         if orphans(records, self._desired):
             return None
-        stream = Stream(self._desired, records, actual, self._policy_now(), time.time_ns(), self._phonebook.known)
+        stream = Stream(self._desired, records, actual, self._policy_now(), machine.now(), self._phonebook.known)
         del actual
         return await self._carry_out(stream.steps(), stream.outcome, lease)
 
@@ -260,7 +262,7 @@ class Passes:
         # A big plan makes millions of objects that all live as long as it does: looking for garbage doubles its time.
         gc.disable()
         try:
-            policy, now = self._policy_now(), time.time_ns()
+            policy, now = self._policy_now(), machine.now()
             return plan(self._desired, records, actual, policy, now, users, consent=consent, most=most)
         finally:
             gc.enable()

@@ -28,6 +28,7 @@ from tfgateway.explorer.models import (
     Undecodable,
     Workload,
 )
+from tfgateway.instant import Instant
 from tfgateway.layout.keys import MANAGED_DOMAINS, OUTBOX, PEERS, QUARANTINE, RESERVATIONS, WAITING
 from tfgateway.layout.reservations import ZERO_TIME, Recorded, RecordedResult, encode_reservation, rfc3339
 from tfgateway.reconciler import answers, orphans
@@ -141,7 +142,7 @@ class Plan:
         """What an operator consents to who allows exactly ``held_steps`` and ``orphans``; empty: there are none."""
         return _digest((*self.held_steps, *self.orphans))
 
-    more: Callable[[Collection[str], int], Plan | None] | None = field(default=None, repr=False, compare=False)
+    more: Callable[[Collection[str], Instant], Plan | None] | None = field(default=None, repr=False, compare=False)
     """Plans for reservations (by gwid, at a time as for ``plan``) of which there are news, on top of this plan as
     applied. It answers None, and is not to be asked again, when everything has to be looked at."""
     left: Left = field(default_factory=lambda: Left(), repr=False, compare=False)
@@ -201,13 +202,13 @@ def plan(
     records: Records,
     actual: Actual,
     policy: Policy,
-    now: int,
+    now: Instant,
     users: UserKeys = MappingProxyType({}),
     *,
     consent: str = "",
     most: int = 0,
 ) -> Plan:
-    """Compare and decide. now: Unix nanoseconds, for the times in records and results. users: keys known so far.
+    """Compare and decide. now: for the times in records and results. users: keys known so far.
 
     most: how many reservations were recorded of late (``guard``); those that are missing since count as removed.
 
@@ -259,7 +260,7 @@ class Stream:
     """
 
     def __init__(
-        self, desired: Desired, records: Records, actual: Actual, policy: Policy, now: int, users: UserKeys
+        self, desired: Desired, records: Records, actual: Actual, policy: Policy, now: Instant, users: UserKeys
     ) -> None:
         """See ``plan``."""
         # How many orphans there are is known only at the end: they wait for a whole plan.
@@ -344,7 +345,14 @@ class _Planner:
     """State while one plan is made."""
 
     def __init__(
-        self, desired: Desired, records: Records, actual: Actual, policy: Policy, now: int, users: UserKeys, most: int
+        self,
+        desired: Desired,
+        records: Records,
+        actual: Actual,
+        policy: Policy,
+        now: Instant,
+        users: UserKeys,
+        most: int,
     ) -> None:
         self._desired = desired
         self._most = most
@@ -408,7 +416,7 @@ class _Planner:
         steps, self._steps = self._steps, []
         return steps
 
-    def more(self, identifiers: Collection[str], now: int) -> Plan | None:
+    def more(self, identifiers: Collection[str], now: Instant) -> Plan | None:
         """``Plan.more``."""
         self._now, self._problems = now, []
         steps: list[Step] = []
@@ -572,7 +580,9 @@ class _Planner:
             data = result_data(self._board, reservation)
             result = self._answer_ok(identifier, wanted, workload.workload_type, data)
             self._drop_record(identifier)
-            record = _record(reservation, workload, answers.recorded_result(result, reservation.type, self._now))
+            record = _record(
+                reservation, workload, answers.recorded_result(result, reservation.type, self._now.unix_ns)
+            )
             self._rows.put(RESERVATIONS, self._field(identifier), encode_reservation(record))
         except BaseException:
             self._board.withdraw(reservation)
@@ -631,12 +641,12 @@ class _Planner:
         if given is not None and (given.state, given.data_json) == (ResultState.OK, data) and given.signature:
             if answers.same_answer(wanted.result, given):
                 return
-            result = answers.from_record(identifier, workload.workload_type, given, self._now)
+            result = answers.from_record(identifier, workload.workload_type, given, self._now.unix_ns)
         else:
             result = answers.make_result(
-                identifier, workload.workload_type, ResultState.OK, "", self._identity, self._now, data
+                identifier, workload.workload_type, ResultState.OK, "", self._identity, self._now.unix_ns, data
             )
-            answered = replace(record, result=answers.recorded_result(result, record.type, self._now))
+            answered = replace(record, result=answers.recorded_result(result, record.type, self._now.unix_ns))
             self._rows.put(RESERVATIONS, self._field(identifier), encode_reservation(answered))
         self._tell(identifier, result)
         self._close(Action.REPORT, identifier, of_record(record))
@@ -663,7 +673,9 @@ class _Planner:
         category = workload.type if isinstance(workload, Undecodable) else workload.workload_type
         place = answers.result_field(identifier)
         if not self._waits(place):
-            result = answers.make_result(identifier, category, ResultState.ERROR, message, self._identity, self._now)
+            result = answers.make_result(
+                identifier, category, ResultState.ERROR, message, self._identity, self._now.unix_ns
+            )
             self._tell(identifier, result)
         self._tell_deleted(identifier)
         self._drop_record(identifier)
@@ -685,7 +697,7 @@ class _Planner:
             if result.state != ResultState.OK:
                 raise NotNow("an error result for it is still on its way")
             return result
-        result = answers.make_result(identifier, category, ResultState.OK, "", self._identity, self._now, data)
+        result = answers.make_result(identifier, category, ResultState.OK, "", self._identity, self._now.unix_ns, data)
         if not answers.same_answer(wanted.result, result):
             self._tell(identifier, result)
         return result
@@ -702,7 +714,7 @@ class _Planner:
 
     def _tell_deleted(self, identifier: str) -> None:
         for name in dict.fromkeys((identifier, self._field(identifier))):
-            self._rows.put(OUTBOX, answers.deleted_field(name), answers.encode_deleted(self._now))
+            self._rows.put(OUTBOX, answers.deleted_field(name), answers.encode_deleted(self._now.unix_ns))
 
     def _drop_record(self, identifier: str) -> None:
         damaged = self._rows.get(RESERVATIONS, identifier) if identifier in self._records.damaged else None

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+from msgspec.structs import asdict
+
+from tfgateway.instant import NANOSECONDS, Instant
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -22,6 +27,25 @@ class Status(msgspec.Struct, frozen=True):
     """Reservations whose rows or record were put right since the start."""
     clock: str = ""
     """How far our clock and the explorer's are apart, in words; empty: they agree."""
+    polled: Instant | None = None
+    succeeded: Instant | None = None
+    """``last_poll`` and ``last_success`` again, for their age; None: not yet, or of an older release."""
+
+    def since_poll(self, now: Instant) -> float:
+        """Seconds since ``last_poll``, whoever sets the clock."""
+        return now.since(self.polled or _by_the_clock(self.last_poll))
+
+    def since_success(self, now: Instant) -> float:
+        """Seconds since ``last_success``, whoever sets the clock."""
+        return now.since(self.succeeded or _by_the_clock(self.last_success))
+
+    def as_data(self) -> dict[str, Any]:
+        """What ``tfgateway state --json`` shows."""
+        return {name: value for name, value in asdict(self).items() if name not in ("polled", "succeeded")}
+
+
+def _by_the_clock(seconds: float) -> Instant:
+    return Instant(round(seconds * NANOSECONDS))
 
 
 def decode_status(raw: bytes | None) -> Status | None:

@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec.structs import asdict
-
-from tfgateway import __version__
+from tfgateway import __version__, machine
 from tfgateway.errors import ExplorerError, GatewayError, StoreError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Workload
 from tfgateway.layout.keys import OUTBOX
@@ -79,7 +77,7 @@ class State:
             "in_sync": self.in_sync,
             "summary": self.summary,
             "problems": list(self.problems),
-            "reconciler": None if self.status is None else asdict(self.status),
+            "reconciler": None if self.status is None else self.status.as_data(),
             "reservations": [one.as_data() for one in self.reservations],
             "targets": [dataclasses.asdict(one) for one in self.targets],
             "tunnels": [dataclasses.asdict(one) for one in self.tunnels],
@@ -202,7 +200,7 @@ def _loop_problems(status: Status | None, settings: Settings) -> list[str]:
         return ["the reconciler has not written its status yet"]
     found = [f"removals are held back: {status.held}"] if status.held else []
     found += [status.clock] if status.clock else []
-    silence = time.time() - status.last_poll
+    silence = status.since_poll(machine.now())
     interval = max(settings.explorer.poll_interval, settings.explorer.long_poll)
     if silence > max(_SHORTEST_SILENCE, 3 * interval):
         found.append(f"the reconciler has not polled for {silence:.0f} s")

@@ -9,30 +9,35 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from tfgateway.instant import NANOSECONDS, Instant
 from tfgateway.layout.keys import WAITING
 from tfgateway.reconciler.rows import Rows
 
-_NANOSECONDS = 10**9
-_NEVER = 2**62
-"""Seconds; a time that does not come."""
+_NOTABLE = 2.0
+"""Seconds by which the clock was set."""
 
 
 class _Wait(msgspec.Struct, frozen=True):
-    """A value of ``tfgateway:waiting``: Unix seconds."""
+    """A value of ``tfgateway:waiting``: since when (``Instant``); older releases have written Unix seconds alone."""
 
     since: int
+    boot: str = ""
+    uptime: float = 0.0
+
+    def age(self, now: Instant) -> float:
+        """Seconds. A beginning that is still to come is none, unless the clock was set since."""
+        start = Instant(self.since * NANOSECONDS, self.boot, self.uptime)
+        return 0.0 if start.boot != now.boot and start.unix_ns > now.unix_ns else now.since(start)
 
 
 class Waiting:
-    """The hash ``tfgateway:waiting`` on top of ``rows``. timeout: seconds that one may wait; 0: none does.
-
-    Times of calls (``now``) are Unix nanoseconds.
-    """
+    """The hash ``tfgateway:waiting`` on top of ``rows``. timeout: seconds that one may wait; 0: none does."""
 
     def __init__(self, rows: Rows, timeout: float) -> None:
         self._rows = rows
         self._timeout = timeout
         self._since = {identifier: _decode(raw) for identifier, raw in rows.fields(WAITING)}
+        """None: nobody can read it, and it begins anew."""
 
     def __contains__(self, identifier: str) -> bool:
         """Whether it was found waiting by this or an earlier plan."""
@@ -47,17 +52,19 @@ class Waiting:
         """Whether anything may wait at all."""
         return self._timeout > 0
 
-    def over(self, identifier: str, now: int) -> bool:
+    def over(self, identifier: str, now: Instant) -> bool:
         """Whether it has waited long enough."""
-        since = self._since.get(identifier)
-        return since is not None and now // _NANOSECONDS - since >= self._timeout
+        wait = self._since.get(identifier)
+        return wait is not None and wait.age(now) >= self._timeout
 
-    def start(self, identifier: str, now: int) -> None:
-        """It waits from now on, unless it does already. A beginning still to come is none: a clock was wrong."""
-        moment = now // _NANOSECONDS
-        if self._since.get(identifier, moment + 1) > moment:
-            self._since[identifier] = moment
-            self._rows.put(WAITING, identifier, msgspec.json.encode(_Wait(moment)))
+    def start(self, identifier: str, now: Instant) -> None:
+        """It waits from now on, unless it does already. When the clock was set, its beginning is put right."""
+        wait = self._since.get(identifier)
+        waited = 0.0 if wait is None else wait.age(now)
+        since = int(now.unix - waited)
+        if wait is None or abs(since - wait.since) > _NOTABLE:
+            self._since[identifier] = wait = _Wait(since, now.boot, now.uptime - waited)
+            self._rows.put(WAITING, identifier, msgspec.json.encode(wait))
 
     def stop(self, identifier: str) -> None:
         """It does not wait any more."""
@@ -67,19 +74,18 @@ class Waiting:
     def in_words(self, identifier: str, parent: str) -> str:
         """For the verdict: what it waits for and, once that is known, how long."""
         text = f"it waits for {parent} to be delegated"
-        since = self._since.get(identifier)
-        if since is None:
+        wait = self._since.get(identifier)
+        if wait is None:
             return text
         try:
-            end = datetime.fromtimestamp(since + self._timeout, UTC)
+            end = datetime.fromtimestamp(wait.since + self._timeout, UTC)
         except (OverflowError, ValueError, OSError):
             return text
         return f"{text}, until {end:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _decode(raw: bytes) -> int:
-    """What nobody can read begins anew, as a time that is still to come."""
+def _decode(raw: bytes) -> _Wait | None:
     try:
-        return msgspec.json.decode(raw, type=_Wait).since
+        return msgspec.json.decode(raw, type=_Wait)
     except msgspec.MsgspecError:
-        return _NEVER
+        return None
