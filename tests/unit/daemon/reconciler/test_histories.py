@@ -7,6 +7,7 @@ a consent to exactly that list; and the process that runs plans what one would p
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -80,7 +81,6 @@ class Histories(RuleBasedStateMachine):
         self.node = Node("gw1.example", max_removal_count=1, max_removal_share=0.2, parent_timeout=ENDLESS)
         self.consent = ""
         self.consented: frozenset[str] = frozenset()
-        self.late: list[tuple[str, Workload | None, int]] = []
         self.start()
 
     @initialize(
@@ -97,6 +97,7 @@ class Histories(RuleBasedStateMachine):
         for one in after:
             self.reserve_one(*one)
         self.quiet_time()
+        self.back_up()
         if restored is not None:
             self.go_back(*self.explorer.copies[0], skips=restored)
 
@@ -134,9 +135,11 @@ class Histories(RuleBasedStateMachine):
         self.explorer.copies.append((dict(self.explorer.workloads), self.explorer.last_id))
 
     @precondition(lambda self: self.explorer.copies)
-    @rule(data=st.data(), skips=st.booleans())
-    def restore(self, data: st.DataObject, skips: bool) -> None:
+    @rule(data=st.data(), skips=st.booleans(), quiet=st.booleans())
+    def restore(self, data: st.DataObject, skips: bool, quiet: bool) -> None:
         self.go_back(*data.draw(st.sampled_from(self.explorer.copies)), skips=skips)
+        if quiet:
+            self.quiet_time()
 
     def go_back(self, workloads: dict[str, Workload], last_id: int, *, skips: bool) -> None:
         """To a copy. skips: no id is given out twice."""
@@ -151,6 +154,7 @@ class Histories(RuleBasedStateMachine):
     def start(self) -> None:
         """A process that knows nothing yet."""
         self.node.desired = Desired(self.node.node_id)
+        self.late: list[tuple[str, Workload | None, int]] = []
         self.position = 0
         self.listing: dict[str, int] | None = None
         self.shown: dict[str, int] = {}
@@ -218,12 +222,28 @@ class Histories(RuleBasedStateMachine):
                 self.shown[gwid(one)] = int(NextAction.DELETE)
         self.stale = True
 
-    @precondition(lambda self: self.node.desired.complete)
-    @rule(name=st.integers(1, 12))
-    def ask(self, name: int) -> None:
+    @precondition(lambda self: self.node.desired.complete and self.known())
+    @rule(data=st.data())
+    def ask(self, data: st.DataObject) -> None:
         """A question whose answer comes late."""
-        identifier = f"{name}-1"
+        identifier = data.draw(st.sampled_from(self.known()))
         self.late.append((identifier, self.explorer.workloads.get(identifier), self.node.desired.generation))
+
+    def known(self) -> list[str]:
+        return sorted({*self.explorer.workloads, *self.node.hashes.get(RESERVATIONS, {})})
+
+    @rule(pages=st.integers(1, 3))
+    def list_while_something_is_delivered(self, pages: int) -> None:
+        """What the explorer acknowledges while a listing comes in is newer than its pages."""
+        self.catch_up()
+        self.pass_over()
+        self.begin()
+        for _ in range(pages):
+            if self.listing is not None:
+                self.next_page()
+        self.deliver_all()
+        while self.listing is not None:
+            self.next_page()
 
     @precondition(lambda self: self.late)
     @rule()
@@ -281,7 +301,7 @@ class Histories(RuleBasedStateMachine):
 
     def note(self) -> None:
         actual, records = self.node.look()
-        self.node.samples = guard.noted(self.node.samples, self.node.now / SECOND, served(records, actual))
+        self.node.samples = guard.noted(self.node.samples, self.node.instant, served(records, actual))
 
     @precondition(lambda self: self.made is not None and self.made.more is not None)
     @rule()
@@ -289,7 +309,7 @@ class Histories(RuleBasedStateMachine):
         assert self.made is not None
         assert self.made.more is not None
         fresh = self.node.desired.take_fresh()
-        more = self.made.more(fresh, self.node.now) if fresh is not None else None
+        more = self.made.more(fresh, self.node.instant) if fresh is not None else None
         if more is None:
             self.made = None
             return
@@ -318,10 +338,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def quiet_time(self) -> None:
         """Whatever can be done without an operator is done."""
-        if self.listing is not None or self.stale or not self.node.desired.complete:
-            self.list_all()
-        else:
-            self.poll()
+        self.catch_up()
         for _ in range(3):
             self.pass_over()
             self.deliver_all()
@@ -389,16 +406,30 @@ class Histories(RuleBasedStateMachine):
 
     # What holds
 
-    @precondition(lambda self: self.listing is None)
-    @rule()
+    @invariant()
     def both_agree(self) -> None:
-        """The process that runs, once it has asked for news, plans what a process would that has just been started."""
+        """The process that runs, once it has asked for news, plans what one would that has just been started."""
+        kept = dict(vars(self))
+        running = self.node.desired
+        self.node.desired = copied(running)
+        self.shown = dict(self.shown)
+        self.listing = None if self.listing is None else dict(self.listing)
+        try:
+            self.catch_up()
+            self.ask_for_unlisted(self.node.desired)
+            assert outline(self.look()) == outline(self.fresh_look())
+        finally:
+            vars(self).update(kept)
+            self.node.desired = running
+
+    def catch_up(self) -> None:
+        """Until it knows what the explorer says."""
         if self.stale or not self.node.desired.complete:
             self.list_all()
-        else:
+        elif self.listing is None:
             self.poll()
-        self.ask_for_unlisted(self.node.desired)
-        assert outline(self.look()) == outline(self.fresh_look())
+        while self.listing is not None:
+            self.next_page()
 
     @precondition(lambda self: self.listing is None and self.made is not None and not self.stale)
     @rule()
@@ -446,6 +477,15 @@ class Histories(RuleBasedStateMachine):
             self.deliver_one(one)
 
 
+def copied(desired: Desired) -> Desired:
+    """The same knowledge; what the copy learns is not the other's."""
+    another = copy.copy(desired)
+    for name, value in vars(desired).items():
+        if isinstance(value, dict | set):
+            setattr(another, name, value.copy())
+    return another
+
+
 def outline(made: Plan) -> Any:
     """What is done, held and shown, without the bytes."""
     lists = (made.steps, made.held_steps, made.orphans)
@@ -468,4 +508,4 @@ def rows(node: Node, workloads: Iterable[Workload]) -> dict[str, Any]:
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(deadline=None, stateful_step_count=40)
+TestHistories.settings = settings(deadline=None, stateful_step_count=25)
