@@ -188,6 +188,8 @@ max_removal_share = 0.0
             except StoreError:
                 if last:
                     raise
+            else:
+                return
 
     def _running(self) -> Running:
         return Running(self.settings)
