@@ -23,11 +23,13 @@ from tfgateway.explorer.models import (
 from tfgateway.identity.keys import Identity
 from tfgateway.instant import Instant
 from tfgateway.layout.keys import OUTBOX, RESERVATIONS
-from tfgateway.reconciler import answers, guard
+from tfgateway.reconciler import answers, guard, render
 from tfgateway.reconciler.board import Policy
 from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.plan import Plan, Step, Stream, plan, served
+from tfgateway.reconciler.model import Plan, Step
+from tfgateway.reconciler.planner import Planned, Stream, plan_all
 from tfgateway.reconciler.records import Reader, Records, migrated
+from tfgateway.reconciler.removals import served
 from tfgateway.reconciler.rows import Actual, Seal, Transaction, seal
 from tfgateway.targets import networks
 
@@ -130,9 +132,19 @@ class Node:
         return Actual(hashes, dict(self.strings)), migrated(reader.records(), self.desired)
 
     def plan(self, consent: str = "") -> Plan:
+        return self.planned(consent).plan
+
+    def planned(self, consent: str = "") -> Planned:
+        """With what plans for news from then on."""
         actual, records = self.look()
         most = guard.most(self.samples, self.instant)
-        return plan(self.desired, records, actual, self.policy, self.instant, self.users, consent=consent, most=most)
+        return plan_all(
+            self.desired, records, actual, self.policy, self.instant, self.users, consent=consent, most=most
+        )
+
+    def plan_news(self, made: Planned) -> Plan | None:
+        fresh = self.desired.take_fresh()
+        return None if made.incremental is None or fresh is None else made.incremental.plan(fresh, self.instant)
 
     def stream(self) -> list[Step]:
         """What ``settle`` does, with each step applied before the next one is decided."""
@@ -140,10 +152,10 @@ class Node:
         stream = Stream(self.desired, records, actual, self.policy, self.instant, self.users)
         done = []
         for step in stream.steps():
-            assert self.apply(step.transaction), str(step)
+            assert self.apply(step.transaction), render.step_line(step)
             done.append(step)
-        made = stream.outcome()
-        assert (made.steps, made.held) == ((), "")
+        made = stream.outcome().plan
+        assert (made.steps, made.held) == ((), None)
         return done
 
     def apply(self, transaction: Transaction) -> bool:
@@ -172,11 +184,11 @@ class Node:
         made = self.plan(consent)
         self.samples = guard.noted(self.samples, self.instant, self._served())
         for step in made.steps:
-            assert self.apply(step.transaction), str(step)
+            assert self.apply(step.transaction), render.step_line(step)
         if made.consented:
             self.samples = guard.noted((), self.instant, self._served())
         again = self.plan()
-        assert again.steps == (), again.as_text()
+        assert again.steps == (), render.as_text(again)
         return made
 
     def _served(self) -> int:

@@ -6,7 +6,7 @@ import pytest
 from tfgateway.explorer.models import NextAction, Result, ResultState, Subdomain
 from tfgateway.reconciler.dataset import is_whole
 from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.plan import Left
+from tfgateway.reconciler.model import Left
 from tfgateway.reconciler.reservation import Reservation
 
 GRANTED = Result(state=ResultState.OK, workload_id="1-1")

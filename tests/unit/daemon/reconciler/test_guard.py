@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 from tfgateway.instant import Instant
-from tfgateway.reconciler import guard
-from tfgateway.reconciler.plan import Stream
+from tfgateway.reconciler import guard, render
+from tfgateway.reconciler.planner import Stream
 
 SECOND = 10**9
 MINUTE = 60 * SECOND
@@ -48,7 +48,7 @@ def test_a_loss_in_slices_is_held_back_like_one_in_one_go(node: Any, count: int,
     allowed = count * 3 // 10
     gone = allowed // size * size
     assert sum(map(node.recorded, workloads)) == count - gone
-    assert made.held.startswith(
+    assert render.held_reason(made.held).startswith(
         f"{size} of {count - gone} reservations would be removed after {gone} within the hour and at most {allowed} may"
     )
 
@@ -57,19 +57,19 @@ def test_a_loss_in_slices_is_held_back_like_one_in_one_go(node: Any, count: int,
 def test_a_loss_that_comes_as_news_of_polls_is_held_back(node: Any, size: int) -> None:
     """Pages of a poll, between two looks at everything."""
     workloads = settled(node, 800)
-    made = node.plan()
+    made = node.planned()
     node.desired.take_fresh()
     removed = 0
     for start in range(0, 800, size):
         for workload in workloads[start : start + size]:
             node.delete(workload)
-        more = made.more(node.desired.take_fresh(), node.instant)
+        more = node.plan_news(made)
         if more is None:
             break
         removed += len(more.steps)
         assert all(node.apply(step.transaction) for step in more.steps)
     assert removed == 240 // size * size
-    assert "within the hour" in node.plan().held
+    assert "within the hour" in render.held_reason(node.plan().held)
 
 
 def test_an_active_user_of_a_small_gateway_holds_nothing_up(node: Any) -> None:
@@ -77,11 +77,11 @@ def test_an_active_user_of_a_small_gateway_holds_nothing_up(node: Any) -> None:
     workloads = settled(node, 20)
     for minute in range(0, 180, 2):
         (tried,) = subdomains(node, 1, first=1000 + minute)
-        assert node.settle().held == ""
-        assert delete(node, [tried]).held == ""
+        assert node.settle().held is None
+        assert delete(node, [tried]).held is None
         node.now += 2 * MINUTE
         if minute >= 120 and minute % 6 == 0:
-            assert delete(node, [workloads.pop()]).held == ""
+            assert delete(node, [workloads.pop()]).held is None
     assert sum(map(node.recorded, workloads)) == 10
 
 
@@ -91,16 +91,16 @@ def test_what_was_made_and_removed_within_minutes_is_no_loss(node: Any) -> None:
         made = subdomains(node, 30, first=start)
         node.settle()
         for workload in made:
-            assert delete(node, [workload]).held == ""
+            assert delete(node, [workload]).held is None
         node.now += 5 * MINUTE
 
 
 def test_what_one_more_than_may_be_has_to_wait_for_goes_when_the_hour_is_over(node: Any) -> None:
     workloads = settled(node, 20)
     for workload in workloads[:10]:
-        assert delete(node, [workload]).held == ""
+        assert delete(node, [workload]).held is None
         node.now += MINUTE
-    held = delete(node, [workloads[10]]).held
+    held = render.held_reason(delete(node, [workloads[10]]).held)
     assert held == (
         "1 of 10 reservations would be removed after 10 within the hour and at most 10 may be: "
         "`tfgateway reconcile --allow-removals` if this is meant"
@@ -115,20 +115,20 @@ def test_consent_is_the_end_of_the_count(node: Any) -> None:
     workloads = settled(node, 20)
     for start in (0, 8):
         made = delete(node, workloads[start : start + 8])
-    assert "8 of 12 reservations would be removed after 8 within the hour" in made.held
+    assert "8 of 12 reservations would be removed after 8 within the hour" in render.held_reason(made.held)
     assert node.settle(consent=made.held_digest).consented
     assert sum(map(node.recorded, workloads)) == 4
-    assert delete(node, workloads[16:17]).held == ""
+    assert delete(node, workloads[16:17]).held is None
 
 
 def test_what_is_lost_from_redis_does_not_hold_its_return_up(node: Any) -> None:
     workloads = settled(node, 20)
     node.hashes.clear()
-    assert node.settle().held == ""
+    assert node.settle().held is None
     node.hashes.clear()
     made = delete(node, workloads[:1])
     assert made.summary()["deploy"] == 19
-    assert node.settle().held == ""
+    assert node.settle().held is None
     assert not node.recorded(workloads[0])
 
 

@@ -28,9 +28,11 @@ from tfgateway.explorer.models import (
     gwid,
 )
 from tfgateway.layout.keys import MANAGED_DOMAINS, OUTBOX, RESERVATIONS, WAITING
-from tfgateway.reconciler import answers, guard
+from tfgateway.reconciler import answers, guard, render
 from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.plan import Action, Plan, Step, needs_consent, served
+from tfgateway.reconciler.model import Action, Plan, Step
+from tfgateway.reconciler.planner import Planned
+from tfgateway.reconciler.removals import served
 
 from tests.unit.daemon.reconciler.conftest import SECOND, Node
 
@@ -161,7 +163,7 @@ class Histories(RuleBasedStateMachine):
         """What the last complete listing, and all that came after it, said last."""
         self.stale = True
         """Was the explorer restored, or did it say what is not so, since the listing that is known began?"""
-        self.made: Plan | None = None
+        self.made: Planned | None = None
 
     @rule()
     def kill(self) -> None:
@@ -267,11 +269,14 @@ class Histories(RuleBasedStateMachine):
                 desired.answer(name, item, desired.generation)
 
     def look(self, consent: str = "", released: Iterable[str] = ()) -> Plan:
+        return self.planned(consent, released).plan
+
+    def planned(self, consent: str = "", released: Iterable[str] = ()) -> Planned:
         """The plan of a whole pass of the process that runs."""
         before = self.node.policy
         self.node.policy = replace(before, released_reservations=dict.fromkeys(released, "ended"))
         try:
-            return self.node.plan(consent)
+            return self.node.planned(consent)
         finally:
             self.node.policy = before
 
@@ -284,7 +289,8 @@ class Histories(RuleBasedStateMachine):
 
     def pass_over(self, cut: int | None = None, names: Collection[str] = ()) -> None:
         self.ask_for_unlisted(self.node.desired)
-        made = self.look(self.consent, names)
+        planned = self.planned(self.consent, names)
+        made = planned.plan
         self.note()
         done = made.steps if cut is None else made.steps[:cut]
         self.apply(done, names, made)
@@ -297,19 +303,17 @@ class Histories(RuleBasedStateMachine):
             return
         self.node.samples = guard.without(self.node.samples, sum(step.action is Action.RELEASE for step in done))
         self.node.desired.take_fresh()
-        self.made = made
+        self.made = planned
 
     def note(self) -> None:
         actual, records = self.node.look()
         self.node.samples = guard.noted(self.node.samples, self.node.instant, served(records, actual))
 
-    @precondition(lambda self: self.made is not None and self.made.more is not None)
+    @precondition(lambda self: self.made is not None and self.made.incremental is not None)
     @rule()
     def news_pass(self) -> None:
         assert self.made is not None
-        assert self.made.more is not None
-        fresh = self.node.desired.take_fresh()
-        more = self.made.more(fresh, self.node.instant) if fresh is not None else None
+        more = self.node.plan_news(self.made)
         if more is None:
             self.made = None
             return
@@ -318,7 +322,7 @@ class Histories(RuleBasedStateMachine):
     def apply(self, steps: Iterable[Step], released: Iterable[str], made: Plan) -> None:
         for step in steps:
             before = set(self.node.hashes.get(RESERVATIONS, {}))
-            assert self.node.apply(step.transaction), str(step)
+            assert self.node.apply(step.transaction), render.step_line(step)
             for name in before - set(self.node.hashes.get(RESERVATIONS, {})):
                 assert name == step.id
                 self.justified(step, released, made)
@@ -332,7 +336,7 @@ class Histories(RuleBasedStateMachine):
         elif step.action is Action.REMOVE:
             assert self.shown.get(step.id) in (NextAction.DELETE, NextAction.DELETED), f"{step}: {self.shown}"
         else:
-            assert step.action is Action.REFUSE, str(step)
+            assert step.action is Action.REFUSE, render.step_line(step)
             assert self.node.desired.complete
 
     @rule()
@@ -398,7 +402,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def allow_removals(self) -> None:
         made = self.fresh_look()
-        self.consent, self.consented = made.held_digest, needs_consent(made)
+        self.consent, self.consented = made.held_digest, made.needs_consent()
 
     @rule(minutes=st.sampled_from((1, 20, 90)))
     def time_goes_by(self, minutes: int) -> None:
@@ -436,7 +440,7 @@ class Histories(RuleBasedStateMachine):
     def news_leave_nothing_to_a_whole_look(self) -> None:
         self.poll()
         assert self.made is not None
-        if self.made.more is None:
+        if self.made.incremental is None:
             return
         self.news_pass()
         if self.made is not None:
@@ -454,7 +458,7 @@ class Histories(RuleBasedStateMachine):
             made = self.look()
             if digest := made.held_digest:
                 made = self.look(digest)
-                self.consented = needs_consent(self.look())
+                self.consented = self.look().needs_consent()
             self.apply(made.steps, (), made)
             idle = not made.steps and OUTBOX not in self.node.hashes
             self.node.samples = ()
@@ -462,7 +466,7 @@ class Histories(RuleBasedStateMachine):
             if idle:
                 break
         else:
-            raise AssertionError(f"does not settle:\n{made.as_text()}")
+            raise AssertionError(f"does not settle:\n{render.as_text(made)}")
         wanted = [one for one in self.explorer.workloads.values() if one.next_action in LIVE]
         assert {one.next_action for one in wanted} <= {NextAction.DEPLOY}
         other = Node("gw1.example", parent_timeout=ENDLESS)
@@ -489,7 +493,8 @@ def copied(desired: Desired) -> Desired:
 def outline(made: Plan) -> Any:
     """What is done, held and shown, without the bytes."""
     lists = (made.steps, made.held_steps, made.orphans)
-    return [[(step.action, step.id, step.domain, step.message) for step in steps] for steps in lists], made.held
+    steps = [[(step.action, step.id, step.domain, step.message) for step in some] for some in lists]
+    return steps, render.held_reason(made.held)
 
 
 def rows(node: Node, workloads: Iterable[Workload]) -> dict[str, Any]:

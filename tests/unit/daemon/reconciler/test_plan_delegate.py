@@ -11,6 +11,7 @@ from tfgateway.explorer.models import ResultState
 from tfgateway.layout.keys import service_key
 from tfgateway.layout.records import owner_record
 from tfgateway.layout.services import Service, encode_service
+from tfgateway.reconciler import render
 from tfgateway.reconciler.desired import Desired
 
 OK = (ResultState.OK, "")
@@ -283,7 +284,7 @@ def test_p19_a_claim_that_an_operator_gives_up_is_gone(make_node: Callable[..., 
         "`tfgateway reconcile --release-domain gw2.example` gives it up"
     )
     made = released(node, "gw2.example")
-    assert [str(step) for step in made.steps] == ["release gw2.example"]
+    assert [render.step_line(step) for step in made.steps] == ["release gw2.example"]
     assert made.problems == ()
     assert node.get("zone", "gw2.example") is None
     assert "gw2.example." not in node.hashes
@@ -353,7 +354,7 @@ def test_p19_a_new_identity_takes_a_managed_domain_over_when_an_operator_says_so
     assert told.endswith("it belongs to FormerNode: `tfgateway reconcile --release-domain gw2.example` takes it over")
     assert node.answer(workload) is None
     made = released(node, "gw2.example")
-    assert str(made.steps[0]) == "claim   gw2.example: taken over from FormerNode"
+    assert render.step_line(made.steps[0]) == "claim   gw2.example: taken over from FormerNode"
     assert node.text("zone", "gw2.example") == f'{{"Owner":"{node.node_id}"}}'
     assert node.get("gw2.example.", "__owner__") == owner_record(node.node_id, node.node_id)
     assert node.answer(workload) == OK

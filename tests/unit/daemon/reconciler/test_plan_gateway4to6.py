@@ -15,7 +15,8 @@ from tfgateway.fourtosix.pool import Pool
 from tfgateway.layout.keys import PEERS, RESERVATIONS
 from tfgateway.layout.reservations import Recorded, RecordedResult, decode_reservation, encode_reservation
 from tfgateway.reconciler.board import Board, FourToSix
-from tfgateway.reconciler.plan import Action, accept_all
+from tfgateway.reconciler.decisions import accept_all
+from tfgateway.reconciler.model import Action
 from tfgateway.reconciler.records import read_records
 from tfgateway.reconciler.rows import Rows
 from tfgateway.reconciler.state import RowState, row_state

@@ -16,7 +16,7 @@ from tfgateway.identity.sealing import encrypt_ecdh
 from tfgateway.layout.keys import OUTBOX, QUARANTINE, RESERVATIONS, service_key
 from tfgateway.layout.reservations import Recorded, RecordedResult, decode_reservation, encode_reservation
 from tfgateway.layout.services import Service, encode_service
-from tfgateway.reconciler import answers
+from tfgateway.reconciler import answers, render
 from tfgateway.reconciler.desired import Desired
 from tfgateway.reconciler.primitives import subdomain
 
@@ -287,7 +287,7 @@ def test_the_guard_keeps_removals_back_and_goes_on_with_the_rest(make_node: Call
     # Refused only because n1 is kept: it is not answered at all.
     heir = node.subdomain(10, "n1.gw1.example", "203.0.113.5", tid=8)
     made = node.settle()
-    assert "4 of 5 reservations" in made.held
+    assert "4 of 5 reservations" in render.held_reason(made.held)
     assert made.summary() == {"deploy": 1, "repair": 1}
     assert all(node.recorded(workload) for workload in workloads)
     assert node.answer(new) == OK
@@ -302,7 +302,7 @@ def test_the_guard_allows_a_count_or_a_share(make_node: Callable[..., Any], coun
     for workload in workloads[:3]:
         node.delete(workload)
     made = node.settle()
-    assert made.held == ""
+    assert made.held is None
     assert not any(node.recorded(workload) for workload in workloads[:3])
 
 
@@ -316,7 +316,7 @@ def test_consent_is_to_exactly_the_removals_that_were_held_back(make_node: Calla
     held = node.plan()
     assert [step.id for step in held.held_steps] == ["1-1", "2-1"]
     allowed = node.plan(consent=held.held_digest)
-    assert allowed.held == ""
+    assert allowed.held is None
     assert allowed.summary() == {"remove": 2}
     node.delete(workloads[2])
     later = node.plan(consent=held.held_digest)
@@ -438,7 +438,7 @@ def test_the_guard_counts_refusals_that_end_what_is_served_though_its_record_was
     node.relist(*workloads)  # without the answers that the explorer had
     before = node.rows()
     made = node.settle()
-    assert "4 of 4 reservations would be removed" in made.held
+    assert "4 of 4 reservations would be removed" in render.held_reason(made.held)
     assert node.rows() == before
 
 
@@ -610,13 +610,13 @@ def test_a_plan_renders_as_text_and_as_json(node: Any) -> None:
     node.subdomain(9, "www.gw1.example", "203.0.113.5")
     node.unknown(10, 12)
     made = node.plan()
-    assert made.as_text().splitlines() == [
+    assert render.as_text(made).splitlines() == [
         "claim   gw1.example",
         "deploy  9-1 subdomain www.gw1.example of user 7",
         "refuse  10-1 virtual_machine of user 7: type of reservation not supported: virtual_machine",
         "3 steps: 1 claim, 1 deploy, 1 refuse",
     ]
-    data = json.loads(json.dumps(made.as_data()))
+    data = json.loads(json.dumps(render.as_data(made)))
     assert data["summary"] == {"claim": 1, "deploy": 1, "refuse": 1}
     assert data["steps"][1]["rows"] == [
         "managed_domains www.gw1.example",
@@ -625,7 +625,7 @@ def test_a_plan_renders_as_text_and_as_json(node: Any) -> None:
         "tfgateway_reservations 9-1",
     ]
     node.settle()
-    assert node.plan().as_text() == "0 steps"
+    assert render.as_text(node.plan()) == "0 steps"
 
 
 def test_a_plan_renders_as_markdown(make_node: Callable[..., Any]) -> None:
@@ -633,7 +633,7 @@ def test_a_plan_renders_as_markdown(make_node: Callable[..., Any]) -> None:
     www = node.subdomain(9, "www.gw1.example", "203.0.113.5")
     node.settle()
     node.delegate(10, "`|*\x1b")
-    assert node.plan().as_markdown().splitlines() == [
+    assert render.as_markdown(node.plan()).splitlines() == [
         "| action | reservation | type | domain | user | why |",
         "|---|---|---|---|---|---|",
         r"| refuse | 10-1 | domain\_delegate | \`\|\*\\x1b | 7 | domain '\`\|\*\\x1b' name is invalid |",
@@ -641,7 +641,7 @@ def test_a_plan_renders_as_markdown(make_node: Callable[..., Any]) -> None:
         "- 1 steps: 1 refuse",
     ]
     node.delete(www)
-    assert node.plan().as_markdown().splitlines()[2:] == [
+    assert render.as_markdown(node.plan()).splitlines()[2:] == [
         "| held: remove | 9-1 | subdomain | www.gw1.example | 7 |  |",
         "",
         "- **Held back:** 1 of 1 reservations would be removed and at most 0 may be: "
@@ -652,7 +652,7 @@ def test_a_plan_renders_as_markdown(make_node: Callable[..., Any]) -> None:
 
 def test_control_characters_of_strangers_do_not_reach_a_terminal(node: Any) -> None:
     node.subdomain(9, "\x1b[31mwww.gw1.example", "203.0.113.5")
-    text = node.plan().as_text()
+    text = render.as_text(node.plan())
     assert "\x1b" not in text
     assert "\\x1b[31mwww.gw1.example" in text
 

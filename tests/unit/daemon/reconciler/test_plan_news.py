@@ -9,20 +9,16 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tfgateway.explorer.models import NextAction
+from tfgateway.reconciler import render
 
 
 def settled(node: Any) -> Any:
     """The last plan, which found nothing to do."""
     node.settle()
     node.acknowledge()
-    made = node.plan()
+    made = node.planned()
     node.desired.take_fresh()
     return made
-
-
-def follow(node: Any, made: Any) -> Any:
-    fresh = node.desired.take_fresh()
-    return made.more(fresh, node.instant)
 
 
 def test_news_are_deployed_and_removed_without_a_look_at_the_rest(node: Any) -> None:
@@ -31,12 +27,12 @@ def test_news_are_deployed_and_removed_without_a_look_at_the_rest(node: Any) -> 
     zone = node.delegate(2, "alice.example")
     node.subdomain(3, "www.alice.example", "203.0.113.5")
     node.delete(old)
-    more = follow(node, made)
+    more = node.plan_news(made)
     assert more.summary() == {"remove": 1, "deploy": 2}
     for step in more.steps:
         assert node.apply(step.transaction)
     node.proxy(4, "www.alice.example")
-    again = follow(node, made)
+    again = node.plan_news(made)
     assert [step.id for step in again.steps] == ["4-1"]
     assert node.apply(again.steps[0].transaction)
     assert node.plan().steps == (), "a look at everything finds nothing to add"
@@ -53,7 +49,7 @@ def test_what_needs_a_look_at_everything_gets_it(node: Any) -> None:
     ):
         made = settled(node)
         news()
-        assert follow(node, made) is None
+        assert node.plan_news(made) is None
     settled(node)
     node.relist()
     assert node.desired.take_fresh() is None
@@ -65,11 +61,11 @@ def test_the_guard_counts_removals_of_news_too(make_node: Any) -> None:
     made = settled(node)
     for workload in workloads:
         node.delete(workload)
-    assert follow(node, made) is None
+    assert node.plan_news(made) is None
     made = settled(node)
-    assert made.held
+    assert made.plan.held
     node.delete(third)
-    assert follow(node, made) is None, "no removal comes on top of those that are held back"
+    assert node.plan_news(made) is None, "no removal comes on top of those that are held back"
 
 
 def test_while_removals_are_held_back_news_are_deployed_without_a_look_at_the_rest(make_node: Any) -> None:
@@ -79,17 +75,17 @@ def test_while_removals_are_held_back_news_are_deployed_without_a_look_at_the_re
     for workload in workloads:
         node.delete(workload)
     made = settled(node)
-    assert made.held
+    assert made.plan.held
     node.subdomain(9, "new.gw1.example", "203.0.113.5")
-    (step,) = follow(node, made).steps
+    (step,) = node.plan_news(made).steps
     assert (step.action, step.id) == ("deploy", "9-1")
     assert node.apply(step.transaction)
     assert node.plan().steps == ()
     late = node.subdomain(10, "n1.gw1.example", "203.0.113.5", tid=8)
-    assert follow(node, made) is None, "refused only for the sake of what was kept"
+    assert node.plan_news(made) is None, "refused only for the sake of what was kept"
     made = settled(node)
     assert node.answer(late) is None
-    node.settle(consent=made.held_digest)
+    node.settle(consent=made.plan.held_digest)
     assert node.recorded(late)
 
 
@@ -97,7 +93,7 @@ def test_a_row_that_others_changed_is_found_by_the_transaction(node: Any) -> Non
     made = settled(node)
     node.put("gw1.example.", "www", "{}")
     node.subdomain(3, "www.gw1.example", "203.0.113.5")
-    (step,) = follow(node, made).steps
+    (step,) = node.plan_news(made).steps
     assert not node.apply(step.transaction)
     node.settle()
 
@@ -121,13 +117,13 @@ def test_p8_one_by_one_leads_to_the_rows_of_a_look_at_everything(make_node: Any,
         elif kind == "p":
             asked.append(node.proxy(number, name, tid=tid))
         other = copy.deepcopy((node.hashes, node.strings))
-        more = follow(node, made)
+        more = node.plan_news(made)
         if more is None:
             node.settle()
         else:
             for step in more.steps:
-                assert node.apply(step.transaction), str(step)
-            assert node.plan().steps == (), node.plan().as_text()
+                assert node.apply(step.transaction), render.step_line(step)
+            assert node.plan().steps == (), render.as_text(node.plan())
             quick = (copy.deepcopy(node.hashes), copy.deepcopy(node.strings))
             node.hashes, node.strings = other
             node.settle()

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from tfgateway.explorer.models import NextAction, ResultState
 from tfgateway.layout.keys import OUTBOX, QUARANTINE, RESERVATIONS
-from tfgateway.reconciler.plan import Action
+from tfgateway.reconciler import render
+from tfgateway.reconciler.model import Action
 
 
 def settled(node: Any) -> Any:
@@ -41,13 +42,13 @@ def test_what_a_restored_explorer_does_not_know_ends_by_consent_to_exactly_that(
     node.restore(old)
     made = settled(node)
     assert made.summary() == {"report": 1}, "the backup has no answer of ours yet"
-    assert (made.held, made.held_steps) == ("", ())
+    assert (made.held, made.held_steps) == (None, ())
     assert [(step.action, step.id) for step in made.orphans] == [(Action.REMOVE, "2-1"), (Action.REMOVE, "3-1")]
-    assert made.as_text().splitlines()[-3:-1] == [
+    assert render.as_text(made).splitlines()[-3:-1] == [
         "orphan  remove  2-1 subdomain www.gw1.example of user 7: the explorer does not know it any more",
         "orphan  remove  3-1 proxy www.gw1.example of user 7: the explorer does not know it any more",
     ]
-    assert [step["id"] for step in json.loads(json.dumps(made.as_data()))["orphans"]] == ["2-1", "3-1"]
+    assert [step["id"] for step in json.loads(json.dumps(render.as_data(made)))["orphans"]] == ["2-1", "3-1"]
     assert settled(node).steps == (), "never without consent"
     fewer = node.plan(consent="0" * 64)
     assert (fewer.steps, fewer.consented) == ((), False)
@@ -140,7 +141,7 @@ def test_an_operator_ends_one_orphan(node: Any) -> None:
     settled(node)
     node.restore()
     made = release(node, "1-1")
-    assert [str(step) for step in made.steps] == ["release 1-1 subdomain n1.gw1.example of user 7: abuse"]
+    assert [render.step_line(step) for step in made.steps] == ["release 1-1 subdomain n1.gw1.example of user 7: abuse"]
     assert [node.recorded(workload) for workload in workloads] == [False, True]
     assert node.get("managed_domains", "n1.gw1.example") is None
     assert OUTBOX not in node.hashes
@@ -164,7 +165,7 @@ def test_an_operators_word_is_not_counted_by_the_guard(make_node: Callable[..., 
     node = make_node("gw1.example", max_removal_count=0, max_removal_share=0)
     workloads = [node.subdomain(number, f"n{number}.gw1.example", "203.0.113.5") for number in (1, 2)]
     settled(node)
-    assert release(node, "1-1", "2-1").held == ""
+    assert release(node, "1-1", "2-1").held is None
     assert not any(map(node.recorded, workloads))
 
 

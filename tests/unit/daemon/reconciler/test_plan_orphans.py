@@ -11,8 +11,10 @@ from tfgateway.explorer.models import NextAction
 from tfgateway.layout.keys import QUARANTINE
 from tfgateway.layout.records import owner_record
 from tfgateway.layout.services import Service, encode_service
+from tfgateway.reconciler import render
 from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.plan import Action, Stream
+from tfgateway.reconciler.model import Action
+from tfgateway.reconciler.planner import Stream
 
 
 @pytest.fixture(name="cleaner")
@@ -119,7 +121,7 @@ def test_p5_many_orphans_at_once_wait_for_an_operator(cleaner: Any) -> None:
     for number in range(11):
         leave(cleaner, f"gone{number}.example")
     made = cleaner.settle()
-    assert "0 of 4 reservations and 11 orphans would be removed" in made.held
+    assert "0 of 4 reservations and 11 orphans would be removed" in render.held_reason(made.held)
     assert cleaner.get("gone3.example.", "www") is not None
     for step in cleaner.plan(made.held_digest).steps:
         assert cleaner.apply(step.transaction)

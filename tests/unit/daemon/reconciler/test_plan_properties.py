@@ -25,6 +25,7 @@ from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.sealing import encrypt_ecdh
 from tfgateway.layout.keys import OUTBOX, RESERVATIONS, WAITING
+from tfgateway.reconciler import render
 from tfgateway.reconciler.board import FourToSix
 
 _DOMAINS = st.sampled_from(
@@ -91,11 +92,11 @@ def _until_settled(node: Any) -> None:
     for _ in range(5):
         made = node.plan()
         for step in made.steps:
-            assert node.apply(step.transaction), str(step)
+            assert node.apply(step.transaction), render.step_line(step)
         node.acknowledge()
         if not made.steps:
             return
-    raise AssertionError(f"does not settle:\n{made.as_text()}")
+    raise AssertionError(f"does not settle:\n{render.as_text(made)}")
 
 
 _RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -15,6 +15,7 @@ from tfgateway.identity.sealing import encrypt_ecdh, seal
 from tfgateway.layout.keys import RESERVATIONS, service_key
 from tfgateway.layout.reservations import Recorded, encode_reservation
 from tfgateway.layout.services import Service, decode_service, encode_service
+from tfgateway.reconciler import render
 
 OK = (ResultState.OK, "")
 DOMAIN = "tunnel.alice.example"
@@ -81,7 +82,7 @@ def test_the_record_keeps_the_secret_encrypted(node: Any, known: dict[str, Any])
     raw = node.text(RESERVATIONS, "313-1")
     assert f'"data":{{"domain":"{DOMAIN}","secret":"{known["ecdh"]}"}}' in raw
     assert PLAIN not in raw
-    assert PLAIN not in made.as_text() + str(made.as_data())
+    assert PLAIN not in render.as_text(made) + str(render.as_data(made))
 
 
 @pytest.mark.parametrize("size", [*range(1, 24), 24, 39, 40])

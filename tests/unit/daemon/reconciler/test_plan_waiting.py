@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tfgateway.explorer.models import NextAction, Result, ResultState, Workload, gwid
 from tfgateway.layout.keys import MANAGED_DOMAINS, RESERVATIONS, WAITING
+from tfgateway.reconciler import render
 from tfgateway.reconciler.board import Board
-from tfgateway.reconciler.plan import accept_all
+from tfgateway.reconciler.decisions import accept_all
 from tfgateway.reconciler.reservation import of_workload
 from tfgateway.reconciler.rows import Rows
 from tfgateway.reconciler.state import Facts, judge, row_state, tally
@@ -61,7 +62,7 @@ def settled(node: Node) -> Any:
 def test_a_child_without_a_parent_waits_and_is_deployed_when_it_comes(node: Node) -> None:
     child = node.subdomain(1, "www.alice.example", "203.0.113.5")
     (step,) = [step for step in settled(node).steps if step.id]
-    assert str(step).startswith("wait    1-1 subdomain www.alice.example of user 7: it waits")
+    assert render.step_line(step).startswith("wait    1-1 subdomain www.alice.example of user 7: it waits")
     assert step.message == "it waits for alice.example to be delegated, until 2023-11-14 23:13:20 UTC"
     assert verdicts(node) == {"1-1": "pending"}
     assert node.answer(child) is None
@@ -323,34 +324,30 @@ def test_the_guard_counts_what_goes_dark_with_its_zone_once(make_node: Callable[
     assert [node.refusal(child) for child in children] == [REFUSED[1]] * 2
 
 
-def follow(node: Node, made: Any) -> Any:
-    return made.more(node.desired.take_fresh(), node.instant)
-
-
 def test_news_about_a_zone_with_children_take_a_look_at_everything(node: Node) -> None:
     zone = node.delegate(1, "alice.example")
     child = node.subdomain(2, "www.alice.example", "203.0.113.5")
 
     def plan() -> Any:
         settled(node)
-        made = node.plan()
+        made = node.planned()
         node.desired.take_fresh()
         return made
 
     made = plan()
     node.delete(zone)
-    assert follow(node, made) is None, "the child goes dark"
+    assert node.plan_news(made) is None, "the child goes dark"
     made = plan()
     node.delegate(3, "bob.example", tid=8)
-    assert [step.id for step in follow(node, made).steps] == ["3-1"], "has nothing to do with who waits"
+    assert [step.id for step in node.plan_news(made).steps] == ["3-1"], "has nothing to do with who waits"
     made = plan()
     node.delegate(4, "alice.example")
-    assert follow(node, made) is None, "the child can be served again"
+    assert node.plan_news(made) is None, "the child can be served again"
     settled(node)
     new = node.subdomain(5, "www.carol.example", "203.0.113.5")
     made = plan()
     node.delete(new)
-    assert follow(node, made) is None, "it counts for its user no more"
+    assert node.plan_news(made) is None, "it counts for its user no more"
     assert node.recorded(child)
 
 

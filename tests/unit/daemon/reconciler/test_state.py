@@ -10,8 +10,8 @@ from tfgateway.explorer.models import NextAction, Result, ResultState, Subdomain
 from tfgateway.layout.tunnels import Connected
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board
+from tfgateway.reconciler.decisions import accept_all
 from tfgateway.reconciler.desired import Wanted
-from tfgateway.reconciler.plan import accept_all
 from tfgateway.reconciler.records import read_records
 from tfgateway.reconciler.reservation import Reservation
 from tfgateway.reconciler.rows import Rows

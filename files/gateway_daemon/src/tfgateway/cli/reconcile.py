@@ -12,8 +12,8 @@ import click
 
 from tfgateway.cli.context import load_settings
 from tfgateway.errors import GatewayError
-from tfgateway.reconciler import loop, names
-from tfgateway.reconciler.plan import Action, Plan
+from tfgateway.reconciler import loop, names, render
+from tfgateway.reconciler.model import Action, Plan
 from tfgateway.settings import Settings
 from tfgateway.workers import lifecycle
 
@@ -96,9 +96,9 @@ def command(
     if single:
         made = asyncio.run(_single(settings, released_ones, once=once, dry_run=dry_run, allow_removals=allow_removals))
         if as_json:
-            click.echo(json.dumps(made.as_data(), indent=2))
+            click.echo(json.dumps(render.as_data(made), indent=2))
         else:
-            click.echo(made.as_markdown() if as_markdown else made.as_text())
+            click.echo(render.as_markdown(made) if as_markdown else render.as_text(made))
         if kept := _kept(made, released_ones):
             raise GatewayError(f"not released: {', '.join(kept)}")
         return

@@ -9,7 +9,7 @@ from tfgateway.explorer.models import ResultState
 from tfgateway.layout.keys import MARKER
 from tfgateway.layout.marker import ANY, NONE, Marker, Mismatch, encode_marker, mismatch, read_marker
 from tfgateway.reconciler.desired import WANTED, Desired
-from tfgateway.reconciler.plan import Left
+from tfgateway.reconciler.model import Left
 from tfgateway.reconciler.rows import Row, Transaction
 from tfgateway.reconciler.store import Store
 from tfgateway.telemetry.logs import logger

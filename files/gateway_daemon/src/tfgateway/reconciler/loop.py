@@ -28,10 +28,11 @@ from tfgateway.reconciler.follower import Follower
 from tfgateway.reconciler.geoip import Locator
 from tfgateway.reconciler.lease import Holder, Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
+from tfgateway.reconciler.model import Action, Plan
 from tfgateway.reconciler.outbox import Outbox
 from tfgateway.reconciler.passes import Applied, Pass, Passes
 from tfgateway.reconciler.phonebook import Phonebook
-from tfgateway.reconciler.plan import Action, Plan
+from tfgateway.reconciler.render import held_reason
 from tfgateway.reconciler.session import load_identity, make_policy, open_explorer, open_redis
 from tfgateway.reconciler.state import RowState, tally
 from tfgateway.reconciler.status import Status
@@ -293,7 +294,7 @@ class Reconciler:
         """Errors: ``StoreError``, ``LeaseError``."""
         self._last = None  # it holds all that the last plan was made of
         made = await self._passes.run(self._lease, allow_removals=allow_removals, keep_steps=keep_steps)
-        self._status = msgspec.structs.replace(self._status, held=made.plan.held)
+        self._status = msgspec.structs.replace(self._status, held=held_reason(made.plan.held))
         self._note(made)
         return made
 

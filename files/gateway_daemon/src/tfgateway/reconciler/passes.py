@@ -6,21 +6,23 @@ import contextlib
 import gc
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from tfgateway import machine
-from tfgateway.instant import Instant
 from tfgateway.reconciler import guard
 from tfgateway.reconciler.board import Policy, UserKeys
 from tfgateway.reconciler.dataset import DataSet, is_whole
 from tfgateway.reconciler.desired import Desired
 from tfgateway.reconciler.lease import Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
+from tfgateway.reconciler.model import Action, Plan, Step
 from tfgateway.reconciler.phonebook import Phonebook
-from tfgateway.reconciler.plan import Action, Plan, Step, Stream, needs_consent, plan, served
+from tfgateway.reconciler.planner import Incremental, Planned, Stream, plan_all
 from tfgateway.reconciler.records import Records, migrated, orphans
+from tfgateway.reconciler.removals import served
+from tfgateway.reconciler.render import held_reason, step_line
 from tfgateway.reconciler.rows import Actual
 from tfgateway.reconciler.session import look
 from tfgateway.reconciler.store import Store
@@ -57,6 +59,8 @@ class Pass:
     plan: Plan
     failed: frozenset[str] = frozenset()
     """Reservations whose steps redis did not take."""
+    incremental: Incremental | None = None
+    """What plans for news from now on; None: a full plan is next."""
 
 
 class Passes:
@@ -84,7 +88,7 @@ class Passes:
         self._metrics = metrics
         self._applied = applied
         self._data_set = DataSet(store, policy.node_id)
-        self._more: Callable[[Collection[str], Instant], Plan | None] | None = None
+        self._incremental: Incremental | None = None
         self._problems: frozenset[str] = frozenset()
         self._held = ""
         self._allowed: frozenset[str] = frozenset()
@@ -102,23 +106,23 @@ class Passes:
     async def preview(self, *, allow_removals: bool = False) -> Plan:
         """What a pass would do. allow_removals: as if an operator had allowed them. Errors: ``StoreError``."""
         most = guard.most(await self._store.samples(), machine.now())
-        return await self._preview(most, allow_removals=allow_removals, thorough=True)
+        return (await self._preview(most, allow_removals=allow_removals, thorough=True)).plan
 
-    async def _preview(self, most: int, *, allow_removals: bool, thorough: bool = False) -> Plan:
+    async def _preview(self, most: int, *, allow_removals: bool, thorough: bool = False) -> Planned:
         consent = await self._store.consent()
         actual, records = await self._look(thorough=thorough or allow_removals or bool(consent))
         users = self._phonebook.known
         made = self._plan(actual, records, users, most)
         # Without a complete listing the explorer may be away, and this pass is not to wait for it.
-        if made.unknown_users and self._desired.complete:
-            users = await self._phonebook.ask(made.unknown_users)
+        if made.plan.unknown_users and self._desired.complete:
+            users = await self._phonebook.ask(made.plan.unknown_users)
             made = self._plan(actual, records, users, most)
-        if held := needs_consent(made):
+        if held := made.plan.needs_consent():
             # Of a pass that ended early, some of them are left.
             allowed = allow_removals or held <= self._allowed
-            if allowed or consent == made.held_digest:
-                made = self._plan(actual, records, users, most, made.held_digest)
-            if made.consented:
+            if allowed or consent == made.plan.held_digest:
+                made = self._plan(actual, records, users, most, made.plan.held_digest)
+            if made.plan.consented:
                 self._allowed = held
         return made
 
@@ -129,7 +133,7 @@ class Passes:
         out as they are decided.
         """
         started = time.monotonic()
-        self._more = None
+        self._incremental = None
         await lease.hold()
         await self._data_set.begin(lease.row)
         samples = () if self._count_anew else await self._store.samples()
@@ -140,10 +144,10 @@ class Passes:
         else:
             made = await self._preview(most, allow_removals=allow_removals)
             await self._note(samples)
-            done = await self._carry_out(made.steps, lambda: made, lease)
-            if self._allowed and not made.held_digest and not done.failed:
+            done = await self._carry_out(made.plan.steps, lambda: made, lease)
+            if self._allowed and not made.plan.held_digest and not done.failed:
                 self._allowed, self._count_anew = frozenset(), True
-                self._recorded = len(made.left.recorded.keys() - made.left.waiting)
+                self._recorded = len(made.plan.left.recorded.keys() - made.plan.left.waiting)
                 await self._note(())
         left = done.plan.left
         if ended := self._ended - left.recorded.keys():
@@ -160,7 +164,7 @@ class Passes:
         if over := self._released_reservations.keys() - done.failed - waiting:
             await self._store.take_released_reservations(over)
         if not done.failed:
-            self._more = done.plan.more
+            self._incremental = done.incremental
             if is_whole(self._desired, done.plan.left):
                 await self._data_set.complete(lease.row)
         self._metrics.pass_seconds.set(time.monotonic() - started)
@@ -172,15 +176,15 @@ class Passes:
         Each transaction still finds out whether redis holds what it was planned from. None: this takes ``run``.
         Errors: ``StoreError``.
         """
-        more, self._more = self._more, None
-        fresh = self._desired.take_fresh() if more is not None else None
-        made = more(fresh, machine.now()) if more is not None and fresh is not None else None
+        incremental, self._incremental = self._incremental, None
+        fresh = self._desired.take_fresh() if incremental is not None else None
+        made = incremental.plan(fresh, machine.now()) if incremental is not None and fresh is not None else None
         if made is None or not await self._data_set.unchanged():
             return None
-        done = await self._carry_out(made.steps, lambda: made, lease)
+        done = await self._carry_out(made.steps, lambda: Planned(made, incremental), lease)
         if done.failed:
             return None
-        self._more = more
+        self._incremental = incremental
         return done
 
     async def _look(self, *, thorough: bool = False) -> tuple[Actual, Records]:
@@ -221,7 +225,7 @@ class Passes:
         del actual
         return await self._carry_out(stream.steps(), stream.outcome, lease)
 
-    async def _carry_out(self, steps: Iterable[Step], outcome: Callable[[], Plan], lease: Lease) -> Pass:
+    async def _carry_out(self, steps: Iterable[Step], outcome: Callable[[], Planned], lease: Lease) -> Pass:
         """outcome: asked for when all steps are through. Errors: ``StoreError``."""
         remaining = iter(steps)
         applied = Applied()
@@ -230,7 +234,8 @@ class Passes:
                 await self._apply(some, lease, applied)
         finally:
             self._applied(applied)
-        return Pass(outcome(), frozenset(applied.failed))
+        made = outcome()
+        return Pass(made.plan, frozenset(applied.failed), made.incremental)
 
     async def _apply(self, some: Sequence[Step], lease: Lease, applied: Applied) -> None:
         """Errors: ``StoreError``."""
@@ -245,7 +250,7 @@ class Passes:
                 applied.failed.add(step.id)
                 self._ended.discard(step.id)
                 self._metrics.steps_failed.labels(step.action).inc()
-                _log.warning("step not done", step=str(step), reason=failure)
+                _log.warning("step not done", step=step_line(step), reason=failure)
                 continue
             applied.done[step.action] += 1
             self._metrics.done(step.action)
@@ -258,12 +263,12 @@ class Passes:
                 message=step.message,
             )
 
-    def _plan(self, actual: Actual, records: Records, users: UserKeys, most: int, consent: str = "") -> Plan:
+    def _plan(self, actual: Actual, records: Records, users: UserKeys, most: int, consent: str = "") -> Planned:
         # A big plan makes millions of objects that all live as long as it does: looking for garbage doubles its time.
         gc.disable()
         try:
             policy, now = self._policy_now(), machine.now()
-            return plan(self._desired, records, actual, policy, now, users, consent=consent, most=most)
+            return plan_all(self._desired, records, actual, policy, now, users, consent=consent, most=most)
         finally:
             gc.enable()
 
@@ -280,9 +285,10 @@ class Passes:
         problems = frozenset(made.problems)
         for text in sorted(problems - self._problems):
             _log.warning("problem", reason=text)
-        if made.held and made.held != self._held:
-            _log.error("removals held back", reason=made.held)
+        reason = held_reason(made.held)
+        if reason and reason != self._held:
+            _log.error("removals held back", reason=reason)
         self._problems = problems
-        self._held = made.held
+        self._held = reason
         self._metrics.problems.set(len(problems))
-        self._metrics.held.set(bool(made.held))
+        self._metrics.held.set(bool(reason))

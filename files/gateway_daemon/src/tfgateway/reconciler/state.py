@@ -13,7 +13,7 @@ from tfgateway.layout.tunnels import Connected
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board, NotNow, Refusal
 from tfgateway.reconciler.desired import WANTED, Desired, Wanted
-from tfgateway.reconciler.plan import Left
+from tfgateway.reconciler.model import Left
 from tfgateway.reconciler.primitives import PRIMITIVES, subdomain
 from tfgateway.reconciler.reservation import Reservation, order
 

@@ -18,11 +18,11 @@ from tfgateway.layout.tunnels import Connected, fingerprint
 from tfgateway.reconciler import answers
 from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.board import Board, Policy, UserKeys
+from tfgateway.reconciler.decisions import accept_all
 from tfgateway.reconciler.desired import Desired, Wanted
 from tfgateway.reconciler.figures import DnsFigures, dns_figures
 from tfgateway.reconciler.follower import Follower
 from tfgateway.reconciler.phonebook import Phonebook
-from tfgateway.reconciler.plan import accept_all
 from tfgateway.reconciler.planes import PlaneState, plane_states
 from tfgateway.reconciler.primitives import proxy, services, subdomain
 from tfgateway.reconciler.probe import Prober
