@@ -231,6 +231,7 @@ KINDS = {
     "gateway_proxy_allowed_targets": "network",
     "gateway_proxy_protocol_from": "network",
     "gateway_proxy_workers": "count",
+    "gateway_redis_implausible_for": "count",
     "gateway_redis_url": "redis",
     "gateway_seed_path": "path",
     "gateway_serve_stale": "count",
