@@ -35,12 +35,12 @@ CASES = {
         "ufw allow from 192.0.2.0/24 to any port 22 proto tcp", "ufw allow 1443/tcp", "ufw allow out 80/tcp"
     ),
     "sshd-moved": status(
-        "ufw allow 22/tcp comment 'tfgateway-ssh'",
+        "ufw allow 22/tcp comment 'managed-sshd'",
         "ufw allow 2200/tcp comment 'way in'",
-        "ufw allow 34022/tcp comment 'tfgateway-ssh'",
+        "ufw allow 34022/tcp comment 'managed-sshd'",
     )
     | {"firewall_ssh_ports": [34022], "ansible_port": 34022},
-    "sshd-moves": status("ufw allow 22/tcp comment 'tfgateway-ssh'") | {"firewall_ssh_ports": [34022]},
+    "sshd-moves": status("ufw allow 22/tcp comment 'managed-sshd'") | {"firewall_ssh_ports": [34022]},
 }
 
 
@@ -82,7 +82,7 @@ def missing(values: dict[str, dict[str, list[str]]]) -> dict[str, list[str]]:
 def test_a_port_that_sshd_left_is_closed_once_nobody_comes_in_by_it(values: dict[str, dict[str, list[str]]]) -> None:
     assert values["sshd-moved"]["obsolete"] == ["22/tcp"]
     assert values["sshd-moves"]["obsolete"] == []
-    assert values["sshd-moves"]["rules"][0] == "34022/tcp comment tfgateway-ssh"
+    assert values["sshd-moves"]["rules"][0] == "34022/tcp comment managed-sshd"
     assert {
         case: found["obsolete"] for case, found in values.items() if case != "sshd-moved" and found["obsolete"]
     } == {}
