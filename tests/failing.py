@@ -131,7 +131,15 @@ class _Order:
 
 def _workers() -> list[int]:
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [int(child) for child in children if b"TFGATEWAY_WORKER=" in Path(f"/proc/{child}/environ").read_bytes()]
+    return [int(child) for child in children if b"TFGATEWAY_WORKER=" in _environment(child)]
+
+
+def _environment(pid: str) -> bytes:
+    """Empty: it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
 
 
 def _kill(which: slice) -> None:
