@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -20,8 +19,8 @@ from tfgateway.errors import ConfigError, IdentityError, StoreError
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.layout import keys
-from tfgateway.layout.connection import store_errors
-from tfgateway.layout.marker import ANY, LONGEST, NONE, Marker, encode_marker, read_marker
+from tfgateway.layout.connection import marker_text, store_errors
+from tfgateway.layout.marker import ANY, NONE, Marker, encode_marker, read_marker
 
 _PASSING = frozenset(name.encode() for name in (keys.LEASE, keys.STATUS, keys.CONSENT, keys.MARKER))
 """Keys that say how a process fares, or how far redis has come, and nothing that should come back."""
@@ -167,10 +166,7 @@ async def _rows(redis: Redis) -> AsyncIterator[Row]:
 
 async def _begin_data_set(redis: Redis, node_id: str) -> Marker:
     """What is in redis from now on takes the place of what was there, once a full pass has gone over it."""
-    with store_errors():
-        kind: Any = await redis.type(keys.MARKER)
-        raw: Any = await redis.getrange(keys.MARKER, 0, LONGEST) if kind == b"string" else b""
-    found = read_marker(raw)
+    found = read_marker(await marker_text(redis))
     previous = found.incarnation if isinstance(found, Marker) else NONE
     begun = Marker(node_id, secrets.token_hex(16), previous=previous)
     await _write_marker(redis, begun)

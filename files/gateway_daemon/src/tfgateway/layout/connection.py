@@ -12,9 +12,11 @@ from redis.asyncio.connection import ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from tfgateway.errors import ConfigError, StoreError
+from tfgateway.layout.keys import MARKER
+from tfgateway.layout.marker import LONGEST
 from tfgateway.settings import RedisSettings
 from tfgateway.telemetry.text import printable
 
@@ -112,3 +114,18 @@ def _sentinel(text: str) -> tuple[str, int]:
     if not host or parts.path:
         raise ConfigError(f"redis.sentinels: '{printable(text)}' is not HOST:PORT")
     return host, port
+
+
+async def marker_text(redis: Redis) -> bytes:
+    """The marker as it stands in redis, at most one byte more than may be read; empty: there is none.
+
+    A key of another type is text that is no marker. Errors: ``StoreError``.
+    """
+    with store_errors():
+        try:
+            found: Any = await redis.getrange(MARKER, 0, LONGEST)
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            return b"of another type"
+    return bytes(found)

@@ -12,13 +12,12 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from tfgateway.errors import LayoutError, StoreError
-from tfgateway.layout.connection import store_errors
+from tfgateway.layout.connection import marker_text, store_errors
 from tfgateway.layout.keys import (
     CONSENT,
     LEASE,
     LOCATION,
     MANAGED_DOMAINS,
-    MARKER,
     OUTBOX,
     PEERS,
     QUARANTINE,
@@ -33,7 +32,7 @@ from tfgateway.layout.keys import (
     domain_of_service_key,
     zone_of_key,
 )
-from tfgateway.layout.marker import LONGEST, RAISER
+from tfgateway.layout.marker import RAISER
 from tfgateway.layout.news import PUBLISHER
 from tfgateway.layout.tunnels import Connected, decode_tunnels
 from tfgateway.reconciler.guard import Sample, decode_samples
@@ -163,18 +162,8 @@ class Store:
         return found
 
     async def marker(self) -> bytes:
-        """The marker as it stands in redis, at most one byte more than may be read; empty: there is none.
-
-        A key of another type is text that is no marker.
-        """
-        with store_errors():
-            try:
-                found: Any = await self._redis.getrange(MARKER, 0, LONGEST)
-            except ResponseError as error:
-                if not str(error).startswith("WRONGTYPE"):
-                    raise
-                return b"of another type"
-        return bytes(found)
+        """See ``layout.connection.marker_text``."""
+        return await marker_text(self._redis)
 
     async def recorded(self) -> int:
         """How many reservations are recorded."""
