@@ -216,27 +216,22 @@ class Link:
     def _open_delivery(self) -> None:
         """Answer first, then take: as long as no answer was sent, the peer goes on with what is in it."""
         sockets, content, refused = self._unpacked()
-        if content is not None and not self.answers:
-            self._delivered(content, sockets)
-            return
-        if content is None:
-            _log.error(
-                "delivery of another worker refused" if self.answers else "delivery of another worker lost",
-                peer=self.name,
-                reason=refused,
-            )
-            for sock in sockets:
-                sock.close()
 
         def take(sent: bool) -> None:
             if content is not None and sent:
                 self._delivered(content, sockets)
-            elif content is not None:
-                for sock in sockets:
-                    sock.close()
+                return
+            for sock in sockets:
+                sock.close()
 
+        if content is None:
+            event = "delivery of another worker refused" if self.answers else "delivery of another worker lost"
+            _log.error(event, peer=self.name, reason=refused)
+            take(False)
         if self.answers:
             self._enqueue(encode(Answer(content is not None)), (), take)
+        elif content is not None:
+            take(True)
 
     def _unpacked(self) -> tuple[list[socket.socket], Content | None, str]:
         """(sockets, content, why there is none) of the delivery that has come in. Errors: ``ParseError``: none has."""
