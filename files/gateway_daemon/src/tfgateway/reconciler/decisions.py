@@ -52,7 +52,6 @@ class Decisions:
         """See ``planner.plan_all``."""
         self._desired = desired
         self._records = records
-        self._now = now
         self._rows = Rows(actual)
         self._results = ResultWriter(self._rows, records, policy.identity, now)
         self._steps: list[Step] = []
@@ -69,7 +68,7 @@ class Decisions:
 
     def begin(self, now: Instant) -> None:
         """Plan on top of what was planned, at another time."""
-        self._now = self._results.now = now
+        self._results.now = now
         self.problems = []
 
     def left(self) -> Left:
@@ -193,7 +192,7 @@ class Decisions:
             result = self._results.ok(identifier, wanted, workload.workload_type, data)
             self._drop_record(identifier)
             record = _record(
-                reservation, workload, answers.recorded_result(result, reservation.type, self._now.unix_ns)
+                reservation, workload, answers.recorded_result(result, reservation.type, self._results.now.unix_ns)
             )
             self._rows.put(RESERVATIONS, self._field(identifier), encode_reservation(record))
         except BaseException:
@@ -205,11 +204,11 @@ class Decisions:
     def _wait(self, identifier: str, reservation: Reservation, missing: ParentMissing, *, counts: bool) -> bool:
         """Whether it waits for its parent zone, still or from now on. counts: whether the time does."""
         waiting = self.board.waiting
-        if not waiting.allowed or (counts and waiting.over(identifier, self._now)):
+        if not waiting.allowed or (counts and waiting.over(identifier, self._results.now)):
             return False
         self.waiting[identifier] = reservation
         if counts:
-            waiting.start(identifier, self._now)
+            waiting.start(identifier, self._results.now)
             message = waiting.in_words(identifier, missing.parent)
             self.close(Action.WAIT, identifier, reservation, message=message)
         return True
@@ -253,10 +252,10 @@ class Decisions:
         if given is not None and (given.state, given.data_json) == (ResultState.OK, data) and given.signature:
             if answers.same_answer(wanted.result, given):
                 return
-            result = answers.from_record(identifier, workload.workload_type, given, self._now.unix_ns)
+            result = answers.from_record(identifier, workload.workload_type, given, self._results.now.unix_ns)
         else:
             result = self._results.make(identifier, workload.workload_type, ResultState.OK, "", data)
-            answered = replace(record, result=answers.recorded_result(result, record.type, self._now.unix_ns))
+            answered = replace(record, result=answers.recorded_result(result, record.type, self._results.now.unix_ns))
             self._rows.put(RESERVATIONS, self._field(identifier), encode_reservation(answered))
         self._results.write(identifier, result)
         self.close(Action.REPORT, identifier, of_record(record))

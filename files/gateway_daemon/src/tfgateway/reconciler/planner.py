@@ -67,24 +67,23 @@ def plan_all(
         return Planned(planner.outcome(steps), planner.incremental(most))
 
     made = decided()
-    too_many = removals(made.plan, records)
+    removed = removals(made.plan, records)
     ended: tuple[Step, ...] = ()
     whole = made
     if orphans_of(records, desired):
         whole = decided(end_orphans=True)
-        names = {step.name for step in too_many}
+        names = {step.name for step in removed}
         ended = tuple(step for step in removals(whole.plan, records) if step.name not in names)
         if spared := _refused(made.plan) - _refused(whole.plan):
             made = decided(spared=spared)
-            too_many = removals(made.plan, records)
+            removed = removals(made.plan, records)
     may_be, gone = allowed(policy, most, served(records, actual))
-    if gone + len(too_many) <= may_be:
-        too_many = ()
-    if consent and consent == digest((*too_many, *ended)):
+    held_back = removed if gone + len(removed) > may_be else ()
+    if consent and consent == digest((*held_back, *ended)):
         return Planned(replace(whole.plan, consented=True))
     held = None
-    if too_many:
-        held = Held(too_many, len(records), gone, may_be)
+    if held_back:
+        held = Held(held_back, len(records), gone, may_be)
         made = decided(may_remove=False)
     return Planned(replace(made.plan, held=held, orphans=ended), made.incremental)
 
