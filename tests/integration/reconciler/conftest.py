@@ -28,6 +28,7 @@ from tfgateway.explorer.models import NextAction, Workload
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 
+from tests import disasters
 from tests.integration.reconciler.scene import Scene
 from tests.patience import until
 
@@ -392,3 +393,14 @@ async def scene(
     await made.begin()
     yield made
     made.redis.close()
+
+
+@pytest.fixture
+def served_node(fleet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[disasters.Node]:
+    """A fleet whose planes run, keep copies on disk, and are asked for everything."""
+    (tmp_path / "state").mkdir()
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    started = disasters.Node(fleet, tmp_path)
+    started.start()
+    yield started
+    started.close()

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import dns.message
@@ -23,28 +21,18 @@ from tests import disasters
 from tests.patience import until
 
 
-@pytest.fixture
-def node(fleet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[disasters.Node]:
-    (tmp_path / "state").mkdir()
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
-    started = disasters.Node(fleet, tmp_path)
-    started.start()
-    yield started
-    started.close()
-
-
 @pytest.mark.parametrize(
     ("what", "reconciler", "restart"),
     [("FLUSHALL", True, False), ("SWAPDB", False, True)],
 )
-def test_nobody_gets_a_wrong_answer(node: disasters.Node, what: str, *, reconciler: bool, restart: bool) -> None:
-    row = disasters.run(node, what, reconciler=reconciler, restart=restart)
+def test_nobody_gets_a_wrong_answer(served_node: disasters.Node, what: str, *, reconciler: bool, restart: bool) -> None:
+    row = disasters.run(served_node, what, reconciler=reconciler, restart=restart)
     sys.stdout.write(f"{row}\n")
-    assert node.load.wrong == 0, [row, *node.load.examples]
-    assert node.load.counts["queries"] > 200
-    assert node.load.counts["visits"] > 20
+    assert served_node.load.wrong == 0, [row, *served_node.load.examples]
+    assert served_node.load.counts["queries"] > 200
+    assert served_node.load.counts["visits"] > 20
     if not restart:
-        assert node.load.counts["queries lost"] + node.load.counts["visits lost"] == 0, row
+        assert served_node.load.counts["queries lost"] + served_node.load.counts["visits lost"] == 0, row
 
 
 def test_a_removal_of_many_that_an_operator_allowed_is_served_at_once(fleet: Any) -> None:
