@@ -1,4 +1,4 @@
-"""A slow comparison of all that redis holds with the copy: finds what no push told, for a bounded share of the time.
+"""A slow comparison of all that redis holds with the copy: finds what was never announced, in a bounded share of time.
 
 Redis names every changed key, and after every gap all of them are read anew. What is left is what nobody can name: two
 databases that were swapped, a push that was lost on its way, a mistake of ours.

@@ -31,7 +31,7 @@ from tfgateway.telemetry.text import printable
 class Mirror:
     """Keeps a sink in step with the selected keys of redis, for as long as ``run`` runs.
 
-    The sink hears of a key only when its value differs from what it heard last, also after a gap. While redis is away,
+    The sink gets a key only when its value differs from what it got last, also after a gap. While redis is away,
     or holds what cannot be believed (``mirror.plausibility``), nothing is removed: what is known stays known.
     """
 
@@ -51,8 +51,8 @@ class Mirror:
 
         connect: makes a client (bytes, RESP2, with a time-out for replies); the mirror closes it.
         sink: must be quick; what it raises is logged and the key is told again when it is read next.
-        file: a snapshot (``mirror.snapshot``) that is told when redis is away, or implausible, before anything else was
-        known.
+        file: a snapshot (``mirror.snapshot``) that is loaded when redis is away, or implausible, before anything else
+        was known.
         hold_for: seconds for which a redis that is implausible is not followed; 0: it always is.
         heartbeat: seconds without news after which redis is asked whether it is still there.
         retry_after: seconds before the first attempt to reconnect, and the most between two (jittered, doubling).

@@ -1,12 +1,12 @@
-"""One connection of a mirror, from its first look at redis to its end: one task listens, the other reads and tells.
+"""One connection of a mirror, from its first look at redis to its end: one task listens, the other reads.
 
 Two kinds of news come over one connection, and their order there is what makes this right:
 
-* ``explain``: a gateway's transaction tells every field that it wrote (``layout.news``), while it runs;
+* ``explain``: a gateway's transaction publishes every field that it wrote (``layout.news``), while it runs;
 * ``announce``: redis names the keys that anybody changed, after the commands of one turn of its event loop have run.
 
 A key that is announced, and of which changes were explained since the last announcement, is taken as explained: its
-fields are told to the sink, and it is not read. Any other announced key is read whole. What can go wrong, and why the
+fields go to the sink, and it is not read. Any other announced key is read whole. What can go wrong, and why the
 sink ends with what redis holds all the same:
 
 * Somebody else writes the same key in the same turn of redis as a gateway does. Then the announcement stands for both
@@ -22,7 +22,7 @@ sink ends with what redis holds all the same:
   alone counts.
 * The connection breaks, or redis drops it because we fall behind: both kinds of news end together, and everything is
   read again. A FLUSHALL is announced without names, with the same effect.
-* Redis tells nothing of two databases that were swapped, and a push may get lost: ``anti_entropy``.
+* Redis announces nothing of two databases that were swapped, and a push may get lost: ``anti_entropy``.
 
 Nothing reaches the sink before its marker was checked (``plausibility``): it comes with every reply that has
 values, with every explanation, and is asked for every second besides.
@@ -89,7 +89,7 @@ class Session:
         restore: Callable[[], Awaitable[None]],
         log: FilteringBoundLogger,
     ) -> None:
-        """restore: tells the sink what is on disk, as far as anything is; see ``Mirror``."""
+        """restore: gives the sink what is on disk, as far as anything is; see ``Mirror``."""
         self._feed = feed
         self._selection = selection
         self._target = target
@@ -184,7 +184,7 @@ class Session:
             return
         self._progress.in_sync = False
         self._progress.last_held = time.monotonic()
-        # Of nothing is it known whether it is told: when redis is followed again, everything is read.
+        # What was announced may be lost by now: when redis is followed again, everything is read.
         self._pending = Pending(self._selection.wants)
         hold = self._plausibility.hold
         if hold is not None and (before is None or before.why is not hold.why):
@@ -194,7 +194,7 @@ class Session:
         raise Implausible
 
     async def _catch_up(self) -> None:
-        """Read and tell all that is due. Errors: ``Implausible``."""
+        """Read all that is due, for the sink. Errors: ``Implausible``."""
         if self._pending.everything:
             await self._snapshot()
         await self._change()
@@ -205,7 +205,7 @@ class Session:
             await self._anti_entropy.step()
 
     async def _snapshot(self) -> None:
-        """Read every selected key, tell the differences; news that comes meanwhile is read in between."""
+        """Read every selected key, give the sink the differences; news that comes meanwhile is read in between."""
         self._pending.everything = False
         unseen = set(self._target.known.keys()).difference(self._selection.first)
         await self._refresh(self._selection.first)
@@ -220,7 +220,7 @@ class Session:
         await self._refresh(list(unseen))
         await self._look()  # where nothing was to be read, nothing was judged
         if self._pending.everything:
-            return  # emptied meanwhile: the next snapshot tells
+            return  # emptied meanwhile: the next snapshot counts
         progress = self._progress
         progress.resyncs += 1
         progress.in_sync = True
@@ -230,7 +230,7 @@ class Session:
         self._log.info("in sync with redis", keys=len(self._target.known), resyncs=progress.resyncs)
 
     async def _refresh(self, keys: Sequence[bytes]) -> None:
-        """Read these keys and tell the sink what differs."""
+        """Read these keys and give the sink what differs."""
         self._pending.begin(keys)
         async for key, found in self._reader.read(keys):
             self._checks.pop(key, None)

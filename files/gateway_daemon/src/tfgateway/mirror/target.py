@@ -1,4 +1,4 @@
-"""The sink of a mirror, with what it was told last."""
+"""The sink of a mirror, with what it got last."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Torn(Exception):
 
 
 class Target:
-    """Tells the sink what differs; one key that it cannot digest keeps no other from it."""
+    """Gives the sink what differs; one key that it cannot digest keeps no other from it."""
 
     def __init__(self, sink: Sink | FieldSink, log: FilteringBoundLogger) -> None:
         self.known = Known()
@@ -63,7 +63,7 @@ class Target:
         self._slice_ends = -math.inf
 
     async def update(self, key: bytes, value: Value | None) -> None:
-        """A key's whole value, if it differs from what was told last; None: it is gone."""
+        """A key's whole value, if it differs from what the sink got last; None: it is gone."""
         fingerprint = None
         if value is not None:
             fingerprint = 0
@@ -98,7 +98,7 @@ class Target:
     async def change(self, key: bytes, fields: Mapping[bytes, bytes | None]) -> bool:
         """Some fields of a hash; False: the sink failed, and the key has to be read."""
         assert self.fields is not None  # noqa: S101 - as above
-        # Its fingerprint is not known any more: what is read next is told, whatever it is.
+        # Its fingerprint is not known any more: what is read next goes to the sink, whatever it is.
         self.known.distrust(key)
         self.changes += 1
         try:

@@ -101,6 +101,6 @@ def execute(command: tuple[str, ...], environ: Mapping[str, str]) -> None:
     """Become another program; signals wait until it takes them. Errors: ``OSError``, and nothing has changed."""
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     try:
-        os.execve(command[0], command, environ)  # noqa: S606
+        os.execve(command[0], command, environ)  # noqa: S606 - no shell is wanted
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
