@@ -16,7 +16,7 @@ SAVED = b"1790000000 000000000000000000000000000000ab"
 
 @pytest.fixture
 def store(redis_server) -> SerialStore:
-    return SerialStore(partial(connect, redis_server.url, timeout=5), retry_after=0.05)
+    return SerialStore(partial(connect, redis_server.url, timeout=30), retry_after=0.05)
 
 
 async def until_saved(redis_server, expected: dict[bytes, bytes]) -> None:
@@ -40,7 +40,7 @@ async def test_what_is_issued_while_redis_is_away_is_saved_when_it_is_back(store
 
 
 async def test_the_newer_serial_stays_whichever_process_saves_last(redis_server) -> None:
-    stores = [SerialStore(partial(connect, redis_server.url, timeout=5)) for _ in range(3)]
+    stores = [SerialStore(partial(connect, redis_server.url, timeout=30)) for _ in range(3)]
     with redis_server.client() as client:
         client.hset(SERIALS, mapping={b"a.": b"damaged", b"b.": SAVED})
     expected = {b"a.": SAVED, b"b.": SAVED}

@@ -33,7 +33,7 @@ class Copy:
         self.fail_on: bytes | None = None
         self._server = server
         self.mirror = Mirror(
-            lambda: connect(server.url, timeout=2), Selection(b"*."), self, logger("test"), retry_after=(0.02, 0.1)
+            lambda: connect(server.url, timeout=30), Selection(b"*."), self, logger("test"), retry_after=(0.02, 0.1)
         )
 
     async def replace(self, key: bytes, pieces: AsyncIterator[Mapping[bytes, bytes]]) -> bool:
@@ -68,7 +68,7 @@ class Copy:
 async def following(server: Any) -> AsyncIterator[tuple[Copy, Store]]:
     copy = Copy(server)
     task = asyncio.create_task(copy.mirror.run())
-    client = connect(server.url, timeout=2)
+    client = connect(server.url, timeout=30)
     try:
         async with asyncio.timeout(LIMIT):
             await copy.mirror.ready.wait()
@@ -170,7 +170,7 @@ async def test_a_sink_that_fails_on_a_change_gets_the_whole_key(redis_server: An
 async def test_own_writes_while_a_big_hash_is_read_do_not_start_over(redis_server: Any) -> None:
     fill(redis_server, count=60_000)
     copy = Copy(redis_server)
-    client = connect(redis_server.url, timeout=2)
+    client = connect(redis_server.url, timeout=30)
     store = Store(client)
     task = asyncio.create_task(copy.mirror.run())
     number = 0
@@ -225,7 +225,7 @@ async def test_without_a_script_s_news_everything_is_read(redis_server: Any) -> 
     with redis_server.client() as client:
         client.execute_command("ACL", "SETUSER", "writer", "on", "nopass", "~*", "+@all", "resetchannels")
     async with following(redis_server) as (copy, _):
-        mute = connect(redis_server.url.replace("redis://", "redis://writer:x@"), timeout=2)
+        mute = connect(redis_server.url.replace("redis://", "redis://writer:x@"), timeout=30)
         await write(Store(mute), ("big.", "n7", b"1"))
         await soon(copy.is_current)
         assert copy.changed == []

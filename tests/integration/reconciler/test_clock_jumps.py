@@ -204,7 +204,7 @@ def elsewhere() -> Holder:
 async def test_a_lease_ends_in_time_though_the_clock_of_redis_was_set_back(
     clock: Clock, redis_server: Any, jump: float
 ) -> None:
-    async with connect(redis_server.url, timeout=5) as redis:
+    async with connect(redis_server.url, timeout=30) as redis:
         await Lease(redis, elsewhere(), TTL).hold()
         clock.set(jump)
         started = time.monotonic()
@@ -213,7 +213,7 @@ async def test_a_lease_ends_in_time_though_the_clock_of_redis_was_set_back(
 
 
 async def test_a_lease_ends_in_time_though_that_happens_meanwhile(clock: Clock, redis_server: Any) -> None:
-    async with connect(redis_server.url, timeout=5) as redis:
+    async with connect(redis_server.url, timeout=30) as redis:
         await Lease(redis, elsewhere(), TTL).hold()
         taking = asyncio.create_task(Lease(redis, Holder.me("N"), 30).take())
         await asyncio.sleep(TTL / 3)
@@ -222,7 +222,7 @@ async def test_a_lease_ends_in_time_though_that_happens_meanwhile(clock: Clock, 
 
 
 async def test_a_lease_that_is_renewed_stays_though_the_clock_of_redis_is_set(clock: Clock, redis_server: Any) -> None:
-    async with connect(redis_server.url, timeout=5) as redis, connect(redis_server.url, timeout=5) as other:
+    async with connect(redis_server.url, timeout=30) as redis, connect(redis_server.url, timeout=5) as other:
         theirs = Lease(other, elsewhere(), TTL)
         await theirs.hold()
         renewing = asyncio.create_task(theirs.renew())
@@ -235,7 +235,7 @@ async def test_a_lease_that_is_renewed_stays_though_the_clock_of_redis_is_set(cl
 
 
 async def test_the_lease_of_an_older_release_is_outlasted_by_our_own_measure(clock: Clock, redis_server: Any) -> None:
-    async with connect(redis_server.url, timeout=5) as redis:
+    async with connect(redis_server.url, timeout=30) as redis:
         await redis.set("tfgateway:lease", msgspec.json.encode(elsewhere()), px=1500)
         clock.set(-2 * HOUR)
         await asyncio.wait_for(Lease(redis, Holder.me("N"), TTL).take(), 20 * TTL)

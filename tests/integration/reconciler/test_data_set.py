@@ -46,7 +46,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(redis_server: Any) -> AsyncIterator[Scene]:
-    client = connect(redis_server.url, timeout=5)
+    client = connect(redis_server.url, timeout=30)
     with redis_server.client() as synchronous:
         synchronous.set(LEASE, "mine")
         yield Scene(Store(client), synchronous)

@@ -25,7 +25,7 @@ NOWHERE = Location(city="Unknown", country="Unknown", continent="Unknown")
 
 @pytest.fixture
 async def store(redis_server: Any) -> AsyncIterator[Store]:
-    client = connect(redis_server.url, timeout=5)
+    client = connect(redis_server.url, timeout=30)
     yield Store(client)
     await client.aclose()
 

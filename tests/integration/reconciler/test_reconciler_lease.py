@@ -26,7 +26,7 @@ WRITE = Transaction((Row("h", "a", None),), (Row("h", "a", b"1"),))
 
 @pytest.fixture
 async def redis(redis_server: Any) -> AsyncIterator[Redis]:
-    client = connect(redis_server.url, timeout=5)
+    client = connect(redis_server.url, timeout=30)
     yield client
     await client.aclose()
 

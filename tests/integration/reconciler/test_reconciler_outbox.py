@@ -69,7 +69,7 @@ class Post:
 
 @pytest.fixture
 async def post(redis_server: Any, server: Server) -> AsyncIterator[Post]:
-    redis = connect(redis_server.url, timeout=5)
+    redis = connect(redis_server.url, timeout=30)
     desired = Desired(IDENTITY.node_id)
     async with ExplorerClient(server.url, identity=IDENTITY, key_id=IDENTITY.node_id, timeout=2) as client:
         yield Post(redis, Outbox(Store(redis), client, IDENTITY.node_id, desired), desired)

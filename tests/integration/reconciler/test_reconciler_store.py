@@ -18,7 +18,7 @@ from tfgateway.reconciler.store import Store
 
 @pytest.fixture
 async def store(redis_server: Any) -> AsyncIterator[Store]:
-    client = connect(redis_server.url, timeout=5)
+    client = connect(redis_server.url, timeout=30)
     yield Store(client)
     await client.aclose()
 

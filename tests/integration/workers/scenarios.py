@@ -29,7 +29,7 @@ from pathlib import Path
 failing.begin(Path("{directory}"))
 """
 
-_LAST_WORD = 0.2
+_QUIET = 2.0
 """Seconds for which a worker that drains waits for a query over TCP: see ``tfgateway.dns.tcp``."""
 _MAY_LOSE = {"the oldest worker is killed", "the youngest worker is killed"}
 """What a killed worker had read is not answered; it is one exchange at most that was under way."""
@@ -74,7 +74,7 @@ class Asker(threading.Thread):
             try:
                 assert tcp.recv(512)[5] & 15 == 0
             except (OSError, IndexError):
-                if idle < _LAST_WORD:
+                if idle < _QUIET:
                     raise
                 return False
         return True

@@ -20,17 +20,20 @@ import pytest
 from tfgateway.layout.keys import service_key
 from tfgateway.layout.services import Service, encode_service
 
+ANSWERED = 10
+"""Seconds after which dnsperf takes a query for lost."""
+
 
 @contextmanager
 def dnsperf(node: Any, directory: Path, mode: str) -> Iterator[None]:
     """The real load generator beside the block; at its end everything was answered, with NOERROR."""
     (directory / "queries").write_text("www.gw1.example A\nwww.gw1.example AAAA\n")
     command = ["dnsperf", "-s", "127.0.0.1", "-p", str(node.port), "-d", str(directory / "queries"), "-m", mode]
-    command += ["-c", "16", "-Q", "400", "-l", "300", "-t", "20"]
+    command += ["-c", "16", "-Q", "400", "-l", "300", "-t", str(ANSWERED)]
     load = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     time.sleep(0.5)
     yield
-    time.sleep(0.5)
+    time.sleep(ANSWERED + 0.5)  # what is unanswered until then counts as lost
     load.send_signal(signal.SIGINT)
     said, _ = load.communicate(timeout=60)
     completed = re.search(r"Queries completed:\s+(\d+)", said)
@@ -43,20 +46,22 @@ def dnsperf(node: Any, directory: Path, mode: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("mode", ["udp", "tcp"])
 def test_no_query_is_lost_across_reload_and_release_switch(dns_node: Any, tmp_path: Path, mode: str) -> None:
+    patient = "tcp_idle = 600"  # a client that asks without pause keeps its connection for half of that
+    dns_node.configure(dns=patient)
     process = dns_node.start()
     pid, first = process.pid, process.workers
     dns_node.release("two")
     with dnsperf(dns_node, tmp_path, mode):
         assert "generation 2: 2 workers of one" in dns_node.reloaded()
-        dns_node.configure(workers=3)
+        dns_node.configure(workers=3, dns=patient)
         dns_node.switch("two")
         assert "generation 3: 3 workers of two" in dns_node.reloaded()
-        dns_node.configure(workers=1)
+        dns_node.configure(workers=1, dns=patient)
         assert "generation 4: 1 workers of two" in dns_node.reloaded()
         counted = dns_node.asked()
         assert counted > 0
-        dns_node.wait_for(lambda: len(process.workers) == 1, "end of the last generation")
-        assert dns_node.asked() > counted
+    assert dns_node.asked() > counted
+    dns_node.wait_for(lambda: len(process.workers) == 1, "end of the last generation")
     assert process.pid == pid
     assert process.running
     assert not set(process.workers) & set(first)

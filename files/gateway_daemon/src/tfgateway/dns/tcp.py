@@ -24,8 +24,10 @@ _CROWDED = 10
 """How much sooner an idle connection ends when more than half of all are in use (RFC 7766 §6.2.3)."""
 _LONG = 4096
 """... which they also get after a reply of more bytes than this: part of a zone transfer."""
+_QUIET = 2.0
+"""Seconds of silence after which a connection ends when the listener does: a busy client pauses for less."""
 _LAST_WORD = 0.2
-"""Seconds of silence after which a connection ends when the listener does."""
+"""Seconds of silence after the end of a connection was announced, in which nothing more is on its way."""
 _ACCEPTING = 5
 """Turns of asyncio in which a connection that it has accepted is told, at most."""
 
@@ -80,7 +82,7 @@ class TcpListener:
         self._read_until = now + self._idle / 2
         for wait in self._waits:
             if not wait.expired():
-                wait.reschedule(now + _LAST_WORD)
+                wait.reschedule(now + self._patience())
         for _ in range(_ACCEPTING):
             await asyncio.sleep(0)
         if self._tasks:
@@ -154,7 +156,7 @@ class TcpListener:
     def _patience(self) -> float:
         """Seconds for which a query is waited for."""
         if self._closing:
-            return _LAST_WORD
+            return min(_QUIET, self._idle)
         crowded = 2 * len(self._tasks) > self._limit
         return self._idle / _CROWDED if crowded else self._idle
 

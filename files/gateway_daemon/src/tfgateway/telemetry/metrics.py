@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -13,6 +14,8 @@ from tfgateway.settings import host_port
 
 _LAST_PAGES = 2.0
 """Seconds that who is being answered has when the page ends."""
+_ACCEPTED = 0.01
+"""Seconds in which asyncio has made a connection of what it has accepted, and between looks at what is open."""
 
 
 async def serve(registry: CollectorRegistry, listen: str) -> web.AppRunner:
@@ -37,9 +40,23 @@ async def serve_page(render: Callable[[], Awaitable[bytes]], sock: socket.socket
     return runner
 
 
+async def end_page(runner: web.AppRunner) -> None:
+    """Stop accepting, answer every accepted connection, whose request may not have been read yet, and clean up."""
+    for site in list(runner.sites):
+        await site.stop()
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + _LAST_PAGES
+    await asyncio.sleep(_ACCEPTED)
+    while runner.server and runner.server.connections and loop.time() < ends:  # noqa: ASYNC110 - aiohttp tells nobody
+        await asyncio.sleep(_ACCEPTED)
+    await runner.cleanup()
+
+
 async def _runner(render: Callable[[], Awaitable[bytes]]) -> web.AppRunner:
     async def page(_request: web.Request) -> web.Response:
-        return web.Response(body=await render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        response = web.Response(body=await render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        response.force_close()  # one request a connection: when none is open, all were answered
+        return response
 
     app = web.Application()
     app.router.add_get("/metrics", page)

@@ -64,10 +64,12 @@ class MetricsPage:
             self._refused = False
 
     async def pause(self) -> None:
-        """Finish the pages that are being made; who connects now waits for the next ``serve``."""
+        """Answer all connections that were accepted; who connects now waits for the next ``serve``."""
         runner, self._runner = self._runner, None
         if runner is not None:
-            await runner.cleanup()
+            from tfgateway.telemetry import metrics
+
+            await metrics.end_page(runner)
 
     def move(self, sock: socket.socket) -> None:
         """Serve at another socket from the next ``serve`` on; the last one is closed."""
