@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.tunnel.backoff import Backoff
-from tfgateway.tunnel.registry import digest_of
+from tfgateway.tunnel.digest import digest_of
 from tfgateway.tunnel.sharedkey import shared_key
 from tfgateway.tunnel.strangers import Patience
 

@@ -5,20 +5,12 @@ Secrets are looked up by a keyed digest and compared in constant time, and are i
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from tfgateway.tunnel.digest import Digest
 from tfgateway.tunnel.session import Session
-
-Digest = bytes
-_DIGEST_SIZE = 16
-
-
-def digest_of(key: bytes, secret: bytes) -> Digest:
-    """Names a secret without telling it; ``key`` is known to the processes of one gateway only."""
-    return hashlib.blake2b(secret, digest_size=_DIGEST_SIZE, key=key).digest()
 
 
 @dataclass(slots=True, eq=False)

@@ -17,12 +17,13 @@ from tfgateway.layout.tunnels import Connected, fingerprint
 from tfgateway.settings import ProxySettings
 from tfgateway.sockets import close, ordinary, send_at_once
 from tfgateway.telemetry.logs import logger
+from tfgateway.tunnel.digest import Digest, digest_of
 from tfgateway.tunnel.greeting import Greeting
 from tfgateway.tunnel.handover import SessionHandover
 from tfgateway.tunnel.metrics import TunnelMetrics
 from tfgateway.tunnel.peers.mesh import Mesh
 from tfgateway.tunnel.peers.messages import Content, SessionState, VisitorState
-from tfgateway.tunnel.registry import Client, Digest, Registry, digest_of
+from tfgateway.tunnel.registry import Client, Registry
 from tfgateway.tunnel.seam import Adopt, Carried, Visitor
 from tfgateway.tunnel.session import Channel, Limits, Session
 from tfgateway.tunnel.sharedkey import shared_key

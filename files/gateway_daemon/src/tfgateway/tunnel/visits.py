@@ -11,10 +11,11 @@ from typing import Any
 
 from tfgateway.settings import ProxySettings
 from tfgateway.sockets import close
+from tfgateway.tunnel.digest import Digest, digest_of
 from tfgateway.tunnel.metrics import TunnelMetrics
 from tfgateway.tunnel.peers.mesh import Mesh
 from tfgateway.tunnel.peers.messages import StreamState, VisitorState
-from tfgateway.tunnel.registry import Client, Digest, Registry, digest_of
+from tfgateway.tunnel.registry import Client, Registry
 from tfgateway.tunnel.relay import Ending, Relay, Relayed
 from tfgateway.tunnel.seam import Carried, NotAnswered, NoTunnel, Visitor
 from tfgateway.tunnel.session import Session

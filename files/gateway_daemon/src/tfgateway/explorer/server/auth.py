@@ -47,7 +47,7 @@ async def user(request: web.Request) -> User:
         raise unauthorized("key id is not the id of a user")
     try:
         signer = await request.app[SERVICES].database.read(lambda connection: store.user(connection, int(tid)))
-    except ApiError as error:
+    except store.NotFound as error:
         raise unauthorized(f"user {tid} is not known") from error
     await _check(request, signature, bytes.fromhex(signer.pubkey))
     return signer

@@ -13,6 +13,7 @@ from aiohttp import web
 from tfgateway import gojson
 from tfgateway.errors import ExplorerError, ParseError, StoreError
 from tfgateway.explorer import wire
+from tfgateway.explorer.server import store
 from tfgateway.explorer.server.services import SERVICES
 from tfgateway.identity.keys import PUBLIC_KEY_SIZE
 from tfgateway.telemetry.logs import logger
@@ -116,13 +117,19 @@ def paging(request: web.Request) -> tuple[int, int]:
     return min(page, 2**32), min(size, policy.max_page)
 
 
+def _refusal(error: ApiError) -> web.Response:
+    return answer(wire.encode({"error": str(error)}), error.status, error.headers)
+
+
 @web.middleware
 async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Errors as ``{"error": text}``; unknown routes and methods keep aiohttp's plain text."""
     try:
         return await handler(request)
     except ApiError as error:
-        return answer(wire.encode({"error": str(error)}), error.status, error.headers)
+        return _refusal(error)
+    except store.NotFound:
+        return _refusal(missing())
     except StoreError as error:
         _log.error("database failed", path=request.path, reason=error)
         return answer(b'{"error":"the database failed"}', 503)

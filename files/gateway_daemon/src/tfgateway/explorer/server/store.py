@@ -8,12 +8,16 @@ from typing import TypeVar
 import msgspec
 
 from tfgateway import gojson
+from tfgateway.errors import GatewayError
 from tfgateway.explorer import wire
 from tfgateway.explorer.models import Farm, Gateway, NextAction, Pool, ResultState, User, Workload, parse_workload
 from tfgateway.explorer.server import database
-from tfgateway.explorer.server.http import missing
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+
+class NotFound(GatewayError):
+    """No row has this id."""
 
 
 def read(body: bytes, kind: type[_Struct]) -> _Struct:
@@ -22,12 +26,12 @@ def read(body: bytes, kind: type[_Struct]) -> _Struct:
 
 
 def user(connection: sqlite3.Connection, tid: int) -> User:
-    """One user; 0 is nobody (E-5). Errors: ``ApiError`` 404."""
+    """One user; 0 is nobody (E-5). Errors: ``NotFound``."""
     return read(_found(database.find(connection, "user", id=tid)), User)
 
 
 def farm(connection: sqlite3.Connection, farm_id: int) -> Farm:
-    """One farm. Errors: ``ApiError`` 404."""
+    """One farm. Errors: ``NotFound``."""
     return read(_found(database.find(connection, "farm", id=farm_id)), Farm)
 
 
@@ -50,7 +54,7 @@ def with_use(connection: sqlite3.Connection, pool: Pool) -> Pool:
 
 
 def workload(connection: sqlite3.Connection, workload_id: int) -> Workload:
-    """One workload. Errors: ``ApiError`` 404."""
+    """One workload. Errors: ``NotFound``."""
     return parse_workload(gojson.decode(_found(database.find(connection, "workload", id=workload_id))))
 
 
@@ -95,5 +99,5 @@ def _columns(workload: Workload) -> dict[str, int | str | bytes]:
 
 def _found(body: bytes | None) -> bytes:
     if body is None:
-        raise missing()
+        raise NotFound("no row has this id")
     return body

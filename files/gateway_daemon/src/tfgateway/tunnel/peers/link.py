@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from tfgateway.errors import ParseError
 from tfgateway.telemetry.logs import logger
+from tfgateway.tunnel.digest import Digest
 from tfgateway.tunnel.peers.messages import (
     Answer,
     Content,
@@ -26,7 +27,6 @@ from tfgateway.tunnel.peers.messages import (
     encode,
     sockets_of,
 )
-from tfgateway.tunnel.registry import Digest
 
 _MAX_MESSAGE = 64 * 1024
 _SCM_MAX_FD = 253  # of the kernel: no message brings more

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from tfgateway.telemetry.logs import logger
+from tfgateway.tunnel.digest import Digest
 from tfgateway.tunnel.peers.link import Link
 from tfgateway.tunnel.peers.messages import Answer, Content, Draining, Have, Hello, Lost, Message
-from tfgateway.tunnel.registry import Digest
 
 _SUFFIX = ".tunnels"
 _HAVE_AT_ONCE = 1000  # digests in one message
