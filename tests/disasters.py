@@ -24,9 +24,9 @@ import dns.exception
 import dns.message
 import dns.query
 import dns.rcode
+from tfgateway.diagnosis.planes import plane_states
 from tfgateway.explorer.models import DomainDelegate, Proxy, Subdomain
 from tfgateway.identity import seedfile
-from tfgateway.reconciler.planes import plane_states
 from tfgateway.settings import parse
 
 from tests.patience import until

@@ -35,7 +35,7 @@ from tfgateway.explorer.models import (
     Workload,
     gwid,
 )
-from tfgateway.explorer.server.database import Database
+from tfgateway.explorer.server.storage.database import Database
 from tfgateway.identity.keys import Identity
 
 from tests.bench.processes import memory, running

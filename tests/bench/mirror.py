@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import redis
-from tfgateway.layout.services import Service, encode_service
 from tfgateway.reconciler import store
-from tfgateway.reconciler.rows import Row, Transaction
+from tfgateway.reconciler.planning.inputs.rows import Row, Transaction
+from tfgateway.redis_schema.services import Service, encode_service
 
 from tests.bench.processes import Program, memory, redis_server, running
 from tests.bench.report import Figure, publish

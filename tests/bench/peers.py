@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfgateway.layout.keys import service_key
-from tfgateway.layout.services import Service, encode_service
+from tfgateway.redis_schema.keys import service_key
+from tfgateway.redis_schema.services import Service, encode_service
 
 from tests import usage
 from tests.bench.processes import find, pinned, redis_server, running

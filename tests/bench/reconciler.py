@@ -23,7 +23,7 @@ from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import NextAction, Subdomain, Workload
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
-from tfgateway.reconciler.follower import Follower
+from tfgateway.reconciler.explorer_side.poller import Follower
 
 from tests.bench.processes import Program, memory, redis_server, running
 from tests.bench.report import Figure, publish

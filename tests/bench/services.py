@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tfgateway.layout.services import Service
+from tfgateway.redis_schema.services import Service
 
 from tests.bench import peers
 from tests.bench.processes import memory, redis_server

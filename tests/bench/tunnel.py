@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
-from tfgateway.layout.keys import service_key
-from tfgateway.layout.services import Service, encode_service
+from tfgateway.redis_schema.keys import service_key
+from tfgateway.redis_schema.services import Service, encode_service
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.yamux.frames import Flag, Kind, encode
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
-from tfgateway.layout.keys import MARKER
-from tfgateway.layout.marker import Marker, Mismatch, decode_marker, encode_marker, mismatch
+from tfgateway.redis_schema.keys import MARKER
+from tfgateway.redis_schema.marker import Marker, Mismatch, decode_marker, encode_marker, mismatch
 
 SEED, OTHER = bytes(range(32)), bytes(32)
 NODE = Identity.from_seed(SEED).node_id

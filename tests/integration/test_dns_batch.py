@@ -8,13 +8,13 @@ from contextlib import ExitStack
 
 import pytest
 import structlog.testing
-from tfgateway.dns.batch import SIZE
-from tfgateway.dns.counts import Counts
-from tfgateway.dns.hot import HotPath
-from tfgateway.dns.service import Service
-from tfgateway.dns.sockets import prepare_udp
-from tfgateway.dns.table import DnsTable
-from tfgateway.dns.udp import UdpListener
+from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.fast_path import HotPath
+from tfgateway.dns.answer.options import Service
+from tfgateway.dns.server.batch import SIZE
+from tfgateway.dns.server.sockets import prepare_udp
+from tfgateway.dns.server.udp import UdpListener
+from tfgateway.dns.zones.zones import DnsTable
 from tfgateway.telemetry.logs import logger
 
 

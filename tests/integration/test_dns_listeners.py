@@ -10,15 +10,15 @@ import dns.message
 import dns.rcode
 import pytest
 import structlog.testing
-from tfgateway.dns import listeners
-from tfgateway.dns.counts import Counts
-from tfgateway.dns.listeners import Listeners
-from tfgateway.dns.service import Service
-from tfgateway.dns.table import DnsTable
+from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.options import Service
+from tfgateway.dns.server import listeners
+from tfgateway.dns.server.listeners import Listeners
+from tfgateway.dns.zones.zones import DnsTable
 from tfgateway.plane import Endpoint, Listening
 from tfgateway.settings import DnsSettings
 from tfgateway.telemetry.logs import logger
-from tfgateway.workers.sockets import Doors
+from tfgateway.workers.listen_sockets import Doors
 
 QUERY = dns.message.make_query("www.example", "A")
 

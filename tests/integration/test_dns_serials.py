@@ -6,8 +6,8 @@ import asyncio
 from functools import partial
 
 import pytest
-from tfgateway.dns.serialstore import SerialStore
-from tfgateway.layout.connection import connect
+from tfgateway.dns.zones.serial_store import SerialStore
+from tfgateway.redis_schema.connection import connect
 
 SERIALS = "tfgateway:serials"
 DIGEST = 0xAB

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from tfgateway.layout.connection import connect
 from tfgateway.mirror import Mirror, Selection
+from tfgateway.redis_schema.connection import connect
 from tfgateway.telemetry.logs import logger
 
 from tests.patience import soon

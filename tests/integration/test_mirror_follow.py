@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import redis
 from structlog.testing import capture_logs
-from tfgateway.layout.connection import connect
 from tfgateway.mirror import Mirror, Selection
 from tfgateway.mirror.feed import open_feed
+from tfgateway.redis_schema.connection import connect
 from tfgateway.telemetry.logs import logger
 
 from tests.patience import soon

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
-from tfgateway.layout.connection import connect
-from tfgateway.layout.keys import MARKER
-from tfgateway.layout.marker import Marker, Mismatch, encode_marker
-from tfgateway.mirror import Keeper, Mirror, Selection, anti_entropy, snapshot
-from tfgateway.mirror import keeper as keeper_module
+from tfgateway.mirror import Keeper, Mirror, Selection, anti_entropy
 from tfgateway.mirror import session as session_module
+from tfgateway.mirror import snapshot_writer as keeper_module
+from tfgateway.mirror.disk import snapshot
+from tfgateway.redis_schema.connection import connect
+from tfgateway.redis_schema.keys import MARKER
+from tfgateway.redis_schema.marker import Marker, Mismatch, encode_marker
 from tfgateway.telemetry.logs import logger
 
 from tests.patience import soon

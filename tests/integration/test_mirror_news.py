@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from tfgateway.layout.connection import connect
 from tfgateway.mirror import Mirror, Selection
 from tfgateway.mirror import session as session_module
-from tfgateway.reconciler.rows import Row, Transaction
+from tfgateway.reconciler.planning.inputs.rows import Row, Transaction
 from tfgateway.reconciler.store import Store
+from tfgateway.redis_schema.connection import connect
 from tfgateway.telemetry.logs import logger
 
 from tests.patience import soon

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 from tfgateway.errors import ParseError
-from tfgateway.layout.connection import connect
-from tfgateway.mirror import Keeper, Mirror, Selection, snapshot
-from tfgateway.mirror import keeper as keeper_module
+from tfgateway.mirror import Keeper, Mirror, Selection
+from tfgateway.mirror import snapshot_writer as keeper_module
+from tfgateway.mirror.disk import snapshot
+from tfgateway.redis_schema.connection import connect
 from tfgateway.telemetry.logs import logger
 
 from tests.patience import soon

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 from tfgateway.errors import StoreError
-from tfgateway.layout.connection import connect, store_errors
+from tfgateway.redis_schema.connection import connect, store_errors
 
 
 async def ask(url: str, *command: str, **options: Any) -> Any:

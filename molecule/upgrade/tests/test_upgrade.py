@@ -135,9 +135,9 @@ def test_a_release_rolls_over_the_fleet_and_back(first: str) -> None:
 @pytest.mark.parametrize(
     ("name", "file", "line", "failure"),
     [
-        ("broken", "dns/server.py", "raise RuntimeError('a bug')", "Apply to the gateway"),
+        ("broken", "dns/server/plane.py", "raise RuntimeError('a bug')", "Apply to the gateway"),
         # It takes over, and refuses what it should know.
-        ("wrong", "dns/lookup.py", "lookup = lambda *_: Answer(codes.REFUSED)", "dns/udp: RCODE 5"),
+        ("wrong", "dns/answer/lookup.py", "lookup = lambda *_: Answer(codes.REFUSED)", "dns/udp: RCODE 5"),
     ],
 )
 def test_a_bad_release_puts_itself_back_and_stops_the_run(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tfgateway.dns.cookies import Cookies
+from tfgateway.dns.wire.cookies import Cookies
 
 from tests.bench.dns.load import Query
 

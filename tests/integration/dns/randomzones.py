@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from tfgateway.dns import names
+from tfgateway.dns.wire import names
 
 Labels = tuple[bytes, ...]
 """The leftmost first."""

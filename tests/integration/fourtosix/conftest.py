@@ -23,7 +23,7 @@ import pytest
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
-from tfgateway.layout.keys import PEERS
+from tfgateway.redis_schema.keys import PEERS
 
 SEED = bytes(range(32))
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET

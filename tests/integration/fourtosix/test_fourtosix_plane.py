@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tfgateway.layout.keys import MARKER, PEERS
-from tfgateway.layout.marker import Marker, encode_marker
+from tfgateway.redis_schema.keys import MARKER, PEERS
+from tfgateway.redis_schema.marker import Marker, encode_marker
 
 Until = Callable[[Callable[[], Any], str], Any]
 

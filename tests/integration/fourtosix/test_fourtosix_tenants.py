@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tfgateway.layout.keys import PEERS
+from tfgateway.redis_schema.keys import PEERS
 
 Until = Callable[[Callable[[], Any], str], Any]
 REFUSED = 7  # curl's exit code

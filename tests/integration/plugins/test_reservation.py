@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from tfgateway.layout.services import decode_service
+from tfgateway.redis_schema.services import decode_service
 
 KEY = base64.b64encode(b"k" * 32).decode()
 

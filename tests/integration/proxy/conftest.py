@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tfgateway.layout.keys import service_key
-from tfgateway.layout.services import Service, encode_service
+from tfgateway.redis_schema.keys import service_key
+from tfgateway.redis_schema.services import Service, encode_service
 
 from tests import usage
 

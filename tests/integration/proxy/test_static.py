@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from tfgateway import settings
-from tfgateway.reconciler.targets import TargetState, static_targets
+from tfgateway.diagnosis.static_services import TargetState, static_targets
 
 HEAD = b"GET / HTTP/1.1\r\nHost: raw.example\r\n\r\n"
 

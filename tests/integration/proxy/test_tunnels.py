@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tfgateway.layout.keys import TUNNELS_PREFIX
-from tfgateway.layout.tunnels import decode_tunnels, fingerprint
+from tfgateway.redis_schema.keys import TUNNELS_PREFIX
+from tfgateway.redis_schema.tunnels import decode_tunnels, fingerprint
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.yamux.frames import Flag, Kind, encode
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from aiohttp.web import Request, Response, json_response
 from tfgateway import settings
+from tfgateway.diagnosis import collect
 from tfgateway.errors import StoreError
 from tfgateway.identity import seedfile
-from tfgateway.layout.keys import OUTBOX, RELEASED_RESERVATIONS, RESERVATIONS, STATUS, ZONE_OWNERS
-from tfgateway.reconciler import loop, survey
+from tfgateway.reconciler import loop
+from tfgateway.redis_schema.keys import OUTBOX, RELEASED_RESERVATIONS, RESERVATIONS, STATUS, ZONE_OWNERS
 
 from tests.patience import soon
 
@@ -134,7 +135,7 @@ max_removal_share = 0.0
             await soon(lambda: not self.redis.exists(RELEASED_RESERVATIONS, OUTBOX))
         # `tfgateway state` asks redis as well, and says so when it could not.
         for _ in range(5):
-            seen = await survey.survey(self.settings)
+            seen = await collect.survey(self.settings)
             if not any("redis cannot be asked" in problem for problem in seen.problems):
                 return
         raise AssertionError(seen.problems)

@@ -20,10 +20,10 @@ import msgspec
 import pytest
 from tfgateway.errors import LeaseError
 from tfgateway.explorer.models import DomainDelegate, Subdomain
-from tfgateway.layout.connection import connect
-from tfgateway.layout.keys import OUTBOX, RESERVATIONS, SAMPLES, STATUS, WAITING
 from tfgateway.reconciler.lease import Holder, Lease
 from tfgateway.reconciler.status import decode_status
+from tfgateway.redis_schema.connection import connect
+from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS, SAMPLES, STATUS, WAITING
 
 from tests.integration.clocks import Clock
 

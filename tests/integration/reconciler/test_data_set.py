@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from tfgateway.errors import StoreError
-from tfgateway.layout.connection import connect
-from tfgateway.layout.keys import LEASE, MARKER
-from tfgateway.layout.marker import ANY, NONE, Marker, decode_marker, encode_marker
-from tfgateway.layout.news import CHANNEL, decode_news
 from tfgateway.reconciler.dataset import DataSet
-from tfgateway.reconciler.rows import Row, Transaction
+from tfgateway.reconciler.planning.inputs.rows import Row, Transaction
 from tfgateway.reconciler.store import Store
+from tfgateway.redis_schema.connection import connect
+from tfgateway.redis_schema.keys import LEASE, MARKER
+from tfgateway.redis_schema.marker import ANY, NONE, Marker, decode_marker, encode_marker
+from tfgateway.redis_schema.news import CHANNEL, decode_news
 
 HELD = Row(LEASE, None, b"mine")
 NODE = "node"

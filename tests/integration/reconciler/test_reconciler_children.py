@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import DomainDelegate, NextAction, Subdomain
-from tfgateway.layout.keys import MANAGED_DOMAINS, WAITING
+from tfgateway.redis_schema.keys import MANAGED_DOMAINS, WAITING
 
 FIVE = b'{"a":[{"ip":"203.0.113.5","ttl":3600}]}'
 

@@ -14,8 +14,8 @@ from aiohttp import web
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Counts, Location
 from tfgateway.identity.keys import Identity
-from tfgateway.reconciler import directory
-from tfgateway.reconciler.directory import Directory
+from tfgateway.reconciler.explorer_side import registration
+from tfgateway.reconciler.explorer_side.registration import Directory
 from tfgateway.settings import GatewaySettings
 
 IDENTITY = Identity.from_seed(bytes(range(32)))
@@ -100,7 +100,7 @@ async def test_it_registers_again_when_the_explorer_forgot_it(
     server: Server, entry: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await server.called(3)
-    monkeypatch.setattr(directory, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(registration, "HEARTBEAT", 0.05)
     entry.greet()
     await server.called(4)
     server.known = False
@@ -133,7 +133,7 @@ async def test_an_explorer_that_was_away_is_greeted_at_once(server: Server, entr
 
 def test_uptime_is_the_machines(tmp_path: Path) -> None:
     (tmp_path / "uptime").write_text("12345.67 54321.00\n")
-    assert directory.uptime(tmp_path / "uptime") == 12345
-    assert directory.uptime(tmp_path / "absent") == 0
+    assert registration.uptime(tmp_path / "uptime") == 12345
+    assert registration.uptime(tmp_path / "absent") == 0
     (tmp_path / "empty").write_text("")
-    assert directory.uptime(tmp_path / "empty") == 0
+    assert registration.uptime(tmp_path / "empty") == 0

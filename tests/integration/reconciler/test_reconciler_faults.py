@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tfgateway.explorer.models import Subdomain
 from tfgateway.identity import seedfile
-from tfgateway.layout.keys import OUTBOX, RESERVATIONS, STATUS
+from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS, STATUS
 
 from tests.relay import Relay
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from tfgateway.errors import ExplorerError, ExplorerUnavailable
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.reconciler.follower import Follower
+from tfgateway.reconciler.explorer_side.poller import Follower
 
 
 def item(number: int, action: int = 3, **members: Any) -> dict[str, Any]:
@@ -342,7 +342,7 @@ async def test_p23_an_explorer_that_never_answers_is_given_up(server: Server, cl
 async def test_a_listing_without_an_end_is_given_up(
     follower: Follower, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tfgateway.reconciler.follower._MOST_PAGES", 20)
+    monkeypatch.setattr("tfgateway.reconciler.explorer_side.poller._MOST_PAGES", 20)
     server.pages = lambda start: [item(start + 1)]
     with pytest.raises(ExplorerUnavailable, match="does not end"):
         await follower.poll()

@@ -11,10 +11,10 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.explorer.models import Location
-from tfgateway.layout.connection import connect
-from tfgateway.layout.keys import LOCATION
-from tfgateway.reconciler.geoip import Locator, parse_location
+from tfgateway.reconciler.explorer_side.geoip import Locator, parse_location
 from tfgateway.reconciler.store import Store
+from tfgateway.redis_schema.connection import connect
+from tfgateway.redis_schema.keys import LOCATION
 from tfgateway.settings import GatewaySettings
 from tfgateway.settings import Location as Configured
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from tfgateway.identity import seedfile
-from tfgateway.layout.keys import OUTBOX, RESERVATIONS
-from tfgateway.layout.reservations import decode_reservation
+from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS
+from tfgateway.redis_schema.reservations import decode_reservation
 
 from tests.relay import Cut, Relay
 

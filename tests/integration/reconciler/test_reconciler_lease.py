@@ -15,11 +15,11 @@ import pytest
 from redis.asyncio import Redis
 from tfgateway.errors import LeaseError, StoreError
 from tfgateway.explorer.models import Subdomain
-from tfgateway.layout.connection import connect
-from tfgateway.layout.keys import LEASE
 from tfgateway.reconciler.lease import Holder, Lease
-from tfgateway.reconciler.rows import Row, Transaction
+from tfgateway.reconciler.planning.inputs.rows import Row, Transaction
 from tfgateway.reconciler.store import Store
+from tfgateway.redis_schema.connection import connect
+from tfgateway.redis_schema.keys import LEASE
 
 WRITE = Transaction((Row("h", "a", None),), (Row("h", "a", b"1"),))
 

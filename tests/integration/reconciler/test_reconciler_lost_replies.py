@@ -13,10 +13,10 @@ import pytest
 from tfgateway import settings
 from tfgateway.errors import StoreError
 from tfgateway.identity import seedfile
-from tfgateway.layout.keys import OUTBOX, STATUS
-from tfgateway.reconciler import loop, outbox, passes
-from tfgateway.reconciler.rows import Row, Transaction
+from tfgateway.reconciler import cycle, loop, outbox
+from tfgateway.reconciler.planning.inputs.rows import Row, Transaction
 from tfgateway.reconciler.store import Store
+from tfgateway.redis_schema.keys import OUTBOX, STATUS
 
 from tests.patience import soon
 
@@ -130,7 +130,7 @@ async def test_what_an_operator_allowed_is_carried_out_to_the_end(
     config: str, rogue: Any, redis_server: Any, no_second_look: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis fails in the middle of it, and once more when the loss is to be forgotten."""
-    monkeypatch.setattr(passes, "_AT_ONCE", 2)
+    monkeypatch.setattr(cycle, "_AT_ONCE", 2)
     config += "[reconciler]\nmax_removal_count = 3\nmax_removal_share = 0.0\n"
     batches: list[int] = []
     forgetting: list[object] = []

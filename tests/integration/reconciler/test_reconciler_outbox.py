@@ -12,12 +12,12 @@ from aiohttp import web
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import ResultState, Subdomain
 from tfgateway.identity.keys import Identity
-from tfgateway.layout.connection import connect
-from tfgateway.layout.keys import OUTBOX
-from tfgateway.reconciler import answers
-from tfgateway.reconciler.desired import Desired
 from tfgateway.reconciler.outbox import Outbox
+from tfgateway.reconciler.planning import results
+from tfgateway.reconciler.planning.inputs.desired import Desired
 from tfgateway.reconciler.store import Store
+from tfgateway.redis_schema.connection import connect
+from tfgateway.redis_schema.keys import OUTBOX
 
 IDENTITY = Identity.from_seed(bytes(range(32)))
 
@@ -56,10 +56,10 @@ class Post:
     desired: Desired
 
     async def put(self, name: str, *, deleted: bool = False, state: ResultState = ResultState.OK) -> None:
-        result = answers.make_result(name, 7, state, "", IDENTITY, 10**18)
-        await self.redis.hset(OUTBOX, answers.result_field(name), answers.encode_result(result))
+        result = results.make_result(name, 7, state, "", IDENTITY, 10**18)
+        await self.redis.hset(OUTBOX, results.result_field(name), results.encode_result(result))
         if deleted:
-            await self.redis.hset(OUTBOX, answers.deleted_field(name), answers.encode_deleted(10**18))
+            await self.redis.hset(OUTBOX, results.deleted_field(name), results.encode_deleted(10**18))
         number, _, own = name.partition("-")
         self.desired.merge(Subdomain(id=int(number), workload_id=int(own), node_id=IDENTITY.node_id, next_action=3))
 

@@ -12,9 +12,9 @@ from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import ReverseProxy
 from tfgateway.explorer.user import encrypted_secret
 from tfgateway.identity.keys import Identity
-from tfgateway.layout.keys import service_key
-from tfgateway.layout.services import Service, decode_service
-from tfgateway.reconciler.phonebook import Phonebook
+from tfgateway.reconciler.explorer_side.user_keys import Phonebook
+from tfgateway.redis_schema.keys import service_key
+from tfgateway.redis_schema.services import Service, decode_service
 
 KEY = Identity.from_seed(bytes(32)).public_key
 DOMAIN = "tunnel.example.org"

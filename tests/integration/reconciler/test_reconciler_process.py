@@ -8,8 +8,8 @@ import sqlite3
 from typing import Any
 
 from tfgateway.explorer.models import DomainDelegate, NextAction, Proxy, ResultState, Subdomain, UnknownWorkload
-from tfgateway.layout.keys import OUTBOX, RELEASED, RESERVATIONS, SAMPLES, STATUS
-from tfgateway.layout.records import owner_record
+from tfgateway.redis_schema.keys import OUTBOX, RELEASED, RESERVATIONS, SAMPLES, STATUS
+from tfgateway.redis_schema.records import owner_record
 
 
 def snapshot(fleet: Any) -> dict[bytes, Any]:

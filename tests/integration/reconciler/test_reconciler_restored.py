@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tfgateway.explorer import user
 from tfgateway.explorer.models import Subdomain
-from tfgateway.layout.keys import OUTBOX, RELEASED_RESERVATIONS, RESERVATIONS, STATUS
+from tfgateway.redis_schema.keys import OUTBOX, RELEASED_RESERVATIONS, RESERVATIONS, STATUS
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "operating.md"
 

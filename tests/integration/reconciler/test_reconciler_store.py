@@ -9,11 +9,11 @@ import pytest
 from tfgateway.errors import StoreError
 from tfgateway.explorer.models import Subdomain
 from tfgateway.identity.keys import Identity
-from tfgateway.layout.connection import connect
-from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.records import Reader
-from tfgateway.reconciler.rows import Row, Transaction, seal
+from tfgateway.reconciler.planning.inputs.desired import Desired
+from tfgateway.reconciler.planning.inputs.records import Reader
+from tfgateway.reconciler.planning.inputs.rows import Row, Transaction, seal
 from tfgateway.reconciler.store import Store
+from tfgateway.redis_schema.connection import connect
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import dns.message
 import dns.query
 import dns.rcode
 import pytest
-from tfgateway.layout.keys import MARKER
-from tfgateway.layout.marker import ANY, Marker, decode_marker, encode_marker
+from tfgateway.redis_schema.keys import MARKER
+from tfgateway.redis_schema.marker import ANY, Marker, decode_marker, encode_marker
 
 Until = Callable[..., Any]
 

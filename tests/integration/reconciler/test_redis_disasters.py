@@ -14,8 +14,8 @@ import dns.query
 import dns.rcode
 import pytest
 from tfgateway.explorer.models import Subdomain
-from tfgateway.layout.keys import MARKER
-from tfgateway.layout.marker import Marker, read_marker
+from tfgateway.redis_schema.keys import MARKER
+from tfgateway.redis_schema.marker import Marker, read_marker
 
 from tests import disasters
 from tests.patience import until

@@ -13,7 +13,7 @@ import dns.message
 import dns.query
 import pytest
 from tfgateway.explorer.models import Subdomain
-from tfgateway.layout.keys import OUTBOX
+from tfgateway.redis_schema.keys import OUTBOX
 
 SIZE = 8 << 20
 PERSISTENCE = {

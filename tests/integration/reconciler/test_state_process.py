@@ -11,7 +11,7 @@ from typing import Any
 
 from tfgateway.explorer.models import DomainDelegate, Proxy, ReverseProxy, Subdomain, UnknownWorkload
 from tfgateway.explorer.user import encrypted_secret
-from tfgateway.layout.keys import OUTBOX, RESERVATIONS
+from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS
 
 
 def one(state: dict[str, Any], domain: str) -> dict[str, Any]:

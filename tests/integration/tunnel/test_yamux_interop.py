@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tfgateway.tunnel.client import Phase
-from tfgateway.tunnel.session import Limits
+from tfgateway.tunnel.session.session import Limits
 
 from tests.interop import peer
 from tests.patience import soon

@@ -30,7 +30,7 @@ failing.begin(Path("{directory}"))
 """
 
 _QUIET = 2.0
-"""Seconds for which a worker that drains waits for a query over TCP: see ``tfgateway.dns.tcp``."""
+"""Seconds for which a worker that drains waits for a query over TCP: see ``tfgateway.dns.server.tcp``."""
 _MAY_LOSE = {"the oldest worker is killed", "the youngest worker is killed"}
 """What a killed worker had read is not answered; it is one exchange at most that was under way."""
 

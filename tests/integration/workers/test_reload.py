@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 
 import dns.message
 import pytest
-from tfgateway.layout.keys import service_key
-from tfgateway.layout.services import Service, encode_service
+from tfgateway.redis_schema.keys import service_key
+from tfgateway.redis_schema.services import Service, encode_service
 
 ANSWERED = 10
 """Seconds after which dnsperf takes a query for lost."""

@@ -8,8 +8,8 @@ from tests.faults import Fault, faults
 
 from .scenarios import Rigs
 
-_STARTED = "reload workers.crew:Crew._spawn>socket:socket._real_close socket.close"
-_SERVING = "reload workers.page:MetricsPage.pause>socket:socket._real_close socket.close"
+_STARTED = "reload workers.worker_pool:Crew._spawn>socket:socket._real_close socket.close"
+_SERVING = "reload workers.metrics.page:MetricsPage.pause>socket:socket._real_close socket.close"
 _EXECUTING = "reload workers.reload.perform:execute posix.execve"
 EVENTS = [
     Fault(_STARTED, "the youngest worker is killed"),

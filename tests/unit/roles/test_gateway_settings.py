@@ -15,7 +15,7 @@ import yaml
 from ansible.plugins.filter.core import combine, to_bool
 from ansible_collections.tfgrid.gateway.plugins.plugin_utils._settings import VARIABLES, set_twice
 from ansible_collections.tfgrid.gateway.plugins.plugin_utils._toml import to_toml
-from tfgateway.dns import configure
+from tfgateway.dns.server import configure
 from tfgateway.settings import ReconcilerSettings, ServiceSettings, Settings, parse
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "gateway"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from tfgateway.reconciler.state import Verdict
+from tfgateway.reconciler.verdict import Verdict
 from tfgateway.settings import Settings, host_port
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -10,13 +10,14 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 import pytest
-from tfgateway.dns import names, nodes
-from tfgateway.dns.counts import Counts
-from tfgateway.dns.respond import Reply, respond
-from tfgateway.dns.rrsets import Policy
-from tfgateway.dns.service import Service
-from tfgateway.dns.table import DnsTable
-from tfgateway.dns.zone import Zone
+from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.respond import Reply, respond
+from tfgateway.dns.wire import names
+from tfgateway.dns.wire.rrsets import Policy
+from tfgateway.dns.zones import field_decoder
+from tfgateway.dns.zones.zone import Zone
+from tfgateway.dns.zones.zones import DnsTable
 
 SERVERS = ("ns1.gateway.example.", "ns2.gateway.example.")
 CLIENT = bytes([192, 0, 2, 1])
@@ -42,8 +43,10 @@ class Gateway:
             for field, value in fields.items()
         }
         name = names.from_key(key.encode())
-        zone = Zone(name, nodes.read_apex(raw.pop(b"@", None), name, self.policy)[0])
-        zone.apply((names.from_field(field, name), nodes.read(value, self.policy)[0]) for field, value in raw.items())
+        zone = Zone(name, field_decoder.read_apex(raw.pop(b"@", None), name, self.policy)[0])
+        zone.apply(
+            (names.from_field(field, name), field_decoder.read(value, self.policy)[0]) for field, value in raw.items()
+        )
         zone.stamp(serial)
         return zone
 

@@ -12,8 +12,8 @@ import dns.rcode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.dns.cookies import Cookies, is_wellformed
-from tfgateway.dns.service import Service
+from tfgateway.dns.answer.options import Service
+from tfgateway.dns.wire.cookies import Cookies, is_wellformed
 
 SECRET = bytes.fromhex("e5e973e5a6b2a43f48e7dc849e37bfcf")
 OTHER = bytes.fromhex("445536bcd2513298075a5d379663c962")

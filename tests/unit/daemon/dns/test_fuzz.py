@@ -14,11 +14,11 @@ import dns.tsig
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tfgateway.dns.cookies import Cookies
-from tfgateway.dns.respond import truncated
-from tfgateway.dns.secrets import Secrets, TsigKey
-from tfgateway.dns.service import Service
-from tfgateway.dns.transfer import Allowed
+from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.respond import truncated
+from tfgateway.dns.answer.transfer import Allowed
+from tfgateway.dns.server.secrets import Secrets, TsigKey
+from tfgateway.dns.wire.cookies import Cookies
 
 from .conftest import CLIENT, NOW
 

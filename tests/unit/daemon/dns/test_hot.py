@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tfgateway.dns import answers, names, nodes
-from tfgateway.dns.cookies import Cookies
-from tfgateway.dns.counts import Counts
-from tfgateway.dns.hot import MAX_QUERY, HotPath
-from tfgateway.dns.respond import respond, truncated
-from tfgateway.dns.rrl import (
+from tfgateway.dns.answer import answer_cache
+from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.fast_path import MAX_QUERY, HotPath
+from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.rate_limit import (
     DROP,
     ERROR,
     NODATA,
@@ -29,10 +28,13 @@ from tfgateway.dns.rrl import (
     Limits,
     RateLimiter,
 )
-from tfgateway.dns.rrsets import Policy
-from tfgateway.dns.service import Service
-from tfgateway.dns.table import DnsTable
-from tfgateway.dns.zone import Zone
+from tfgateway.dns.answer.respond import respond, truncated
+from tfgateway.dns.wire import names
+from tfgateway.dns.wire.cookies import Cookies
+from tfgateway.dns.wire.rrsets import Policy
+from tfgateway.dns.zones import field_decoder
+from tfgateway.dns.zones.zone import Zone
+from tfgateway.dns.zones.zones import DnsTable
 
 SLOT = 5000
 CLIENT = bytes([192, 0, 2, 1])
@@ -78,8 +80,10 @@ class World:
 
     def zone(self, name: bytes, fields: Mapping[bytes, object]) -> Zone:
         raw = {field: json.dumps(value).encode() for field, value in fields.items()}
-        made = Zone(name, nodes.read_apex(raw.pop(b"@", None), name, POLICY)[0])
-        made.apply((names.from_field(field, name), nodes.read(value, POLICY)[0]) for field, value in raw.items())
+        made = Zone(name, field_decoder.read_apex(raw.pop(b"@", None), name, POLICY)[0])
+        made.apply(
+            (names.from_field(field, name), field_decoder.read(value, POLICY)[0]) for field, value in raw.items()
+        )
         made.stamp(1)
         return made
 
@@ -246,7 +250,7 @@ class Changing(RuleBasedStateMachine):
             made = [
                 (
                     as_name([*labels], zone),
-                    None if value is None else nodes.read(json.dumps(value).encode(), POLICY)[0],
+                    None if value is None else field_decoder.read(json.dumps(value).encode(), POLICY)[0],
                 )
                 for labels, value in changes.items()
             ]
@@ -258,7 +262,7 @@ class Changing(RuleBasedStateMachine):
     def change_apex(self, zone: bytes, value: dict[str, object]) -> None:
         served = self.world.table.get(zone)
         if served is not None:
-            served.apply([(zone, nodes.read_apex(json.dumps(value).encode(), zone, POLICY)[0])])
+            served.apply([(zone, field_decoder.read_apex(json.dumps(value).encode(), zone, POLICY)[0])])
             served.stamp(served.serial + 1)
             self.world.table.announce(zone, [zone])
 
@@ -369,7 +373,7 @@ def test_change_forgets_what_depends_on_it_and_nothing_else(world: World) -> Non
     assert len(before) == 4
     zone = world.table.get(b"\1z\0")
     assert zone is not None
-    zone.apply([(b"\3www\1z\0", nodes.read(b'{"a":[{"ip":"192.0.2.9"}]}', POLICY)[0])])
+    zone.apply([(b"\3www\1z\0", field_decoder.read(b'{"a":[{"ip":"192.0.2.9"}]}', POLICY)[0])])
     zone.stamp(2)
     world.table.announce(zone.name, [b"\3www\1z\0"])
     assert {question[:-4] for question in world.hot._answers.known} == {b"\1x\4wild\1z\0"}
@@ -403,7 +407,7 @@ def test_each_thing_that_an_answer_depends_on(
     assert zone is not None
     before = world.slow(wire(asked, kind), CLIENT, None, Counts())
     name = as_name(changed.split("."), zone.name)
-    zone.apply([(name, None if value is None else nodes.read(json.dumps(value).encode(), POLICY)[0])])
+    zone.apply([(name, None if value is None else field_decoder.read(json.dumps(value).encode(), POLICY)[0])])
     zone.stamp(2)
     world.table.announce(zone.name, [name])
     assert world.slow(wire(asked, kind), CLIENT, None, Counts()) != before
@@ -432,7 +436,7 @@ def test_zone_that_comes_or_goes_below_a_name_that_is_kept(world: World) -> None
 
 
 def test_no_more_is_kept_than_there_is_room_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "_SIZE", 10)
+    monkeypatch.setattr(answer_cache, "_SIZE", 10)
     for number in range(100):
         world.check([wire(f"x{number}.wild.z")])
         assert 0 < len(world.hot._answers.known) <= 10

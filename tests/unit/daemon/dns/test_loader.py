@@ -10,15 +10,16 @@ import pytest
 import structlog.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.dns import codes, loader, names
-from tfgateway.dns.counts import Counts
-from tfgateway.dns.respond import respond
-from tfgateway.dns.rrsets import Policy
-from tfgateway.dns.serial import SerialBook
-from tfgateway.dns.service import Service
-from tfgateway.dns.table import DnsTable
-from tfgateway.dns.zone import Zone
-from tfgateway.layout.serials import Issued, encode_issued
+from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.respond import respond
+from tfgateway.dns.wire import codes, names
+from tfgateway.dns.wire.rrsets import Policy
+from tfgateway.dns.zones import zone_loader
+from tfgateway.dns.zones.serial import SerialBook
+from tfgateway.dns.zones.zone import Zone
+from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.redis_schema.serials import Issued, encode_issued
 from tfgateway.telemetry.logs import logger
 
 SERIALS = b"tfgateway:serials"
@@ -54,7 +55,7 @@ class Running:
         self.book = SerialBook(lambda: None)
         self.now = 1_790_000_000.9
         log = logger("dns")
-        self.loader = loader.Loader(
+        self.loader = zone_loader.Loader(
             self.table, POLICY, self.book, log, prefix=prefix, suffix=suffix, clock=lambda: self.now
         )
 
@@ -129,8 +130,8 @@ async def test_apex_comes_and_goes(running: Running) -> None:
 async def test_many_changes_are_made_beside_the_zone_that_is_served(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loader, "_AT_ONCE", 10)
-    monkeypatch.setattr(loader, "_SLICE", 0.0)
+    monkeypatch.setattr(zone_loader, "_AT_ONCE", 10)
+    monkeypatch.setattr(zone_loader, "_SLICE", 0.0)
     first = {b"n%d" % number: b'{"a":[{"ip":"192.0.2.1"}]}' for number in range(1000)}
     second = {b"n%d" % number: b'{"a":[{"ip":"192.0.2.2"}]}' for number in range(500, 1500)}
     await running.tell(b"z.", first)

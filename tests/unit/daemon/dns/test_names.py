@@ -4,7 +4,7 @@ import dns.name
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.dns import names
+from tfgateway.dns.wire import names
 from tfgateway.errors import ParseError
 
 labels = st.lists(st.binary(min_size=1, max_size=63), max_size=5).filter(lambda some: sum(map(len, some)) < 240)

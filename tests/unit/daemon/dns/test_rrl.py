@@ -12,16 +12,17 @@ import pytest
 import structlog.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.dns import limitlog, rrl
-from tfgateway.dns.cookies import Cookies
-from tfgateway.dns.respond import truncated
-from tfgateway.dns.rrl import DROP, SEND, SLIP, Limits, RateLimiter
-from tfgateway.dns.service import Service
+from tfgateway.dns.answer import rate_limit
+from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.rate_limit import DROP, SEND, SLIP, Limits, RateLimiter
+from tfgateway.dns.answer.respond import truncated
+from tfgateway.dns.server import rate_limit_log
+from tfgateway.dns.wire.cookies import Cookies
 from tfgateway.telemetry.logs import logger
 
-RATES = {rrl.POSITIVE: 10, rrl.NXDOMAIN: 5}
-WWW = rrl.account(rrl.POSITIVE, b"\x03www\x01z\0")
-FTP = rrl.account(rrl.POSITIVE, b"\x03ftp\x01z\0")
+RATES = {rate_limit.POSITIVE: 10, rate_limit.NXDOMAIN: 5}
+WWW = rate_limit.account(rate_limit.POSITIVE, b"\x03www\x01z\0")
+FTP = rate_limit.account(rate_limit.POSITIVE, b"\x03ftp\x01z\0")
 SECOND = 1_000_000
 
 
@@ -41,7 +42,7 @@ def flood(
 def test_one_second_of_credit_then_dropped_and_slipped_in_turn() -> None:
     limiter = RateLimiter(Limits(RATES))
     assert flood(limiter, 14) == [SEND] * 10 + [DROP, SLIP, DROP, SLIP]
-    assert limiter.over == {(rrl.POSITIVE, "dropped"): 2, (rrl.POSITIVE, "slipped"): 2}
+    assert limiter.over == {(rate_limit.POSITIVE, "dropped"): 2, (rate_limit.POSITIVE, "slipped"): 2}
 
 
 @pytest.mark.parametrize(("slip", "seen"), [(0, [DROP] * 4), (1, [SLIP] * 4), (3, [DROP, DROP, SLIP, DROP])])
@@ -70,8 +71,8 @@ def test_networks_and_accounts_count_apart() -> None:
         (ip("192.0.2.255"), WWW, DROP),
         (ip("192.0.3.1"), WWW, SEND),
         (HERE, FTP, SEND),
-        (HERE, rrl.account(rrl.NXDOMAIN, b"\x03www\x01z\0"), SEND),
-        (HERE, rrl.account(rrl.REFERRAL, b"\x03www\x01z\0"), SEND),
+        (HERE, rate_limit.account(rate_limit.NXDOMAIN, b"\x03www\x01z\0"), SEND),
+        (HERE, rate_limit.account(rate_limit.REFERRAL, b"\x03www\x01z\0"), SEND),
     ):
         assert limiter.check(client, about, 0) == verdict
     six = RateLimiter(Limits(RATES, slip=0))
@@ -88,14 +89,14 @@ def test_prefixes_can_be_set() -> None:
 
 
 def test_kind_without_a_rate_is_not_limited() -> None:
-    assert set(flood(RateLimiter(Limits(RATES)), 500, about=rrl.account(rrl.ERROR, b""))) == {SEND}
+    assert set(flood(RateLimiter(Limits(RATES)), 500, about=rate_limit.account(rate_limit.ERROR, b""))) == {SEND}
 
 
 def test_limit_of_everything_to_one_network() -> None:
-    limiter = RateLimiter(Limits({**RATES, rrl.ALL: 20}, slip=0))
-    accounts = [rrl.account(rrl.POSITIVE, b"%d" % number) for number in range(30)]
+    limiter = RateLimiter(Limits({**RATES, rate_limit.ALL: 20}, slip=0))
+    accounts = [rate_limit.account(rate_limit.POSITIVE, b"%d" % number) for number in range(30)]
     assert [limiter.check(HERE, about, 0) for about in accounts] == [SEND] * 20 + [DROP] * 10
-    assert limiter.over == {(rrl.ALL, "dropped"): 10}
+    assert limiter.over == {(rate_limit.ALL, "dropped"): 10}
     assert limiter.check(ip("192.0.3.1"), accounts[-1], 0) == SEND
 
 
@@ -108,7 +109,7 @@ def test_exempt_networks_and_log_only() -> None:
     assert limiter.report() == {"192.0.2.0/24": 11}
     logging = RateLimiter(Limits(RATES, log_only=True))
     assert set(flood(logging, 50)) == {SEND}
-    assert logging.over == {(rrl.POSITIVE, "logged"): 40}
+    assert logging.over == {(rate_limit.POSITIVE, "logged"): 40}
     assert flood(logging, 12, client=ip("2001:db8::1")) == [SEND] * 12
     assert logging.report() == {"192.0.2.0/24": 40, "2001:db8::/56": 2}
     assert logging.report() == {}
@@ -163,23 +164,23 @@ class TestReplies:
     @pytest.mark.parametrize(
         ("name", "kind", "expected"),
         [
-            ("WWW.z", "A", (rrl.POSITIVE, b"\x03www\x01z\0")),
-            ("www.z", "TXT", (rrl.NODATA, b"\x03www\x01z\0")),
-            ("one.wild.z", "A", (rrl.POSITIVE, b"\x01z\0")),
-            ("two.wild.z", "A", (rrl.POSITIVE, b"\x01z\0")),
-            ("ent.z", "A", (rrl.NODATA, b"\x01z\0")),
-            ("one.z", "A", (rrl.NXDOMAIN, b"\x01z\0")),
-            ("two.www.z", "A", (rrl.NXDOMAIN, b"\x01z\0")),
-            ("alias.z", "A", (rrl.NXDOMAIN, b"\x05alias\x01z\0")),
-            ("one.cut.z", "A", (rrl.REFERRAL, b"\x03cut\x01z\0")),
-            ("two.cut.z", "A", (rrl.REFERRAL, b"\x03cut\x01z\0")),
-            ("z", "NS", (rrl.POSITIVE, b"\x01z\0")),
-            ("elsewhere", "A", (rrl.ERROR, b"")),
-            ("z", "AXFR", (rrl.ERROR, b"")),
+            ("WWW.z", "A", (rate_limit.POSITIVE, b"\x03www\x01z\0")),
+            ("www.z", "TXT", (rate_limit.NODATA, b"\x03www\x01z\0")),
+            ("one.wild.z", "A", (rate_limit.POSITIVE, b"\x01z\0")),
+            ("two.wild.z", "A", (rate_limit.POSITIVE, b"\x01z\0")),
+            ("ent.z", "A", (rate_limit.NODATA, b"\x01z\0")),
+            ("one.z", "A", (rate_limit.NXDOMAIN, b"\x01z\0")),
+            ("two.www.z", "A", (rate_limit.NXDOMAIN, b"\x01z\0")),
+            ("alias.z", "A", (rate_limit.NXDOMAIN, b"\x05alias\x01z\0")),
+            ("one.cut.z", "A", (rate_limit.REFERRAL, b"\x03cut\x01z\0")),
+            ("two.cut.z", "A", (rate_limit.REFERRAL, b"\x03cut\x01z\0")),
+            ("z", "NS", (rate_limit.POSITIVE, b"\x01z\0")),
+            ("elsewhere", "A", (rate_limit.ERROR, b"")),
+            ("z", "AXFR", (rate_limit.ERROR, b"")),
         ],
     )
     def test_account(self, world, name, kind, expected) -> None:
-        assert self.account(world, name, kind) == rrl.account(*expected)
+        assert self.account(world, name, kind) == rate_limit.account(*expected)
 
     @pytest.mark.parametrize("name", ["www.z", "nope.z", "x.cut.z"])
     @pytest.mark.parametrize("edns", [None, 0])
@@ -206,7 +207,7 @@ async def test_one_line_tells_of_a_flood() -> None:
     flood(limiter, 30)
     flood(limiter, 15, client=ip("2001:db8::1"))
     with structlog.testing.capture_logs() as logs:
-        task = asyncio.create_task(limitlog.run(limiter, logger("dns"), interval=0.01))
+        task = asyncio.create_task(rate_limit_log.run(limiter, logger("dns"), interval=0.01))
         await asyncio.sleep(0.1)
         task.cancel()
     assert [entry["most"] for entry in logs] == ["192.0.2.0/24 20, 2001:db8::/56 5"]

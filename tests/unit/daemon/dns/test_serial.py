@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.dns.serial import SerialBook, is_newer, next_serial
-from tfgateway.layout.serials import Issued
+from tfgateway.dns.zones.serial import SerialBook, is_newer, next_serial
+from tfgateway.redis_schema.serials import Issued
 
 NOW = 1_790_000_000
 serials = st.integers(0, 2**32 - 1)

@@ -6,8 +6,8 @@ import dns.rdatatype
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.dns.rrsets import render, served_ttl
-from tfgateway.layout.records import Address, Caa, Host, Mx, RecordSet, Srv, Text
+from tfgateway.dns.wire.rrsets import render, served_ttl
+from tfgateway.redis_schema.records import Address, Caa, Host, Mx, RecordSet, Srv, Text
 
 EVERY_TYPE = {
     "a": [{"ip": "203.0.113.5", "ttl": 60}],

@@ -6,8 +6,8 @@ import dns.edns
 import dns.message
 import dns.rcode
 import pytest
-from tfgateway.dns import configure
-from tfgateway.dns.service import Service
+from tfgateway.dns.answer.options import Service
+from tfgateway.dns.server import configure
 from tfgateway.settings import DnsSettings
 
 ZONES = {"z.": {"www": {"a": [{"ip": "203.0.113.5"}]}}}

@@ -16,11 +16,12 @@ import dns.zone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.dns import configure, rrl
-from tfgateway.dns.cookies import Cookies
-from tfgateway.dns.secrets import Secrets, TsigKey
-from tfgateway.dns.service import Service
-from tfgateway.dns.transfer import Allowed
+from tfgateway.dns.answer import rate_limit
+from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.transfer import Allowed
+from tfgateway.dns.server import configure
+from tfgateway.dns.server.secrets import Secrets, TsigKey
+from tfgateway.dns.wire.cookies import Cookies
 from tfgateway.errors import ConfigError
 
 from .conftest import CLIENT, NOW
@@ -359,7 +360,7 @@ class TestSignatures:
     def test_errors_count_as_errors(self, gateway) -> None:
         wire = bytearray(sign(dns.message.make_query("www.z", "A")))
         wire[13] ^= 1
-        assert gateway(ZONES, service=SIGNED).reply(bytes(wire)).account == rrl.account(rrl.ERROR, b"")
+        assert gateway(ZONES, service=SIGNED).reply(bytes(wire)).account == rate_limit.account(rate_limit.ERROR, b"")
 
     def test_error_amplifies_little(self, gateway) -> None:
         """What the record of the reply repeats is what the query had."""

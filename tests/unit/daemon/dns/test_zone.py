@@ -4,10 +4,11 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.dns import codes, names, nodes
-from tfgateway.dns.rrsets import Policy
-from tfgateway.dns.table import DnsTable
-from tfgateway.dns.zone import Node, Zone
+from tfgateway.dns.wire import codes, names
+from tfgateway.dns.wire.rrsets import Policy
+from tfgateway.dns.zones import field_decoder
+from tfgateway.dns.zones.zone import Node, Zone
+from tfgateway.dns.zones.zones import DnsTable
 
 POLICY = Policy(300, (b"\x02ns\0",))
 NAME = b"\x01z\0"
@@ -18,11 +19,11 @@ records = st.sampled_from([{}, {"a": [{"ip": "192.0.2.1"}]}, {"ns": [{"host": "n
 
 
 def node(content: object) -> Node:
-    return nodes.read(json.dumps(content).encode(), POLICY)[0]
+    return field_decoder.read(json.dumps(content).encode(), POLICY)[0]
 
 
 def empty_zone(name: bytes = NAME) -> Zone:
-    return Zone(name, nodes.read_apex(None, name, POLICY)[0])
+    return Zone(name, field_decoder.read_apex(None, name, POLICY)[0])
 
 
 @given(st.lists(st.tuples(fields, records | st.none()), max_size=30), st.data())
@@ -49,18 +50,20 @@ def test_zone_that_was_changed_is_the_zone_that_is_made_anew(changes, data) -> N
 def test_digest_is_of_the_records_not_of_how_they_are_written() -> None:
     first, second = empty_zone(), empty_zone()
     name = b"\x03www" + NAME
-    first.apply([(name, nodes.read(b'{"a":[{"ip":"192.0.2.1"},{"ip":"192.0.2.2"}]}', POLICY)[0])])
-    second.apply([(name, nodes.read(b' {"A":[{"ip":"192.0.2.2","ttl":0}, null,{"ip":"192.0.2.1"}]}', POLICY)[0])])
+    first.apply([(name, field_decoder.read(b'{"a":[{"ip":"192.0.2.1"},{"ip":"192.0.2.2"}]}', POLICY)[0])])
+    second.apply(
+        [(name, field_decoder.read(b' {"A":[{"ip":"192.0.2.2","ttl":0}, null,{"ip":"192.0.2.1"}]}', POLICY)[0])]
+    )
     assert first.digest == second.digest
     second.stamp(77)
     assert first.digest == second.digest
-    second.apply([(name, nodes.read(b'{"a":[{"ip":"192.0.2.1"}]}', POLICY)[0])])
+    second.apply([(name, field_decoder.read(b'{"a":[{"ip":"192.0.2.1"}]}', POLICY)[0])])
     assert first.digest != second.digest
 
 
 def test_digest_covers_ttl_apex_and_settings() -> None:
     def digest(raw_apex: bytes | None, policy: Policy = POLICY) -> int:
-        return Zone(NAME, nodes.read_apex(raw_apex, NAME, policy)[0]).digest
+        return Zone(NAME, field_decoder.read_apex(raw_apex, NAME, policy)[0]).digest
 
     different = [
         digest(None),
@@ -81,7 +84,7 @@ def test_serial_is_in_both_forms_of_the_soa_and_survives_changes() -> None:
     assert soa is not None
     for rrset in (soa, zone.denial):
         assert rrset.bodies[0][-20:-16] == b"\1\2\3\4"
-    zone.apply([(NAME, nodes.read_apex(b"{}", NAME, POLICY)[0])])
+    zone.apply([(NAME, field_decoder.read_apex(b"{}", NAME, POLICY)[0])])
     assert zone.denial.bodies[0][-20:-16] == b"\1\2\3\4"
 
 

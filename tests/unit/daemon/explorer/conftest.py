@@ -14,10 +14,10 @@ import pytest
 from aiohttp.test_utils import TestServer
 from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import Proxy, ResultState, SigningRequest, Subdomain, Workload, parse_workload
+from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.app import create_app
-from tfgateway.explorer.server.feed import Feed
 from tfgateway.explorer.server.policy import Policy
-from tfgateway.explorer.server.services import SERVICES
+from tfgateway.explorer.server.storage.feed import Feed
 from tfgateway.identity.keys import Identity
 
 NOW = 1611000000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.explorer import pace
+from tfgateway.explorer import poll_delay
 
 SECONDS = st.floats(0, 1000)
 
@@ -22,12 +22,12 @@ SECONDS = st.floats(0, 1000)
     ],
 )
 def test_the_next_poll(took: float, news: bool, expected: float) -> None:
-    assert pace.delay(took, news=news, interval=10.0, chance=0.0) == pytest.approx(expected)
+    assert poll_delay.delay(took, news=news, interval=10.0, chance=0.0) == pytest.approx(expected)
 
 
 @given(took=SECONDS, news=st.booleans(), interval=st.floats(0.1, 1000), chance=st.floats(0, 1))
 def test_an_explorer_is_never_hammered(took: float, news: bool, interval: float, chance: float) -> None:
-    pause = pace.delay(took, news=news, interval=interval, chance=chance)
+    pause = poll_delay.delay(took, news=news, interval=interval, chance=chance)
     assert pause >= 0
     shortest = 0.1 if news else 0.9 * interval
     assert took + pause >= shortest - 1e-9
@@ -35,5 +35,5 @@ def test_an_explorer_is_never_hammered(took: float, news: bool, interval: float,
 
 
 def test_gateways_do_not_poll_in_step() -> None:
-    pauses = {pace.delay(0.0, news=False, interval=10.0, chance=chance) for chance in (0.0, 0.5, 1.0)}
+    pauses = {poll_delay.delay(0.0, news=False, interval=10.0, chance=chance) for chance in (0.0, 0.5, 1.0)}
     assert pauses == {10.0, 9.5, 9.0}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from tfgateway.errors import ExplorerError
-from tfgateway.explorer.server import database
 from tfgateway.explorer.server.app import create_app, serve
-from tfgateway.explorer.server.database import Database
 from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.storage import database
+from tfgateway.explorer.server.storage.database import Database
 
 from tests.ports import free_port
 

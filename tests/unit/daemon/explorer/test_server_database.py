@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from tfgateway.errors import StoreError
-from tfgateway.explorer.server import database
-from tfgateway.explorer.server.database import Database
+from tfgateway.explorer.server.storage import database
+from tfgateway.explorer.server.storage.database import Database
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from tfgateway import settings
-from tfgateway.former import flags
-from tfgateway.former.compare import Item, compare
-from tfgateway.former.corefile import Corefile
-from tfgateway.former.router import Router
+from tfgateway.legacy import flags
+from tfgateway.legacy.compare import Item, compare
+from tfgateway.legacy.corefile import Corefile
+from tfgateway.legacy.router import Router
 
 FLAGS = flags.Flags(
     seed="/etc/identity.seed",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import ConfigError
-from tfgateway.former.corefile import Corefile, parse
+from tfgateway.legacy.corefile import Corefile, parse
 
 PRODUCTION = """\
 . {

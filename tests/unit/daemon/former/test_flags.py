@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.former.flags import Flags, parse
+from tfgateway.legacy.flags import Flags, parse
 
 PRODUCTION = (
     "--seed /etc/identity.seed --nameservers tf-gateway-prod-01.gateway.tf --endpoint 198.51.100.7:3443"

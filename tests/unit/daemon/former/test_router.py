@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import ConfigError
-from tfgateway.former.router import Router, parse
+from tfgateway.legacy.router import Router, parse
 
 PRODUCTION = b"""
 [server]

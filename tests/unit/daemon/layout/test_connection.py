@@ -10,7 +10,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import ConfigError, StoreError
-from tfgateway.layout.connection import connect, store_errors
+from tfgateway.redis_schema.connection import connect, store_errors
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.layout import keys
+from tfgateway.redis_schema import keys
 
 
 def test_names_of_the_worked_examples() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import LayoutError
-from tfgateway.layout.marker import (
+from tfgateway.redis_schema.marker import (
     ANY,
     LONGEST,
     NONE,

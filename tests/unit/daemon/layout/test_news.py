@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import LayoutError
-from tfgateway.layout.news import MAX_MESSAGE, decode_news, encode_news
+from tfgateway.redis_schema.news import MAX_MESSAGE, decode_news, encode_news
 
 
 def net(text: bytes) -> bytes:

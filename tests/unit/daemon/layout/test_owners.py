@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import LayoutError
-from tfgateway.layout.owners import decode_zone_owner, encode_zone_owner
+from tfgateway.redis_schema.owners import decode_zone_owner, encode_zone_owner
 
 
 def test_worked_examples(known: dict[str, Any]) -> None:

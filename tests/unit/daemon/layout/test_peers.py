@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import LayoutError
-from tfgateway.layout.peers import Peer, decode_key, decode_peer, encode_key
+from tfgateway.redis_schema.peers import Peer, decode_key, decode_peer, encode_key
 
 KEY = "eaYx7t4b+cmPEgMs3q3Q56B5OY/HhriMyEbsia+FpRo="
 

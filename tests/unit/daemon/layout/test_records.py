@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import LayoutError
-from tfgateway.layout.records import (
+from tfgateway.redis_schema.records import (
     Address,
     Caa,
     Host,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import LayoutError
-from tfgateway.layout.reservations import (
+from tfgateway.redis_schema.reservations import (
     FOREVER,
     ZERO_TIME,
     Recorded,

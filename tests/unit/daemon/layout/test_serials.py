@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import LayoutError
-from tfgateway.layout.serials import Issued, decode_issued, encode_issued
+from tfgateway.redis_schema.serials import Issued, decode_issued, encode_issued
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**128 - 1))

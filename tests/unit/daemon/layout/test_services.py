@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tfgateway.errors import LayoutError
-from tfgateway.layout.services import Service, _any, _usual, decode_service, encode_service
+from tfgateway.redis_schema.services import Service, _any, _usual, decode_service, encode_service
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 

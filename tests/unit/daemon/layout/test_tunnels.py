@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import LayoutError
-from tfgateway.layout.tunnels import Connected, decode_tunnels, encode_tunnels, fingerprint
+from tfgateway.redis_schema.tunnels import Connected, decode_tunnels, encode_tunnels, fingerprint
 
 addresses = st.ip_addresses().map(str)
 clients = st.dictionaries(st.text().map(fingerprint), st.builds(Connected, st.integers(0, 10**11), addresses))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tfgateway import machine
 from tfgateway.instant import NANOSECONDS, Instant
-from tfgateway.mirror import freshness
+from tfgateway.mirror.disk import freshness
 
 HOUR = 3600
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tfgateway.layout.marker import ANY, NONE, Marker, Mismatch, mismatch
 from tfgateway.mirror.plausibility import Plausibility
+from tfgateway.redis_schema.marker import ANY, NONE, Marker, Mismatch, mismatch
 
 A, B, C = ("a" * 32, "b" * 32, "c" * 32)
 US, THEM = "us", "them"

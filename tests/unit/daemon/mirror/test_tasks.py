@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-from tfgateway.mirror.tasks import together
+from tfgateway.aio import together
 
 from tests.patience import soon
 

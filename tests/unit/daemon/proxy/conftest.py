@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from tfgateway.proxy.engine import Engine, EngineLoop, running_engine
+from tfgateway.proxy.eventloop.engine import Engine, EngineLoop, running_engine
 
 SocketPair = tuple[socket.socket, socket.socket]
 

@@ -6,24 +6,24 @@ import http.client
 import io
 
 import pytest
-from tfgateway.proxy import answers
-from tfgateway.proxy.answers import Refusal
-from tfgateway.proxy.routing import Plane
+from tfgateway.proxy import refusals
+from tfgateway.proxy.refusals import Refusal
+from tfgateway.proxy.routing.table import Plane
 
 PAGES = {
-    answers.BAD_REQUEST: 400,
-    answers.UNKNOWN_HOST: 404,
-    answers.HEAD_TIMEOUT: 408,
-    answers.TARGET_DENIED: 502,
-    answers.DIAL_FAILED: 502,
-    answers.HEAD_TOO_LARGE: 431,
-    answers.NOT_IMPLEMENTED: 501,
-    answers.NO_TARGET: 503,
-    answers.NO_TUNNEL: 503,
-    answers.ERROR: 503,
-    answers.TOO_MANY: 503,
-    answers.DIAL_TIMEOUT: 504,
-    answers.VERSION_NOT_SUPPORTED: 505,
+    refusals.BAD_REQUEST: 400,
+    refusals.UNKNOWN_HOST: 404,
+    refusals.HEAD_TIMEOUT: 408,
+    refusals.TARGET_DENIED: 502,
+    refusals.DIAL_FAILED: 502,
+    refusals.HEAD_TOO_LARGE: 431,
+    refusals.NOT_IMPLEMENTED: 501,
+    refusals.NO_TARGET: 503,
+    refusals.NO_TUNNEL: 503,
+    refusals.ERROR: 503,
+    refusals.TOO_MANY: 503,
+    refusals.DIAL_TIMEOUT: 504,
+    refusals.VERSION_NOT_SUPPORTED: 505,
 }
 
 
@@ -45,26 +45,28 @@ def test_pages_are_complete_answers_for_a_browser(refusal: Refusal, status: int,
 
 
 def test_an_unknown_name_gets_the_alert_unrecognized_name() -> None:
-    assert answers.UNKNOWN_HOST.answer(Plane.TLS) == bytes([21, 3, 3, 0, 2, 2, 112])
+    assert refusals.UNKNOWN_HOST.answer(Plane.TLS) == bytes([21, 3, 3, 0, 2, 2, 112])
 
 
 def test_a_bad_hello_gets_the_alert_decode_error() -> None:
-    assert answers.BAD_REQUEST.answer(Plane.TLS) == bytes([21, 3, 3, 0, 2, 2, 50])
+    assert refusals.BAD_REQUEST.answer(Plane.TLS) == bytes([21, 3, 3, 0, 2, 2, 50])
 
 
-@pytest.mark.parametrize("refusal", [answers.NO_TUNNEL, answers.TOO_MANY, answers.DIAL_FAILED, answers.DIAL_TIMEOUT])
+@pytest.mark.parametrize(
+    "refusal", [refusals.NO_TUNNEL, refusals.TOO_MANY, refusals.DIAL_FAILED, refusals.DIAL_TIMEOUT]
+)
 def test_what_has_no_alert_is_closed_without_a_word(refusal: Refusal) -> None:
     assert refusal.answer(Plane.TLS) == b""
 
 
-@pytest.mark.parametrize("refusal", [*PAGES, answers.HTTP2_PREFACE])
+@pytest.mark.parametrize("refusal", [*PAGES, refusals.HTTP2_PREFACE])
 def test_whoever_speaks_neither_protocol_hears_nothing(refusal: Refusal) -> None:
     assert refusal.answer(None) == b""
 
 
 def test_http2_is_told_in_its_own_frames_to_use_http1() -> None:
     """RFC 9113 §4.1: length, type, flags, stream; SETTINGS is 4, GOAWAY 7, HTTP_1_1_REQUIRED 13."""
-    frames = io.BytesIO(answers.HTTP2_PREFACE.answer(Plane.HTTP))
+    frames = io.BytesIO(refusals.HTTP2_PREFACE.answer(Plane.HTTP))
     seen = []
     while header := frames.read(9):
         assert header[4:] == bytes(5)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from tfgateway.proxy.balance import Member, Pool
-from tfgateway.proxy.traffic import HTTP, TLS
+from tfgateway.proxy.protocol import HTTP, TLS
+from tfgateway.proxy.upstream.balance import Member, Pool
 
 
 def member(address: str, *, weight: int = 1, tls: int = 443) -> Member:

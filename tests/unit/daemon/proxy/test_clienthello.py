@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tfgateway.errors import ParseError
-from tfgateway.proxy.clienthello import MAX_HELLO, ClientHello, ClientHelloParser, read_usual_hello
+from tfgateway.proxy.parse.clienthello import MAX_HELLO, ClientHello, ClientHelloParser, read_usual_hello
 
 NEED_MORE = "need more"
 BAD = "bad"

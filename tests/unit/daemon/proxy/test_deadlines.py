@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfgateway.proxy.deadlines import Deadlines
+from tfgateway.proxy.eventloop.deadlines import Deadlines
 
 
 def test_what_came_first_expires_first() -> None:

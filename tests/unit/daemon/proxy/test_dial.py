@@ -10,9 +10,9 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from tfgateway.proxy.answers import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
-from tfgateway.proxy.dial import Dialler, refused
-from tfgateway.proxy.routing import Route
+from tfgateway.proxy.refusals import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
+from tfgateway.proxy.routing.table import Route
+from tfgateway.proxy.upstream.dial import Dialler, refused
 from tfgateway.sockets import keep_alive
 from tfgateway.targets import IPAddress, networks
 

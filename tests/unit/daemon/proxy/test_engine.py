@@ -7,8 +7,8 @@ import os
 import socket
 from collections.abc import Callable
 
-from tfgateway.proxy.deadlines import Deadlines
-from tfgateway.proxy.engine import Engine
+from tfgateway.proxy.eventloop.deadlines import Deadlines
+from tfgateway.proxy.eventloop.engine import Engine
 
 SocketPair = tuple[socket.socket, socket.socket]
 TcpPair = Callable[..., SocketPair]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import ParseError
-from tfgateway.proxy.hosts import authority_host, host_name
+from tfgateway.proxy.parse.hosts import authority_host, host_name
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tfgateway.errors import ParseError
-from tfgateway.proxy.httphead import (
+from tfgateway.proxy.parse.httphead import (
     MAX_HEAD,
     MAX_LINES,
     HeadTooLarge,

@@ -7,7 +7,7 @@ import os
 import socket
 
 from tfgateway.plane import Endpoint, Listening
-from tfgateway.proxy.engine import Engine
+from tfgateway.proxy.eventloop.engine import Engine
 from tfgateway.proxy.listener import Listener
 
 

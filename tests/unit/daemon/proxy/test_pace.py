@@ -6,8 +6,8 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from tfgateway.proxy.engine import Engine
-from tfgateway.proxy.pace import TOGETHER, Pace
+from tfgateway.proxy.eventloop.engine import Engine
+from tfgateway.proxy.relay.read_coalescing import TOGETHER, Pace
 
 SocketPair = tuple[socket.socket, socket.socket]
 TcpPair = Callable[..., SocketPair]

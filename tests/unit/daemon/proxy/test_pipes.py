@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tfgateway.proxy.pipes import Pipes
+from tfgateway.proxy.relay.pipes import Pipes
 
 
 def descriptors() -> int:

@@ -14,11 +14,11 @@ import termios
 from collections.abc import Callable, Iterator
 
 import pytest
-from tfgateway.proxy import pace
-from tfgateway.proxy.deadlines import Deadlines
-from tfgateway.proxy.engine import Engine
-from tfgateway.proxy.pipes import Pipes
-from tfgateway.proxy.relay import Ending, Relay, Relayed
+from tfgateway.proxy.eventloop.deadlines import Deadlines
+from tfgateway.proxy.eventloop.engine import Engine
+from tfgateway.proxy.relay import read_coalescing
+from tfgateway.proxy.relay.pipes import Pipes
+from tfgateway.proxy.relay.relay import Ending, Relay, Relayed
 
 SocketPair = tuple[socket.socket, socket.socket]
 TcpPair = Callable[..., SocketPair]
@@ -246,7 +246,7 @@ async def test_answers_of_a_fast_target_arrive_to_their_last_octet(
     relaying: Callable[..., Ends], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is left behind when larger pieces are waited for comes all the same, and the connection goes on."""
-    monkeypatch.setattr(pace, "_FAST", math.inf)
+    monkeypatch.setattr(read_coalescing, "_FAST", math.inf)
     ends = relaying(b"question")
     assert await read(ends.target, 8) == b"question"
     for size in (8_000_000, 6_000_001, 100, 1):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from tfgateway.errors import ConfigError
-from tfgateway.proxy.routerfile import parse_router_toml
-from tfgateway.proxy.routing import Route, StaticRoutes
+from tfgateway.proxy.routing.router_file import parse_router_toml
+from tfgateway.proxy.routing.table import Route, StaticRoutes
 
 FILE = b"""
 unknown = 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from tfgateway.errors import LayoutError
-from tfgateway.layout.keys import SERVICE_PREFIX, service_key
-from tfgateway.layout.services import Service, encode_service
-from tfgateway.proxy.routing import Plane, Route, RouteTable, StaticRoutes, route_of
-from tfgateway.tunnel.seam import NoTunnels
+from tfgateway.proxy.routing.table import Plane, Route, RouteTable, StaticRoutes, route_of
+from tfgateway.redis_schema.keys import SERVICE_PREFIX, service_key
+from tfgateway.redis_schema.services import Service, encode_service
+from tfgateway.tunnel.api import NoTunnels
 
 SECRET = "7:s3cr3t-tunnel-key"
 

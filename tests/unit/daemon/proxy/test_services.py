@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tfgateway import settings
 from tfgateway.errors import ConfigError
-from tfgateway.proxy.routing import Route, StaticRoutes
-from tfgateway.proxy.services import static_services
-from tfgateway.proxy.traffic import HTTP, TLS
+from tfgateway.proxy.protocol import HTTP, TLS
+from tfgateway.proxy.routing.static_services import static_services
+from tfgateway.proxy.routing.table import Route, StaticRoutes
 from tfgateway.settings import ServiceSettings
 
 

@@ -22,15 +22,16 @@ from tfgateway.explorer.models import (
 )
 from tfgateway.identity.keys import Identity
 from tfgateway.instant import Instant
-from tfgateway.layout.keys import OUTBOX, RESERVATIONS
-from tfgateway.reconciler import answers, guard, render
-from tfgateway.reconciler.board import Policy
-from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.model import Plan, Step
-from tfgateway.reconciler.planner import Planned, Stream, plan_all
-from tfgateway.reconciler.records import Reader, Records, migrated
-from tfgateway.reconciler.removals import served
-from tfgateway.reconciler.rows import Actual, Seal, Transaction, seal
+from tfgateway.reconciler.planning import render, results
+from tfgateway.reconciler.planning.claims import Policy
+from tfgateway.reconciler.planning.inputs import guard
+from tfgateway.reconciler.planning.inputs.desired import Desired
+from tfgateway.reconciler.planning.inputs.records import Reader, Records, migrated
+from tfgateway.reconciler.planning.inputs.rows import Actual, Seal, Transaction, seal
+from tfgateway.reconciler.planning.model import Plan, Step
+from tfgateway.reconciler.planning.planner import Planned, Stream, plan_all
+from tfgateway.reconciler.planning.removals import served
+from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS
 from tfgateway.targets import networks
 
 SECOND = 10**9
@@ -197,7 +198,7 @@ class Node:
 
     def acknowledge(self) -> None:
         """The explorer takes everything that waits in the outbox."""
-        waiting, damaged = answers.read_outbox(self.hashes.pop(OUTBOX, {}))
+        waiting, damaged = results.read_outbox(self.hashes.pop(OUTBOX, {}))
         assert not damaged
         for one in waiting:
             if one.result is not None:
@@ -229,10 +230,10 @@ class Node:
 
     def answer(self, workload: Workload) -> tuple[ResultState, str] | None:
         """State and message of the result that waits for the explorer."""
-        raw = self.get(OUTBOX, answers.result_field(gwid(workload)))
+        raw = self.get(OUTBOX, results.result_field(gwid(workload)))
         if raw is None:
             return None
-        result = answers.decode_result(gwid(workload), raw)
+        result = results.decode_result(gwid(workload), raw)
         return ResultState(result.state), result.message
 
     def refusal(self, workload: Workload) -> str:
@@ -242,13 +243,13 @@ class Node:
         return message
 
     def result(self, workload: Workload) -> Result:
-        raw = self.get(OUTBOX, answers.result_field(gwid(workload)))
+        raw = self.get(OUTBOX, results.result_field(gwid(workload)))
         assert raw is not None
-        return answers.decode_result(gwid(workload), raw)
+        return results.decode_result(gwid(workload), raw)
 
     def deleted(self, workload: Workload) -> bool:
         """Whether a deletion waits for the explorer."""
-        return self.get(OUTBOX, answers.deleted_field(gwid(workload))) is not None
+        return self.get(OUTBOX, results.deleted_field(gwid(workload))) is not None
 
     def recorded(self, workload: Workload) -> bool:
         return self.get(RESERVATIONS, gwid(workload)) is not None

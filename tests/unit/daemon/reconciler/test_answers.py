@@ -9,8 +9,8 @@ from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import Result, ResultState
 from tfgateway.explorer.wire import RawJson
 from tfgateway.identity.keys import Identity
-from tfgateway.layout.reservations import ZERO_TIME
-from tfgateway.reconciler import answers
+from tfgateway.reconciler.planning import results
+from tfgateway.redis_schema.reservations import ZERO_TIME
 
 NOW = 1_611_000_005_123_456_789
 IDENTITY = Identity.from_seed(bytes(range(32)))
@@ -18,11 +18,11 @@ IDENTITY = Identity.from_seed(bytes(range(32)))
 
 def test_results_are_signed_as_specified() -> None:
     # spec test-vectors, vector 11
-    ok = answers.make_result("311-1", 7, ResultState.OK, "", IDENTITY, NOW)
+    ok = results.make_result("311-1", 7, ResultState.OK, "", IDENTITY, NOW)
     assert ok.signature.startswith("dddab7b0efa75819")
     assert ok.epoch == 1_611_000_005
     message = "cannot add subdomain www to zone gw1.example: subdomain already reserved"
-    error = answers.make_result("311-1", 7, ResultState.ERROR, message, IDENTITY, NOW)
+    error = results.make_result("311-1", 7, ResultState.ERROR, message, IDENTITY, NOW)
     assert error.signature.startswith("38ee27612d0a8f1f")
 
 
@@ -42,41 +42,41 @@ def test_a_result_survives_the_outbox_byte_for_byte(message: str, data: bytes, s
         message=message,
         epoch=NOW,
     )
-    assert answers.decode_result("311-1", answers.encode_result(result)) == result
+    assert results.decode_result("311-1", results.encode_result(result)) == result
 
 
 @given(raw=st.binary() | st.sampled_from([b"{}", b"[" * 10_000, b'{"category":"7"}', b"null"]))
 def test_garbage_in_the_outbox_is_a_layout_error(raw: bytes) -> None:
     with pytest.raises(LayoutError):
-        answers.decode_result("311-1", raw)
+        results.decode_result("311-1", raw)
 
 
 def test_the_outbox_is_read_by_reservation() -> None:
-    result = answers.make_result("1-1", 7, ResultState.OK, "", IDENTITY, NOW)
-    waiting, damaged = answers.read_outbox(
+    result = results.make_result("1-1", 7, ResultState.OK, "", IDENTITY, NOW)
+    waiting, damaged = results.read_outbox(
         {
-            "result:1-1": answers.encode_result(result),
-            "deleted:1-1": answers.encode_deleted(NOW),
+            "result:1-1": results.encode_result(result),
+            "deleted:1-1": results.encode_deleted(NOW),
             "deleted:2-1": b"whatever",
             "result:3-1": b"garbage",
             "else": b"",
         }
     )
     assert sorted(waiting, key=lambda one: one.id) == [
-        answers.Pending("1-1", result, True),
-        answers.Pending("2-1", None, True),
+        results.Pending("1-1", result, True),
+        results.Pending("2-1", None, True),
     ]
     assert sorted(damaged) == ["else", "result:3-1"]
 
 
 def test_same_answer_compares_what_is_signed() -> None:
-    result = answers.make_result("1-1", 7, ResultState.OK, "", IDENTITY, NOW)
-    recorded = answers.recorded_result(result, "subdomain", NOW)
+    result = results.make_result("1-1", 7, ResultState.OK, "", IDENTITY, NOW)
+    recorded = results.recorded_result(result, "subdomain", NOW)
     assert recorded.created == "2021-01-18T20:00:05.123456789Z"
-    assert answers.same_answer(result, recorded)
-    assert answers.from_record("1-1", 7, recorded, 2 * NOW) == result, "also its time"
+    assert results.same_answer(result, recorded)
+    assert results.from_record("1-1", 7, recorded, 2 * NOW) == result, "also its time"
     undated = replace(recorded, created=ZERO_TIME)
-    assert answers.from_record("1-1", 7, undated, NOW) == result
-    assert not answers.same_answer(None, recorded)
-    other = answers.make_result("1-1", 7, ResultState.ERROR, "no", IDENTITY, NOW)
-    assert not answers.same_answer(other, recorded)
+    assert results.from_record("1-1", 7, undated, NOW) == result
+    assert not results.same_answer(None, recorded)
+    other = results.make_result("1-1", 7, ResultState.ERROR, "no", IDENTITY, NOW)
+    assert not results.same_answer(other, recorded)

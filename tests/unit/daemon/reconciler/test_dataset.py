@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tfgateway.explorer.models import NextAction, Result, ResultState, Subdomain
 from tfgateway.reconciler.dataset import is_whole
-from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.model import Left
-from tfgateway.reconciler.reservation import Reservation
+from tfgateway.reconciler.planning.inputs.desired import Desired
+from tfgateway.reconciler.planning.inputs.reservation import Reservation
+from tfgateway.reconciler.planning.model import Left
 
 GRANTED = Result(state=ResultState.OK, workload_id="1-1")
 

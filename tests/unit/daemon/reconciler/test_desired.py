@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 from tfgateway.explorer.models import NextAction, Result, ResultState, Subdomain, Undecodable
-from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.records import read_records
-from tfgateway.reconciler.reservation import Reservation, order, same_content
+from tfgateway.reconciler.planning.inputs.desired import Desired
+from tfgateway.reconciler.planning.inputs.records import read_records
+from tfgateway.reconciler.planning.inputs.reservation import Reservation, order, same_content
 
 
 def item(number: int, action: NextAction = NextAction.DEPLOY, **members: Any) -> Subdomain:

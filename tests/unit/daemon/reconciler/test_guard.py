@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 from tfgateway.instant import Instant
-from tfgateway.reconciler import guard, render
-from tfgateway.reconciler.planner import Stream
+from tfgateway.reconciler.planning import render
+from tfgateway.reconciler.planning.inputs import guard
+from tfgateway.reconciler.planning.planner import Stream
 
 SECOND = 10**9
 MINUTE = 60 * SECOND

@@ -27,12 +27,13 @@ from tfgateway.explorer.models import (
     Workload,
     gwid,
 )
-from tfgateway.layout.keys import MANAGED_DOMAINS, OUTBOX, RESERVATIONS, WAITING
-from tfgateway.reconciler import answers, guard, render
-from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.model import Action, Plan, Step
-from tfgateway.reconciler.planner import Planned
-from tfgateway.reconciler.removals import served
+from tfgateway.reconciler.planning import render, results
+from tfgateway.reconciler.planning.inputs import guard
+from tfgateway.reconciler.planning.inputs.desired import Desired
+from tfgateway.reconciler.planning.model import Action, Plan, Step
+from tfgateway.reconciler.planning.planner import Planned
+from tfgateway.reconciler.planning.removals import served
+from tfgateway.redis_schema.keys import MANAGED_DOMAINS, OUTBOX, RESERVATIONS, WAITING
 
 from tests.unit.daemon.reconciler.conftest import SECOND, Node
 
@@ -351,20 +352,20 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data())
     def deliver(self, data: st.DataObject) -> None:
         """Some of what waits reaches the explorer, and the process learns that it did."""
-        waiting, damaged = answers.read_outbox(dict(self.node.hashes.get(OUTBOX, {})))
+        waiting, damaged = results.read_outbox(dict(self.node.hashes.get(OUTBOX, {})))
         assert not damaged
         for one in sorted(waiting, key=lambda one: one.id):
             if data.draw(st.booleans()):
                 self.deliver_one(one)
 
-    def deliver_one(self, one: answers.Pending) -> None:
+    def deliver_one(self, one: results.Pending) -> None:
         if one.result is not None:
             self.explorer.put(one.id, one.result)
-            self.drop(answers.result_field(one.id))
+            self.drop(results.result_field(one.id))
             self.node.desired.acknowledge(one.id, one.result)
         if one.deleted:
             self.explorer.end(one.id)
-            self.drop(answers.deleted_field(one.id))
+            self.drop(results.deleted_field(one.id))
             self.node.desired.finish(one.id)
 
     def drop(self, name: str) -> None:
@@ -475,7 +476,7 @@ class Histories(RuleBasedStateMachine):
         assert rows(self.node, wanted) == rows(other, wanted)
 
     def deliver_all(self) -> None:
-        waiting, damaged = answers.read_outbox(dict(self.node.hashes.get(OUTBOX, {})))
+        waiting, damaged = results.read_outbox(dict(self.node.hashes.get(OUTBOX, {})))
         assert not damaged
         for one in sorted(waiting, key=lambda one: one.id):
             self.deliver_one(one)

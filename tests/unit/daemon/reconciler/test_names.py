@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.reconciler.names import NameIndex, is_valid, relative, suffixes
+from tfgateway.reconciler.planning.inputs.names import NameIndex, is_valid, relative, suffixes
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import ResultState
-from tfgateway.layout.keys import service_key
-from tfgateway.layout.records import owner_record
-from tfgateway.layout.services import Service, encode_service
-from tfgateway.reconciler import render
-from tfgateway.reconciler.desired import Desired
+from tfgateway.reconciler.planning import render
+from tfgateway.reconciler.planning.inputs.desired import Desired
+from tfgateway.redis_schema.keys import service_key
+from tfgateway.redis_schema.records import owner_record
+from tfgateway.redis_schema.services import Service, encode_service
 
 OK = (ResultState.OK, "")
 

@@ -13,12 +13,12 @@ from tfgateway.explorer.models import NextAction, Result, ResultState, Undecodab
 from tfgateway.explorer.signing import result_message
 from tfgateway.identity.keys import Identity, verify
 from tfgateway.identity.sealing import encrypt_ecdh
-from tfgateway.layout.keys import OUTBOX, QUARANTINE, RESERVATIONS, service_key
-from tfgateway.layout.reservations import Recorded, RecordedResult, decode_reservation, encode_reservation
-from tfgateway.layout.services import Service, encode_service
-from tfgateway.reconciler import answers, render
-from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.primitives import subdomain
+from tfgateway.reconciler.planning import render, results
+from tfgateway.reconciler.planning.inputs.desired import Desired
+from tfgateway.reconciler.planning.primitives import subdomain
+from tfgateway.redis_schema.keys import OUTBOX, QUARANTINE, RESERVATIONS, service_key
+from tfgateway.redis_schema.reservations import Recorded, RecordedResult, decode_reservation, encode_reservation
+from tfgateway.redis_schema.services import Service, encode_service
 
 OK = (ResultState.OK, "")
 USER = Identity.from_seed(bytes([7]) * 32)
@@ -87,7 +87,7 @@ def test_p2_an_item_that_cannot_be_decoded_is_answered_and_stops_nothing(node: A
     good = node.subdomain(9, "www.gw1.example", "203.0.113.5")
     node.settle()
     raw = node.get(OUTBOX, "result:8-1")
-    result = answers.decode_result("8-1", raw)
+    result = results.decode_result("8-1", raw)
     assert (result.state, result.message) == (ResultState.ERROR, "reservation cannot be read: ips: not a list")
     assert node.answer(good) == OK
 
@@ -331,7 +331,7 @@ def test_consent_is_to_exactly_the_removals_that_were_held_back(make_node: Calla
 def test_p14_a_flushed_redis_is_filled_again_in_one_pass_without_a_word(node: Any) -> None:
     workloads = population(node)
     node.settle()
-    results = {gwid(workload): node.result(workload) for workload in workloads}
+    given = {gwid(workload): node.result(workload) for workload in workloads}
     node.acknowledge()
     before = node.rows()
     node.hashes.clear()
@@ -343,7 +343,7 @@ def test_p14_a_flushed_redis_is_filled_again_in_one_pass_without_a_word(node: An
     node.hashes.clear()
     node.strings.clear()
     node.desired = Desired(node.node_id)
-    node.relist(*(msgspec.structs.replace(w, result=results[gwid(w)]) for w in workloads))
+    node.relist(*(msgspec.structs.replace(w, result=given[gwid(w)]) for w in workloads))
     node.settle()
     assert node.rows() == before
     assert OUTBOX not in node.hashes
@@ -659,8 +659,8 @@ def test_control_characters_of_strangers_do_not_reach_a_terminal(node: Any) -> N
 
 def test_a_result_in_another_state_is_never_overwritten(node: Any) -> None:
     workload = node.subdomain(9, "www.gw1.example", "203.0.113.5")
-    result = answers.make_result("9-1", 7, ResultState.ERROR, "no", node.identity, node.now)
-    node.hashes[OUTBOX] = {"result:9-1": answers.encode_result(result)}
+    result = results.make_result("9-1", 7, ResultState.ERROR, "no", node.identity, node.now)
+    node.hashes[OUTBOX] = {"result:9-1": results.encode_result(result)}
     node.settle()
     assert isinstance(node.result(workload), Result)
     assert node.answer(workload) == (ResultState.ERROR, "no")

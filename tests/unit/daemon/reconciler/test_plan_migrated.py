@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import NextAction, ResultState, Subdomain, gwid
-from tfgateway.layout.keys import OUTBOX, RESERVATIONS
-from tfgateway.layout.reservations import decode_reservation
-from tfgateway.reconciler import answers
+from tfgateway.reconciler.planning import results
+from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS
+from tfgateway.redis_schema.reservations import decode_reservation
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def test_p24_a_migrated_one_keeps_its_record_and_is_told_under_both_ids(node: An
     assert made.summary() == {"report": 1}
     assert node.rows() == before
     assert told(node, "result:") == {"5-1", "900-1"}
-    results = [answers.decode_result(name, node.get(OUTBOX, f"result:{name}")) for name in ("5-1", "900-1")]
-    assert len({(result.state, result.signature) for result in results}) == 1
-    assert [result.workload_id for result in results] == ["5-1", "900-1"]
+    found = [results.decode_result(name, node.get(OUTBOX, f"result:{name}")) for name in ("5-1", "900-1")]
+    assert len({(result.state, result.signature) for result in found}) == 1
+    assert [result.workload_id for result in found] == ["5-1", "900-1"]
     node.acknowledge()
     node.settle()
     assert not node.hashes.get(OUTBOX)

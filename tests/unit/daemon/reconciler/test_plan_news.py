@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tfgateway.explorer.models import NextAction
-from tfgateway.reconciler import render
+from tfgateway.reconciler.planning import render
 
 
 def settled(node: Any) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 from tfgateway.explorer.models import NextAction, ResultState
-from tfgateway.layout.keys import OUTBOX, QUARANTINE, RESERVATIONS
-from tfgateway.reconciler import render
-from tfgateway.reconciler.model import Action
+from tfgateway.reconciler.planning import render
+from tfgateway.reconciler.planning.model import Action
+from tfgateway.redis_schema.keys import OUTBOX, QUARANTINE, RESERVATIONS
 
 
 def settled(node: Any) -> Any:

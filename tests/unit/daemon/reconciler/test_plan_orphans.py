@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import NextAction
-from tfgateway.layout.keys import QUARANTINE
-from tfgateway.layout.records import owner_record
-from tfgateway.layout.services import Service, encode_service
-from tfgateway.reconciler import render
-from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.model import Action
-from tfgateway.reconciler.planner import Stream
+from tfgateway.reconciler.planning import render
+from tfgateway.reconciler.planning.inputs.desired import Desired
+from tfgateway.reconciler.planning.model import Action
+from tfgateway.reconciler.planning.planner import Stream
+from tfgateway.redis_schema.keys import QUARANTINE
+from tfgateway.redis_schema.records import owner_record
+from tfgateway.redis_schema.services import Service, encode_service
 
 
 @pytest.fixture(name="cleaner")

@@ -24,9 +24,9 @@ from tfgateway.explorer.models import (
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.sealing import encrypt_ecdh
-from tfgateway.layout.keys import OUTBOX, RESERVATIONS, WAITING
-from tfgateway.reconciler import render
-from tfgateway.reconciler.board import FourToSix
+from tfgateway.reconciler.planning import render
+from tfgateway.reconciler.planning.claims import FourToSix
+from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS, WAITING
 
 _DOMAINS = st.sampled_from(
     [

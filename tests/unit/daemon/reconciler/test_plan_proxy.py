@@ -10,8 +10,8 @@ import pytest
 from tfgateway.explorer.models import ResultState
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.sealing import encrypt_ecdh
-from tfgateway.layout.keys import service_key
-from tfgateway.layout.services import Service, decode_service, encode_service
+from tfgateway.redis_schema.keys import service_key
+from tfgateway.redis_schema.services import Service, decode_service, encode_service
 
 OK = (ResultState.OK, "")
 KEY = service_key("web.alice.example")

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tfgateway.explorer.models import ResultState, Workload
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.sealing import encrypt_ecdh, seal
-from tfgateway.layout.keys import RESERVATIONS, service_key
-from tfgateway.layout.reservations import Recorded, encode_reservation
-from tfgateway.layout.services import Service, decode_service, encode_service
-from tfgateway.reconciler import render
+from tfgateway.reconciler.planning import render
+from tfgateway.redis_schema.keys import RESERVATIONS, service_key
+from tfgateway.redis_schema.reservations import Recorded, encode_reservation
+from tfgateway.redis_schema.services import Service, decode_service, encode_service
 
 OK = (ResultState.OK, "")
 DOMAIN = "tunnel.alice.example"

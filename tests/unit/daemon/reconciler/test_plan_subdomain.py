@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import NextAction, ResultState
-from tfgateway.reconciler.desired import Desired
+from tfgateway.reconciler.planning.inputs.desired import Desired
 
 OK = (ResultState.OK, "")
 FIVE = '{"a":[{"ip":"203.0.113.5","ttl":3600}]}'

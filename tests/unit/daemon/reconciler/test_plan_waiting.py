@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tfgateway.explorer.models import NextAction, Result, ResultState, Workload, gwid
-from tfgateway.layout.keys import MANAGED_DOMAINS, RESERVATIONS, WAITING
-from tfgateway.reconciler import render
-from tfgateway.reconciler.board import Board
-from tfgateway.reconciler.decisions import accept_all
-from tfgateway.reconciler.reservation import of_workload
-from tfgateway.reconciler.rows import Rows
-from tfgateway.reconciler.state import Facts, judge, row_state, tally
+from tfgateway.reconciler.planning import render
+from tfgateway.reconciler.planning.claims import Board
+from tfgateway.reconciler.planning.decisions import accept_all
+from tfgateway.reconciler.planning.inputs.reservation import of_workload
+from tfgateway.reconciler.planning.inputs.rows import Rows
+from tfgateway.reconciler.verdict import Facts, judge, row_state, tally
+from tfgateway.redis_schema.keys import MANAGED_DOMAINS, RESERVATIONS, WAITING
 
 SECOND = 10**9
 Node = Any

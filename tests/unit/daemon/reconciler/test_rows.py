@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tfgateway.reconciler.rows import Actual, Row, Rows
+from tfgateway.reconciler.planning.inputs.rows import Actual, Row, Rows
 
 
 def test_a_transaction_says_what_it_read_and_what_it_writes() -> None:

@@ -7,15 +7,26 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import NextAction, Result, ResultState, Subdomain
-from tfgateway.layout.tunnels import Connected
-from tfgateway.reconciler.answers import Pending
-from tfgateway.reconciler.board import Board
-from tfgateway.reconciler.decisions import accept_all
-from tfgateway.reconciler.desired import Wanted
-from tfgateway.reconciler.records import read_records
-from tfgateway.reconciler.reservation import Reservation
-from tfgateway.reconciler.rows import Rows
-from tfgateway.reconciler.state import Answer, Facts, Judged, RowState, Verdict, by_id, judge, row_state, summary, tally
+from tfgateway.reconciler.planning.claims import Board
+from tfgateway.reconciler.planning.decisions import accept_all
+from tfgateway.reconciler.planning.inputs.desired import Wanted
+from tfgateway.reconciler.planning.inputs.records import read_records
+from tfgateway.reconciler.planning.inputs.reservation import Reservation
+from tfgateway.reconciler.planning.inputs.rows import Rows
+from tfgateway.reconciler.planning.results import Pending
+from tfgateway.reconciler.verdict import (
+    Answer,
+    Facts,
+    Judged,
+    RowState,
+    Verdict,
+    by_id,
+    judge,
+    row_state,
+    summary,
+    tally,
+)
+from tfgateway.redis_schema.tunnels import Connected
 
 OK = Result(state=ResultState.OK)
 ERROR = Result(state=ResultState.ERROR, message="no")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tfgateway import settings
-from tfgateway.layout.tunnels import Connected, fingerprint
-from tfgateway.reconciler.targets import TunnelState, static_tunnels
+from tfgateway.diagnosis.static_services import TunnelState, static_tunnels
+from tfgateway.redis_schema.tunnels import Connected, fingerprint
 
 CONFIG = b"""
 [[proxy.services]]

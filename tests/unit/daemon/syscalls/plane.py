@@ -19,20 +19,22 @@ import structlog.testing
 from prometheus_client import CollectorRegistry
 from tfgateway import sockets
 from tfgateway.plane import Endpoint, Listening
-from tfgateway.proxy import answers, connection, dial, listener, pipes, relay, server
-from tfgateway.proxy.balance import Member, Pool
+from tfgateway.proxy import connection, listener, refusals, server
 from tfgateway.proxy.connection import Connection
-from tfgateway.proxy.engine import running_engine
+from tfgateway.proxy.context import Office
+from tfgateway.proxy.eventloop.engine import running_engine
 from tfgateway.proxy.metrics import ProxyMetrics
-from tfgateway.proxy.office import Office
-from tfgateway.proxy.routing import Options, Route, RouteTable, StaticRoutes
-from tfgateway.proxy.traffic import HTTP, Plane
+from tfgateway.proxy.protocol import HTTP, Plane
+from tfgateway.proxy.relay import pipes, relay
+from tfgateway.proxy.routing.table import Options, Route, RouteTable, StaticRoutes
+from tfgateway.proxy.upstream import dial
+from tfgateway.proxy.upstream.balance import Member, Pool
 from tfgateway.settings import ProxySettings
 from tfgateway.targets import networks
 from tfgateway.tunnel import client
 from tfgateway.tunnel.client import Options as ClientOptions
-from tfgateway.tunnel.metrics import TunnelMetrics
-from tfgateway.tunnel.server import TunnelServer
+from tfgateway.tunnel.gateway.metrics import TunnelMetrics
+from tfgateway.tunnel.gateway.server import TunnelServer
 
 from tests.unit.daemon.syscalls.injector import Injector
 
@@ -146,8 +148,8 @@ class Gateway:
                         got += data
         if got == asked.answer:
             return Outcome("served")
-        for refusal in vars(answers).values():
-            if isinstance(refusal, answers.Refusal) and got and got == refusal.answer(asked.plane):
+        for refusal in vars(refusals).values():
+            if isinstance(refusal, refusals.Refusal) and got and got == refusal.answer(asked.plane):
                 return Outcome("refused", refusal.outcome)
         assert asked.answer.startswith(got), bytes(got)
         return Outcome("closed")

@@ -6,8 +6,8 @@ import errno
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from tfgateway.proxy import answers
-from tfgateway.proxy.traffic import HTTP, TLS
+from tfgateway.proxy import refusals
+from tfgateway.proxy.protocol import HTTP, TLS
 
 from tests.unit.daemon.syscalls.injector import Fault
 from tests.unit.daemon.syscalls.plane import LONG_PAGE, PAGE, Gateway, Outcome, Request, client_hello, page, request
@@ -39,7 +39,7 @@ def _allowed(asked: Request, others: bool, fault: Fault) -> Allowed:
                 return {"served"}
             if asked.plane is TLS:
                 return {"closed"}
-            why = answers.TOO_MANY if error in (errno.EMFILE, errno.ENFILE) else answers.DIAL_FAILED
+            why = refusals.TOO_MANY if error in (errno.EMFILE, errno.ENFILE) else refusals.DIAL_FAILED
             return {Outcome("refused", why.outcome)}
         case _, "add" | "change":
             return {"served", Outcome("refused", "error"), "closed"}
@@ -57,7 +57,7 @@ def _allowed_in_tunnel(asked: Request, fault: Fault) -> Allowed:
         case _, "close" | "remove":
             return {"served"}
         case "local", "socket" | "setblocking" | "connect" | "getsockopt" | "setsockopt":
-            return {"closed"} if asked.plane is TLS else {Outcome("refused", answers.DIAL_FAILED.outcome)}
+            return {"closed"} if asked.plane is TLS else {Outcome("refused", refusals.DIAL_FAILED.outcome)}
         case ("local" | "carried", "send" | "sendmsg") if error in _NOT_NOW:
             return {"served"}
         case _:
@@ -84,7 +84,7 @@ PROXIED = {
     "targets that are told the source": _proxied(Request((request("told.example"),), PAGE)),
     "a long answer": _proxied(Request((request("two.example", "/long"),), LONG_PAGE)),
     "a long question": _proxied(Request((request("two.example", "/echo"), _BODY), page(_BODY), half_close=True)),
-    "a name that nobody has": _proxied(Request((request("none.example"),), answers.UNKNOWN_HOST.answer(HTTP))),
+    "a name that nobody has": _proxied(Request((request("none.example"),), refusals.UNKNOWN_HOST.answer(HTTP))),
 }
 TUNNELLED = {
     "through a tunnel": _tunnelled(_THROUGH_TUNNEL),

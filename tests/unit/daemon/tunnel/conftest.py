@@ -15,11 +15,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel import client
+from tfgateway.tunnel.api import Carried, NoTunnel, Visitor
 from tfgateway.tunnel.client import Options, Status
-from tfgateway.tunnel.metrics import TunnelMetrics
-from tfgateway.tunnel.seam import Carried, NoTunnel, Visitor
-from tfgateway.tunnel.server import TunnelServer
-from tfgateway.tunnel.session import Limits
+from tfgateway.tunnel.gateway.metrics import TunnelMetrics
+from tfgateway.tunnel.gateway.server import TunnelServer
+from tfgateway.tunnel.session.session import Limits
 
 SECRET = b"7:s3cr3t-tunnel-key"
 LIMIT = 20.0

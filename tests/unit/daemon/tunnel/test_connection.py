@@ -21,7 +21,7 @@ from tfgateway.tunnel.yamux.connection import (
     WindowOpened,
 )
 from tfgateway.tunnel.yamux.frames import Flag, GoAway, Kind, encode
-from tfgateway.tunnel.yamux.window import INITIAL_WINDOW
+from tfgateway.tunnel.yamux.windows import INITIAL_WINDOW
 
 GO_AWAY_1 = bytes.fromhex("000300000000000000000001")
 

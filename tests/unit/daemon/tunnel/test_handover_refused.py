@@ -15,8 +15,8 @@ import msgspec
 import pytest
 import structlog
 from tfgateway.tunnel.client import Phase
-from tfgateway.tunnel.peers.link import Link
-from tfgateway.tunnel.peers.messages import Answer, Hello, Parcel, VisitorState, decode_message, encode
+from tfgateway.tunnel.links.link import Link
+from tfgateway.tunnel.links.messages import Answer, Hello, Parcel, VisitorState, decode_message, encode
 
 from tests.patience import soon
 

@@ -20,9 +20,15 @@ from tests.patience import soon
 from .conftest import LIMIT, World, ask
 from .test_handover_refused import descriptors, linked
 
-PLACES = ("tunnel.peers.", "tunnel.handover:", "tunnel.visits:")
+PLACES = (
+    "tunnel.links.link:",
+    "tunnel.links.messages:",
+    "tunnel.links.worker_links:",
+    "tunnel.gateway.migration:",
+    "tunnel.gateway.visits:",
+)
 """What hands over; the traffic of sessions and visitors goes on beside it."""
-START = ("tunnel.peers.mesh:Mesh.__init__", "tunnel.peers.mesh:Mesh._listen>")
+START = ("tunnel.links.worker_links:Mesh.__init__", "tunnel.links.worker_links:Mesh._listen>")
 """What fails here is a worker that does not start: another one does."""
 
 

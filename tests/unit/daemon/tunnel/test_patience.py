@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.tunnel.backoff import Backoff
 from tfgateway.tunnel.digest import digest_of
-from tfgateway.tunnel.sharedkey import shared_key
-from tfgateway.tunnel.strangers import Patience
+from tfgateway.tunnel.gateway.failure_budget import Patience
+from tfgateway.tunnel.links.shared_key import shared_key
 
 
 @given(st.floats(0.1, 100), st.floats(0, 1))

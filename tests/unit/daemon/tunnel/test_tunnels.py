@@ -8,12 +8,12 @@ import socket
 from pathlib import Path
 
 import pytest
-from tfgateway.tunnel import handover
 from tfgateway.tunnel.client import Phase
+from tfgateway.tunnel.gateway import migration
 from tfgateway.tunnel.handshake import encode_handshake
-from tfgateway.tunnel.session import Limits, Session
+from tfgateway.tunnel.session.session import Limits, Session
 from tfgateway.tunnel.yamux.frames import Flag, GoAway, Kind, encode
-from tfgateway.tunnel.yamux.window import INITIAL_WINDOW
+from tfgateway.tunnel.yamux.windows import INITIAL_WINDOW
 
 from tests.patience import soon
 
@@ -490,7 +490,7 @@ async def test_t21_a_session_that_cannot_move_and_whose_client_does_not_come_bac
 ) -> None:
     """An old client behind a TLS program of its own: served until it is idle for a while."""
     monkeypatch.setattr(Session, "secure", property(lambda _self: True))
-    monkeypatch.setattr(handover, "_BACK_WITHIN", 0.2)
+    monkeypatch.setattr(migration, "_BACK_WITHIN", 0.2)
     one, two = world.gateway(), world.gateway()
     peer = OldClient(one.port)
     await peer.send(HELLO)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
-from tfgateway.workers.figures import Family, Page, lasting, merge, take
+from tfgateway.workers.metrics.merged import Family, Page, lasting, merge, take
 
 
 def process(queries: int, age: float, open_now: int) -> tuple[Family, ...]:

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 from tfgateway.telemetry import metrics
-from tfgateway.workers.page import MetricsPage
+from tfgateway.workers.metrics.page import MetricsPage
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 

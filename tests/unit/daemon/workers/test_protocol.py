@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import ParseError
 from tfgateway.plane import Endpoint
-from tfgateway.workers.figures import Family, Sample
-from tfgateway.workers.protocol import (
+from tfgateway.workers.ipc.protocol import (
     Assignment,
     Collect,
     Drain,
@@ -24,6 +23,7 @@ from tfgateway.workers.protocol import (
     decode_to_worker,
     encode,
 )
+from tfgateway.workers.metrics.merged import Family, Sample
 
 SAMPLES = (Sample("a_total", (("x", "1"),), float("inf")), Sample("a_total", (), 0.5))
 TO_WORKER = [

@@ -15,7 +15,7 @@ from tfgateway.workers import handover
 from tfgateway.workers.handover import Handover, MemberState
 from tfgateway.workers.planning import Plan
 from tfgateway.workers.processes import open_file
-from tfgateway.workers.reload.rehearsal import HANDOVER
+from tfgateway.workers.reload.config_test import HANDOVER
 from tfgateway.workers.reload.takeover import TakeOver
 
 PLANE = Plane("dns", "no_such:serve", lambda _: (), lambda _: 1, lambda _: 1.0, lambda _: "127.0.0.1:0")

@@ -12,7 +12,7 @@ import dns.message
 import dns.rcode
 import pytest
 from ansible_collections.tfgrid.gateway.plugins.modules import gateway_probe
-from tfgateway.proxy.clienthello import ClientHelloParser
+from tfgateway.proxy.parse.clienthello import ClientHelloParser
 from tfgateway.tunnel.yamux.connection import Connection, Role
 
 

@@ -18,9 +18,9 @@ from tfgateway.backup.content import About, End, Head, Row, Seed
 from tfgateway.errors import ConfigError, IdentityError, StoreError
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
-from tfgateway.layout import keys
-from tfgateway.layout.connection import marker_text, store_errors
-from tfgateway.layout.marker import ANY, NONE, Marker, encode_marker, read_marker
+from tfgateway.redis_schema import keys
+from tfgateway.redis_schema.connection import marker_text, store_errors
+from tfgateway.redis_schema.marker import ANY, NONE, Marker, encode_marker, read_marker
 
 _PASSING = frozenset(name.encode() for name in (keys.LEASE, keys.STATUS, keys.CONSENT, keys.MARKER))
 """Keys that say how a process fares, or how far redis has come, and nothing that should come back."""

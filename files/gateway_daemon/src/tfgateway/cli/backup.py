@@ -14,9 +14,9 @@ import msgspec
 from redis.asyncio import Redis
 
 from tfgateway.backup import archive, envelope
-from tfgateway.cli import keptfile
 from tfgateway.cli.context import load_settings
-from tfgateway.layout.connection import connect_as
+from tfgateway.identity import private_files
+from tfgateway.redis_schema.connection import connect_as
 from tfgateway.settings import RedisSettings
 
 _T = TypeVar("_T")
@@ -40,7 +40,7 @@ def command() -> None:
 @_JSON
 def generate_key(output: Path, as_json: bool) -> None:
     """Make the operator's key; print its public half, for --recipient."""
-    private = keptfile.read_or_create(output, lambda: envelope.encode_key(envelope.generate_private_key()))
+    private = private_files.read_or_create(output, lambda: envelope.encode_key(envelope.generate_private_key()))
     recipient = envelope.encode_key(envelope.public_key(envelope.decode_key(private)))
     click.echo(json.dumps({"recipient": recipient, "key_file": str(output)}) if as_json else recipient)
 
@@ -66,7 +66,7 @@ def create(ctx: click.Context, recipient: str, seed: Path | None, url: str | Non
 @click.argument("file", type=_FILE)
 def unwrap(key_file: Path, as_json: bool, file: Path) -> None:
     """Print the key that opens FILE alone, so that a node can restore it without the operator's key. It is secret."""
-    key = envelope.encode_key(archive.unwrap(file, envelope.decode_key(keptfile.read(key_file))))
+    key = envelope.encode_key(archive.unwrap(file, envelope.decode_key(private_files.read(key_file))))
     click.echo(json.dumps({"file_key": key}) if as_json else key)
 
 
@@ -93,7 +93,7 @@ def restore(
     if (key_file is None) == (file_key_from is None):
         raise click.UsageError("name --key or --file-key-from")
     if key_file is not None:
-        key = archive.unwrap(file, envelope.decode_key(keptfile.read(key_file)))
+        key = archive.unwrap(file, envelope.decode_key(private_files.read(key_file)))
     else:
         assert file_key_from is not None  # noqa: S101 - one of the two is there
         key = envelope.decode_key(file_key_from.read(_MOST_KEY).decode("ascii", "replace"))

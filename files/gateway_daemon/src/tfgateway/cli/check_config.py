@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tfgateway.cli.context import load_settings
-from tfgateway.dns import configure
+from tfgateway.dns.server import configure
 
 
 @click.command("check-config")

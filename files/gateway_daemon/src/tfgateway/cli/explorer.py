@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from tfgateway.errors import ConfigError
 from tfgateway.explorer.server.app import METRICS, create_app, serve
-from tfgateway.explorer.server.backup import backup
 from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.storage.backup import backup
 from tfgateway.explorer.server.tls import Certificate
 from tfgateway.settings import LogSettings, host_port
 from tfgateway.telemetry import logs

@@ -12,8 +12,10 @@ import click
 
 from tfgateway.cli.context import load_settings
 from tfgateway.errors import GatewayError
-from tfgateway.reconciler import loop, names, render
-from tfgateway.reconciler.model import Action, Plan
+from tfgateway.reconciler import loop
+from tfgateway.reconciler.planning import render
+from tfgateway.reconciler.planning.inputs import names
+from tfgateway.reconciler.planning.model import Action, Plan
 from tfgateway.settings import Settings
 from tfgateway.workers import lifecycle
 

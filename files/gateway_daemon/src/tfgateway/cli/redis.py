@@ -9,11 +9,11 @@ import click
 
 from tfgateway.cli.context import load_settings
 from tfgateway.errors import StoreError
-from tfgateway.layout.keys import MARKER
-from tfgateway.layout.marker import ANY, Marker, encode_marker, read_marker
-from tfgateway.reconciler.rows import Row, Transaction
+from tfgateway.reconciler.planning.inputs.rows import Row, Transaction
 from tfgateway.reconciler.session import load_identity, open_redis
 from tfgateway.reconciler.store import Store
+from tfgateway.redis_schema.keys import MARKER
+from tfgateway.redis_schema.marker import ANY, Marker, encode_marker, read_marker
 from tfgateway.settings import Settings
 
 

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from tfgateway import machine
 from tfgateway.cli.context import load_settings
+from tfgateway.diagnosis.collect import State, survey
 from tfgateway.instant import Instant
-from tfgateway.reconciler.state import Verdict
 from tfgateway.reconciler.status import Status
-from tfgateway.reconciler.survey import State, survey
+from tfgateway.reconciler.verdict import Verdict
 from tfgateway.telemetry.text import printable
 
 _COLOURS = {

@@ -11,8 +11,8 @@ from tfgateway.errors import GatewayError, ProgramError
 from tfgateway.fourtosix import link, peers
 from tfgateway.fourtosix.peers import Present
 from tfgateway.fourtosix.pool import Pool
-from tfgateway.layout.peers import encode_key
 from tfgateway.programs import run
+from tfgateway.redis_schema.peers import encode_key
 
 
 @dataclass(frozen=True, slots=True)

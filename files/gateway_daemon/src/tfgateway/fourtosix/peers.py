@@ -8,7 +8,7 @@ from itertools import islice
 
 from tfgateway.errors import LayoutError, ParseError
 from tfgateway.fourtosix.pool import Pool
-from tfgateway.layout.peers import Peer, decode_peer, encode_key
+from tfgateway.redis_schema.peers import Peer, decode_peer, encode_key
 from tfgateway.telemetry.text import printable
 
 KEEPALIVE = 25

@@ -17,9 +17,10 @@ from tfgateway.fourtosix.metrics import FourToSixMetrics
 from tfgateway.fourtosix.peers import wanted_peers
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity import seedfile
-from tfgateway.layout.connection import connect_as
-from tfgateway.layout.keys import PEERS
-from tfgateway.mirror import HeldCollector, Keeper, Mirror, Selection, snapshot
+from tfgateway.mirror import HeldCollector, Keeper, Mirror, Selection
+from tfgateway.mirror.disk import snapshot
+from tfgateway.redis_schema.connection import connect_as
+from tfgateway.redis_schema.keys import PEERS
 from tfgateway.settings import Settings
 from tfgateway.telemetry import metrics as metrics_page
 from tfgateway.telemetry.logs import logger

@@ -1,9 +1,9 @@
 """A live copy of the redis keys that a data plane needs: snapshot, then pushed changes, re-snapshot after a gap."""
 
-from tfgateway.mirror.keeper import Keeper
 from tfgateway.mirror.metrics import HeldCollector, held_name
 from tfgateway.mirror.mirror import Mirror
 from tfgateway.mirror.selection import Selection
+from tfgateway.mirror.snapshot_writer import Keeper
 from tfgateway.mirror.target import FieldSink, Sink
 
 __all__ = ["FieldSink", "HeldCollector", "Keeper", "Mirror", "Selection", "Sink", "held_name"]

@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
 from tfgateway.errors import LayoutError, StoreError
-from tfgateway.layout import news
-from tfgateway.layout.news import Changes
+from tfgateway.redis_schema import news
+from tfgateway.redis_schema.news import Changes
 
 _CHANNEL = b"__redis__:invalidate"
 

@@ -15,16 +15,16 @@ from typing import NoReturn
 from redis.asyncio import Redis
 from structlog.typing import FilteringBoundLogger
 
+from tfgateway.aio import together
 from tfgateway.errors import ParseError, StoreError
-from tfgateway.layout.connection import store_errors
-from tfgateway.layout.marker import Marker
-from tfgateway.mirror import snapshot
+from tfgateway.mirror.disk import snapshot
 from tfgateway.mirror.feed import open_feed
 from tfgateway.mirror.plausibility import Hold, Plausibility
 from tfgateway.mirror.selection import Selection
 from tfgateway.mirror.session import Progress, Session
 from tfgateway.mirror.target import FieldSink, Sink, Target
-from tfgateway.mirror.tasks import together
+from tfgateway.redis_schema.connection import store_errors
+from tfgateway.redis_schema.marker import Marker
 from tfgateway.telemetry.text import printable
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfgateway.layout.marker import ANY, Marker, Mismatch, mismatch
+from tfgateway.redis_schema.marker import ANY, Marker, Mismatch, mismatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from structlog.typing import FilteringBoundLogger
 
-from tfgateway.layout.keys import MARKER
-from tfgateway.layout.marker import LONGEST, Marker, Mismatch, read_marker
 from tfgateway.mirror.selection import Kind, Selection
 from tfgateway.mirror.state import Value
+from tfgateway.redis_schema.keys import MARKER
+from tfgateway.redis_schema.marker import LONGEST, Marker, Mismatch, read_marker
 
 _STRINGS_AT_ONCE = 500
 _HASHES_AT_ONCE = 100

@@ -40,9 +40,7 @@ from typing import NoReturn
 from redis.asyncio import Redis
 from structlog.typing import FilteringBoundLogger
 
-from tfgateway.layout.keys import MARKER
-from tfgateway.layout.marker import Marker, Mismatch, read_marker
-from tfgateway.layout.news import Changes
+from tfgateway.aio import together
 from tfgateway.mirror.anti_entropy import AntiEntropy
 from tfgateway.mirror.feed import Feed
 from tfgateway.mirror.plausibility import Plausibility
@@ -50,7 +48,9 @@ from tfgateway.mirror.reader import BIG, Reader
 from tfgateway.mirror.selection import Selection
 from tfgateway.mirror.state import Pending, Reading, Value
 from tfgateway.mirror.target import Implausible, Target, Torn
-from tfgateway.mirror.tasks import together
+from tfgateway.redis_schema.keys import MARKER
+from tfgateway.redis_schema.marker import Marker, Mismatch, read_marker
+from tfgateway.redis_schema.news import Changes
 
 _MARKER = MARKER.encode("ascii")
 _LOOK = 1.0

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tfgateway.layout.news import Changes
+from tfgateway.redis_schema.news import Changes
 
 Value = dict[bytes, bytes] | bytes
 """A hash or a string, as redis holds it."""

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from structlog.typing import FilteringBoundLogger
 
 from tfgateway.errors import ParseError
-from tfgateway.mirror.snapshot import Item
+from tfgateway.mirror.disk.snapshot import Item
 from tfgateway.mirror.state import Known, Value, fingerprint_parts
 
 Sink = Callable[[bytes, Value | None], None]

@@ -15,14 +15,13 @@ from typing import Any
 import msgspec
 
 from tfgateway.errors import ParseError
-from tfgateway.proxy import answers, proxyproto
-from tfgateway.proxy.answers import Refusal, Refused
-from tfgateway.proxy.balance import Member
-from tfgateway.proxy.clienthello import HANDSHAKE_RECORD, ClientHelloParser, read_usual_hello
-from tfgateway.proxy.deadlines import Deadlines
-from tfgateway.proxy.dial import refused
-from tfgateway.proxy.engine import BROKEN
-from tfgateway.proxy.httphead import (
+from tfgateway.proxy import refusals
+from tfgateway.proxy.context import Office
+from tfgateway.proxy.eventloop.deadlines import Deadlines
+from tfgateway.proxy.eventloop.engine import BROKEN
+from tfgateway.proxy.parse import proxyproto
+from tfgateway.proxy.parse.clienthello import HANDSHAKE_RECORD, ClientHelloParser, read_usual_hello
+from tfgateway.proxy.parse.httphead import (
     HeadTooLarge,
     Http2Preface,
     NotImplementedHere,
@@ -30,14 +29,16 @@ from tfgateway.proxy.httphead import (
     VersionNotSupported,
     read_usual_head,
 )
-from tfgateway.proxy.office import Office
-from tfgateway.proxy.relay import Ending, Relay, Relayed
-from tfgateway.proxy.routing import Route
-from tfgateway.proxy.traffic import HTTP, TLS, Plane
+from tfgateway.proxy.protocol import HTTP, TLS, Plane
+from tfgateway.proxy.refusals import Refusal, Refused
+from tfgateway.proxy.relay.relay import Ending, Relay, Relayed
+from tfgateway.proxy.routing.table import Route
+from tfgateway.proxy.upstream.balance import Member
+from tfgateway.proxy.upstream.dial import refused
 from tfgateway.sockets import keep_alive, ordinary
 from tfgateway.targets import IPNetwork
 from tfgateway.telemetry.logs import logger
-from tfgateway.tunnel.seam import Carried, NotAnswered, NoTunnel, Visitor
+from tfgateway.tunnel.api import Carried, NotAnswered, NoTunnel, Visitor
 
 _READ_SIZE = 16 * 1024
 _FAREWELL_BYTES = 256 * 1024  # octets that are read and thrown away after an answer
@@ -47,10 +48,10 @@ _log = logger("proxy")
 
 
 _UNREADABLE: dict[type[ParseError], Refusal] = {
-    HeadTooLarge: answers.HEAD_TOO_LARGE,
-    Http2Preface: answers.HTTP2_PREFACE,
-    NotImplementedHere: answers.NOT_IMPLEMENTED,
-    VersionNotSupported: answers.VERSION_NOT_SUPPORTED,
+    HeadTooLarge: refusals.HEAD_TOO_LARGE,
+    Http2Preface: refusals.HTTP2_PREFACE,
+    NotImplementedHere: refusals.NOT_IMPLEMENTED,
+    VersionNotSupported: refusals.VERSION_NOT_SUPPORTED,
 }
 _HEAD, _DIAL, _RELAY, _TUNNEL, _FAREWELL, _OVER = range(6)
 """Stages of a connection."""
@@ -187,9 +188,9 @@ class Connection:
         """The deadline of this stage has passed (T-2)."""
         stage = self._stage
         if stage is _HEAD:
-            self._refuse(answers.HEAD_TIMEOUT)
+            self._refuse(refusals.HEAD_TIMEOUT)
         elif stage is _DIAL:
-            self._dial_failed(Refused(answers.DIAL_TIMEOUT))
+            self._dial_failed(Refused(refusals.DIAL_TIMEOUT))
         elif stage is _RELAY:
             self._look_whether_idle()
         elif stage is _FAREWELL:
@@ -200,7 +201,7 @@ class Connection:
         if self._relay is not None:
             self._relay.finish(Ending.ERROR)
         elif self._stage in (_HEAD, _DIAL):
-            self._refuse(answers.ERROR)
+            self._refuse(refusals.ERROR)
         else:
             self._close("error")
 
@@ -268,7 +269,7 @@ class Connection:
         try:
             known = self._take_hello(data) if self.listener is TLS else self._take_request(data)
         except ParseError as error:
-            raise Refused(_UNREADABLE.get(type(error), answers.BAD_REQUEST), str(error)) from error
+            raise Refused(_UNREADABLE.get(type(error), refusals.BAD_REQUEST), str(error)) from error
         if known:
             if self._deadlines is not None:
                 self._wait_in(None)
@@ -283,7 +284,7 @@ class Connection:
         try:
             header = proxyproto.read(self._first)
         except ParseError as error:
-            raise Refused(answers.BAD_PROXY_HEADER, str(error)) from error
+            raise Refused(refusals.BAD_PROXY_HEADER, str(error)) from error
         if header is None:
             return b""
         self._expects_header = False
@@ -292,7 +293,7 @@ class Connection:
             self._announced = header.addresses
             self.source = header.addresses.source
             if not self._office.admission.claim(self.source):
-                raise Refused(answers.TOO_MANY)
+                raise Refused(refusals.TOO_MANY)
             self._counted = self.source
         return rest
 
@@ -341,11 +342,11 @@ class Connection:
         """Errors: ``Refused``; ``OSError`` of the visitor's socket."""
         route = self._office.table.find(self.host)
         if route is None:
-            raise Refused(answers.UNKNOWN_HOST)
+            raise Refused(refusals.UNKNOWN_HOST)
         self._route = route
         options = route.options
         if options is not None and not options.allows(self.source):
-            raise Refused(answers.FORBIDDEN)
+            raise Refused(refusals.FORBIDDEN)
         if route.secret:
             self._enter_tunnel(route.secret)
             return
@@ -362,7 +363,7 @@ class Connection:
         self._dial_member()
 
     def _no_port(self) -> Refused:
-        return Refused(answers.UNKNOWN_HOST, f"the service has no {self._plane} port")
+        return Refused(refusals.UNKNOWN_HOST, f"the service has no {self._plane} port")
 
     def _both_ends(self) -> proxyproto.Addresses:
         """Of the visitor's connection, as it or a trusted balancer says. Errors: ``OSError``: it has broken."""
@@ -406,7 +407,7 @@ class Connection:
             carried = await carrying
         except NoTunnel as error:
             self._task = None
-            self._refuse(answers.DIAL_FAILED if isinstance(error, NotAnswered) else answers.NO_TUNNEL)
+            self._refuse(refusals.DIAL_FAILED if isinstance(error, NotAnswered) else refusals.NO_TUNNEL)
         except asyncio.CancelledError:
             self._close("cut")
             raise
@@ -424,7 +425,7 @@ class Connection:
         pool = self._route.pool if self._route is not None else None
         chosen = pool.choose(self._plane, self._office.engine.now, self._tried) if pool is not None else None
         if chosen is None:
-            raise Refused(answers.NO_TARGET)
+            raise Refused(refusals.NO_TARGET)
         self._tried += (chosen,)
         member, address = chosen
         member.active += 1
@@ -556,8 +557,8 @@ class Connection:
         with contextlib.suppress(OSError):
             with contextlib.suppress(BlockingIOError):
                 self._visitor.recv(_READ_SIZE)  # closing with bytes unread would reset the answer away
-            self._visitor.send(answers.TOO_MANY.answer(self.listener))
-        self._close(answers.TOO_MANY.outcome, admitted=admitted)
+            self._visitor.send(refusals.TOO_MANY.answer(self.listener))
+        self._close(refusals.TOO_MANY.outcome, admitted=admitted)
 
     def _close(self, outcome: str, detail: str = "", *, admitted: bool = True) -> None:
         """Close what is open and account for the visit; again is harmless."""

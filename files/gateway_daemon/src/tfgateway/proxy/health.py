@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from tfgateway.proxy.balance import Member
-from tfgateway.proxy.services import StaticService, is_literal
+from tfgateway.proxy.routing.static_services import StaticService, is_literal
+from tfgateway.proxy.upstream.balance import Member
 from tfgateway.settings import CheckSettings
 from tfgateway.sockets import resolve
 from tfgateway.telemetry.logs import logger

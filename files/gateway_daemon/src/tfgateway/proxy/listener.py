@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 
 from tfgateway.plane import Listening
-from tfgateway.proxy.engine import Engine
+from tfgateway.proxy.eventloop.engine import Engine
 from tfgateway.sockets import adopt, tune
 from tfgateway.telemetry.logs import logger
 

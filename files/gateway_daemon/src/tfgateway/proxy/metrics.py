@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tfgateway.proxy.traffic import Plane
+from tfgateway.proxy.protocol import Plane
 
 _DIAL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _TOTAL_BOUNDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 3600)

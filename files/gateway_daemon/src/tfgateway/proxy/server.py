@@ -17,30 +17,31 @@ from prometheus_client import CollectorRegistry
 
 from tfgateway import targets
 from tfgateway.errors import ConfigError, LayoutError
-from tfgateway.layout.connection import connect_as
-from tfgateway.layout.keys import SERVICE_PREFIX, domain_of_service_key
-from tfgateway.mirror import HeldCollector, Keeper, Mirror, Selection, held_name, snapshot
+from tfgateway.mirror import HeldCollector, Keeper, Mirror, Selection, held_name
+from tfgateway.mirror.disk import snapshot
 from tfgateway.plane import Listening, Seat, share
 from tfgateway.proxy import connection
 from tfgateway.proxy.connection import Connection
-from tfgateway.proxy.dial import Dialler
-from tfgateway.proxy.engine import Engine, running_engine
+from tfgateway.proxy.context import Office
+from tfgateway.proxy.eventloop.engine import Engine, running_engine
 from tfgateway.proxy.health import Watch
 from tfgateway.proxy.listener import Listener
 from tfgateway.proxy.metrics import ProxyMetrics
-from tfgateway.proxy.office import Office
-from tfgateway.proxy.routerfile import parse_router_toml
-from tfgateway.proxy.routing import RouteTable, StaticRoutes
-from tfgateway.proxy.services import static_services
-from tfgateway.proxy.traffic import Plane
+from tfgateway.proxy.protocol import Plane
+from tfgateway.proxy.routing.router_file import parse_router_toml
+from tfgateway.proxy.routing.static_services import static_services
+from tfgateway.proxy.routing.table import RouteTable, StaticRoutes
+from tfgateway.proxy.upstream.dial import Dialler
+from tfgateway.redis_schema.connection import connect_as
+from tfgateway.redis_schema.keys import SERVICE_PREFIX, domain_of_service_key
 from tfgateway.settings import ProxySettings, RedisSettings, Settings
 from tfgateway.sockets import ordinary
 from tfgateway.telemetry.logs import logger
-from tfgateway.tunnel.metrics import TunnelMetrics
-from tfgateway.tunnel.report import report
-from tfgateway.tunnel.seam import Carried, Visitor
-from tfgateway.tunnel.server import TunnelServer
-from tfgateway.tunnel.tls import server_context
+from tfgateway.tunnel.api import Carried, Visitor
+from tfgateway.tunnel.gateway.metrics import TunnelMetrics
+from tfgateway.tunnel.gateway.presence import report
+from tfgateway.tunnel.gateway.server import TunnelServer
+from tfgateway.tunnel.session.tls import server_context
 
 Accept = Callable[[socket.SocketType, str], None]
 

@@ -6,12 +6,12 @@ import secrets
 
 from tfgateway.errors import StoreError
 from tfgateway.explorer.models import ResultState
-from tfgateway.layout.keys import MARKER
-from tfgateway.layout.marker import ANY, NONE, Marker, Mismatch, encode_marker, mismatch, read_marker
-from tfgateway.reconciler.desired import WANTED, Desired
-from tfgateway.reconciler.model import Left
-from tfgateway.reconciler.rows import Row, Transaction
+from tfgateway.reconciler.planning.inputs.desired import WANTED, Desired
+from tfgateway.reconciler.planning.inputs.rows import Row, Transaction
+from tfgateway.reconciler.planning.model import Left
 from tfgateway.reconciler.store import Store
+from tfgateway.redis_schema.keys import MARKER
+from tfgateway.redis_schema.marker import ANY, NONE, Marker, Mismatch, encode_marker, mismatch, read_marker
 from tfgateway.telemetry.logs import logger
 
 _log = logger("reconciler")

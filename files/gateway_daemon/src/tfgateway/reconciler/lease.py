@@ -17,10 +17,10 @@ import msgspec
 from redis.asyncio import Redis
 
 from tfgateway.errors import LeaseError, StoreError
-from tfgateway.layout.connection import store_errors
-from tfgateway.layout.keys import LEASE
 from tfgateway.machine import boot_id
-from tfgateway.reconciler.rows import Row
+from tfgateway.reconciler.planning.inputs.rows import Row
+from tfgateway.redis_schema.connection import store_errors
+from tfgateway.redis_schema.keys import LEASE
 from tfgateway.telemetry.logs import logger
 from tfgateway.telemetry.text import printable
 

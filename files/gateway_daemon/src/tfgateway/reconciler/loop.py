@@ -18,25 +18,25 @@ from redis.asyncio import Redis
 
 from tfgateway import __version__, machine
 from tfgateway.errors import ConfigError, ExplorerError, StoreError
-from tfgateway.explorer import clocks, pace
+from tfgateway.explorer import clocks, poll_delay
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Counts
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.backoff import Backoff
-from tfgateway.reconciler.directory import Directory
-from tfgateway.reconciler.follower import Follower
-from tfgateway.reconciler.geoip import Locator
+from tfgateway.reconciler.cycle import Applied, Pass, Passes
+from tfgateway.reconciler.explorer_side.geoip import Locator
+from tfgateway.reconciler.explorer_side.poller import Follower
+from tfgateway.reconciler.explorer_side.registration import Directory
+from tfgateway.reconciler.explorer_side.user_keys import Phonebook
 from tfgateway.reconciler.lease import Holder, Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
-from tfgateway.reconciler.model import Action, Plan
 from tfgateway.reconciler.outbox import Outbox
-from tfgateway.reconciler.passes import Applied, Pass, Passes
-from tfgateway.reconciler.phonebook import Phonebook
-from tfgateway.reconciler.render import held_reason
+from tfgateway.reconciler.planning.model import Action, Plan
+from tfgateway.reconciler.planning.render import held_reason
 from tfgateway.reconciler.session import load_identity, make_policy, open_explorer, open_redis
-from tfgateway.reconciler.state import RowState, tally
 from tfgateway.reconciler.status import Status
 from tfgateway.reconciler.store import Store
+from tfgateway.reconciler.verdict import RowState, tally
 from tfgateway.settings import Settings
 from tfgateway.telemetry import metrics
 from tfgateway.telemetry.logs import logger
@@ -197,7 +197,7 @@ class Reconciler:
                     self._outbox.wake()
                     away = False
                 chance = random.random()  # noqa: S311 - only spreads the polls of a fleet
-                pause = pace.delay(time.monotonic() - started, news=news, interval=self._interval, chance=chance)
+                pause = poll_delay.delay(time.monotonic() - started, news=news, interval=self._interval, chance=chance)
             if news or self._poll_error != before:
                 self._news.set()
             await asyncio.sleep(pause)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from tfgateway.reconciler.model import Action
+from tfgateway.reconciler.planning.model import Action
 
 
 class ReconcilerMetrics:

@@ -9,11 +9,11 @@ from collections.abc import Awaitable
 
 from tfgateway.errors import ExplorerError, ExplorerRefused, StoreError
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.reconciler import answers
-from tfgateway.reconciler.answers import Pending
 from tfgateway.reconciler.backoff import Backoff
-from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.reservation import order
+from tfgateway.reconciler.planning import results
+from tfgateway.reconciler.planning.inputs.desired import Desired
+from tfgateway.reconciler.planning.inputs.reservation import order
+from tfgateway.reconciler.planning.results import Pending
 from tfgateway.reconciler.store import Store
 from tfgateway.telemetry.logs import logger
 
@@ -65,8 +65,8 @@ class Outbox:
     async def flush(self) -> bool:
         """One round; True: nothing waits any more. Errors: ``StoreError``."""
         names = await self._store.outbox_names()
-        waiting = {answers.of_field(name) for name in names if answers.is_field(name)}
-        strange = [name for name in names if not answers.is_field(name)]
+        waiting = {results.of_field(name) for name in names if results.is_field(name)}
+        strange = [name for name in names if not results.is_field(name)]
         self._failures = Counter({name: self._failures[name] for name in waiting if self._failures[name]})
         queue = deque(sorted(waiting, key=lambda name: (self._failures[name], order(name))))
         if strange:
@@ -74,8 +74,8 @@ class Outbox:
         while queue:
             # Not all at once: their bytes would be the biggest thing in memory.
             some = [queue.popleft() for _ in range(min(_READ_AT_ONCE, len(queue)))]
-            fields = [field(name) for name in some for field in (answers.result_field, answers.deleted_field)]
-            found, damaged = answers.read_outbox(await self._store.outbox(fields))
+            fields = [field(name) for name in some for field in (results.result_field, results.deleted_field)]
+            found, damaged = results.read_outbox(await self._store.outbox(fields))
             if damaged:
                 await self._drop(damaged)
             by_name = {one.id: one for one in found}
@@ -114,11 +114,11 @@ class Outbox:
             await self._send(one.id, self._client.put_result(self._node_id, one.id, one.result))
             # Before redis is asked: the explorer has it now, whether redis forgets it or not.
             self._desired.acknowledge(one.id, one.result)
-            await self._store.take_from_outbox([answers.result_field(one.id)])
+            await self._store.take_from_outbox([results.result_field(one.id)])
         if one.deleted:
             await self._send(one.id, self._client.delete_reservation(self._node_id, one.id))
             self._desired.finish(one.id)
-            await self._store.take_from_outbox([answers.deleted_field(one.id)])
+            await self._store.take_from_outbox([results.deleted_field(one.id)])
 
     async def _send(self, identifier: str, call: Awaitable[None]) -> None:
         try:

@@ -13,13 +13,13 @@ from tfgateway.explorer.client import ExplorerClient
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
-from tfgateway.layout.connection import connect_as
-from tfgateway.reconciler import names
-from tfgateway.reconciler.board import FourToSix, Policy
-from tfgateway.reconciler.desired import Desired
-from tfgateway.reconciler.records import Reader, Records
-from tfgateway.reconciler.rows import Actual
+from tfgateway.reconciler.planning.claims import FourToSix, Policy
+from tfgateway.reconciler.planning.inputs import names
+from tfgateway.reconciler.planning.inputs.desired import Desired
+from tfgateway.reconciler.planning.inputs.records import Reader, Records
+from tfgateway.reconciler.planning.inputs.rows import Actual
 from tfgateway.reconciler.store import Store
+from tfgateway.redis_schema.connection import connect_as
 from tfgateway.settings import Settings
 from tfgateway.targets import networks, own_addresses
 

@@ -12,8 +12,11 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from tfgateway.errors import LayoutError, StoreError
-from tfgateway.layout.connection import marker_text, store_errors
-from tfgateway.layout.keys import (
+from tfgateway.reconciler.planning.inputs.guard import Sample, decode_samples
+from tfgateway.reconciler.planning.inputs.records import Reader
+from tfgateway.reconciler.planning.inputs.rows import Actual, Row, Seal, Transaction
+from tfgateway.redis_schema.connection import marker_text, store_errors
+from tfgateway.redis_schema.keys import (
     CONSENT,
     LEASE,
     LOCATION,
@@ -32,12 +35,9 @@ from tfgateway.layout.keys import (
     domain_of_service_key,
     zone_of_key,
 )
-from tfgateway.layout.marker import RAISER
-from tfgateway.layout.news import PUBLISHER
-from tfgateway.layout.tunnels import Connected, decode_tunnels
-from tfgateway.reconciler.guard import Sample, decode_samples
-from tfgateway.reconciler.records import Reader
-from tfgateway.reconciler.rows import Actual, Row, Seal, Transaction
+from tfgateway.redis_schema.marker import RAISER
+from tfgateway.redis_schema.news import PUBLISHER
+from tfgateway.redis_schema.tunnels import Connected, decode_tunnels
 from tfgateway.telemetry.text import printable
 
 _OWN_HASHES = (OUTBOX, RESERVATIONS, ZONE_OWNERS, MANAGED_DOMAINS, PEERS, QUARANTINE, WAITING)

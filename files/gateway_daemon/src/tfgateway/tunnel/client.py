@@ -15,9 +15,9 @@ from functools import partial
 from tfgateway.sockets import AddressInfo, close, resolve, send_at_once
 from tfgateway.tunnel.backoff import Backoff
 from tfgateway.tunnel.handshake import encode_handshake
-from tfgateway.tunnel.relay import Ending, Relay, Relayed
-from tfgateway.tunnel.session import Channel, Limits, Session
-from tfgateway.tunnel.tls import secure
+from tfgateway.tunnel.session.session import Channel, Limits, Session
+from tfgateway.tunnel.session.stream_relay import Ending, Relay, Relayed
+from tfgateway.tunnel.session.tls import secure
 from tfgateway.tunnel.yamux.connection import Connection, Role
 
 _TLS_HANDSHAKE = 0x16

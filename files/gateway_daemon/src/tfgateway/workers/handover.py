@@ -13,7 +13,7 @@ import msgspec
 
 from tfgateway.errors import GatewayError
 from tfgateway.plane import Endpoint
-from tfgateway.workers.figures import Family
+from tfgateway.workers.metrics.merged import Family
 from tfgateway.workers.planning import Plan
 
 State = Literal["starting", "ready", "serving", "draining", "killed"]

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from tfgateway.plane import Plane
-from tfgateway.workers.crew import Crew
-from tfgateway.workers.desk import Desk
+from tfgateway.workers.control_socket import Desk
 from tfgateway.workers.handover import DoorState, Handover, MemberState
-from tfgateway.workers.page import MetricsPage
+from tfgateway.workers.listen_sockets import Doors
+from tfgateway.workers.metrics.page import MetricsPage
 from tfgateway.workers.planning import Plan
-from tfgateway.workers.sockets import Doors
+from tfgateway.workers.worker_pool import Crew
 
 
 class Resources:

@@ -24,16 +24,17 @@ from tfgateway.plane import Plane
 from tfgateway.settings import parse
 from tfgateway.telemetry import logs
 from tfgateway.telemetry.logs import logger
-from tfgateway.workers import page, planning, worker
-from tfgateway.workers.desk import open_desk
-from tfgateway.workers.figures import Family, Page, gauge, merge, total
+from tfgateway.workers import planning, worker
+from tfgateway.workers.control_socket import open_desk
+from tfgateway.workers.listen_sockets import Doors
+from tfgateway.workers.metrics import page
+from tfgateway.workers.metrics.merged import Family, Page, gauge, merge, total
 from tfgateway.workers.notify import Notifier, watchdog_interval
 from tfgateway.workers.planning import Plan
-from tfgateway.workers.reload import rehearsal
+from tfgateway.workers.reload import config_test
 from tfgateway.workers.reload.perform import HELD, perform
 from tfgateway.workers.reload.takeover import TakeOver
 from tfgateway.workers.resources import Resources
-from tfgateway.workers.sockets import Doors
 
 _TICK = 0.2
 """Seconds between two looks at the workers."""
@@ -51,12 +52,12 @@ def run(plane: Plane, config: Path) -> int:
     if worker.called():
         return worker.run(plane)
     program = os.path.abspath(sys.argv[0])  # noqa: PTH100 - links stay: `current` points elsewhere after a switch
-    if rehearsal.HANDOVER in os.environ and not rehearsal.called():
+    if config_test.HANDOVER in os.environ and not config_test.called():
         return _take_over(TakeOver(plane, program))
     plan = planning.make(plane, program, tuple(sys.argv[1:]), _text(config), str(config))
-    if rehearsal.called():
+    if config_test.called():
         worker.load(plane)  # a release that lacks something says so here
-        return rehearsal.perform(plan)
+        return config_test.perform(plan)
     return asyncio.run(_begin(plane, program, plan))
 
 

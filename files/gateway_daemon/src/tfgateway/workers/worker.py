@@ -19,8 +19,7 @@ from tfgateway import settings
 from tfgateway.errors import ConfigError, GatewayError, ParseError
 from tfgateway.plane import Listening, Plane, Serve
 from tfgateway.telemetry import logs
-from tfgateway.workers.figures import take
-from tfgateway.workers.protocol import (
+from tfgateway.workers.ipc.protocol import (
     Assignment,
     Collect,
     Drain,
@@ -36,6 +35,7 @@ from tfgateway.workers.protocol import (
     decode_to_worker,
     encode,
 )
+from tfgateway.workers.metrics.merged import take
 
 CONTROL = "TFGATEWAY_WORKER"
 """Environment variable: descriptor of the channel to the supervisor. Its presence makes a process a worker."""

@@ -15,11 +15,11 @@ from aiohttp.abc import AbstractAccessLogger
 from prometheus_client import CollectorRegistry
 
 from tfgateway.errors import ExplorerError
-from tfgateway.explorer.server import farms, gateways, http, nodes, pools, users, workloads
-from tfgateway.explorer.server.database import Database
+from tfgateway.explorer.server.api import farms, gateways, http, nodes, pools, users, workloads
+from tfgateway.explorer.server.api.services import SERVICES, Services
 from tfgateway.explorer.server.metrics import ExplorerMetrics
 from tfgateway.explorer.server.policy import Policy
-from tfgateway.explorer.server.services import SERVICES, Services
+from tfgateway.explorer.server.storage.database import Database
 from tfgateway.telemetry.logs import logger
 
 _BASE = "/api/v1"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tfgateway.errors import ParseError
 from tfgateway.tunnel.yamux.frames import Flag, Frame, FrameReader, GoAway, Kind, Payload, encode
-from tfgateway.tunnel.yamux.window import ReceiveWindow, SendWindow
+from tfgateway.tunnel.yamux.windows import ReceiveWindow, SendWindow
 
 MAX_FRAME = 64 * 1024
 """Octets of payload that this side puts into a frame at most: one that waits for the others waits that long."""

@@ -18,10 +18,10 @@ from collections.abc import Mapping, Sequence
 
 from tfgateway.errors import GatewayError
 from tfgateway.telemetry.logs import logger
-from tfgateway.workers.desk import tell
+from tfgateway.workers.control_socket import tell
 from tfgateway.workers.handover import write
 from tfgateway.workers.processes import inherited
-from tfgateway.workers.reload import rehearsal
+from tfgateway.workers.reload import config_test
 from tfgateway.workers.reload.prepare import Prepared, prepare
 from tfgateway.workers.resources import Resources
 
@@ -89,12 +89,12 @@ def _keep(held: Resources, made: Prepared, callers: Sequence[socket.socket], why
 
 def _execute(held: Resources, made: Prepared, callers: Sequence[socket.socket]) -> None:
     """Become the supervisor of the release that was rehearsed. Errors: ``OSError``."""
-    state = held.handover(callers, made.page, back=rehearsal.own_command())
+    state = held.handover(callers, made.page, back=config_test.own_command())
     write(made.file, state)
     descriptor = made.file.fileno()
     command = made.plan.command or (held.program, *held.arguments)
     with inherited([descriptor, *state.descriptors]):
-        execute(command, {**os.environ, rehearsal.HANDOVER: str(descriptor)})
+        execute(command, {**os.environ, config_test.HANDOVER: str(descriptor)})
 
 
 def execute(command: tuple[str, ...], environ: Mapping[str, str]) -> None:

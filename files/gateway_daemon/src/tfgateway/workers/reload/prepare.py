@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from tfgateway.errors import ConfigError, GatewayError
-from tfgateway.workers import handover, page
-from tfgateway.workers.crew import Member
+from tfgateway.workers import handover
+from tfgateway.workers.metrics import page
 from tfgateway.workers.planning import Plan
 from tfgateway.workers.processes import open_file, reap
-from tfgateway.workers.reload import rehearsal
+from tfgateway.workers.reload import config_test
 from tfgateway.workers.resources import Resources
+from tfgateway.workers.worker_pool import Member
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ async def prepare(held: Resources) -> Prepared:
     """
     with ExitStack() as undo:
         file = undo.enter_context(open_file())
-        handover.write(file, held.handover(back=rehearsal.own_command()))
-        plan = await rehearsal.rehearse(held.program, held.arguments, file, lambda pid: _ended(held, pid))
+        handover.write(file, held.handover(back=config_test.own_command()))
+        plan = await config_test.rehearse(held.program, held.arguments, file, lambda pid: _ended(held, pid))
         generation = held.crew.generation + 1
         where = held.page.socket
         if plan.metrics != held.plan.metrics:

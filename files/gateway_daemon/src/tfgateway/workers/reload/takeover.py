@@ -14,12 +14,12 @@ from pathlib import Path
 from tfgateway.plane import Plane
 from tfgateway.telemetry.logs import logger
 from tfgateway.workers import handover
-from tfgateway.workers.crew import Member
-from tfgateway.workers.desk import tell
-from tfgateway.workers.reload import rehearsal
+from tfgateway.workers.control_socket import tell
+from tfgateway.workers.listen_sockets import Door, Doors
+from tfgateway.workers.reload import config_test
 from tfgateway.workers.reload.perform import execute
 from tfgateway.workers.resources import Resources
-from tfgateway.workers.sockets import Door, Doors
+from tfgateway.workers.worker_pool import Member
 
 _HANDED_BACK = "TFGATEWAY_HANDED_BACK"
 """Environment variable: why the successor of this release could not take over."""
@@ -32,7 +32,7 @@ class TakeOver:
 
     def __init__(self, plane: Plane, program: str) -> None:
         """Errors: ``GatewayError`` for a state that cannot be read."""
-        self._file = int(os.environ.pop(rehearsal.HANDOVER))
+        self._file = int(os.environ.pop(config_test.HANDOVER))
         self._why = os.environ.pop(_HANDED_BACK, "")
         self._plane = plane
         self._program = program
@@ -106,7 +106,7 @@ class TakeOver:
             sock.detach()
         why = f"{self._state.plan.release} cannot take over: {error}"
         _log.error("not taken over: handed back", reason=why)
-        execute(back, {**os.environ, rehearsal.HANDOVER: str(self._file), _HANDED_BACK: why})
+        execute(back, {**os.environ, config_test.HANDOVER: str(self._file), _HANDED_BACK: why})
 
     def _own(self, descriptor: int) -> socket.socket:
         """An inherited socket; for -1, one whose other end is gone."""

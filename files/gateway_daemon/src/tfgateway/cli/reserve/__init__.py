@@ -1,0 +1,1 @@
+"""``tfgateway reserve``: a user's reservations."""

@@ -1,0 +1,1 @@
+"""What only looks: facts of each reservation, and the verdict that ``tfgateway state`` shows."""

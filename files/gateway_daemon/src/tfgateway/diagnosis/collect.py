@@ -1,0 +1,263 @@
+"""Gathers what ``tfgateway state`` judges: the explorer's listing, redis, and what the planes really answer."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tfgateway import __version__, machine
+from tfgateway.diagnosis.plane_metrics import DnsFigures, dns_figures
+from tfgateway.diagnosis.planes import PlaneState, plane_states
+from tfgateway.diagnosis.probes import Prober
+from tfgateway.diagnosis.static_services import TargetState, TunnelState, static_targets, static_tunnels
+from tfgateway.errors import ExplorerError, GatewayError, StoreError
+from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Workload
+from tfgateway.reconciler.explorer_side.poller import Follower
+from tfgateway.reconciler.explorer_side.user_keys import Phonebook
+from tfgateway.reconciler.planning import results
+from tfgateway.reconciler.planning.claims import Board, Policy, UserKeys
+from tfgateway.reconciler.planning.decisions import accept_all
+from tfgateway.reconciler.planning.inputs.desired import Desired, Wanted
+from tfgateway.reconciler.planning.inputs.records import Records, migrated
+from tfgateway.reconciler.planning.inputs.reservation import Reservation, of_workload
+from tfgateway.reconciler.planning.inputs.rows import Actual, Rows
+from tfgateway.reconciler.planning.primitives import proxy, services, subdomain
+from tfgateway.reconciler.planning.results import Pending
+from tfgateway.reconciler.planning.unowned_rows import strangers
+from tfgateway.reconciler.session import load_identity, look, make_policy, open_explorer, open_redis
+from tfgateway.reconciler.status import Status, decode_status
+from tfgateway.reconciler.store import Store
+from tfgateway.reconciler.verdict import Answer, Facts, Judged, RowState, by_id, judge, row_state, summary
+from tfgateway.redis_schema.keys import OUTBOX
+from tfgateway.redis_schema.peers import encode_key
+from tfgateway.redis_schema.tunnels import Connected, fingerprint
+from tfgateway.settings import Settings
+
+_SHORTEST_SILENCE = 60.0
+"""Seconds without a poll that are no trouble, however short the interval is."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that ``tfgateway state`` shows."""
+
+    node_id: str
+    problems: tuple[str, ...]
+    reservations: tuple[Judged, ...]
+    status: Status | None = None
+    """What the reconciler wrote about itself; None: nothing, or redis cannot be asked."""
+    targets: tuple[TargetState, ...] = ()
+    """Of the operator's static services."""
+    tunnels: tuple[TunnelState, ...] = ()
+    """Of those that are reached through one."""
+    dns: DnsFigures | None = None
+    """What the DNS plane counts; None: it does not answer."""
+    planes: tuple[PlaneState, ...] = ()
+    """Those that answer."""
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """Reservations by verdict."""
+        return summary(self.reservations)
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether there is nothing that anybody has to look at."""
+        return not self.problems and all(one.settled for one in self.reservations)
+
+    def as_data(self) -> dict[str, Any]:
+        """The contract with the Ansible module."""
+        return {
+            "node_id": self.node_id,
+            "version": __version__,
+            "in_sync": self.in_sync,
+            "summary": self.summary,
+            "problems": list(self.problems),
+            "reconciler": None if self.status is None else self.status.as_data(),
+            "reservations": [one.as_data() for one in self.reservations],
+            "targets": [dataclasses.asdict(one) for one in self.targets],
+            "tunnels": [dataclasses.asdict(one) for one in self.tunnels],
+            "dns": None if self.dns is None else dataclasses.asdict(self.dns),
+            "planes": [dataclasses.asdict(one) for one in self.planes],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What could be gathered; ``actual`` None: redis cannot be asked."""
+
+    desired: Desired
+    explorer_asked: bool
+    actual: Actual | None
+    records: Records
+    status: Status | None
+    users: UserKeys
+    problems: tuple[str, ...]
+    tunnels: Mapping[str, Connected] | None
+    """Clients that are connected, by the fingerprint of their secret; None: nobody has told."""
+
+
+async def survey(settings: Settings) -> State:
+    """Look at everything once. Errors: ``GatewayError``: what is configured is wrong, or nobody can be asked."""
+    identity = load_identity(settings)
+    policy = make_policy(settings, identity)
+    seen = await _gather(settings, policy)
+    rows = Rows(seen.actual or Actual())
+    board = Board(policy, rows, seen.users)
+    reservations = accept_all(board, seen.desired, seen.records)
+    problems = [*seen.problems, *strangers(board, seen.desired, seen.records)]
+    outbox = {one.id: one for one in results.read_outbox(dict(rows.fields(OUTBOX)))[0]}
+    prober = Prober(settings, policy)
+
+    async def one(identifier: str, wanted: Wanted | None) -> Judged:
+        reservation = reservations.get(identifier)
+        recorded = reservation is not None
+        if reservation is None:
+            reservation = _described(identifier, wanted)
+        state, ground = RowState.UNKNOWN, ""
+        if seen.actual is not None:
+            state, ground = row_state(board, reservation, recorded=recorded)
+        expected = (recorded and state is not RowState.WAITING) or (seen.actual is None and _is_deployed(wanted))
+        tunnel = _tunnel(board, reservation)
+        facts = Facts(
+            explorer_asked=seen.explorer_asked,
+            wanted=wanted,
+            recorded=recorded,
+            rows=state,
+            answer=await _answer(prober, board, reservation, tunnel, seen.tunnels) if expected else None,
+            waiting=outbox.get(identifier),
+            damaged=seen.records.damaged.get(identifier, ""),
+            ground=ground,
+            client=seen.tunnels.get(tunnel) if seen.tunnels else None,
+        )
+        return Judged(reservation, facts, *judge(facts))
+
+    wanted_ones = _shown(seen, outbox)
+    if seen.actual is None:
+        # What should be served is then known from the explorer alone.
+        for identifier, wanted in wanted_ones.items():
+            if _is_deployed(wanted):
+                board.accept(_described(identifier, wanted))
+    judged = await asyncio.gather(*(one(identifier, wanted) for identifier, wanted in wanted_ones.items()))
+    (targets, trouble), figures, planes = await asyncio.gather(
+        static_targets(settings), dns_figures(settings), plane_states(settings)
+    )
+    problems += [*prober.problems(), *([trouble] if trouble else [])]
+    problems += [plane.problem for plane in planes if plane.problem]
+    return State(
+        identity.node_id,
+        tuple(problems),
+        tuple(by_id(judged)),
+        seen.status,
+        targets,
+        static_tunnels(settings, seen.tunnels or {}),
+        figures,
+        planes,
+    )
+
+
+async def _gather(settings: Settings, policy: Policy) -> _Seen:
+    problems: list[str] = []
+    actual: Actual | None = None
+    records = Records()
+    status: Status | None = None
+    users: UserKeys = {}
+    tunnels: Mapping[str, Connected] | None = None
+    async with open_redis(settings) as redis, open_explorer(settings, policy.identity) as client:
+        store = Store(redis)
+        follower = Follower(client, policy.node_id, settings.reconciler.resync_interval, time.monotonic)
+        try:
+            actual, records = await look(store)
+            status = decode_status(await store.status())
+            tunnels = await store.tunnels()
+            problems += [*actual.problems, *_loop_problems(status, settings)]
+            if trouble := await store.disk_trouble():
+                problems.append(trouble)
+        except StoreError as error:
+            problems.append(f"redis cannot be asked: {error}")
+        try:
+            await follower.poll()
+            records = migrated(records, follower.desired)
+            await follower.ask_for(follower.desired.unlisted([*records.entries, *records.damaged]))
+            users = await Phonebook(client).ask(
+                {record.user_id for record in records.entries.values() if record.type == "reverse_proxy"}
+            )
+        except ExplorerError as error:
+            problems.append(f"the explorer cannot be asked: {error}")
+    desired = follower.desired
+    if actual is None and not desired.complete:
+        raise GatewayError("; ".join(problems))
+    return _Seen(desired, desired.complete, actual, records, status, users, tuple(problems), tunnels)
+
+
+def _loop_problems(status: Status | None, settings: Settings) -> list[str]:
+    """What the reconciler wrote about itself."""
+    if status is None:
+        return ["the reconciler has not written its status yet"]
+    found = [f"removals are held back: {status.held}"] if status.held else []
+    found += [status.clock] if status.clock else []
+    silence = status.since_poll(machine.now())
+    interval = max(settings.explorer.poll_interval, settings.explorer.long_poll)
+    if silence > max(_SHORTEST_SILENCE, 3 * interval):
+        found.append(f"the reconciler has not polled for {silence:.0f} s")
+    elif status.last_error:
+        found.append(f"the reconciler's last pass: {status.last_error}")
+    return found
+
+
+def _shown(seen: _Seen, outbox: dict[str, Pending]) -> dict[str, Wanted | None]:
+    """What is of interest: everything but what ended and left nothing behind."""
+    here = [*seen.records.entries, *seen.records.damaged, *outbox]
+    here = [name for name in here if name not in seen.records.references.values()]
+    there = [name for name, wanted in seen.desired.items() if wanted.next_action != NextAction.DELETED]
+    return {identifier: seen.desired.get(identifier) for identifier in [*here, *there]}
+
+
+def _described(identifier: str, wanted: Wanted | None) -> Reservation:
+    """A reservation without record, as far as the explorer describes it."""
+    if wanted is None:
+        return Reservation(identifier, "", "", {})
+    if isinstance(wanted.workload, Workload):
+        return of_workload(wanted.workload)
+    number = wanted.workload.type
+    return Reservation(identifier, "", WORKLOAD_TYPES.get(number, str(number)), {})
+
+
+def _is_deployed(wanted: Wanted | None) -> bool:
+    if wanted is None or wanted.result is None:
+        return False
+    return wanted.next_action == NextAction.DEPLOY and wanted.result.state == 1
+
+
+def _tunnel(board: Board, reservation: Reservation) -> str:
+    """The fingerprint of its tunnel's secret; empty: it has none in redis."""
+    service = services.present(board, reservation) if reservation.type == "reverse_proxy" else None
+    return "" if service is None else fingerprint(service.clientsecret)
+
+
+async def _answer(
+    prober: Prober, board: Board, reservation: Reservation, tunnel: str, tunnels: Mapping[str, Connected] | None
+) -> Answer | None:
+    """What the planes answer for it; None: there is nothing to ask."""
+    domain = reservation.domain
+    if reservation.type == "domain_delegate":
+        return await prober.zone_owner(domain, board.policy.node_id, reservation.user)
+    if reservation.type == "subdomain":
+        addresses = subdomain.addresses_of(board.holders("name", domain))
+        return await prober.addresses(domain, addresses) if addresses else None
+    if reservation.type == "proxy":
+        return await prober.proxied(domain, proxy.target(reservation))
+    if reservation.type == "reverse_proxy":
+        if not await prober.proxy_runs():
+            return Answer.NO_PLANE
+        if not tunnel or tunnels is None:
+            return None
+        return Answer.RIGHT if tunnel in tunnels else Answer.NO_CLIENT
+    if reservation.type == "gateway4to6" and board.policy.fourtosix is not None:
+        address = board.policy.fourtosix.pool.address_of(reservation.user)
+        return await prober.peer(encode_key(reservation.public_key), f"{address}/128")
+    return None

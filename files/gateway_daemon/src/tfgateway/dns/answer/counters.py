@@ -1,0 +1,63 @@
+"""What happened to queries, counted without a system call or a lock: the path of a query must not wait. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Final
+
+from tfgateway.dns.wire import codes
+
+LATENCY_BUCKETS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
+"""Upper bounds in seconds; one more bucket takes the rest."""
+
+Cell = list[int]
+"""One counter, alone in a list: whoever keeps the list counts without looking it up again."""
+
+
+class Counts:
+    """Counters since the start of the process. Labels come from fixed sets, never from the network."""
+
+    def __init__(self) -> None:
+        self._cells: dict[tuple[str, int, int], Cell] = {}
+        self.drops: defaultdict[tuple[str, str], int] = defaultdict(int)
+        """(transport, reason) -> messages without a reply."""
+        self.cookies: defaultdict[str, int] = defaultdict(int)
+        """``valid``, ``client``, ``bad`` or ``malformed`` -> queries with a COOKIE option."""
+        self.tsig: defaultdict[str, int] = defaultdict(int)
+        """``valid``, ``badkey``, ``badsig`` or ``badtime`` -> queries with a TSIG record."""
+        self.transfers: defaultdict[str, int] = defaultdict(int)
+        """``full``, ``current`` (nothing newer) or ``refused`` -> queries for a zone."""
+
+        self.notifies: defaultdict[str, int] = defaultdict(int)
+        """``acknowledged``, ``refused`` or ``unanswered`` -> changes that a secondary was told of."""
+        self.latency = [0] * (len(LATENCY_BUCKETS) + 1)
+        """UDP queries by the seconds between taking them from the socket and handing over their replies."""
+        self.latency_sum = 0.0
+        """Those seconds in total."""
+
+    @property
+    def queries(self) -> Mapping[tuple[str, int, int], int]:
+        """(transport, type or 0 for "other", rcode) -> answered queries."""
+        return {label: cell[0] for label, cell in self._cells.items() if cell[0]}
+
+    def cell(self, transport: str, kind: int, rcode: int) -> Cell:
+        """The counter of replies to queries of this type with this rcode."""
+        return self._cells.setdefault((transport, kind if kind in codes.TYPE_NAMES else 0, rcode), [0])
+
+    def answered(self, transport: str, kind: int, rcode: int) -> None:
+        """A reply was made."""
+        self.cell(transport, kind, rcode)[0] += 1
+
+    def dropped(self, transport: str, reason: str) -> None:
+        """A message got no reply, or the reply could not be sent."""
+        self.drops[transport, reason] += 1
+
+    def took(self, seconds: float, queries: int) -> None:
+        """A batch of UDP queries was answered in this time: none of them waited longer."""
+        self.latency_sum += seconds * queries
+        for bucket, bound in enumerate(LATENCY_BUCKETS):
+            if seconds <= bound:
+                self.latency[bucket] += queries
+                return
+        self.latency[-1] += queries

@@ -1,0 +1,32 @@
+"""What the settings say about replies, whatever the zones. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tfgateway.dns.answer.transfer import Allowed
+from tfgateway.dns.wire.cookies import Cookies
+from tfgateway.dns.wire.tsig import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The same for every query of a process' life."""
+
+    udp_size: int = 1232
+    """Bytes of UDP payload that are sent at most, and that clients are told we take."""
+    cookies: Cookies | None = None
+    """None: COOKIE options are ignored."""
+    cookies_required: bool = False
+    """Over UDP, only clients with a valid cookie get an answer; others are sent to fetch one, or to TCP."""
+    nsid: bytes = b""
+    """What a client that asks is told about which server this is (RFC 5001); empty: nothing."""
+    chaos: Mapping[bytes, bytes] = field(default_factory=dict)
+    """Folded name -> text that is answered in class CHAOS (RFC 4892)."""
+    keys: Keys = field(default_factory=dict)
+    """TSIG keys that requests may be signed with."""
+    transfers: Sequence[Allowed] = ()
+    """Who may copy zones; empty: nobody."""
+    tcp_idle: float = 10.0
+    """Seconds that an idle connection is kept."""

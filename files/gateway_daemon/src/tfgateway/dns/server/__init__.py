@@ -1,0 +1,1 @@
+"""The running DNS plane: sockets, batches, TCP, NOTIFY, metrics."""

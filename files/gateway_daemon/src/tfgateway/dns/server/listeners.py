@@ -1,0 +1,110 @@
+"""All listening sockets of the plane, over one table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.fast_path import HotPath
+from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.rate_limit import DROP, SLIP, RateLimiter
+from tfgateway.dns.answer.respond import Reply, Transport, respond, servfail, truncated
+from tfgateway.dns.server.sockets import prepare_udp
+from tfgateway.dns.server.tcp import TcpListener
+from tfgateway.dns.server.udp import UdpListener
+from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.plane import Listening, share
+from tfgateway.settings import DnsSettings
+
+
+class Listeners:
+    """UDP and TCP at every listening address."""
+
+    def __init__(
+        self,
+        table: DnsTable,
+        service: Service,
+        limiter: RateLimiter | None,
+        settings: DnsSettings,
+        counts: Counts,
+        log: FilteringBoundLogger,
+        *,
+        workers: int = 1,
+    ) -> None:
+        """limiter: None: responses over UDP are not limited; workers: that share the connections that are allowed."""
+        self._table = table
+        self._service = service
+        self._limiter = limiter
+        self._counts = counts
+        self._log = log
+        self._hot = HotPath(table, service, limiter, self._answer_udp, counts)
+        self._udp: list[UdpListener] = []
+        self._tcp = TcpListener(
+            self._answer_tcp,
+            counts,
+            idle=settings.tcp_idle,
+            connections=share(settings.tcp_connections, workers),
+            connections_per_client=share(settings.tcp_connections_per_client, workers),
+        )
+
+    @property
+    def tcp_connections(self) -> int:
+        """Open ones."""
+        return self._tcp.connections
+
+    async def start(self, listening: Sequence[Listening]) -> None:
+        """Serve these sockets, which listen already."""
+        for one in listening:
+            if one.endpoint.kind == "udp":
+                prepare_udp(one.socket, self._service.udp_size)
+                self._udp.append(UdpListener(one.socket, self._hot, self._counts, self._log))
+                self._udp[-1].start()
+            else:
+                await self._tcp.listen(one.socket)
+        self._log.info("listening", addresses=[one.endpoint.address for one in listening], zones=len(self._table))
+
+    async def close(self) -> None:
+        """Stop listening and end connections; harmless when nothing was started."""
+        for listener in self._udp:
+            listener.close()
+        await self._tcp.close()
+
+    def _answer_udp(self, message: bytes, client: bytes) -> bytes | None:
+        reply = self._respond(message, client, "udp")
+        if reply is None:
+            return None
+        if self._limiter is not None and not reply.proven:
+            verdict = self._limiter.check(client, reply.account, time.monotonic_ns() // 1000)
+            if verdict == DROP:
+                self._counts.dropped("udp", "rate")
+                return None
+            if verdict == SLIP:
+                return truncated(reply)
+        return reply.message
+
+    def _answer_tcp(self, message: bytes, client: bytes) -> Iterator[bytes]:
+        reply = self._respond(message, client, "tcp")
+        if reply is None:
+            return
+        yield reply.message
+        if reply.rest is None:
+            return
+        while True:
+            try:
+                yield reply.rest.send(int(time.time()))
+            except StopIteration:
+                return
+            except Exception as error:
+                self._log.error("zone transfer broken off", message=message.hex(), reason=repr(error), exc_info=True)
+                raise ConnectionAbortedError from error
+
+    def _respond(self, message: bytes, client: bytes, transport: Transport) -> Reply | None:
+        """``respond`` that never raises: a query that it fails on gets SERVFAIL, and the next one is answered."""
+        try:
+            return respond(message, client, int(time.time()), self._table, self._service, transport, self._counts)
+        except Exception as error:
+            self._log.error("query not answered", message=message.hex(), reason=repr(error), exc_info=True)
+            return servfail(message, self._service, transport, self._counts)

@@ -1,0 +1,178 @@
+"""DNS over TCP (RFC 7766): pipelined queries, limits on who may hold what for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.server.sockets import packed
+
+_READ_AHEAD = 16 * 1024
+"""Bytes of unread queries after which the client is told to wait."""
+_WRITE_BUFFER = 64 * 1024
+"""Bytes of unsent replies after which no further query of that client is answered."""
+_BACKLOG = 4096
+"""Asyncio sets it again, on a socket that others share."""
+_TURN = 16
+"""Pipelined queries that are answered before others get their turn ..."""
+_CROWDED = 10
+"""How much sooner an idle connection ends when more than half of all are in use (RFC 7766 §6.2.3)."""
+_LONG = 4096
+"""... which they also get after a reply of more bytes than this: part of a zone transfer."""
+_QUIET = 2.0
+"""Seconds of silence after which a connection ends when the listener does: a busy client pauses for less."""
+_LAST_WORD = 0.2
+"""Seconds of silence after the end of a connection was announced, in which nothing more is on its way."""
+_ACCEPTING = 5
+"""Turns of asyncio in which a connection that it has accepted is told, at most."""
+
+
+class TcpListener:
+    """Answers the connections of all TCP sockets: the limits hold for them together."""
+
+    def __init__(
+        self,
+        answer: Callable[[bytes, bytes], Iterator[bytes]],
+        counts: Counts,
+        *,
+        idle: float,
+        connections: int,
+        connections_per_client: int,
+    ) -> None:
+        """answer: messages for a query and a packed client address, none: the connection ends; made one by one when the
+        one before is on its way, must not raise but ``OSError``. idle: seconds for one query to arrive, and for a
+        full buffer to be read again.
+        """
+        self._answer = answer
+        self._counts = counts
+        self._idle = idle
+        self._limit = connections
+        self._limit_per_client = connections_per_client
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: Counter[bytes] = Counter()
+        self._waits: set[asyncio.Timeout] = set()
+        """For queries that have not arrived."""
+        self._read_until = math.inf
+
+    @property
+    def connections(self) -> int:
+        """Open ones."""
+        return self._clients.total()
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Serve a listening socket; closed by ``close``."""
+        server = await asyncio.start_server(self._accepted, sock=sock, limit=_READ_AHEAD, backlog=_BACKLOG)
+        self._servers.append(server)
+
+    async def close(self) -> None:
+        """Accept no more; answer what was asked, for up to ``idle`` seconds, and end all connections.
+
+        What a client has sent without waiting for replies may not have been read yet: a connection ends when nothing
+        more comes for a moment. Who never stops asking is not listened to for the second half of the time.
+        """
+        for server in self._servers:
+            server.close()
+        now = asyncio.get_running_loop().time()
+        self._read_until = now + self._idle / 2
+        for wait in self._waits:
+            if not wait.expired():
+                wait.reschedule(now + self._patience())
+        for _ in range(_ACCEPTING):
+            await asyncio.sleep(0)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._idle)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("peername")
+        if peer is None:  # reset before it was accepted
+            writer.transport.abort()
+            return
+        address = packed(peer[0])
+        client = _client(address)
+        if self.connections >= self._limit or self._clients[client] >= self._limit_per_client:
+            self._counts.dropped("tcp", "connections")
+            writer.transport.abort()
+            return
+        self._clients[client] += 1
+        task = asyncio.create_task(self._serve(client, address, reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(
+        self, client: bytes, address: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        try:
+            # Resets, silence and the end of input are how connections end: no errors.
+            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+                await self._converse(address, reader, writer)
+            if self._closing:
+                await self._take_leave(reader, writer)
+            writer.close()
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(self._idle):
+                    await writer.wait_closed()  # last replies are still on their way
+        finally:
+            writer.transport.abort()
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
+
+    async def _converse(self, address: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answered = 0
+        while asyncio.get_running_loop().time() < self._read_until:
+            async with asyncio.timeout(self._patience()) as wait:
+                self._waits.add(wait)
+                try:
+                    size = int.from_bytes(await reader.readexactly(2), "big")
+                    message = await reader.readexactly(size)
+                finally:
+                    self._waits.discard(wait)
+            answerable = False
+            for reply in self._answer(message, address):
+                answerable = True
+                writer.write(len(reply).to_bytes(2, "big") + reply)
+                async with asyncio.timeout(self._idle):
+                    await writer.drain()
+                answered += 1
+                if answered % _TURN == 0 or len(reply) > _LONG:
+                    await asyncio.sleep(0)
+            if not answerable:
+                return  # whoever sends no queries has lost the framing
+
+    @property
+    def _closing(self) -> bool:
+        return self._read_until < math.inf
+
+    def _patience(self) -> float:
+        """Seconds for which a query is waited for."""
+        if self._closing:
+            return min(_QUIET, self._idle)
+        crowded = 2 * len(self._tasks) > self._limit
+        return self._idle / _CROWDED if crowded else self._idle
+
+    async def _take_leave(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Say that nothing more comes, and see that all was read: what is unread would make close() a reset.
+
+        A reset throws away what is still on its way to the client.
+        """
+        with contextlib.suppress(OSError, TimeoutError):
+            writer.write_eof()
+            while True:
+                async with asyncio.timeout(_LAST_WORD):
+                    if not await reader.read(_READ_AHEAD):
+                        return
+
+
+def _client(address: bytes) -> bytes:
+    """Whom a connection counts for: an IPv4 address, or an IPv6 /64, which one host has for itself."""
+    return address[:8]

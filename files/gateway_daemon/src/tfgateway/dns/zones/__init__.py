@@ -1,0 +1,1 @@
+"""Zones in memory, and how they are loaded from redis."""

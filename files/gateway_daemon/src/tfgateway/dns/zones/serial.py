@@ -1,0 +1,87 @@
+"""Serial numbers of zones: they change only with the data, and only upwards (RFC 1982). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from tfgateway.redis_schema.serials import Issued
+
+_MODULUS = 2**32
+
+
+def is_newer(serial: int, other: int) -> bool:
+    """``serial`` > ``other`` in the arithmetic of RFC 1982 §3.2."""
+    return 0 < (serial - other) % _MODULUS < _MODULUS // 2
+
+
+def next_serial(previous: int, now: int) -> int:
+    """The serial of changed data: the Unix time ``now``, or one more than before when that would not be newer."""
+    stamp = now % _MODULUS
+    return stamp if is_newer(stamp, previous) else (previous + 1) % _MODULUS
+
+
+class SerialBook:
+    """Which serial each zone has, and for which data."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        """changed: called whenever there is something to save."""
+        self._changed = changed
+        self._issued: dict[bytes, Issued] = {}
+        self._unsaved: set[bytes] = set()
+
+    def hear(self, saved: Mapping[bytes, Issued]) -> bool:
+        """What this or another process has saved: the newer serial stands, and our own newer one has to be saved.
+
+        False: nothing of it was new.
+        """
+        news = False
+        for key, issued in saved.items():
+            own = self._issued.get(key)
+            if own is None or is_newer(issued.serial, own.serial):
+                self._issued[key] = issued
+                news = True
+            elif own != issued:
+                self._note(key)
+        return news
+
+    def issue(self, key: bytes, digest: int, now: int) -> int:
+        """The serial for the data of this digest in the zone of redis key ``key``; now: Unix time."""
+        issued = self._issued.get(key)
+        if issued is None:
+            issued = Issued(now % _MODULUS, digest)
+        elif issued.digest != digest:
+            issued = Issued(next_serial(issued.serial, now), digest)
+        else:
+            return issued.serial
+        self._issued[key] = issued
+        self._note(key)
+        return issued.serial
+
+    def forget(self, key: bytes) -> None:
+        """The zone is gone; if it comes back, it starts with the time of then."""
+        if self._issued.pop(key, None) is not None:
+            self._note(key)
+
+    def forget_others(self, keys: Collection[bytes]) -> None:
+        """Only these zones exist."""
+        for key in [key for key in self._issued if key not in keys]:
+            self.forget(key)
+
+    def take_unsaved(self) -> dict[bytes, Issued | None]:
+        """What has to be saved (None: removed) and now counts as saved."""
+        taken = {key: self._issued.get(key) for key in self._unsaved}
+        self._unsaved.clear()
+        return taken
+
+    def give_back(self, keys: Collection[bytes]) -> None:
+        """These could not be saved."""
+        self._unsaved.update(keys)
+
+    def save_all(self) -> None:
+        """What was saved is lost."""
+        for key in self._issued:
+            self._note(key)
+
+    def _note(self, key: bytes) -> None:
+        self._unsaved.add(key)
+        self._changed()

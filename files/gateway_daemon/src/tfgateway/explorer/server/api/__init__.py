@@ -1,0 +1,1 @@
+"""The endpoints of spec explorer-api §4, one module a resource."""

@@ -1,0 +1,83 @@
+"""Who sent a request (spec explorer-api §3), with what E-2 asks of a new server."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from tfgateway.errors import CryptoError, IdentityError, ParseError
+from tfgateway.explorer import signing
+from tfgateway.explorer.models import User
+from tfgateway.explorer.server.api import http
+from tfgateway.explorer.server.api.http import ApiError
+from tfgateway.explorer.server.api.services import SERVICES
+from tfgateway.explorer.server.storage import rows
+from tfgateway.identity.keys import node_id_to_public_key
+
+_CHALLENGE = {"WWW-Authenticate": f'Signature headers="{" ".join(signing.REQUIRED_ITEMS)}"'}
+
+
+def unauthorized(reason: object) -> ApiError:
+    """The 401 of a request that is not signed as it should be."""
+    return ApiError(401, f"unauthorized access: {reason}", _CHALLENGE)
+
+
+async def node(request: web.Request) -> str:
+    """The node id that signed the request; it need not be registered. Errors: ``ApiError`` 401."""
+    signature = _signature(request)
+    try:
+        public_key = node_id_to_public_key(signature.key_id)
+    except IdentityError as error:
+        raise unauthorized(error) from error
+    await _check(request, signature, public_key)
+    return signature.key_id
+
+
+async def path_node(request: web.Request) -> str:
+    """The node id in the path, which must have signed. Errors: ``ApiError`` 401, 403."""
+    node_id = request.match_info["node_id"]
+    if await node(request) != node_id:
+        raise ApiError(403, "the request is not signed by this node")
+    return node_id
+
+
+async def user(request: web.Request) -> User:
+    """The registered user that signed the request. Errors: ``ApiError`` 401."""
+    signature = _signature(request)
+    tid = signature.key_id
+    if not (tid.isascii() and tid.isdigit() and len(tid) < 19):
+        raise unauthorized("key id is not the id of a user")
+    try:
+        signer = await request.app[SERVICES].database.read(lambda connection: rows.user(connection, int(tid)))
+    except rows.NotFound as error:
+        raise unauthorized(f"user {tid} is not known") from error
+    await _check(request, signature, bytes.fromhex(signer.pubkey))
+    return signer
+
+
+def _signature(request: web.Request) -> signing.HttpSignature:
+    try:
+        return signing.parse_authorization(request.headers.getall("Authorization", []))
+    except ParseError as error:
+        raise unauthorized(error) from error
+
+
+async def _check(request: web.Request, signature: signing.HttpSignature, public_key: bytes) -> None:
+    services = request.app[SERVICES]
+    # Repeated signatures are fine: two requests of one second legitimately have the same one.
+    late = services.clock() - signature.created
+    if abs(late) > services.policy.clock_skew:
+        raise unauthorized(f"signed at {signature.created}, {late:.0f} s before our clock: check yours")
+    if request.headers.getall("Threebot-Id", []) != [signature.key_id]:
+        raise unauthorized("threebot-id is not the key id")
+    headers = [
+        (name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in request.raw_headers
+    ]
+    try:
+        signing.verify_request(signature, public_key, method=request.method, target=request.raw_path, headers=headers)
+    except CryptoError as error:
+        raise unauthorized(error) from error
+    # Without it nothing binds the body to its sender: neither this signature nor a workload's own (E-2, E-7).
+    if signing.DIGEST in signature.items and request.headers.get(signing.DIGEST) != signing.digest(
+        await http.body(request)
+    ):
+        raise unauthorized("digest is not of this body (SHA-256)")

@@ -1,0 +1,101 @@
+"""Farms: who owns gateways (spec explorer-api §5)."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+import msgspec
+from aiohttp import web
+
+from tfgateway.explorer import wire
+from tfgateway.explorer.models import Farm
+from tfgateway.explorer.server.api import auth, http
+from tfgateway.explorer.server.api.http import ApiError
+from tfgateway.explorer.server.api.services import SERVICES
+from tfgateway.explorer.server.storage import database, rows
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_TAKEN = "farm with same name exists"
+
+
+async def create(request: web.Request) -> web.Response:
+    """POST /farms."""
+    posted = http.decoded(http.parsed(await http.body(request)), Farm)
+    _check(posted)
+
+    def work(connection: sqlite3.Connection) -> int:
+        farm = msgspec.structs.replace(posted, id=database.last_id(connection, "farm") + 1)
+        body = wire.encode(farm)
+        database.insert(connection, "farm", id=farm.id, name=farm.name, owner=farm.threebot_id, body=body)
+        return farm.id
+
+    try:
+        farm_id = await request.app[SERVICES].database.write(work)
+    except sqlite3.IntegrityError:
+        raise ApiError(409, _TAKEN) from None
+    return http.answer(wire.encode({"id": farm_id}), 201)
+
+
+async def update(request: web.Request) -> web.Response:
+    """PUT /farms/{id}: everything but id and owner, by the owner."""
+    user = await auth.user(request)
+    farm_id = http.path_number(request, "id")
+    posted = http.decoded(http.parsed(await http.body(request)), Farm)
+    _check(posted)
+
+    def work(connection: sqlite3.Connection) -> None:
+        owner = rows.farm(connection, farm_id).threebot_id
+        if owner != user.id:
+            raise ApiError(403, "only the owner of a farm can change it")
+        if posted.threebot_id != owner:
+            raise ApiError(400, "threebot_id is the owner, who cannot be changed")
+        body = wire.encode(msgspec.structs.replace(posted, id=farm_id))
+        database.update(connection, "farm", farm_id, name=posted.name, body=body)
+
+    try:
+        await request.app[SERVICES].database.write(work)
+    except sqlite3.IntegrityError:
+        raise ApiError(409, _TAKEN) from None
+    return http.nothing()
+
+
+async def listing(request: web.Request) -> web.Response:
+    """GET /farms."""
+    where: dict[str, int | str | bytes] = {}
+    if (owner := http.query_number(request, "owner")) is not None:
+        where["owner"] = owner
+    if name := request.query.get("name"):
+        where["name"] = name
+    page, size = http.paging(request)
+    bodies, pages = await request.app[SERVICES].database.scan(
+        lambda connection: database.select(connection, "farm", where, page, size)
+    )
+    return http.array(bodies, {"Pages": str(pages)})
+
+
+async def one(request: web.Request) -> web.Response:
+    """GET /farms/{id}."""
+    farm_id = http.path_number(request, "id")
+    body = await request.app[SERVICES].database.read(lambda connection: database.find(connection, "farm", id=farm_id))
+    if body is None:
+        raise http.missing()
+    return http.answer(body)
+
+
+def _check(farm: Farm) -> None:
+    """Errors: ``ApiError`` 400."""
+    if not _NAME.fullmatch(farm.name):
+        raise ApiError(400, "name must be of letters, digits, - and _")
+    if not farm.threebot_id:
+        raise ApiError(400, "threebot_id is required")
+    if not farm.wallet_addresses:
+        raise ApiError(400, "wallet_addresses is required")
+
+
+ROUTES = (
+    web.post("/farms", create),
+    web.get("/farms", listing),
+    web.get("/farms/{id:[0-9]+}", one),
+    web.put("/farms/{id:[0-9]+}", update),
+)

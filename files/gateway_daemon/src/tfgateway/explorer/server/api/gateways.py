@@ -1,0 +1,153 @@
+"""The directory of gateways (spec explorer-api §5)."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+from aiohttp import web
+
+from tfgateway.explorer import wire
+from tfgateway.explorer.models import Counts, Gateway, Location
+from tfgateway.explorer.server.api import auth, http, ownership
+from tfgateway.explorer.server.api.http import ApiError
+from tfgateway.explorer.server.api.services import SERVICES
+from tfgateway.explorer.server.api.validation import domain_problem
+from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.storage import database, rows
+from tfgateway.explorer.wire import Int64
+from tfgateway.identity.keys import public_key_to_node_id
+
+
+class _Uptime(msgspec.Struct, frozen=True):
+    """Body of the heartbeat: seconds since the machine started."""
+
+    uptime: Int64 = 0
+
+
+async def register(request: web.Request) -> web.Response:
+    """POST /gateways: create, or replace all but id and creation time."""
+    services = request.app[SERVICES]
+    signer = await auth.node(request)
+    posted = http.decoded(http.parsed(await http.body(request)), Gateway)
+    if posted.node_id != signer:
+        raise ApiError(403, "the request is not signed by this gateway")
+    _check(posted, services.policy)
+    if services.policy.owner_resolver:
+        await ownership.check(services.policy.owner_resolver, posted.managed_domains, posted.node_id)
+    now = services.now()
+
+    def work(connection: sqlite3.Connection) -> None:
+        if database.find(connection, "farm", id=posted.farm_id) is None:
+            raise ApiError(404, f"unknown farm id: {posted.farm_id}")
+        known = rows.gateway(connection, posted.node_id)
+        if known is None:
+            number = database.last_id(connection, "gateway") + 1
+            entry = msgspec.structs.replace(posted, id=number, created=now, updated=now)
+            database.insert(connection, "gateway", id=number, **_columns(entry))
+        else:
+            _change(connection, msgspec.structs.replace(posted, id=known.id, created=known.created, updated=now))
+
+    await services.database.write(work)
+    return http.nothing(201)
+
+
+async def listing(request: web.Request) -> web.Response:
+    """GET /gateways."""
+    where: dict[str, int | str | bytes] = {
+        name: request.query[name] for name in ("country", "city") if request.query.get(name)
+    }
+    if (farm_id := http.query_number(request, "farm_id")) is not None:
+        where["farm_id"] = farm_id
+    page, size = http.paging(request)
+    bodies, pages = await request.app[SERVICES].database.scan(
+        lambda connection: database.select(connection, "gateway", where, page, size)
+    )
+    return http.array(bodies, {"Pages": str(pages)})
+
+
+async def one(request: web.Request) -> web.Response:
+    """GET /gateways/{node_id}."""
+    node_id = request.match_info["node_id"]
+    body = await request.app[SERVICES].database.read(
+        lambda connection: database.find(connection, "gateway", node_id=node_id)
+    )
+    if body is None:
+        raise http.missing()
+    return http.answer(body)
+
+
+async def uptime(request: web.Request) -> web.Response:
+    """POST /gateways/{node_id}/uptime."""
+    node_id = await auth.path_node(request)
+    posted = http.decoded(http.parsed(await http.body(request)), _Uptime)
+    services = request.app[SERVICES]
+    now = services.now()
+
+    def work(connection: sqlite3.Connection) -> None:
+        entry = _registered(connection, node_id)
+        _change(connection, msgspec.structs.replace(entry, uptime=posted.uptime, updated=now))
+
+    await services.database.write(work)
+    return http.nothing()
+
+
+async def reserved_resources(request: web.Request) -> web.Response:
+    """POST /gateways/{node_id}/reserved_resources: of a gateway only the counts are of interest."""
+    node_id = await auth.path_node(request)
+    counts = http.decoded(http.parsed(await http.body(request)), Counts)
+
+    def work(connection: sqlite3.Connection) -> None:
+        _change(connection, msgspec.structs.replace(_registered(connection, node_id), workloads=counts))
+
+    await request.app[SERVICES].database.write(work)
+    return http.nothing()
+
+
+def _check(gateway: Gateway, policy: Policy) -> None:
+    """Errors: ``ApiError`` 400."""
+    if not gateway.node_id:
+        raise ApiError(400, "node_id is required")
+    if not gateway.farm_id:
+        raise ApiError(400, "farm_id is required")
+    if not gateway.os_version:
+        raise ApiError(400, "os_version is required")
+    if public_key_to_node_id(http.public_key(gateway.public_key_hex)) != gateway.node_id:
+        raise ApiError(400, "node_id is not the base58 form of public_key_hex")
+    if len(gateway.managed_domains) > policy.max_domains:
+        raise ApiError(400, f"more than {policy.max_domains} managed domains")
+    for domain in gateway.managed_domains:
+        if problem := domain_problem(domain):
+            raise ApiError(400, f"managed {problem}")
+    if gateway.location == Location():
+        raise ApiError(400, "location is required")
+
+
+def _registered(connection: sqlite3.Connection, node_id: str) -> Gateway:
+    entry = rows.gateway(connection, node_id)
+    if entry is None:
+        raise ApiError(404, f"gateway '{node_id}' not found")
+    return entry
+
+
+def _change(connection: sqlite3.Connection, gateway: Gateway) -> None:
+    database.update(connection, "gateway", gateway.id, **_columns(gateway))
+
+
+def _columns(gateway: Gateway) -> dict[str, int | str | bytes]:
+    return {
+        "node_id": gateway.node_id,
+        "farm_id": gateway.farm_id,
+        "country": gateway.location.country,
+        "city": gateway.location.city,
+        "body": wire.encode(gateway),
+    }
+
+
+ROUTES = (
+    web.post("/gateways", register),
+    web.get("/gateways", listing),
+    web.get("/gateways/{node_id}", one),
+    web.post("/gateways/{node_id}/uptime", uptime),
+    web.post("/gateways/{node_id}/reserved_resources", reserved_resources),
+)

@@ -1,0 +1,183 @@
+"""Workloads as their gateways see them: poll, answer, report gone (spec explorer-api §9)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import sqlite3
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import web
+
+from tfgateway.errors import CryptoError, ParseError
+from tfgateway.explorer import signing, wire
+from tfgateway.explorer.models import NextAction, Result, ResultState, Workload, gwid
+from tfgateway.explorer.server.api import auth, http
+from tfgateway.explorer.server.api.http import ApiError
+from tfgateway.explorer.server.api.services import SERVICES
+from tfgateway.explorer.server.storage import database, rows
+from tfgateway.identity.keys import node_id_to_public_key
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """One answer to a poll; ``queued``: the bodies come from the queue."""
+
+    bodies: list[bytes]
+    last_id: int
+    queued: bool
+
+
+async def poll(request: web.Request) -> web.Response:
+    """GET /reservations/nodes/{node_id}/workloads?from=N[&wait=SECONDS].
+
+    With ``wait`` the answer is held back until there is something that the node was not given yet.
+    """
+    services = request.app[SERVICES]
+    node_id = request.match_info["node_id"]
+    start = _start(request)
+    wait = min(_wait(request), services.policy.max_wait)
+
+    def work(connection: sqlite3.Connection) -> _Page:
+        return _collect(connection, node_id, start, services.policy.poll_page)
+
+    with services.feed.watch(node_id) as news:
+        page = await services.database.read(work)
+        fresh = bool(page.bodies) and not (page.queued and services.feed.delivered(node_id))
+        if wait and not fresh and services.feed.waiting <= services.policy.max_waiting:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), wait)
+            news.clear()
+            page = await services.database.read(work)
+        if page.queued and not news.is_set():
+            services.feed.mark_delivered(node_id)
+    return http.array(page.bodies, {"x-last-id": str(page.last_id)})
+
+
+async def one(request: web.Request) -> web.Response:
+    """GET /reservations/nodes/workloads/{gwid}."""
+    workload = await request.app[SERVICES].database.read(lambda connection: _workload(connection, request))
+    return http.answer(wire.encode(workload))
+
+
+async def put_result(request: web.Request) -> web.Response:
+    """PUT /reservations/nodes/{node_id}/workloads/{gwid}, verified as E-1 asks."""
+    services = request.app[SERVICES]
+    node_id = await auth.path_node(request)
+    posted = await _result(request, node_id)
+    now = services.now()
+
+    def work(connection: sqlite3.Connection) -> None:
+        workload = _own_workload(connection, request, node_id)
+        if workload.next_action == NextAction.DELETED:
+            return  # a late copy of an answer must not bring it back
+        result = msgspec.structs.replace(posted, node_id=node_id, workload_id=gwid(workload), epoch=now)
+        action = NextAction.DELETE if result.state == ResultState.ERROR else workload.next_action
+        if result.state == ResultState.ERROR or workload.next_action != NextAction.DELETE:
+            rows.dequeue(connection, workload.id)
+        # Otherwise the user has deleted it meanwhile, and that is what is queued.
+        rows.change_workload(connection, msgspec.structs.replace(workload, result=result, next_action=action))
+
+    await services.database.write(work)
+    return http.nothing(201)
+
+
+async def delete(request: web.Request) -> web.Response:
+    """DELETE /reservations/nodes/{node_id}/workloads/{gwid}: it is gone from the node."""
+    services = request.app[SERVICES]
+    node_id = await auth.path_node(request)
+    now = services.now()
+
+    def work(connection: sqlite3.Connection) -> None:
+        workload = _own_workload(connection, request, node_id)
+        result = msgspec.structs.replace(
+            workload.result, state=ResultState.DELETED, node_id=node_id, workload_id=gwid(workload), epoch=now
+        )
+        rows.dequeue(connection, workload.id)
+        changed = msgspec.structs.replace(workload, result=result, next_action=NextAction.DELETED)
+        rows.change_workload(connection, changed)
+
+    await services.database.write(work)
+    return http.nothing()
+
+
+def _collect(connection: sqlite3.Connection, node_id: str, start: int, size: int) -> _Page:
+    """Live workloads from ``start`` on; only when there are none, what is queued, whatever its id."""
+    found = connection.execute(
+        "SELECT id, body FROM workload WHERE node_id = ? AND id >= ? AND next_action IN (3, 4) ORDER BY id LIMIT ?",
+        (node_id, start, size),
+    ).fetchall()
+    if found:
+        return _Page([body for _, body in found], found[-1][0], queued=False)
+    found = connection.execute(
+        "SELECT id, body FROM queue WHERE node_id = ? ORDER BY id LIMIT ?", (node_id, size)
+    ).fetchall()
+    if found:
+        return _Page([body for _, body in found], max(start, found[-1][0]), queued=True)
+    return _Page([], database.last_id(connection, "workload"), queued=False)
+
+
+def _start(request: web.Request) -> int:
+    """``from``, without which this is another route. Errors: 404 in plain text."""
+    text = request.query.get("from", "")
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise web.HTTPNotFound
+    return int(text)
+
+
+def _wait(request: web.Request) -> float:
+    """Errors: ``ApiError`` 400."""
+    try:
+        seconds = float(request.query.get("wait", "0"))
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ApiError(400, "wait must be a number of seconds")
+    return seconds
+
+
+async def _result(request: web.Request, node_id: str) -> Result:
+    """The posted result, signed by the node over the data's bytes as received. Errors: ``ApiError`` 400, 401."""
+    raw = await http.body(request)
+    result = http.decoded(http.parsed(raw), Result)
+    if result.state not in (ResultState.ERROR, ResultState.OK):
+        raise ApiError(400, "state must be 0 (error) or 1 (ok)")
+    try:
+        data = wire.raw_member(raw, "data_json")
+        message = signing.result_message(result.state, result.message, data)
+        signing.verify_hex(node_id_to_public_key(node_id), message, result.signature)
+    except ParseError as error:
+        raise ApiError(400, str(error)) from error
+    except CryptoError as error:
+        raise auth.unauthorized(f"result: {error}") from error
+    return msgspec.structs.replace(result, data_json=data)
+
+
+def _workload(connection: sqlite3.Connection, request: web.Request) -> Workload:
+    """The workload that the path names. Errors: ``ApiError`` 404."""
+    own, users = request.match_info["gwid"].split("-")
+    if len(own) > 18:
+        raise http.missing()
+    workload = rows.workload(connection, int(own))
+    if str(workload.workload_id) != users:
+        raise http.missing()
+    return workload
+
+
+def _own_workload(connection: sqlite3.Connection, request: web.Request, node_id: str) -> Workload:
+    """Errors: ``ApiError`` 404, 403 when it belongs to another node."""
+    workload = _workload(connection, request)
+    if workload.node_id != node_id:
+        raise ApiError(403, "the workload belongs to another node")
+    return workload
+
+
+_GWID = "{gwid:[0-9]+-[0-9]+}"
+ROUTES = (
+    web.get("/reservations/nodes/{node_id}/workloads", poll),
+    web.get(f"/reservations/nodes/workloads/{_GWID}", one),
+    web.put(f"/reservations/nodes/{{node_id}}/workloads/{_GWID}", put_result),
+    web.delete(f"/reservations/nodes/{{node_id}}/workloads/{_GWID}", delete),
+)

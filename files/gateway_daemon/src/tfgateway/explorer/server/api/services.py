@@ -1,0 +1,30 @@
+"""What every handler works with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.storage.database import Database
+from tfgateway.explorer.server.storage.feed import Feed
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One explorer. ``clock``: Unix seconds."""
+
+    database: Database
+    policy: Policy
+    clock: Callable[[], float] = time.time
+    feed: Feed = field(default_factory=Feed)
+
+    def now(self) -> int:
+        """Unix seconds, whole."""
+        return int(self.clock())
+
+
+SERVICES = web.AppKey("services", Services)

@@ -1,0 +1,163 @@
+"""The phonebook: who is who (spec explorer-api §5)."""
+
+from __future__ import annotations
+
+import binascii
+import re
+import sqlite3
+
+import msgspec
+from aiohttp import web
+
+from tfgateway.errors import CryptoError
+from tfgateway.explorer import signing, wire
+from tfgateway.explorer.models import User
+from tfgateway.explorer.server.api import auth, http
+from tfgateway.explorer.server.api.http import ApiError
+from tfgateway.explorer.server.api.services import SERVICES
+from tfgateway.explorer.server.storage import database, rows
+from tfgateway.identity.keys import verify
+
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
+_SHORTEST_NAME = 3
+_TAKEN = "user with same name or email exists"
+
+
+class _Creation(User, frozen=True):
+    """A new user as posted; ``key_proof`` is ours, other clients leave it out."""
+
+    key_proof: str = ""
+
+
+class _Signed(msgspec.Struct, frozen=True):
+    """What somebody says a user has signed; both hex."""
+
+    payload: str = ""
+    signature: str = ""
+
+
+class _Update(User, frozen=True):
+    """A changed user as posted."""
+
+    sender_signature_hex: str = ""
+
+
+async def create(request: web.Request) -> web.Response:
+    """POST /users."""
+    posted = http.decoded(http.parsed(await http.body(request)), _Creation)
+    name, email = posted.name.lower(), posted.email.lower()
+    if len(name.encode()) < _SHORTEST_NAME:
+        raise ApiError(400, f"name needs at least {_SHORTEST_NAME} characters")
+    _check_email(email)
+    key = http.public_key(posted.pubkey)
+    _check_key_proof(posted, key, required=request.app[SERVICES].policy.require_key_proof)
+
+    def work(connection: sqlite3.Connection) -> User:
+        tid = database.last_id(connection, "user") + 1
+        user = User(id=tid, name=name, email=email, pubkey=key.hex())
+        database.insert(connection, "user", id=tid, name=name, email=email, body=wire.encode(user))
+        return user
+
+    try:
+        user = await request.app[SERVICES].database.write(work)
+    except sqlite3.IntegrityError:
+        raise ApiError(409, _TAKEN) from None
+    return http.answer(wire.encode(user), 201)
+
+
+async def update(request: web.Request) -> web.Response:
+    """PUT /users/{id}: e-mail, host and description, signed by the user's key."""
+    tid = http.path_number(request, "id")
+    posted = msgspec.structs.replace(http.decoded(http.parsed(await http.body(request)), _Update), id=tid)
+    email = posted.email.lower()
+    _check_email(email)
+
+    def work(connection: sqlite3.Connection) -> None:
+        user = rows.user(connection, tid)
+        try:
+            message = signing.user_update_message(posted)
+            signing.verify_hex(bytes.fromhex(user.pubkey), message, posted.sender_signature_hex)
+        except CryptoError as error:
+            raise auth.unauthorized(error) from error
+        changed = msgspec.structs.replace(user, email=email, host=posted.host, description=posted.description)
+        database.update(connection, "user", tid, email=email, body=wire.encode(changed))
+
+    try:
+        await request.app[SERVICES].database.write(work)
+    except sqlite3.IntegrityError:
+        raise ApiError(409, _TAKEN) from None
+    return http.nothing()
+
+
+async def one(request: web.Request) -> web.Response:
+    """GET /users/{id}."""
+    tid = http.path_number(request, "id")
+    user = await request.app[SERVICES].database.read(lambda connection: rows.user(connection, tid))
+    return http.answer(wire.encode(user if await _signed(request) else _without_email(user)))
+
+
+async def listing(request: web.Request) -> web.Response:
+    """GET /users."""
+    where: dict[str, int | str | bytes] = {
+        name: request.query[name].lower() for name in ("name", "email") if request.query.get(name)
+    }
+    page, size = http.paging(request)
+    bodies, pages = await request.app[SERVICES].database.scan(
+        lambda connection: database.select(connection, "user", where, page, size)
+    )
+    if not await _signed(request):
+        bodies = [wire.encode(_without_email(rows.read(found, User))) for found in bodies]
+    return http.array(bodies, {"Pages": str(pages)})
+
+
+async def validate(request: web.Request) -> web.Response:
+    """POST /users/{id}/validate: has this user signed that?"""
+    tid = http.path_number(request, "id")
+    posted = http.decoded(http.parsed(await http.body(request)), _Signed)
+    try:
+        payload, signature = binascii.unhexlify(posted.payload), binascii.unhexlify(posted.signature)
+    except ValueError:
+        raise ApiError(400, "payload and signature must be hex") from None
+    user = await request.app[SERVICES].database.read(lambda connection: rows.user(connection, tid))
+    return http.answer(wire.encode({"is_valid": verify(bytes.fromhex(user.pubkey), payload, signature)}))
+
+
+def _check_key_proof(posted: _Creation, key: bytes, *, required: bool) -> None:
+    """That the key is the caller's own (E-4), when he says so or has to. Errors: ``ApiError`` 400."""
+    if not posted.key_proof:
+        if required:
+            raise ApiError(400, "key_proof is required: a signature that proves possession of the key")
+        return
+    try:
+        signing.verify_hex(key, signing.key_proof_message(posted), posted.key_proof)
+    except CryptoError as error:
+        raise ApiError(400, f"key_proof: {error}") from error
+
+
+def _check_email(email: str) -> None:
+    if email and not _EMAIL.fullmatch(email):
+        raise ApiError(400, "invalid email")
+
+
+async def _signed(request: web.Request) -> bool:
+    """Whether a user asks: others do not see e-mail addresses."""
+    if "Authorization" not in request.headers:
+        return False
+    try:
+        await auth.user(request)
+    except ApiError:
+        return False
+    return True
+
+
+def _without_email(user: User) -> User:
+    return msgspec.structs.replace(user, email="")
+
+
+ROUTES = (
+    web.post("/users", create),
+    web.get("/users", listing),
+    web.get("/users/{id:[0-9]+}", one),
+    web.put("/users/{id:[0-9]+}", update),
+    web.post("/users/{id:[0-9]+}/validate", validate),
+)

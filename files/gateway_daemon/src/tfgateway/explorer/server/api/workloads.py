@@ -1,0 +1,228 @@
+"""Workloads as their users see them: create, look up, sign (spec explorer-api §§7, 8)."""
+
+from __future__ import annotations
+
+import binascii
+import sqlite3
+from collections.abc import Callable
+
+import msgspec
+from aiohttp import web
+
+from tfgateway.errors import CryptoError, ParseError
+from tfgateway.explorer import signing, wire
+from tfgateway.explorer.models import (
+    WORKLOAD_TYPES,
+    Approval,
+    NextAction,
+    Result,
+    SigningRequest,
+    Workload,
+    parse_workload,
+)
+from tfgateway.explorer.server.api import auth, http
+from tfgateway.explorer.server.api.http import ApiError
+from tfgateway.explorer.server.api.services import SERVICES
+from tfgateway.explorer.server.api.validation import workload_problem
+from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.storage import database, rows
+
+_VERSION = 2
+_FILTERS = ("customer_tid", "next_action", "workload_type")
+
+
+async def create(request: web.Request) -> web.Response:
+    """POST /reservations/workloads."""
+    services = request.app[SERVICES]
+    user = await auth.user(request)
+    posted = _posted(http.parsed(await http.body(request)))
+    _check(posted, services.policy)
+    if posted.customer_tid != user.id:
+        raise ApiError(401, "request user identity does not match the reservation customer-tid")
+    try:
+        signing.verify_hex(bytes.fromhex(user.pubkey), signing.workload_message(posted), posted.customer_signature)
+    except CryptoError as error:
+        raise ApiError(400, f"failed to verify customer signature: {error}") from error
+    now = services.now()
+
+    def work(connection: sqlite3.Connection) -> Workload:
+        pool = rows.pool(connection, posted.pool_id)
+        if pool is None:
+            raise ApiError(404, "pool does not exist")
+        if pool.customer_tid != user.id or posted.node_id not in pool.node_ids:
+            raise ApiError(403, "not allowed to deploy workload on this pool")
+        if services.policy.validate_workloads:
+            _check_servable(connection, posted, services.policy)
+        workload = msgspec.structs.replace(
+            posted,
+            id=rows.next_workload_id(connection),
+            # A quorum that was asked for is waited for (E-6); without one the workload is on its way.
+            next_action=NextAction.SIGN if posted.signing_request_provision.quorum_min > 0 else NextAction.DEPLOY,
+            signatures_provision=(),
+            signature_farmer=Approval(),
+            signatures_delete=(),
+            result=Result(),
+            version=_VERSION,
+            epoch=now,
+        )
+        rows.add_workload(connection, workload)
+        if workload.next_action == NextAction.DEPLOY:
+            _announce(connection, workload)
+        return workload
+
+    workload = await services.database.write(work)
+    services.feed.publish(workload.node_id)
+    return http.answer(wire.encode({"reservation_id": workload.id}), 201)
+
+
+async def listing(request: web.Request) -> web.Response:
+    """GET /reservations/workloads."""
+    wanted = {name: http.query_number(request, name) for name in _FILTERS}
+    where: dict[str, int | str | bytes] = {name: value for name, value in wanted.items() if value is not None}
+    page, size = http.paging(request)
+    bodies, pages = await request.app[SERVICES].database.scan(
+        lambda connection: database.select(connection, "workload", where, page, size)
+    )
+    return http.array(bodies, {"Pages": str(pages)})
+
+
+async def one(request: web.Request) -> web.Response:
+    """GET /reservations/workloads/{id}."""
+    workload_id = http.path_number(request, "id")
+    body = await request.app[SERVICES].database.read(
+        lambda connection: database.find(connection, "workload", id=workload_id)
+    )
+    if body is None:
+        raise http.missing()
+    return http.answer(body)
+
+
+async def sign_provision(request: web.Request) -> web.Response:
+    """POST /reservations/workloads/{id}/sign/provision."""
+    approval = await _approval(request)
+
+    def work(connection: sqlite3.Connection) -> Workload:
+        workload = _signable(connection, request, approval, "provision")
+        if workload.next_action != NextAction.SIGN:
+            raise ApiError(401, "workload not expecting signatures")
+        signed = msgspec.structs.replace(workload, signatures_provision=(*workload.signatures_provision, approval))
+        if _reached(signed.signing_request_provision, signed.signatures_provision):
+            signed = msgspec.structs.replace(signed, next_action=NextAction.DEPLOY)
+            _announce(connection, signed)
+        rows.change_workload(connection, signed)
+        return signed
+
+    return await _sign(request, work)
+
+
+async def sign_delete(request: web.Request) -> web.Response:
+    """POST /reservations/workloads/{id}/sign/delete."""
+    approval = await _approval(request)
+
+    def work(connection: sqlite3.Connection) -> Workload:
+        workload = _signable(connection, request, approval, "delete")
+        signed = msgspec.structs.replace(workload, signatures_delete=(*workload.signatures_delete, approval))
+        reached = _reached(signed.signing_request_delete, signed.signatures_delete)
+        if reached and workload.next_action not in (NextAction.DELETE, NextAction.DELETED):
+            # Written where lists and polls look for it (E-8).
+            signed = msgspec.structs.replace(signed, next_action=NextAction.DELETE)
+            rows.enqueue(connection, signed)
+        rows.change_workload(connection, signed)
+        return signed
+
+    return await _sign(request, work)
+
+
+def _posted(value: object) -> Workload:
+    try:
+        workload = parse_workload(value)
+    except ParseError as error:
+        raise ApiError(400, str(error)) from error
+    if workload.workload_type not in WORKLOAD_TYPES:
+        raise ApiError(400, "unrecognized workload type")
+    return workload
+
+
+def _check(workload: Workload, policy: Policy) -> None:
+    """Errors: ``ApiError`` 400."""
+    if not workload.customer_tid:
+        raise ApiError(400, "customer_tid is required")
+    if not workload.customer_signature:
+        raise ApiError(400, "customer_signature is required")
+    if len(workload.metadata.encode()) > policy.max_metadata:
+        raise ApiError(400, f"metadata is longer than {policy.max_metadata} bytes")
+    if not workload.pool_id:
+        raise ApiError(400, "pool is required")
+    if workload.reference:
+        raise ApiError(400, "reference is illegal for new workloads")
+    if workload.workload_id < 0:  # no node could answer for it (E-10)
+        raise ApiError(400, "workload_id must not be negative")
+
+
+def _check_servable(connection: sqlite3.Connection, workload: Workload, policy: Policy) -> None:
+    """Errors: ``ApiError`` 400 with what the gateway would say."""
+    if rows.gateway(connection, workload.node_id) is None:
+        raise ApiError(400, f"gateway '{workload.node_id}' not found")
+    if problem := workload_problem(workload, policy.max_addresses):
+        raise ApiError(400, problem)
+
+
+def _announce(connection: sqlite3.Connection, workload: Workload) -> None:
+    """Queue a new workload for its node; that copy has never had another ``next_action`` (spec §7)."""
+    rows.enqueue(connection, msgspec.structs.replace(workload, next_action=NextAction.CREATE))
+
+
+async def _approval(request: web.Request) -> Approval:
+    """The posted signature with the time of its arrival. Errors: ``ApiError`` 400."""
+    posted = http.decoded(http.parsed(await http.body(request)), Approval)
+    try:
+        binascii.unhexlify(posted.signature)
+    except ValueError:
+        raise ApiError(400, "signature is not hex") from None
+    return msgspec.structs.replace(posted, epoch=request.app[SERVICES].now())
+
+
+def _signable(connection: sqlite3.Connection, request: web.Request, approval: Approval, word: str) -> Workload:
+    """The workload, once the approval of ``word`` has proven to be one. Errors: ``ApiError`` 400, 401, 404."""
+    workload = rows.workload(connection, http.path_number(request, "id"))
+    if word == "provision":
+        wanted, given = workload.signing_request_provision, workload.signatures_provision
+    else:
+        wanted, given = workload.signing_request_delete, workload.signatures_delete
+    if approval.tid not in wanted.signers:
+        raise ApiError(401, f"signature not required for user '{approval.tid}'")
+    if any(other.tid == approval.tid for other in given):
+        raise ApiError(400, f"user '{approval.tid}' has signed already")
+    user = rows.user(connection, approval.tid)
+    message = signing.approval_message(workload, word, approval.tid)
+    try:
+        signing.verify_hex(bytes.fromhex(user.pubkey), message, approval.signature)
+    except CryptoError as error:
+        raise ApiError(401, f"failed to verify signature: {error}") from error
+    return workload
+
+
+def _reached(wanted: SigningRequest, given: tuple[Approval, ...]) -> bool:
+    """Enough of those who have to sign did; a quorum of 0 is never reached (spec §8)."""
+    return 0 < wanted.quorum_min <= len({approval.tid for approval in given} & set(wanted.signers))
+
+
+async def _sign(request: web.Request, work: Callable[[sqlite3.Connection], Workload]) -> web.Response:
+    services = request.app[SERVICES]
+    workload = await services.database.write(work)
+    services.feed.publish(workload.node_id)
+    return http.nothing(201)
+
+
+ROUTES = tuple(
+    route
+    # The paths under /workloads are what the Go client really calls (E-3).
+    for prefix in ("/reservations/workloads", "/workloads")
+    for route in (
+        web.post(prefix, create),
+        web.get(prefix, listing),
+        web.get(f"{prefix}/{{id:[0-9]+}}", one),
+        web.post(f"{prefix}/{{id:[0-9]+}}/sign/provision", sign_provision),
+        web.post(f"{prefix}/{{id:[0-9]+}}/sign/delete", sign_delete),
+    )
+)

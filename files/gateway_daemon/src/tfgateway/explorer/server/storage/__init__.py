@@ -1,0 +1,1 @@
+"""What the explorer keeps, in SQLite."""

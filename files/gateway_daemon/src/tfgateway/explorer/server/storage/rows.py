@@ -1,0 +1,103 @@
+"""Typed reading and writing of what the tables hold."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TypeVar
+
+import msgspec
+
+from tfgateway import gojson
+from tfgateway.errors import GatewayError
+from tfgateway.explorer import wire
+from tfgateway.explorer.models import Farm, Gateway, NextAction, Pool, ResultState, User, Workload, parse_workload
+from tfgateway.explorer.server.storage import database
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+
+class NotFound(GatewayError):
+    """No row has this id."""
+
+
+def read(body: bytes, kind: type[_Struct]) -> _Struct:
+    """An object that this server has written."""
+    return wire.decode(gojson.decode(body), kind)
+
+
+def user(connection: sqlite3.Connection, tid: int) -> User:
+    """One user; 0 is nobody (E-5). Errors: ``NotFound``."""
+    return read(_found(database.find(connection, "user", id=tid)), User)
+
+
+def farm(connection: sqlite3.Connection, farm_id: int) -> Farm:
+    """One farm. Errors: ``NotFound``."""
+    return read(_found(database.find(connection, "farm", id=farm_id)), Farm)
+
+
+def gateway(connection: sqlite3.Connection, node_id: str) -> Gateway | None:
+    """One gateway, None when it is not registered."""
+    body = database.find(connection, "gateway", node_id=node_id)
+    return None if body is None else read(body, Gateway)
+
+
+def pool(connection: sqlite3.Connection, pool_id: int) -> Pool | None:
+    """One pool; ``with_use`` adds the workloads that use it."""
+    body = database.find(connection, "pool", id=pool_id)
+    return None if body is None else read(body, Pool)
+
+
+def with_use(connection: sqlite3.Connection, pool: Pool) -> Pool:
+    """The pool with the ids of the workloads that run in it."""
+    rows = connection.execute("SELECT id FROM workload WHERE pool_id = ? AND active = 1 ORDER BY id", (pool.pool_id,))
+    return msgspec.structs.replace(pool, active_workload_ids=tuple(row[0] for row in rows))
+
+
+def workload(connection: sqlite3.Connection, workload_id: int) -> Workload:
+    """One workload. Errors: ``NotFound``."""
+    return parse_workload(gojson.decode(_found(database.find(connection, "workload", id=workload_id))))
+
+
+def add_workload(connection: sqlite3.Connection, workload: Workload) -> None:
+    """A new workload; its id comes from ``next_workload_id`` in the same transaction."""
+    body = wire.encode(workload)
+    database.insert(connection, "workload", id=workload.id, body=body, **_columns(workload))
+
+
+def next_workload_id(connection: sqlite3.Connection) -> int:
+    """Ids only grow, whatever the type and the node, and are never given out twice."""
+    return database.last_id(connection, "workload") + 1
+
+
+def change_workload(connection: sqlite3.Connection, workload: Workload) -> None:
+    """Write a changed workload."""
+    database.update(connection, "workload", workload.id, body=wire.encode(workload), **_columns(workload))
+
+
+def enqueue(connection: sqlite3.Connection, workload: Workload) -> None:
+    """Have this copy delivered with every poll until the node has answered; a later copy replaces an earlier one."""
+    dequeue(connection, workload.id)
+    database.insert(connection, "queue", id=workload.id, node_id=workload.node_id, body=wire.encode(workload))
+
+
+def dequeue(connection: sqlite3.Connection, workload_id: int) -> None:
+    """The node has answered."""
+    connection.execute("DELETE FROM queue WHERE id = ?", (workload_id,))
+
+
+def _columns(workload: Workload) -> dict[str, int | str | bytes]:
+    live = workload.next_action in (NextAction.DEPLOY, NextAction.DELETE)
+    return {
+        "node_id": workload.node_id,
+        "customer_tid": workload.customer_tid,
+        "pool_id": workload.pool_id,
+        "workload_type": workload.workload_type,
+        "next_action": workload.next_action,
+        "active": int(live and workload.result.state == ResultState.OK),
+    }
+
+
+def _found(body: bytes | None) -> bytes:
+    if body is None:
+        raise NotFound("no row has this id")
+    return body

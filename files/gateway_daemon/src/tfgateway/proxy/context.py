@@ -1,0 +1,96 @@
+"""What all connections of a worker share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from tfgateway.proxy.access_log import AccessLog
+from tfgateway.proxy.eventloop.deadlines import Deadlines
+from tfgateway.proxy.eventloop.engine import Engine
+from tfgateway.proxy.limits import Admission
+from tfgateway.proxy.metrics import ProxyMetrics
+from tfgateway.proxy.relay.pipes import Pipes
+from tfgateway.proxy.routing.table import RouteTable
+from tfgateway.proxy.upstream.dial import Dialler
+from tfgateway.settings import ProxySettings
+from tfgateway.targets import IPNetwork
+from tfgateway.tunnel.api import Tunnels
+
+if TYPE_CHECKING:
+    from tfgateway.proxy.connection import Connection
+
+_FAREWELL_TIME = 2.0  # seconds for an answer to leave and for the visitor to close
+_CUT_WITHIN = 1.0  # seconds until those that were cut have noticed
+_MOST_PIPES = 32  # of 1 MiB: the kernel lets a user without privileges fill 64 MiB
+_YOUNG = 1.0  # seconds
+_IDLE_LOOKS = 4  # in the time of the idle time-out
+
+
+class Office:
+    """The tools and books of the connections; ``live`` are those that have not ended."""
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        *,
+        engine: Engine,
+        table: RouteTable,
+        dialler: Dialler,
+        tunnels: Tunnels,
+        metrics: ProxyMetrics,
+        trusted: Collection[IPNetwork],
+    ) -> None:
+        """``trusted``: networks whose connections begin with a PROXY header."""
+        self.settings = settings
+        self.engine = engine
+        self.table = table
+        self.dialler = dialler
+        self.tunnels = tunnels
+        self.metrics = metrics
+        self.trusted = trusted
+        self.access_log = AccessLog(settings.access_log) if settings.access_log else None
+        self.admission = Admission(total=settings.max_connections, per_source=settings.max_connections_per_source)
+        self.pipes = Pipes(_MOST_PIPES)
+        self.heads: Deadlines[Connection] = engine.look_at(Deadlines(settings.head_timeout))
+        """Visitors who have not said yet what they want."""
+        self.dials: Deadlines[Connection] = engine.look_at(Deadlines(settings.dial_timeout))
+        self.looks: Deadlines[Connection] = engine.look_at(Deadlines(settings.idle_timeout / _IDLE_LOOKS))
+        """When to see whether a relayed connection is idle."""
+        self.young: Deadlines[Connection] = engine.look_at(Deadlines(_YOUNG))
+        """Relayed connections that may be over at once; most are."""
+        self.farewells: Deadlines[Connection] = engine.look_at(Deadlines(_FAREWELL_TIME))
+        self.live: set[Connection] = set()
+        self._emptied = asyncio.Event()
+        engine.every_few_seconds(self.pipes.trim)
+
+    def leave(self, connection: Connection) -> bool:
+        """Strike off a connection that ends. False: it was struck off before."""
+        live = self.live
+        if connection not in live:
+            return False
+        live.remove(connection)
+        if not live:
+            self._emptied.set()
+        return True
+
+    async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 - not an error when it is over
+        """Wait up to ``timeout`` seconds until all connections have ended, then cut what is left."""
+        if await self._empty_within(timeout):
+            return
+        late = list(self.live)
+        for connection in late:
+            connection.cut()
+        await self._empty_within(_CUT_WITHIN)
+
+    async def _empty_within(self, seconds: float) -> bool:
+        deadline = asyncio.get_running_loop().time() + seconds
+        try:
+            async with asyncio.timeout_at(deadline):
+                while self.live:
+                    self._emptied.clear()
+                    await self._emptied.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,1 @@
+"""One epoll instance a worker, and the timers of its connections."""

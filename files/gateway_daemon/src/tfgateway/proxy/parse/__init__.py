@@ -1,0 +1,1 @@
+"""Parsers of what visitors send first: ClientHello, HTTP head, PROXY header. Pure."""

@@ -1,0 +1,1 @@
+"""Octets between two connected sockets."""

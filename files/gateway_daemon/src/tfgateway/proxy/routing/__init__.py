@@ -1,0 +1,1 @@
+"""From a host name to a service: static services and those of redis."""

@@ -1,0 +1,1 @@
+"""The way to a target: choice, dialling, health checks."""

@@ -1,0 +1,96 @@
+"""The way to the target of a service: begun without waiting, or the reason why there is none."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Collection
+
+from tfgateway.proxy.refusals import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
+from tfgateway.sockets import close, send_at_once
+from tfgateway.targets import IPAddress, IPNetwork, denied_reason
+from tfgateway.telemetry.logs import logger
+
+_OWN_ADDRESSES_AGE = 10.0  # seconds for which the list of our own addresses is believed
+_MOST_VERDICTS = 10_000  # addresses whose check is remembered that long
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_IPV4, _IPV6 = int(socket.AF_INET), int(socket.AF_INET6)
+_STREAM = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+_UNDER_WAY = (0, errno.EINPROGRESS)
+
+_log = logger("proxy")
+
+
+class Dialler:
+    """Connects to targets. What a tenant chose is checked each time: data may be older than the rule (T-15)."""
+
+    def __init__(
+        self,
+        *,
+        allowed: Collection[IPNetwork],
+        own_addresses: Callable[[], Collection[IPAddress]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``own_addresses``: of this host; may raise ``OSError``."""
+        self._allowed = allowed
+        self._read_own_addresses = own_addresses
+        self._clock = clock
+        self._own: Collection[IPAddress] | None = None
+        self._verdicts: dict[str, str | None] = {}
+        self._valid_until = float("-inf")
+
+    def dial(self, address: str, port: int, *, by_operator: bool) -> socket.SocketType:
+        """A non-blocking socket whose connection is under way; the caller waits for it and closes it.
+
+        Keepalive (T-20) is not set yet: nobody needs it before the connection has lasted a while.
+
+        Errors: ``Refused``.
+        """
+        if not by_operator:
+            reason = self._denied(address)
+            if reason is not None:
+                raise Refused(TARGET_DENIED, reason)
+        try:
+            sock = socket.SocketType(_IPV6 if ":" in address else _IPV4, _STREAM)
+        except OSError as error:
+            raise refused(error) from error
+        try:
+            send_at_once(sock)
+            # The head follows at once and acknowledges what a packet of its own would.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            status = sock.connect_ex((address, port))
+            if status not in _UNDER_WAY:
+                raise OSError(status, os.strerror(status))
+        except OSError as error:
+            close(sock)
+            raise refused(error) from error
+        return sock
+
+    def _denied(self, address: str) -> str | None:
+        now = self._clock()
+        if now >= self._valid_until or len(self._verdicts) >= _MOST_VERDICTS:
+            self._learn_own_addresses()
+            self._verdicts.clear()
+            self._valid_until = now + _OWN_ADDRESSES_AGE
+        try:
+            return self._verdicts[address]
+        except KeyError:
+            verdict = self._verdicts[address] = denied_reason(address, self._allowed, self._own or ())
+            return verdict
+
+    def _learn_own_addresses(self) -> None:
+        """Errors: ``Refused``: they are not known, and a tenant must not get at what they are."""
+        try:
+            self._own = self._read_own_addresses()
+        except OSError as error:
+            if self._own is None:
+                raise refused(error) from error
+            _log.warning("own addresses not read again", reason=error.strerror)
+
+
+def refused(error: OSError) -> Refused:
+    """What a visitor is told about a connection that failed."""
+    refusal = TOO_MANY if error.errno in _OUT_OF_DESCRIPTORS else DIAL_FAILED
+    return Refused(refusal, os.strerror(error.errno or 0))

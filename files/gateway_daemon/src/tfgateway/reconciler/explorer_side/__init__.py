@@ -1,0 +1,1 @@
+"""The reconciler's side of the explorer: polling, registration, public keys of users."""

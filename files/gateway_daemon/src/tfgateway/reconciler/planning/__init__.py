@@ -1,0 +1,1 @@
+"""Pure planning: what is wanted, what is recorded and what redis holds become a plan of transactions."""

@@ -1,0 +1,266 @@
+"""Who holds which name while a plan is made (pure): the reservations that count, and what redis says besides."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from tfgateway.errors import LayoutError
+from tfgateway.explorer.models import WORKLOAD_TYPES
+from tfgateway.fourtosix.pool import Pool
+from tfgateway.identity.keys import Identity
+from tfgateway.reconciler.planning.inputs.names import NameIndex
+from tfgateway.reconciler.planning.inputs.reservation import Reservation
+from tfgateway.reconciler.planning.inputs.rows import Rows
+from tfgateway.reconciler.planning.waiting import Waiting
+from tfgateway.redis_schema.keys import (
+    MANAGED_DOMAINS,
+    OWNER_FIELD,
+    ZONE_OWNERS,
+    domain_of_service_key,
+    service_key,
+    zone_of_key,
+)
+from tfgateway.redis_schema.owners import decode_zone_owner
+from tfgateway.redis_schema.peers import encode_key
+from tfgateway.redis_schema.services import decode_service
+from tfgateway.targets import IPAddress, IPNetwork
+
+OPERATOR = "(operator)"
+"""Holds a zone that was made by hand: it has no owner, and is not to be touched (redis-layout §10)."""
+UNREADABLE = "(unreadable)"
+"""Holds a zone whose owner in redis cannot be read: it is somebody's."""
+
+Kind = Literal["zone", "name", "service", "peer", "key"]
+"""What is held: domains as zone, name or service; of 4to6 a user as peer, and his public key."""
+
+_KINDS: Mapping[str, Kind] = {
+    "domain_delegate": "zone",
+    "subdomain": "name",
+    "proxy": "service",
+    "reverse_proxy": "service",
+    "gateway4to6": "peer",
+}
+
+UserKeys = Mapping[str, bytes | None]
+"""Decimal tid -> ed25519 public key; None: the explorer has none that could be used."""
+
+
+class Refusal(Exception):
+    """The reservation can not be served, now or later; the text is for the user."""
+
+
+class ParentMissing(Refusal):
+    """There is no zone yet, or no more, that the reservation could be in: it may wait for one."""
+
+    def __init__(self, parent: str) -> None:
+        super().__init__(f"{parent} is not managed by the gateway. delegate the domain first")
+        self.parent = parent
+
+
+class NotNow(Exception):
+    """No answer until something else is put right (P-3); the text is for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class FourToSix:
+    """What this gateway gives to WireGuard peers."""
+
+    pool: Pool
+    endpoint: str
+    """``host:port`` that peers connect to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What this gateway is and allows."""
+
+    identity: Identity
+    managed_domains: tuple[str, ...] = ()
+    """Lower case."""
+    released: frozenset[str] = frozenset()
+    """Domains, lower case, of which an operator says that whoever claims them is not a gateway of today (P-19)."""
+    released_reservations: Mapping[str, str] = field(default_factory=dict)
+    """Reservations, by gwid, that an operator ends, and the reason, which is for the user."""
+    own_names: frozenset[str] = frozenset()
+    """Host names of the gateway itself, lower case: whoever had one could get a certificate for it (P-6)."""
+    allowed_targets: tuple[IPNetwork, ...] = ()
+    own_addresses: frozenset[IPAddress] = frozenset()
+    fourtosix: FourToSix | None = None
+    """None: no IPv6 here."""
+    parent_timeout: float = 3600.0
+    """Seconds that a reservation waits for its parent zone; 0: it does not."""
+    repair_orphans: bool = False
+    """Whether what stands behind no reservation is removed (``orphans``), not only reported."""
+    max_removal_share: float = 0.3
+    max_removal_count: int = 10
+    max_reservations_per_user: int = 1000
+    max_zones_per_user: int = 100
+    max_addresses: int = 100
+
+    @property
+    def node_id(self) -> str:
+        return self.identity.node_id
+
+
+class Board:
+    """Indexes over reservations and rows; both change while the plan grows.
+
+    ``zones`` and ``names`` hold zones and subdomains by owner (node id or tid). A reservation that counts overrules
+    what redis says, so that a row changed by others is repaired rather than believed.
+    """
+
+    def __init__(self, policy: Policy, rows: Rows, users: UserKeys = MappingProxyType({})) -> None:
+        self.policy = policy
+        self.rows = rows
+        self.waiting = Waiting(rows, policy.parent_timeout)
+        self.unknown_users: set[str] = set()
+        """Tids whose key was needed and is not known."""
+        self._users = users
+        # Nearly everything has one holder: a container for each would cost more than all the rest of a board.
+        self._holders: dict[Kind, dict[str, Reservation | tuple[Reservation, ...]]] = defaultdict(dict)
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._services: NameIndex | None = None
+        self.zones = NameIndex(self._zone_owners())
+        self.names = NameIndex({name.lower(): _tid(raw) for name, raw in rows.fields(MANAGED_DOMAINS)})
+
+    def _zone_owners(self) -> dict[str, str]:
+        owners = {zone.lower(): owner for zone, raw in self.rows.fields(ZONE_OWNERS) if (owner := _owner(raw))}
+        for key in self.rows.hashes():
+            zone = zone_of_key(key.encode("utf-8", "surrogateescape"))
+            if zone is not None and zone not in owners and self.rows.get(key, OWNER_FIELD) is None:
+                owners[zone] = OPERATOR
+        self.rows.undo()
+        for domain in self.policy.managed_domains:
+            # What the configuration names is ours, unless redis names another owner.
+            if owners.get(domain) in (None, OPERATOR, UNREADABLE):
+                owners[domain] = self.policy.node_id
+        return owners
+
+    def accept(self, reservation: Reservation) -> None:
+        """From now on the reservation counts."""
+        self._counts[reservation.user, reservation.type] += 1
+        kind = _KINDS.get(reservation.type)
+        for place, name in _places(reservation):
+            others = tuple(one for one in self.holders(place, name) if one.id != reservation.id)
+            self._holders[place][name] = (*others, reservation) if others else reservation
+            if place == "service" and self._services is not None:
+                self._services.set(name, "")
+        if kind == "zone" and reservation.domain not in self.policy.managed_domains:
+            self.zones.set(reservation.domain, reservation.user)
+        elif kind == "name":
+            self.names.set(reservation.domain, reservation.user)
+
+    def reserve_place(self, reservation: Reservation) -> None:
+        """It waits for its parent: it counts for the quotas of its user, and holds nothing."""
+        self._counts[reservation.user, reservation.type] += 1
+
+    def withdraw(self, reservation: Reservation) -> None:
+        """The reservation does not count any more; its rows are still there."""
+        self._counts[reservation.user, reservation.type] -= 1
+        for place, name in _places(reservation):
+            if left := tuple(one for one in self.holders(place, name) if one.id != reservation.id):
+                self._holders[place][name] = left
+            else:
+                self._holders[place].pop(name, None)
+
+    def check_quotas(self, reservation: Reservation) -> None:
+        """One more for its user (P-26). Errors: ``Refusal``."""
+        user, policy = reservation.user, self.policy
+        zones = self._counts[user, "domain_delegate"]
+        if reservation.type == "domain_delegate" and zones >= policy.max_zones_per_user:
+            raise Refusal(f"quota exceeded: a user may have {policy.max_zones_per_user} domains on this gateway")
+        if sum(self._counts[user, kind] for kind in WORKLOAD_TYPES.values()) >= policy.max_reservations_per_user:
+            most = policy.max_reservations_per_user
+            raise Refusal(f"quota exceeded: a user may have {most} reservations on this gateway")
+        addresses = reservation.data.get("destination")
+        if isinstance(addresses, list) and len(addresses) > policy.max_addresses:
+            raise Refusal(f"quota exceeded: a subdomain may have {policy.max_addresses} addresses")
+
+    def settle(self, kind: Literal["zone", "name"], name: str) -> None:
+        """Rows of ``name`` were removed: whoever is left holds it."""
+        index, key, read = (self.zones, ZONE_OWNERS, _owner) if kind == "zone" else (self.names, MANAGED_DOMAINS, _tid)
+        raw = self.rows.get(key, name)
+        owners = [holder.user for holder in self.holders(kind, name)] or [read(raw) if raw is not None else ""]
+        if owners[0]:
+            index.set(name, owners[0])
+        elif name not in self.policy.managed_domains:
+            index.discard(name)
+
+    def holders(self, kind: Kind, name: str) -> list[Reservation]:
+        """The reservations that count for exactly this name; of a peer it is the tid, of a key its text."""
+        found = self._holders[kind].get(name, ())
+        return list(found) if isinstance(found, tuple) else [found]
+
+    def services_within(self, name: str) -> Iterator[tuple[str, str]]:
+        """Domains at or below ``name`` in the proxy's table, and whose; (operator): made by hand, or unreadable."""
+        if self._services is None:
+            # Sorting all of them is the business of those who need it: hardly any plan does.
+            keys = (key.encode("utf-8", "surrogateescape") for key in self.rows.strings())
+            found = {domain.lower() for key in keys if (domain := domain_of_service_key(key))}
+            self._services = NameIndex(dict.fromkeys(found.union(self._holders["service"]), ""))
+        for domain in (name, *(below for below, _ in self._services.below(name))):
+            raw = self.rows.get(service_key(domain))
+            if holders := self.holders("service", domain):
+                yield from ((domain, holder.user) for holder in holders)
+            elif raw is not None:
+                yield domain, _service_user(raw) or OPERATOR
+
+    def user_key(self, tid: str) -> bytes | None:
+        """A user's public key; None: the explorer has none. Errors: ``NotNow`` as long as it has not been asked."""
+        if tid not in self._users:
+            self.unknown_users.add(tid)
+            raise NotNow(f"the explorer has not told the public key of user {tid}")
+        return self._users[tid]
+
+    def zone_of(self, name: str) -> tuple[str, str] | None:
+        """The longest existing zone at or above ``name``, and its owner: where DNS looks (P-10)."""
+        return next(self.zones.at_or_above(name), None)
+
+    def is_gateways(self, zone: str) -> bool:
+        """Whether a gateway has claimed the zone, this one or one with another identity."""
+        owner = self.zones.get(zone)
+        return owner not in (None, OPERATOR, UNREADABLE) and not owner.isdecimal()
+
+    def is_operators(self, zone: str) -> bool:
+        """Whether the zone was made by hand."""
+        return self.zones.get(zone) == OPERATOR
+
+    def check_readable(self, name: str) -> None:
+        """Errors: ``NotNow`` when who holds a zone at or above ``name`` has to be put right by an operator first."""
+        for zone, owner in self.zones.at_or_above(name):
+            if owner == UNREADABLE:
+                raise NotNow(f"the owner of zone {zone} in redis cannot be read")
+            if zone in self.policy.managed_domains and owner != self.policy.node_id:
+                raise NotNow(f"managed domain {zone} is held by {owner} in redis")
+
+
+def _places(reservation: Reservation) -> list[tuple[Kind, str]]:
+    """What a reservation holds while it counts."""
+    kind = _KINDS.get(reservation.type)
+    if kind is None:
+        return []
+    if kind == "peer":
+        return [(kind, reservation.user), ("key", encode_key(reservation.public_key))]
+    return [(kind, reservation.domain)]
+
+
+def _owner(raw: bytes) -> str:
+    try:
+        return decode_zone_owner(raw)
+    except LayoutError:
+        return UNREADABLE
+
+
+def _service_user(raw: bytes) -> str:
+    try:
+        return decode_service(raw).user
+    except LayoutError:
+        return ""
+
+
+def _tid(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")

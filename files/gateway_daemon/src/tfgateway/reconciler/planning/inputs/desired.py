@@ -1,0 +1,241 @@
+"""What the explorer wants of this gateway (pure), as its pages and answers said so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from tfgateway.explorer.models import (
+    Approval,
+    NextAction,
+    Result,
+    ResultState,
+    SigningRequest,
+    Undecodable,
+    Workload,
+    gwid,
+)
+from tfgateway.explorer.wire import RawJson
+from tfgateway.reconciler.planning.inputs.reservation import order
+
+WANTED = frozenset({NextAction.CREATE, NextAction.DEPLOY})
+"""What the explorer says of a reservation that is to be served."""
+_NO_SIGNERS, _NO_APPROVAL, _NO_RESULT, _NULL = SigningRequest(), Approval(), Result(), RawJson(b"null")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the explorer says about one reservation."""
+
+    workload: Workload | Undecodable
+    next_action: int
+    result: Result | None = None
+    """The answer that the explorer has; None: none yet."""
+
+
+# Within a generation a workload never goes back.
+_PROGRESS: dict[int, int] = {
+    NextAction.CREATE: 0,
+    NextAction.SIGN: 1,
+    NextAction.PAY: 2,
+    NextAction.DEPLOY: 3,
+    NextAction.DELETE: 4,
+    NextAction.INVALID: 5,
+    NextAction.MIGRATED: 5,
+    NextAction.DELETED: 6,
+}
+_UNKNOWN_PROGRESS = 5
+
+
+_DELETED = Result(state=ResultState.DELETED)
+_MOST_TEXTS = 10_000
+_UNUSED: dict[str, Any] = {
+    "description": "",
+    "signing_request_provision": _NO_SIGNERS,
+    "signing_request_delete": _NO_SIGNERS,
+    "json": "",
+    "signatures_provision": (),
+    "signature_farmer": _NO_APPROVAL,
+    "signatures_delete": (),
+    "metadata": "",
+    "result": _NO_RESULT,
+}
+"""Members of a workload that nobody looks at here; of a hundred thousand they are a hundred megabytes."""
+
+
+class Desired:
+    """What the explorer wants of this gateway, in generations: a complete listing replaces all that was known.
+
+    The pages of a listing are put together apart, and take effect when the last of them has come, so that a gateway
+    follows an explorer that was restored from a backup. Newer than a listing is only what the explorer acknowledged
+    to us while it came in. Within a generation a workload only goes forward (deploy, delete, deleted): a copy from a
+    queue, or an answer that is late, does not undo what is known.
+
+    Before the first listing came to its end, its pages are all that is known. Only a complete one gives the absence of
+    a reservation a meaning, and even then only that it has to be asked for by itself.
+    """
+
+    def __init__(self, node_id: str) -> None:
+        self._node_id = node_id
+        self._wanted: dict[str, Wanted] = {}
+        self._incoming: dict[str, Wanted] | None = None
+        """What the listing that is coming in has shown so far; None: there is none."""
+        self._acknowledged: dict[str, Result] = {}
+        """Since that listing began: our results, and those that say that a reservation is deleted."""
+        self._texts: dict[str, str] = {}
+        """Texts that many answers have in common, held once."""
+        self.generation = 0
+        """How many listings came to their end."""
+        self.unknown: set[str] = set()
+        """Asked for one by one in this generation, and the explorer does not know them."""
+        self.news = 0
+        """Grows with everything that the explorer says and that was not known."""
+        self._fresh: set[str] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether a listing came to its end."""
+        return self.generation > 0
+
+    def get(self, identifier: str) -> Wanted | None:
+        return self._wanted.get(identifier)
+
+    def items(self) -> list[tuple[str, Wanted]]:
+        """All by ascending id (P-8)."""
+        return sorted(self._wanted.items(), key=lambda item: order(item[0]))
+
+    def referring(self) -> list[tuple[str, Workload]]:
+        """Those that name an older reservation which they replace, by ascending id."""
+        found = [(name, wanted.workload) for name, wanted in self._wanted.items()]
+        return sorted(
+            ((name, work) for name, work in found if isinstance(work, Workload) and work.reference),
+            key=lambda item: order(item[0]),
+        )
+
+    def begin_listing(self) -> None:
+        """The pages that follow are a listing from 0; one that was begun before counts for nothing."""
+        if not self.complete:
+            self._wanted = {}
+        self._incoming = {} if self.complete else self._wanted
+        self._acknowledged = {}
+
+    def end_listing(self) -> None:
+        """The listing came to its end: what it showed is what is wanted."""
+        if self._incoming is None:
+            return
+        self._wanted, self._incoming = self._incoming, None
+        for identifier, result in self._acknowledged.items():
+            self._settle(identifier, result)
+        self._acknowledged = {}
+        self.generation += 1
+        self.unknown.clear()
+        self._fresh = None
+
+    def take_fresh(self) -> set[str] | None:
+        """What the explorer told since the last call; None: a listing ended, so that anything may have changed."""
+        fresh, self._fresh = self._fresh, set()
+        return fresh
+
+    def merge(self, item: Workload | Undecodable) -> bool:
+        """Take in one item of a page; False: it is not for this gateway, or has no id."""
+        taken = self._read(item)
+        if taken is None:
+            return False
+        if self._incoming is None:
+            self._put(*taken)
+        else:
+            self._show(self._incoming, *taken)
+        return True
+
+    def answer(self, identifier: str, item: Workload | None, generation: int) -> None:
+        """What the explorer says of a reservation that it was asked for by itself; None: it does not know it.
+
+        generation: when it was asked. A later listing has said it better.
+        """
+        if generation != self.generation:
+            return
+        taken = self._read(item) if item is not None else None
+        if taken is None or taken[0] != identifier:
+            self.unknown.add(identifier)
+        else:
+            self._put(*taken)
+
+    def acknowledge(self, identifier: str, result: Result) -> None:
+        """The explorer has this result now."""
+        self._settle(identifier, result)
+        if self._incoming is not None:
+            self._acknowledged[identifier] = result
+
+    def finish(self, identifier: str) -> None:
+        """The explorer has acknowledged the deletion."""
+        self.acknowledge(identifier, _DELETED)
+
+    def _settle(self, identifier: str, result: Result) -> None:
+        wanted = self._wanted.get(identifier)
+        if wanted is None:
+            return
+        if result is _DELETED:
+            self._wanted[identifier] = Wanted(wanted.workload, NextAction.DELETED, wanted.result)
+        else:
+            self._wanted[identifier] = Wanted(wanted.workload, wanted.next_action, self._slim(identifier, result))
+
+    def _read(self, item: Workload | Undecodable) -> tuple[str, Wanted] | None:
+        if isinstance(item, Undecodable):
+            return None if item.gwid is None else (item.gwid, Wanted(item, NextAction.DEPLOY))
+        if item.node_id != self._node_id:
+            return None
+        identifier = gwid(item)
+        result = None if item.result.empty else self._slim(identifier, item.result)
+        slim = msgspec.structs.replace(item, **_UNUSED, node_id=self._node_id)
+        return identifier, Wanted(slim, item.next_action, result)
+
+    def _slim(self, identifier: str, result: Result) -> Result:
+        """The same with as little of its own as possible: all who succeed have the same signature."""
+        if len(self._texts) >= _MOST_TEXTS:
+            self._texts.clear()
+        share = self._texts.setdefault
+        return msgspec.structs.replace(
+            result,
+            workload_id=identifier,
+            signature=share(result.signature, result.signature),
+            message=share(result.message, result.message),
+            data_json=_NULL if result.data_json == _NULL else result.data_json,
+            epoch=0,
+            node_id="",
+        )
+
+    def unlisted(self, recorded: Iterable[str]) -> list[str]:
+        """Recorded ones that a complete listing did not show: each has to be asked for, by ascending id."""
+        if not self.complete:
+            return []
+        return sorted((name for name in recorded if name not in self._wanted and name not in self.unknown), key=order)
+
+    def _put(self, identifier: str, wanted: Wanted) -> None:
+        self.unknown.discard(identifier)
+        if self._show(self._wanted, identifier, wanted):
+            self.news += 1
+            if self._fresh is not None:
+                self._fresh.add(identifier)
+
+    def _show(self, shown: dict[str, Wanted], identifier: str, wanted: Wanted) -> bool:
+        """Whether it was not known."""
+        known = shown.get(identifier)
+        if known is None:
+            # Nearly everything is what it was before: then both generations hold the same object.
+            before = self._wanted.get(identifier)
+            shown[identifier] = before if before is not None and before == wanted else wanted
+        elif known == wanted or _progress(wanted) < _progress(known):
+            return False
+        else:
+            shown[identifier] = wanted
+        return True
+
+
+def _progress(wanted: Wanted) -> int:
+    # An item that cannot be decoded says nothing about what came before it.
+    if isinstance(wanted.workload, Undecodable):
+        return -1
+    return _PROGRESS.get(wanted.next_action, _UNKNOWN_PROGRESS)

@@ -1,0 +1,155 @@
+"""What was granted (pure): ``tfgateway_reservations``, decoded, compared with what the explorer says on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from tfgateway.errors import LayoutError
+from tfgateway.explorer.models import ResultState, Workload
+from tfgateway.reconciler.planning import results
+from tfgateway.reconciler.planning.inputs.desired import WANTED, Desired
+from tfgateway.reconciler.planning.inputs.reservation import Reservation, of_record, of_workload, order, same_content
+from tfgateway.reconciler.planning.inputs.rows import seal
+from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS
+from tfgateway.redis_schema.reservations import Recorded, decode_reservation
+from tfgateway.telemetry.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """``tfgateway_reservations``, decoded."""
+
+    entries: Mapping[str, Recorded] = field(default_factory=dict)
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    """Field -> why it cannot be read (P-17): left where it is until the explorer says what it was."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """gwid -> the older gwid that a migrated one is recorded under (P-24); ``entries`` has it under the new one."""
+    settled: Mapping[str, Reservation] = field(default_factory=dict)
+    """Recorded exactly as the explorer describes them, and answered for: nothing else of the record is kept."""
+
+    def __len__(self) -> int:
+        return len(self.entries) + len(self.settled)
+
+    def __contains__(self, identifier: str) -> bool:
+        return identifier in self.settled or identifier in self.entries
+
+    def names(self) -> list[str]:
+        """All gwids whose record can be read."""
+        return [*self.entries, *self.settled]
+
+
+class Reader:
+    """Takes in the records as they come out of redis, so that not all of their bytes are ever in memory.
+
+    desired: with it, records that say the same as the explorer become ``settled``.
+    """
+
+    def __init__(self, desired: Desired | None = None) -> None:
+        self._desired = desired
+        self._waiting: set[str] = set()
+        self._entries: dict[str, Recorded] = {}
+        self._damaged: dict[str, str] = {}
+        self._settled: dict[str, Reservation] = {}
+
+    def take(self, key: str, name: str, value: bytes) -> bytes:
+        """One field; what of its value is to be kept. The outbox comes before the records."""
+        if key == OUTBOX and self._desired is not None:
+            self._waiting.add(name)
+            return seal(value)
+        return self._record(name, value) if key == RESERVATIONS else value
+
+    def unsealed(self) -> list[str]:
+        """Fields of the outbox that were sealed, and whose content may be needed: answers for what is not recorded."""
+        known = (self._entries, self._settled)
+        return [name for name in self._waiting if not any(results.of_field(name) in some for some in known)]
+
+    def records(self) -> Records:
+        """All of them."""
+        return Records(self._entries, self._damaged, settled=self._settled)
+
+    def _record(self, name: str, value: bytes) -> bytes:
+        """Decode it; the field names the reservation, whatever stands inside."""
+        for known in (self._entries, self._settled, self._damaged):
+            known.pop(name, None)  # a scan may show a field twice
+        try:
+            record = decode_reservation(value)
+        except LayoutError as error:
+            self._damaged[name] = printable(error)
+            return value
+        if record.id != name:
+            self._damaged[name] = f"reservation: belongs to {printable(record.id)}"
+            return value
+        settled = self._as_settled(record)
+        if settled is None:
+            self._entries[name] = record
+        else:
+            self._settled[name] = settled
+        return seal(value)
+
+    def _as_settled(self, record: Recorded) -> Reservation | None:
+        wanted = self._desired.get(record.id) if self._desired is not None else None
+        result = record.result
+        if wanted is None or result is None or not isinstance(wanted.workload, Workload):
+            return None
+        # What 4to6 answers depends on the settings: it is compared in full.
+        if wanted.next_action not in WANTED or result.state != ResultState.OK or result.data_json != b"null":
+            return None
+        told = results.same_answer(wanted.result, result) or results.result_field(record.id) in self._waiting
+        asked = of_workload(wanted.workload)
+        if not told or not result.signature or wanted.workload.reference or not same_content(of_record(record), asked):
+            return None
+        return asked
+
+
+def read_records(raw: Iterable[tuple[str, bytes]]) -> Records:
+    """Decode what can be decoded."""
+    reader = Reader()
+    for name, value in raw:
+        reader.take(RESERVATIONS, name, value)
+    return reader.records()
+
+
+def another(record: Recorded, workload: Workload) -> bool:
+    """Whether an id was given out twice, as by an explorer that was restored: the record is of another reservation.
+
+    What an old record does not say is no difference.
+    """
+    recorded, asked = of_record(record), of_workload(workload)
+    pairs = ((recorded.user, asked.user), (recorded.type, asked.type), (recorded.domain, asked.domain))
+    return any(one and other and one != other for one, other in pairs)
+
+
+def orphans(records: Records, desired: Desired) -> list[str]:
+    """Recorded, and a complete listing does not show them, and the explorer says that it does not know them.
+
+    Or what it knows under the id is another reservation. By ascending id.
+    """
+    if not desired.complete:
+        return []
+    found = [name for name in records.names() if name in desired.unknown]
+    for name, record in records.entries.items():
+        wanted = desired.get(name)
+        if wanted is not None and isinstance(wanted.workload, Workload) and another(record, wanted.workload):
+            found.append(name)
+    return sorted(found, key=order)
+
+
+def migrated(records: Records, desired: Desired) -> Records:
+    """Recognise reservations that the explorer lists under a new gwid, with the old one as ``reference`` (P-24).
+
+    Anybody can write anything there: it counts only for what is recorded for the same user with the same content, and
+    is not listed by itself.
+    """
+    referring = desired.referring()
+    if not referring:
+        return records
+    entries, references = dict(records.entries), dict(records.references)
+    for identifier, workload in referring:
+        old = workload.reference
+        if old not in entries or identifier in entries or desired.get(old) is not None:
+            continue
+        if same_content(of_record(entries[old]), of_workload(workload)):
+            entries[identifier] = entries.pop(old)
+            references[identifier] = old
+    return replace(records, entries=entries, references=references)

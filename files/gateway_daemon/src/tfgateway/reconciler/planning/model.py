@@ -1,0 +1,135 @@
+"""A plan: the steps that lead from what is to what should be, and what was left out of it. Pure data.
+
+A step is one reservation and one transaction: its rows, its record and its answer to the explorer belong together
+(P-25). What a plan looks like to people and programs is the business of ``render``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tfgateway.reconciler.planning.inputs.reservation import Reservation
+from tfgateway.reconciler.planning.inputs.rows import Transaction
+from tfgateway.telemetry.text import printable
+
+
+class Action(StrEnum):
+    """What a step does."""
+
+    CLAIM = "claim"
+    """A managed domain becomes, or stays, the gateway's."""
+    RELEASE = "release"
+    """A domain that is not managed any more becomes nobody's (P-19), or a reservation ends: an operator said so."""
+    REMOVE = "remove"
+    """A reservation ends, and that is reported to the explorer, unless it does not know the reservation."""
+    DEPLOY = "deploy"
+    """A new reservation, one whose record was lost, or one whose parent zone is there again."""
+    WAIT = "wait"
+    """A reservation begins to wait for its parent zone."""
+    REFUSE = "refuse"
+    """An error result, then the deletion is reported: the explorer keeps the message."""
+    REPAIR = "repair"
+    """Rows or record of a deployed reservation differ from what they should be."""
+    REPORT = "report"
+    """The explorer does not have our answer."""
+    SWEEP = "sweep"
+    """A claim to a name, or a wait, that nothing stands behind any more (P-12)."""
+    CLEAN = "clean"
+    """Something that is served, but that nobody reserved (P-5), where the settings allow to remove it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One transaction, and why."""
+
+    action: Action
+    transaction: Transaction
+    id: str = ""
+    """gwid; empty for what concerns no reservation."""
+    type: str = ""
+    domain: str = ""
+    user: str = ""
+    message: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is about: a reservation, else a domain."""
+        return self.id or printable(self.domain)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is recorded once a plan is applied."""
+
+    recorded: Mapping[str, Reservation] = field(default_factory=dict)
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    """Records that cannot be read, and why."""
+    undecided: frozenset[str] = frozenset()
+    """Reservations that wait for something else to be put right."""
+    waiting: frozenset[str] = frozenset()
+    """Reservations, recorded or not, that wait for their parent zone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Removals that a plan leaves out, because they are too many without an operator's consent."""
+
+    steps: tuple[Step, ...]
+    recorded: int
+    """Reservations that are recorded now."""
+    gone: int
+    """Reservations that ended within the last hour."""
+    allowed: int
+    """Removals within the hour that need no consent."""
+
+    @property
+    def unowned(self) -> int:
+        """How many of the removals are of rows that nobody reserved."""
+        return sum(step.action is Action.CLEAN for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, and what cannot be done."""
+
+    steps: tuple[Step, ...] = ()
+    problems: tuple[str, ...] = ()
+    """One line each, for the operator; nothing in a plan depends on them."""
+    held: Held | None = None
+    """None: no removal was left out."""
+    orphans: tuple[Step, ...] = ()
+    """How reservations would end that the explorer does not know any more, with what ends when they do: never without
+    an operator's consent."""
+    consented: bool = False
+    """Whether it has removals that an operator allowed."""
+    left: Left = field(default_factory=Left, repr=False, compare=False)
+    unknown_users: tuple[str, ...] = ()
+    """Tids of users whose public key would have been needed; what waits for it is a problem."""
+
+    @property
+    def held_steps(self) -> tuple[Step, ...]:
+        """The removals that were left out."""
+        return self.held.steps if self.held is not None else ()
+
+    @property
+    def held_digest(self) -> str:
+        """What an operator consents to who allows exactly ``held_steps`` and ``orphans``; empty: there are none."""
+        return digest((*self.held_steps, *self.orphans))
+
+    def needs_consent(self) -> frozenset[str]:
+        """Names of what is not removed without an operator's consent."""
+        return frozenset(step.name for step in (*self.held_steps, *self.orphans))
+
+    def summary(self) -> dict[str, int]:
+        """Number of steps by action."""
+        return dict(Counter(str(step.action) for step in self.steps))
+
+
+def digest(steps: Iterable[Step]) -> str:
+    """Names exactly these steps, whatever their order; empty: there are none."""
+    names = sorted(step.name for step in steps)
+    return hashlib.sha256("\n".join(names).encode()).hexdigest() if names else ""

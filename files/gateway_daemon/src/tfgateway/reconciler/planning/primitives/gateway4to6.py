@@ -1,0 +1,78 @@
+"""An IPv6 address for a user's WireGuard peer (provision-engine §7.5, identity-and-crypto §6)."""
+
+from __future__ import annotations
+
+from tfgateway import gojson
+from tfgateway.errors import LayoutError
+from tfgateway.reconciler.planning.claims import Board, FourToSix, NotNow, Refusal
+from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
+from tfgateway.redis_schema.keys import PEERS
+from tfgateway.redis_schema.peers import decode_key, encode_key
+
+
+def admit(board: Board, reservation: Reservation) -> None:
+    """Refused: what is no key, a key that is somebody else's, and a second key of one user (P-18)."""
+    given = board.policy.fourtosix
+    if given is None:
+        raise Refusal(f"type of reservation not supported: {reservation.type}: this gateway gives no IPv6")
+    key = _key(reservation)
+    if key == given.pool.public_key:
+        raise _refusal("the key is the gateway's own")
+    if any(holder.user != reservation.user for holder in board.holders("key", encode_key(key))):
+        raise _refusal("unauthorized error: the key is another user's")
+    for holder in board.holders("peer", reservation.user):
+        if holder.public_key != key:
+            raise _refusal(f"user {reservation.user} has another key already, by reservation {holder.id}")
+
+
+def holds(_board: Board, _reservation: Reservation) -> bool:
+    """Never: what ``admit`` refuses, ``ensure`` would refuse too."""
+    return False
+
+
+def ensure(board: Board, reservation: Reservation) -> None:
+    """The peer. Of what an old gateway let happen, the user who came first has the key, and a user his newest key."""
+    _given(board)
+    key = encode_key(_key(reservation))
+    for holder in board.holders("key", key):
+        if holder.user != reservation.user and order(holder.id) < order(reservation.id):
+            raise _refusal("unauthorized error: the key is another user's")
+    for holder in board.holders("peer", reservation.user):
+        if holder.public_key != reservation.public_key and order(holder.id) > order(reservation.id):
+            raise _refusal(f"user {reservation.user} has another key by now, by reservation {holder.id}")
+    board.rows.put(PEERS, reservation.user, key.encode())
+
+
+def release(board: Board, reservation: Reservation) -> None:
+    """The peer, unless another reservation of the user counts: he has one address, however many there are."""
+    if not board.holders("peer", reservation.user):
+        board.rows.put(PEERS, reservation.user, None)
+
+
+def result_data(board: Board, reservation: Reservation) -> bytes:
+    """What the user configures his peer with: JSON whose bytes are signed. Errors: ``NotNow``."""
+    given = _given(board)
+    server = {
+        "public_key": encode_key(given.pool.public_key),
+        "endpoint": given.endpoint,
+        "allowed_ips": ["::/0"],
+    }
+    return gojson.encode({"ips": [str(given.pool.address_of(reservation.user))], "peers": [server]})
+
+
+def _given(board: Board) -> FourToSix:
+    if board.policy.fourtosix is None:
+        raise NotNow("4to6 is switched off: fourtosix.endpoint is empty")
+    return board.policy.fourtosix
+
+
+def _key(reservation: Reservation) -> bytes:
+    text = reservation.data.get("public_key")
+    try:
+        return decode_key(text if isinstance(text, str) else "")
+    except LayoutError as error:
+        raise _refusal(f"public_key is {error}") from None
+
+
+def _refusal(why: str) -> Refusal:
+    return Refusal(f"cannot add 4to6 peer: {why}")

@@ -1,0 +1,64 @@
+"""A domain whose visitors are led to an address (provision-engine §7.3)."""
+
+from __future__ import annotations
+
+from tfgateway.reconciler.planning.claims import Board, Refusal
+from tfgateway.reconciler.planning.inputs import names
+from tfgateway.reconciler.planning.inputs.reservation import Reservation
+from tfgateway.reconciler.planning.primitives import services
+from tfgateway.redis_schema.services import Service
+from tfgateway.targets import denied_reason
+
+_HIGHEST_PORT = 65535
+
+
+def admit(board: Board, reservation: Reservation) -> None:
+    """Refused: a name or an entry of somebody else (P-6, P-13), and a target that is denied (T-1, T-15)."""
+    domain = reservation.domain
+    if not names.is_valid(domain):  # CATCH_ALL is none either: it has no dot (T-9)
+        raise Refusal(f"domain '{domain}' name is invalid")
+    _check_target(board, reservation)
+    services.check_free(board, reservation)
+
+
+def holds(board: Board, reservation: Reservation) -> bool:
+    """Whether the entry of the domain is this one."""
+    return services.holds(board, reservation, target(reservation))
+
+
+def ensure(board: Board, reservation: Reservation) -> None:
+    """The entry of the domain."""
+    services.write(board, reservation, target(reservation))
+
+
+def release(board: Board, reservation: Reservation) -> None:
+    """The entry, unless it is needed by or belongs to others."""
+    services.remove(board, reservation)
+
+
+def _check_target(board: Board, reservation: Reservation) -> None:
+    wanted = target(reservation)
+    reason = denied_reason(wanted.addr, board.policy.allowed_targets, board.policy.own_addresses)
+    if reason is not None:
+        raise services.refusal(reservation, f"target '{wanted.addr}' is {reason}")
+    for port in (wanted.httpport, wanted.tlsport):
+        if not 0 <= port <= _HIGHEST_PORT:
+            raise services.refusal(reservation, f"port {port} is not between 1 and {_HIGHEST_PORT}")
+    if not wanted.httpport and not wanted.tlsport:
+        raise services.refusal(reservation, "neither port nor port_tls is set")
+
+
+def target(reservation: Reservation) -> Service:
+    """Where visitors are led; a port that is 0 is not served."""
+    data = reservation.data
+    addr = data.get("addr")
+    return Service(
+        addr=addr if isinstance(addr, str) else "",
+        tlsport=_port(data.get("port_tls")),
+        httpport=_port(data.get("port")),
+        user=reservation.user,
+    )
+
+
+def _port(value: object) -> int:
+    return value if type(value) is int else 0

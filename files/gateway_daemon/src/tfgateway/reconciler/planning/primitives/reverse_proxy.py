@@ -1,0 +1,98 @@
+"""A domain whose visitors are led into a tunnel of its user (provision-engine §7.4)."""
+
+from __future__ import annotations
+
+import binascii
+
+from tfgateway.errors import CryptoError
+from tfgateway.identity.sealing import decrypt_ecdh, unseal
+from tfgateway.reconciler.planning.claims import Board, NotNow, Refusal
+from tfgateway.reconciler.planning.inputs import names
+from tfgateway.reconciler.planning.inputs.reservation import Reservation
+from tfgateway.reconciler.planning.primitives import services
+from tfgateway.redis_schema.services import Service
+
+_LONGEST_SECRET = 4096
+"""Bytes: whatever they are, the entry of the proxy's table stays one that its readers take."""
+_SEALED = 0
+"""Workload version of secrets that need no key of the user; only old gateways have recorded such."""
+
+
+def admit(board: Board, reservation: Reservation) -> None:
+    """Refused: a name or an entry of somebody else (P-6, P-13), and a secret that nobody could use (P-1)."""
+    domain = reservation.domain
+    if not domain:
+        raise Refusal("domain cannot be empty")
+    if not names.is_valid(domain):
+        raise Refusal(f"domain '{domain}' name is invalid")
+    secret = _secret(board, reservation)
+    if secret == _prefix(reservation):
+        raise Refusal("secret must follow the format 'threebotID:random'")
+    if len(secret.encode()) > _LONGEST_SECRET:
+        raise Refusal(f"secret is longer than {_LONGEST_SECRET} bytes")
+    services.check_free(board, reservation)
+
+
+def holds(board: Board, reservation: Reservation) -> bool:
+    """Whether the entry of the domain has this secret."""
+    try:
+        secret = _secret(board, reservation)
+    except Refusal:
+        return False
+    return services.holds(board, reservation, Service(clientsecret=secret, user=reservation.user))
+
+
+def ensure(board: Board, reservation: Reservation) -> None:
+    """The entry of the domain. One that is there stays while the user's key cannot be had."""
+    try:
+        secret = _secret(board, reservation)
+    except (NotNow, Refusal):
+        there = services.present(board, reservation)
+        if there is not None and there.clientsecret:
+            return
+        raise
+    services.write(board, reservation, Service(clientsecret=secret, user=reservation.user))
+
+
+def release(board: Board, reservation: Reservation) -> None:
+    """The entry, unless it is needed by or belongs to others."""
+    services.remove(board, reservation)
+
+
+def _secret(board: Board, reservation: Reservation) -> str:
+    """The secret in clear, which begins with the user's tid (C-2).
+
+    Errors: ``Refusal``; ``NotNow`` until the explorer has told the user's key (P-3).
+    """
+    given = reservation.data.get("secret")
+    if not isinstance(given, str) or not given:
+        raise Refusal("secret cannot be empty")
+    try:
+        secret = _decrypted(board, reservation, binascii.unhexlify(given)).decode("utf-8")
+    except CryptoError as error:
+        raise Refusal(f"failed to decrypt secret: decryption error: {error}") from None
+    except UnicodeDecodeError:
+        raise Refusal("failed to decrypt secret: it is not text") from None
+    except ValueError:
+        raise Refusal("failed to decrypt secret: it is not hex") from None
+    if not secret:
+        raise Refusal("secret cannot be empty")
+    if not secret.startswith(_prefix(reservation)):
+        raise Refusal("secret must follow the format 'threebotID:random'")
+    return secret
+
+
+def _decrypted(board: Board, reservation: Reservation, cipher: bytes) -> bytes:
+    seed = board.policy.identity.seed
+    if reservation.version == _SEALED:
+        return unseal(cipher, seed)
+    key = board.user_key(reservation.user)
+    if key is None:
+        raise Refusal(
+            f"failed to decrypt secret: failed to retrieve user {reservation.user} public key: the explorer has none"
+        )
+    return decrypt_ecdh(cipher, seed, key)
+
+
+def _prefix(reservation: Reservation) -> str:
+    return f"{reservation.user}:"

@@ -1,0 +1,197 @@
+"""Address records of one name in a managed or delegated zone (provision-engine §7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tfgateway.reconciler.planning.claims import Board, ParentMissing, Refusal
+from tfgateway.reconciler.planning.inputs import names
+from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
+from tfgateway.redis_schema.keys import APEX_FIELD, MANAGED_DOMAINS, OWNER_FIELD, zone_key
+from tfgateway.redis_schema.records import RecordSet, canonical_address, decode_records, edit_addresses
+
+_OLD_APEX_FIELD = ""
+
+
+def admit(board: Board, reservation: Reservation) -> None:
+    """The name must lie in a zone of the user, or be free in a managed domain."""
+    name, user = reservation.domain, reservation.user
+    if not names.is_valid(name):
+        raise Refusal(f"domain '{name}' name is invalid")
+    for text in _destination(reservation):
+        if not isinstance(text, str) or canonical_address(text) is None:
+            raise Refusal(f"incorrect format for domain {name}: '{text}' is not an IP address")
+    board.check_readable(name)
+    zone, owner = board.zone_of(name) or ("", "")
+    if not zone:
+        raise ParentMissing(_parent(name))
+    if board.is_operators(zone):
+        raise Refusal(f"{zone} is not managed by the gateway. delegate the domain first")
+    label = names.relative(name, zone)
+    if label == OWNER_FIELD or owner not in (user, board.policy.node_id):
+        raise _unauthorized(label, zone)
+    if name in board.policy.own_names:
+        raise _unauthorized(label or APEX_FIELD, zone, "it is a name of the gateway")
+    if owner == board.policy.node_id:
+        _admit_to_managed(board, reservation, label, zone)
+
+
+def _admit_to_managed(board: Board, reservation: Reservation, label: str, zone: str) -> None:
+    """First come, first served; no name that matters to somebody else (P-4, P-20)."""
+    name, user = reservation.domain, reservation.user
+    taken = Refusal(f"cannot add subdomain {label} to zone {zone}: subdomain already reserved")
+    if not label:
+        raise _unauthorized(APEX_FIELD, zone)
+    if any(part.startswith("_") for part in label.split(".")):
+        raise _unauthorized(label, zone, "names beginning with '_' are reserved")
+    if board.holders("name", name) or any(holder.user != user for holder in board.holders("service", name)):
+        raise taken
+    for held, owner in [*board.names.at_or_above(name), *board.names.below(name)]:
+        if owner != user:
+            raise taken if held == name else _unauthorized(label, zone, f"{held} belongs to another user")
+    # Records that nobody claims were made by hand, or are this very reservation's, whose claim was lost (P-14).
+    if board.names.get(name) is None:
+        raw = board.rows.get(zone_key(zone), label)
+        if raw is not None and _held_by_hand(raw, reservation):
+            raise taken
+
+
+def holds(board: Board, reservation: Reservation) -> bool:
+    """Whether the claim to the name is the user's, and the addresses are these."""
+    name = reservation.domain
+    zone = next(_own_zones(board, reservation), None)
+    claimed = board.rows.get(MANAGED_DOMAINS, name) == reservation.user.encode()
+    if zone is None or not claimed or board.holders("name", name):
+        return False
+    raw = board.rows.get(zone_key(zone), names.relative(name, zone) or APEX_FIELD)
+    return raw is not None and set(_present(raw)) == set(_addresses(reservation))
+
+
+def ensure(board: Board, reservation: Reservation) -> None:
+    """The claim to the name, and as its addresses the union of what all reservations of the name ask for (P-11)."""
+    name = reservation.domain
+    zones = list(_own_zones(board, reservation))
+    if not zones:
+        board.check_readable(name)
+        missing = ParentMissing(_parent(name))
+        raise missing if board.zone_of(name) is None else Refusal(str(missing))
+    board.rows.put(MANAGED_DOMAINS, name, reservation.user.encode())
+    wanted = _union(board, name)
+    _write(board, zones[0], name, wanted)
+    # A name that moved into a zone further down leaves nothing behind; nor does the field of the old apex (P-9).
+    for zone in zones[1:]:
+        _strip(board, zone_key(zone), names.relative(name, zone), wanted)
+    if zones[0] == name:
+        _strip(board, zone_key(name), _OLD_APEX_FIELD, wanted)
+
+
+def release(board: Board, reservation: Reservation) -> None:
+    """Its addresses, unless another reservation of the name asks for them; the claim when none is left (P-12).
+
+    Nothing happens to a name that the user does not hold: who asks for the name and address of another, and deletes
+    that at once, must not take the other's records away.
+    """
+    name, user = reservation.domain, reservation.user
+    if board.names.get(name) != user:
+        return
+    left = _union(board, name)
+    gone = [address for address in _addresses(reservation) if address not in left]
+    for zone in _own_zones(board, reservation):
+        for spelling in {name, reservation.stored_domain}:
+            _strip(board, zone_key(zone), names.relative(spelling, zone) or APEX_FIELD, gone)
+        if zone == name:
+            _strip(board, zone_key(zone), _OLD_APEX_FIELD, gone)
+    if not board.holders("name", name):
+        for spelling in {name, reservation.stored_domain}:
+            if board.rows.get(MANAGED_DOMAINS, spelling) == user.encode():
+                board.rows.put(MANAGED_DOMAINS, spelling, None)
+        board.settle("name", name)
+
+
+def parent_missing(board: Board, reservation: Reservation) -> str:
+    """The domain that has to be delegated before it can be served; empty: there is a zone, or it is no subdomain."""
+    name = reservation.domain
+    lacks = reservation.type == "subdomain" and names.is_valid(name) and board.zone_of(name) is None
+    return _parent(name) if lacks else ""
+
+
+def has_addresses(board: Board, name: str) -> bool:
+    """Whether any zone above the name holds addresses for it."""
+    for zone, _ in board.zones.at_or_above(name):
+        for field in {names.relative(name, zone) or APEX_FIELD, names.relative(name, zone)}:
+            raw = board.rows.get(zone_key(zone), field)
+            if raw is not None and _present(raw):
+                return True
+    return False
+
+
+def strip_addresses(board: Board, name: str) -> None:
+    """Remove all addresses of a name, in whatever zone above it; every other record stays."""
+    for zone, _ in board.zones.at_or_above(name):
+        for field in {names.relative(name, zone) or APEX_FIELD, names.relative(name, zone)}:
+            raw = board.rows.get(zone_key(zone), field)
+            if raw is not None and (present := _present(raw)):
+                board.rows.put(zone_key(zone), field, edit_addresses(raw, remove=present, add=()))
+
+
+def addresses_of(reservations: Sequence[Reservation]) -> list[str]:
+    """The union of what reservations ask for, in canonical form, in the order of their ids."""
+    ordered = sorted(reservations, key=lambda reservation: order(reservation.id))
+    return list(dict.fromkeys(address for reservation in ordered for address in _addresses(reservation)))
+
+
+def _parent(name: str) -> str:
+    """Where the zone of a name usually begins; any domain above would do."""
+    return name.partition(".")[2]
+
+
+def _union(board: Board, name: str) -> list[str]:
+    return addresses_of(board.holders("name", name))
+
+
+def _own_zones(board: Board, reservation: Reservation) -> Iterator[str]:
+    """Zones at or above the name that may hold its records, longest first."""
+    for zone, owner in board.zones.at_or_above(reservation.domain):
+        if owner in (reservation.user, board.policy.node_id):
+            yield zone
+
+
+def _write(board: Board, zone: str, name: str, wanted: Sequence[str]) -> None:
+    key, field = zone_key(zone), names.relative(name, zone) or APEX_FIELD
+    raw = board.rows.get(key, field)
+    present = _present(raw) if raw is not None else []
+    if sorted(present) != sorted(wanted):
+        board.rows.put(key, field, edit_addresses(raw, remove=[*present, *wanted], add=wanted))
+
+
+def _strip(board: Board, key: str, field: str, gone: Sequence[str]) -> None:
+    raw = board.rows.get(key, field)
+    if raw is not None and not set(gone).isdisjoint(_present(raw)):
+        board.rows.put(key, field, edit_addresses(raw, remove=gone, add=()))
+
+
+def _held_by_hand(raw: bytes, reservation: Reservation) -> bool:
+    """Whether a field holds anything but what the reservation itself asks for."""
+    present = _present(raw)
+    return decode_records(raw)[0] != RecordSet() and (not present or set(present) != set(_addresses(reservation)))
+
+
+def _present(raw: bytes) -> list[str]:
+    records, _ = decode_records(raw)
+    return [address.ip for address in (*records.a, *records.aaaa)]
+
+
+def _destination(reservation: Reservation) -> list[object]:
+    destination = reservation.data.get("destination")
+    return destination if isinstance(destination, list) else []
+
+
+def _addresses(reservation: Reservation) -> list[str]:
+    """Old records may hold what is no address (R-4): those serve nothing."""
+    texts = [canonical_address(text) for text in _destination(reservation) if isinstance(text, str)]
+    return [text for text in texts if text is not None]
+
+
+def _unauthorized(label: str, zone: str, why: str = "") -> Refusal:
+    text = f"cannot add subdomain {label} to zone {zone}: unauthorized error"
+    return Refusal(f"{text}: {why}" if why else text)

@@ -1,0 +1,66 @@
+"""Results and deletions of one plan, on their way into the outbox (pure). ``answers`` is what they look like there."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tfgateway.explorer.models import Result, ResultState
+from tfgateway.identity.keys import Identity
+from tfgateway.instant import Instant
+from tfgateway.reconciler.planning import results
+from tfgateway.reconciler.planning.claims import NotNow
+from tfgateway.reconciler.planning.inputs.desired import Wanted
+from tfgateway.reconciler.planning.inputs.records import Records
+from tfgateway.reconciler.planning.inputs.rows import Rows, Seal
+from tfgateway.redis_schema.keys import OUTBOX
+
+
+class ResultWriter:
+    """Writes to the outbox's rows of ``rows``. now: for what is signed from now on."""
+
+    def __init__(self, rows: Rows, records: Records, identity: Identity, now: Instant) -> None:
+        self._rows = rows
+        self._records = records
+        self._identity = identity
+        self.now = now
+
+    def has_result(self, identifier: str) -> bool:
+        """Whether the outbox holds a result for it."""
+        return self._rows.get(OUTBOX, results.result_field(identifier)) is not None
+
+    def has_deletion(self, identifier: str) -> bool:
+        """Whether its deletion is about to be reported."""
+        return self._rows.get(OUTBOX, results.deleted_field(identifier)) is not None
+
+    def make(self, identifier: str, category: int, state: ResultState, message: str, data: bytes = b"null") -> Result:
+        """A signed result; it is not written."""
+        return results.make_result(identifier, category, state, message, self._identity, self.now.unix_ns, data)
+
+    def ok(self, identifier: str, wanted: Wanted, category: int, data: bytes) -> Result:
+        """The result that was given already, or a new one, written. Errors: ``NotNow``."""
+        waiting = self._rows.get(OUTBOX, results.result_field(identifier))
+        if isinstance(waiting, Seal):
+            raise NotNow("an answer for it is still on its way")
+        if waiting is not None:
+            result = results.decode_result(identifier, waiting)
+            if result.state != ResultState.OK:
+                raise NotNow("an error result for it is still on its way")
+            return result
+        result = self.make(identifier, category, ResultState.OK, "", data)
+        if not results.same_answer(wanted.result, result):
+            self.write(identifier, result)
+        return result
+
+    def write(self, identifier: str, result: Result) -> None:
+        """Under both ids of a migrated reservation (P-24)."""
+        for name in self._names(identifier):
+            own = msgspec.structs.replace(result, workload_id=name)
+            self._rows.put(OUTBOX, results.result_field(name), results.encode_result(own))
+
+    def write_deletion(self, identifier: str) -> None:
+        """Under both ids of a migrated reservation (P-24)."""
+        for name in self._names(identifier):
+            self._rows.put(OUTBOX, results.deleted_field(name), results.encode_deleted(self.now.unix_ns))
+
+    def _names(self, identifier: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((identifier, self._records.references.get(identifier, identifier))))

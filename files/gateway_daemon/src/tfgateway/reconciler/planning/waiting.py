@@ -1,0 +1,91 @@
+"""Reservations whose parent zone is not there: since when each of them waits for it (pure).
+
+That stands in redis, so that a restart begins no new wait, and a fresh look agrees with the process that runs.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from tfgateway.instant import NANOSECONDS, Instant
+from tfgateway.reconciler.planning.inputs.rows import Rows
+from tfgateway.redis_schema.keys import WAITING
+
+_NOTABLE = 2.0
+"""Seconds by which the clock was set."""
+
+
+class _Wait(msgspec.Struct, frozen=True):
+    """A value of ``tfgateway:waiting``: since when (``Instant``); older releases have written Unix seconds alone."""
+
+    since: int
+    boot: str = ""
+    uptime: float = 0.0
+
+    def age(self, now: Instant) -> float:
+        """Seconds. A beginning that is still to come is none, unless the clock was set since."""
+        start = Instant(self.since * NANOSECONDS, self.boot, self.uptime)
+        return 0.0 if start.boot != now.boot and start.unix_ns > now.unix_ns else now.since(start)
+
+
+class Waiting:
+    """The hash ``tfgateway:waiting`` on top of ``rows``. timeout: seconds that one may wait; 0: none does."""
+
+    def __init__(self, rows: Rows, timeout: float) -> None:
+        self._rows = rows
+        self._timeout = timeout
+        self._since = {identifier: _decode(raw) for identifier, raw in rows.fields(WAITING)}
+        """None: nobody can read it, and it begins anew."""
+
+    def __contains__(self, identifier: str) -> bool:
+        """Whether it was found waiting by this or an earlier plan."""
+        return identifier in self._since
+
+    def names(self) -> list[str]:
+        """gwids of all that were found waiting."""
+        return list(self._since)
+
+    @property
+    def allowed(self) -> bool:
+        """Whether anything may wait at all."""
+        return self._timeout > 0
+
+    def over(self, identifier: str, now: Instant) -> bool:
+        """Whether it has waited long enough."""
+        wait = self._since.get(identifier)
+        return wait is not None and wait.age(now) >= self._timeout
+
+    def start(self, identifier: str, now: Instant) -> None:
+        """It waits from now on, unless it does already. When the clock was set, its beginning is put right."""
+        wait = self._since.get(identifier)
+        waited = 0.0 if wait is None else wait.age(now)
+        since = int(now.unix - waited)
+        if wait is None or abs(since - wait.since) > _NOTABLE:
+            self._since[identifier] = wait = _Wait(since, now.boot, now.uptime - waited)
+            self._rows.put(WAITING, identifier, msgspec.json.encode(wait))
+
+    def stop(self, identifier: str) -> None:
+        """It does not wait any more."""
+        if identifier in self._since:
+            self._rows.put(WAITING, identifier, None)
+
+    def in_words(self, identifier: str, parent: str) -> str:
+        """For the verdict: what it waits for and, once that is known, how long."""
+        text = f"it waits for {parent} to be delegated"
+        wait = self._since.get(identifier)
+        if wait is None:
+            return text
+        try:
+            end = datetime.fromtimestamp(wait.since + self._timeout, UTC)
+        except (OverflowError, ValueError, OSError):
+            return text
+        return f"{text}, until {end:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _decode(raw: bytes) -> _Wait | None:
+    try:
+        return msgspec.json.decode(raw, type=_Wait)
+    except msgspec.MsgspecError:
+        return None

@@ -1,0 +1,356 @@
+"""The gateway's side of all tunnels, in one worker: clients come, visitors are led to them, both can move on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tfgateway.redis_schema.tunnels import Connected, fingerprint
+from tfgateway.settings import ProxySettings
+from tfgateway.sockets import close, ordinary, send_at_once
+from tfgateway.telemetry.logs import logger
+from tfgateway.tunnel.api import Adopt, Carried, Visitor
+from tfgateway.tunnel.digest import Digest, digest_of
+from tfgateway.tunnel.gateway.failure_budget import Patience
+from tfgateway.tunnel.gateway.metrics import TunnelMetrics
+from tfgateway.tunnel.gateway.migration import SessionHandover
+from tfgateway.tunnel.gateway.registration import Greeting
+from tfgateway.tunnel.gateway.registry import Client, Registry
+from tfgateway.tunnel.gateway.visits import REFUSED_PAUSE, Visits
+from tfgateway.tunnel.links.messages import Content, SessionState, VisitorState
+from tfgateway.tunnel.links.shared_key import shared_key
+from tfgateway.tunnel.links.worker_links import Mesh
+from tfgateway.tunnel.session.session import Channel, Limits, Session
+from tfgateway.tunnel.session.tls import secure
+from tfgateway.tunnel.yamux.connection import Connection, Role
+
+_KEY = "tunnels.key"
+_MAX_NEWCOMERS = 2048
+"""Connections that have not said their secret; the oldest goes when there are more."""
+
+_MAX_CLIENTS = 16
+"""That share one secret."""
+_DRAIN_LOOK = 0.05
+"""Seconds between two looks at what is left."""
+
+_log = logger("tunnel")
+
+
+class TunnelServer:
+    """``seam.Tunnels`` with real sessions. To be used from one event loop."""
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        metrics: TunnelMetrics,
+        *,
+        runtime: Path,
+        name: str,
+        adopt: Adopt,
+        limits: Limits | None = None,
+    ) -> None:
+        """runtime: directory of this gateway's workers alone, the others being reached there; name: of this worker.
+
+        adopt: takes visitors that another worker hands over. Errors: ``OSError`` for a directory that cannot be used.
+        """
+        self._settings = settings
+        self._metrics = metrics
+        self._adopt = adopt
+        self._limits = limits or Limits(streams=settings.tunnel_streams)
+        self._key = shared_key(runtime / _KEY)
+        self._loop = asyncio.get_running_loop()
+        self._registry = Registry(
+            share=settings.tunnel_share,
+            max_strangers=settings.tunnel_unknown,
+            max_clients=_MAX_CLIENTS,
+        )
+        self._patience = Patience(burst=settings.tunnel_unknown, per_second=1.0)
+        self._newcomers: OrderedDict[Session, None] = OrderedDict()
+        self._clients: dict[Session, Client] = {}
+        self._seen: set[Digest] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.changed = asyncio.Event()
+        """Set when ``connected`` gives something else."""
+        self._mesh = Mesh(runtime, name, self)
+        self._visits = Visits(
+            settings, metrics, key=self._key, registry=self._registry, mesh=self._mesh, ended=self._available
+        )
+        self._handover = SessionHandover(
+            self._mesh,
+            self._registry,
+            self._visits,
+            release=self._release,
+            keep=self._keep,
+        )
+        metrics.watch(
+            up=lambda: len(self._registry),
+            early=lambda: self._registry.strangers,
+            streams=lambda: len(self._visits),
+        )
+
+    # What the proxy calls (``seam.Tunnels``).
+
+    def add_secret(self, secret: bytes) -> None:
+        """See ``Tunnels``."""
+        digest = digest_of(self._key, secret)
+        for client in self._registry.add_secret(digest, secret):
+            self._register(client)
+
+    def remove_secret(self, secret: bytes) -> None:
+        """See ``Tunnels``."""
+        digest = digest_of(self._key, secret)
+        self._seen.discard(digest)
+        revoked = self._registry.remove_secret(digest)
+        if revoked:
+            self.changed.set()
+            self._mesh.retract(digest)
+        if self._mesh.draining:  # those that are back at another worker are not registered here any more
+            revoked = [client for client in self._clients.values() if client.digest == digest]
+        for client in revoked:
+            client.session.close("its secret was revoked")
+
+    async def carry(self, visitor: Visitor) -> Carried:
+        """See ``Tunnels``."""
+        return await self._visits.carry(visitor, self._loop.time() + self._settings.tunnel_grace, hops=0)
+
+    # Clients.
+
+    def accept(self, sock: socket.socket, source: str) -> None:
+        """A client connected on the plain port: a non-blocking socket, and its IP literal."""
+        if self._patience.exhausted(source, self._loop.time()):
+            close(sock)
+            return
+        try:
+            send_at_once(sock)
+            session = Session(
+                sock,
+                Connection(Role.SERVER, max_streams=1),  # T-17
+                limits=self._limits,
+                opened=partial(self._greeted, source),
+                over=self._over,
+                available=self._available,
+            )
+        except OSError as error:
+            close(sock)
+            _log.warning("tunnel client lost", source=source, reason=error.strerror)
+            return
+        self._newcomers[session] = None
+        self._loop.call_later(self._settings.head_timeout, self._no_secret_yet, session)  # T-2
+        if len(self._newcomers) > _MAX_NEWCOMERS:
+            next(iter(self._newcomers)).close("too many that do not say who they are")
+
+    def accept_tls(self, context: ssl.SSLContext, sock: socket.socket, source: str) -> None:
+        """The same on the port with TLS (T-21)."""
+        if self._patience.exhausted(source, self._loop.time()) or len(self._tasks) > _MAX_NEWCOMERS:
+            close(sock)
+        else:
+            self._spawn(self._accept_tls(context, sock, source))
+
+    async def _accept_tls(self, context: ssl.SSLContext, sock: socket.socket, source: str) -> None:
+        with contextlib.suppress(OSError):  # a scanner, most likely
+            async with asyncio.timeout(self._settings.head_timeout):
+                wrapped = await secure(sock, context, None)
+            self.accept(wrapped, source)
+
+    def _no_secret_yet(self, session: Session) -> None:
+        if session in self._newcomers:
+            session.close("it did not say its secret in time")
+
+    def _greeted(self, source: str, session: Session, stream: int) -> Channel | None:
+        """The client opened a stream: its first is the handshake, there are no others (T-17)."""
+        if session not in self._newcomers:
+            return None
+        return Greeting(session, stream, partial(self._introduced, source, session), partial(self._rejected, source))
+
+    def _rejected(self, source: str, session: Session, reason: str) -> None:
+        self._metrics.registrations.labels("rejected").inc()
+        self._patience.failed(source, self._loop.time())
+        _log.info("tunnel client rejected", source=source, reason=reason)
+        session.close(reason)
+
+    def _introduced(self, source: str, session: Session, stream: int, secret: bytes) -> None:
+        self._newcomers.pop(session, None)
+        digest = digest_of(self._key, secret)
+        client = Client(session, secret, digest, source, time.monotonic_ns(), stream)
+        self._clients[session] = client
+        if self._registry.knows(digest, secret):
+            self._register(client)
+            return
+        self._metrics.registrations.labels("early").inc()
+        self._patience.failed(source, self._loop.time())
+        self._loop.call_later(self._settings.tunnel_unknown_time, self._still_unknown, client)
+        for oldest in self._registry.add_stranger(client):
+            oldest.session.close("its secret is unknown")
+
+    def _still_unknown(self, client: Client) -> None:
+        if client.session in self._clients and not self._registry.knows(client.digest, client.secret):
+            client.session.close("its secret is unknown")
+
+    def _register(self, client: Client, how: str = "") -> None:
+        """how: "moved" here from another worker, "kept" in this one that drains, or empty: it has just come."""
+        outcome = how or ("reconnected" if client.digest in self._seen else "new")
+        self._seen.add(client.digest)
+        replaced = self._registry.add(client)
+        for older in replaced:
+            older.session.close("a newer client has its secret")
+        if outcome != "kept":
+            self._metrics.registrations.labels(outcome).inc()
+        if client in replaced:
+            return
+        self.changed.set()
+        self._mesh.announce(client.digest, client.since)
+        if not how:
+            client.session.end(client.greeting)  # tells the client that it is registered
+        if outcome != "kept":
+            _log.info("tunnel up", tunnel=client.digest.hex(), source=client.source, how=outcome)
+        self._visits.news(client.digest)
+        if self._mesh.draining and outcome != "kept":
+            self._spawn(self._handover.move([client]))
+
+    def _over(self, session: Session, reason: str) -> None:
+        self._newcomers.pop(session, None)
+        self._visits.forget(session)
+        self._metrics.ended.inc()
+        client = self._clients.pop(session, None)
+        if client is None:
+            return
+        self._discard(client)
+        _log.info("tunnel down", tunnel=client.digest.hex(), source=client.source, reason=reason)
+
+    def _discard(self, client: Client) -> None:
+        if self._registry.discard(client):
+            self.changed.set()
+            self._mesh.retract(client.digest)
+
+    def _available(self, session: Session) -> None:
+        client = self._clients.get(session)
+        if client is not None:
+            self._visits.news(client.digest)
+
+    # Other workers.
+
+    def set_peers(self, names: Collection[str]) -> None:
+        """The other workers of this gateway that live now."""
+        self._mesh.set_peers(names)
+
+    def connected(self) -> dict[str, Connected]:
+        """Clients of this worker with a known secret, by its fingerprint: what ``report`` tells."""
+        ago = time.time_ns() - time.monotonic_ns()
+        return {
+            fingerprint(client.secret.decode("utf-8", "replace")): Connected(
+                (client.since + ago) // 1_000_000_000, client.source
+            )
+            for client in self._registry.registered()
+        }
+
+    def held(self) -> dict[Digest, int]:
+        """See ``mesh.Owner``."""
+        return self._registry.digests
+
+    def peer_has(self, digest: Digest, since: int) -> None:
+        """See ``mesh.Owner``."""
+        for client in self._registry.told_before(digest, since):
+            self._discard(client)  # its visitors stay to their end
+        for client in self._registry.older_than(digest, since):
+            client.session.close("a newer client has its secret")
+        self._visits.news(digest)
+
+    def delivered(self, content: Content, sockets: list[socket.socket]) -> None:
+        """See ``mesh.Owner``."""
+        if isinstance(content, VisitorState):
+            visitor = Visitor(sockets[0], content.first, content.source, content.plane, content.secret, content.context)
+            self._adopt(visitor, self._visits.carry(visitor, content.deadline, hops=content.hops + 1))
+        else:
+            self._resume(content, sockets)
+
+    def _resume(self, state: SessionState, sockets: list[socket.socket], *, kept: bool = False) -> bool:
+        """Go on with a session of another worker, or with one that no other has taken. False: it has ended."""
+        try:
+            session = Session.resume(
+                sockets[0],
+                Role.SERVER,
+                state.connection,
+                state.unsent,
+                limits=self._limits,
+                opened=partial(self._greeted, state.source),
+                over=self._over,
+                available=self._available,
+            )
+        except OSError as error:
+            for sock in sockets:
+                close(sock)
+            _log.warning("tunnel client lost", source=state.source, reason=error.strerror)
+            return False
+        client = Client(
+            session, state.secret, digest_of(self._key, state.secret), state.source, state.since, state.greeting
+        )
+        self._clients[session] = client
+        for stream, sock in zip(state.streams, sockets[1:], strict=True):
+            self._adopt(*self._visits.resume(session, state.secret, stream, sock))
+        if self._registry.knows(client.digest, client.secret):
+            self._register(client, "kept" if kept else "moved")
+        else:  # revoked, or this worker has not heard of it yet
+            self._loop.call_later(self._settings.tunnel_unknown_time, self._still_unknown, client)
+            for oldest in self._registry.add_stranger(client):
+                oldest.session.close("its secret is unknown")
+        return True
+
+    def _keep(self, state: SessionState, sockets: list[socket.socket]) -> bool:
+        """Go on with a session that no other worker has taken. False: it has ended.
+
+        To the proxy its visitors are gone, and it closes what it has of them: they come back with sockets of their own.
+        """
+        kept: list[socket.socket] = []
+        try:
+            for sock in sockets:
+                kept.append(ordinary(sock))  # noqa: PERF401 - those before one that fails are closed
+        except OSError as error:
+            for sock in (*kept, *sockets):
+                close(sock)
+            _log.warning("tunnel client lost", source=state.source, reason=error.strerror)
+            return False
+        return self._resume(state, kept, kept=True)
+
+    def _release(self, client: Client) -> None:
+        self._clients.pop(client.session, None)
+        self._discard(client)
+
+    # The end.
+
+    async def drain(self) -> None:
+        """No client is accepted any more: hand every session over to a worker that stays, with all that is in it.
+
+        What cannot move ends when its last visitor has left: sessions inside TLS, whose clients are told to connect
+        again before, and all of them when no worker stays.
+        Returns when no session is left here and none is on its way. Cancelled when time is up; ``close`` then cuts the
+        rest.
+        """
+        self._mesh.drain()
+        while True:
+            while self._clients or self._newcomers or self._handover.moving:
+                moved = await self._handover.move(list(self._clients.values()))
+                await asyncio.sleep(_DRAIN_LOOK if moved else REFUSED_PAUSE)
+            await self._mesh.settled()
+            if not self._clients and not self._handover.moving:
+                return
+
+    def close(self) -> None:
+        """End everything; again is harmless."""
+        for session in [*self._newcomers, *self._clients]:
+            session.close("this gateway ends")
+        self._mesh.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

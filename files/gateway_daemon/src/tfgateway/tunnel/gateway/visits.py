@@ -1,0 +1,226 @@
+"""Visitors in one worker: led to the session of their client, or to the worker that has it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tfgateway.settings import ProxySettings
+from tfgateway.sockets import close
+from tfgateway.tunnel.api import Carried, NotAnswered, NoTunnel, Visitor
+from tfgateway.tunnel.digest import Digest, digest_of
+from tfgateway.tunnel.gateway.metrics import TunnelMetrics
+from tfgateway.tunnel.gateway.registry import Client, Registry
+from tfgateway.tunnel.links.messages import StreamState, VisitorState
+from tfgateway.tunnel.links.worker_links import Mesh
+from tfgateway.tunnel.session.session import Session
+from tfgateway.tunnel.session.stream_relay import Ending, Relay, Relayed
+
+REFUSED_PAUSE = 0.2
+"""Seconds after a worker did not take what was handed over to it."""
+_HANDED_OVER = Carried("handed_over")
+_MAX_HOPS = 3
+
+
+@dataclass(slots=True, eq=False)
+class _Visit:
+    """A visitor in a tunnel."""
+
+    visitor: Visitor
+    relay: Relay
+    ended: asyncio.Future[Relayed | None]
+    """None: it went on in another worker."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """The visits of a session that goes on elsewhere."""
+
+    streams: tuple[StreamState, ...]
+    sockets: list[socket.socket]
+    """Of the visitors, in the order of ``streams``."""
+    _ended: list[asyncio.Future[Relayed | None]]
+
+    def gone(self) -> None:
+        """Nothing is left of them here."""
+        for ended in self._ended:
+            if not ended.done():
+                ended.set_result(None)
+
+
+class Visits:
+    """All of one worker."""
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        metrics: TunnelMetrics,
+        *,
+        key: bytes,
+        registry: Registry,
+        mesh: Mesh,
+        ended: Callable[[Session], None],
+    ) -> None:
+        """key: of ``digest_of``. ended: called after each visit, with the session that has room for another one."""
+        self._settings = settings
+        self._metrics = metrics
+        self._key = key
+        self._registry = registry
+        self._mesh = mesh
+        self._session_has_room = ended
+        self._visits: dict[Session, dict[int, _Visit]] = {}
+        self._news: dict[Digest, set[asyncio.Future[None]]] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._visits.values()))
+
+    async def carry(self, visitor: Visitor, deadline: float, *, hops: int) -> Carried:
+        """See ``Tunnels``. deadline: of the event loop, for a client to come; hops: workers that handed it on."""
+        digest = digest_of(self._key, visitor.secret)
+        try:
+            while True:
+                client = self._registry.find(digest)
+                if client is not None:
+                    carried = await self._lead(client, visitor)
+                    if carried is not None:
+                        return carried
+                    deadline = self._loop.time() + self._settings.tunnel_grace
+                    continue
+                link = self._mesh.holder(digest)
+                if link is not None and hops < _MAX_HOPS and not self._registry.has(digest):
+                    state = VisitorState(
+                        first=visitor.first,
+                        source=visitor.source,
+                        plane=visitor.plane,
+                        secret=visitor.secret,
+                        context=visitor.context,
+                        deadline=deadline,
+                        hops=hops,
+                    )
+                    if await link.deliver(state, [visitor.socket]):
+                        close(visitor.socket)
+                        return _HANDED_OVER
+                    if self._loop.time() >= deadline:
+                        raise NoTunnel("the worker that has its client does not take it")
+                    await asyncio.sleep(REFUSED_PAUSE)
+                    continue
+                await self._wait_for_news(digest, deadline)
+        except asyncio.CancelledError:
+            close(visitor.socket)
+            raise
+
+    def news(self, digest: Digest) -> None:
+        """Something has changed for those who wait for a client with this secret."""
+        for news in self._news.get(digest, ()):
+            if not news.done():
+                news.set_result(None)
+
+    def resume(
+        self, session: Session, secret: bytes, stream: StreamState, sock: socket.socket
+    ) -> tuple[Visitor, Coroutine[Any, Any, Carried]]:
+        """Go on with a visit that was released; for ``Adopt``."""
+        visitor = Visitor(sock, b"", stream.source, stream.plane, secret, stream.context)
+        ended: asyncio.Future[Relayed | None] = self._loop.create_future()
+        relay = Relay.resume(
+            session,
+            stream.stream,
+            sock,
+            stream.relay,
+            idle_timeout=self._settings.idle_timeout,
+            done=partial(self._ended, ended),
+        )
+        self._join(session, stream.stream, _Visit(visitor, relay, ended))
+        return visitor, self._went_on(session, stream.stream, ended, relay)
+
+    def release(self, session: Session) -> Released:
+        """Stop all of a session where they are: the relays own the sockets no more.
+
+        Those that have ended, and only wait to be counted, have no socket any more: they stay.
+        """
+        visits = {stream: visit for stream, visit in self._visits.pop(session, {}).items() if not visit.ended.done()}
+        streams = tuple(
+            StreamState(stream, visit.relay.release(), visit.visitor.source, visit.visitor.plane, visit.visitor.context)
+            for stream, visit in visits.items()
+        )
+        return Released(
+            streams, [visit.relay.socket for visit in visits.values()], [visit.ended for visit in visits.values()]
+        )
+
+    def forget(self, session: Session) -> None:
+        """A session has ended, and its visits with it."""
+        self._visits.pop(session, None)
+
+    async def _lead(self, client: Client, visitor: Visitor) -> Carried | None:
+        """Serve a visitor by this client; None: the client was lost before it took the visitor."""
+        stream = client.session.open()
+        ended: asyncio.Future[Relayed | None] = self._loop.create_future()
+        relay = Relay(
+            client.session,
+            stream,
+            visitor.socket,
+            visitor.first,
+            idle_timeout=self._settings.idle_timeout,
+            done=partial(self._ended, ended),
+        )
+        self._join(client.session, stream, _Visit(visitor, relay, ended))
+        return await self._account(client.session, stream, ended, relay)
+
+    def _join(self, session: Session, stream: int, visit: _Visit) -> None:
+        self._visits.setdefault(session, {})[stream] = visit
+        session.bind(stream, visit.relay)
+        visit.relay.start()
+
+    @staticmethod
+    def _ended(ended: asyncio.Future[Relayed | None], relayed: Relayed) -> None:
+        if not ended.done():
+            ended.set_result(relayed)
+
+    async def _account(
+        self, session: Session, stream: int, ended: asyncio.Future[Relayed | None], relay: Relay
+    ) -> Carried | None:
+        try:
+            relayed = await ended
+        except asyncio.CancelledError:
+            relay.cut()
+            self._metrics.visits.labels("cut").inc()
+            raise
+        finally:
+            self._visits.get(session, {}).pop(stream, None)
+            self._session_has_room(session)
+        if relayed is None:
+            return _HANDED_OVER
+        if relayed.untouched:
+            return None
+        self._metrics.visits.labels(relayed.ending).inc()
+        self._metrics.bytes_to_client.inc(relayed.to_stream)
+        self._metrics.bytes_to_visitor.inc(relayed.to_socket)
+        if relayed.ending is Ending.REFUSED:
+            raise NotAnswered("the client dropped the visitor")
+        return Carried(relayed.ending, relayed.to_stream, relayed.to_socket)
+
+    async def _went_on(
+        self, session: Session, stream: int, ended: asyncio.Future[Relayed | None], relay: Relay
+    ) -> Carried:
+        carried = await self._account(session, stream, ended, relay)
+        if carried is None:
+            raise NotAnswered("the client was lost")
+        return carried
+
+    async def _wait_for_news(self, digest: Digest, deadline: float) -> None:
+        news: asyncio.Future[None] = self._loop.create_future()
+        waiting = self._news.setdefault(digest, set())
+        waiting.add(news)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await news
+        except TimeoutError:
+            raise NoTunnel("no client with this secret is connected") from None
+        finally:
+            waiting.discard(news)
+            if not waiting and self._news.get(digest) is waiting:
+                del self._news[digest]

@@ -1,0 +1,121 @@
+"""What the workers of one gateway tell each other about tunnels. Pure.
+
+They may be of different releases for a while: fields are only ever added, with a default.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tfgateway.errors import ParseError
+from tfgateway.tunnel.session.stream_relay import RelayState
+from tfgateway.tunnel.yamux.connection import ConnectionState
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """First on each link, and the answer to ``Draining``."""
+
+    name: str
+    draining: bool
+    answers: bool = False
+    """It answers deliveries, and waits for the answers to its own."""
+
+
+class Have(msgspec.Struct, frozen=True, tag="have"):
+    """Clients with these secrets are connected to me: digest -> since when (``registry.Client``)."""
+
+    clients: dict[bytes, int]
+
+
+class Lost(msgspec.Struct, frozen=True, tag="lost"):
+    """None with this one any more."""
+
+    digest: bytes
+
+
+class Draining(msgspec.Struct, frozen=True, tag="draining"):
+    """Hand me nothing more: I am about to end, when you have answered."""
+
+
+class Parcel(msgspec.Struct, frozen=True, tag="parcel"):
+    """Descriptors come with this message. The last parcel of a delivery begins with one that holds its content."""
+
+    last: bool
+
+
+class Answer(msgspec.Struct, frozen=True, tag="answer"):
+    """To a delivery, in the order in which they came. Not taken: whoever handed over goes on with what was in it."""
+
+    taken: bool
+
+
+Message = Hello | Have | Lost | Draining | Parcel | Answer
+
+
+class VisitorState(msgspec.Struct, frozen=True, tag="visitor"):
+    """Content of a delivery: a visitor for a client of the receiver. One descriptor."""
+
+    first: bytes
+    source: str
+    plane: str
+    secret: bytes
+    context: bytes
+    deadline: float
+    """Until when it waits, seconds of CLOCK_MONOTONIC."""
+    hops: int
+    """How often it has been passed on."""
+
+
+class StreamState(msgspec.Struct, frozen=True):
+    """A visitor in a tunnel."""
+
+    stream: int
+    relay: RelayState
+    source: str
+    plane: str
+    context: bytes
+
+
+class SessionState(msgspec.Struct, frozen=True, tag="session"):
+    """Content of a delivery: a session with all that is in it. One descriptor, and one for each stream."""
+
+    secret: bytes
+    source: str
+    since: int
+    greeting: int
+    connection: ConnectionState
+    unsent: bytes
+    streams: tuple[StreamState, ...]
+
+
+Content = VisitorState | SessionState
+
+
+def sockets_of(content: Content) -> int:
+    """How many descriptors belong to it."""
+    return 1 if isinstance(content, VisitorState) else 1 + len(content.streams)
+
+
+_message: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_content: msgspec.msgpack.Decoder[Content] = msgspec.msgpack.Decoder(Content)
+
+
+def encode(item: Message | Content) -> bytes:
+    """One message, or the content of a delivery."""
+    return msgspec.msgpack.encode(item)
+
+
+def decode_message(raw: bytes) -> Message:
+    """Errors: ``ParseError``."""
+    try:
+        return _message.decode(raw)
+    except msgspec.MsgspecError as error:
+        raise ParseError(f"tunnels: message of another worker: {error}") from error
+
+
+def decode_content(raw: bytes) -> Content:
+    """Errors: ``ParseError``, without any of the content, which holds secrets (T-13)."""
+    try:
+        return _content.decode(raw)
+    except msgspec.MsgspecError:
+        raise ParseError("tunnels: a delivery of another worker cannot be read") from None

@@ -1,0 +1,350 @@
+"""A live session: one TCP connection, yamux in it, and for each stream a channel that takes what comes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tfgateway.errors import ParseError
+from tfgateway.tunnel.session.transport import Buffer, Wire
+from tfgateway.tunnel.yamux.connection import (
+    Connection,
+    ConnectionState,
+    DataReceived,
+    Event,
+    Pong,
+    Role,
+    StreamAccepted,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
+    WentAway,
+    WindowOpened,
+)
+from tfgateway.tunnel.yamux.frames import GoAway
+
+_CONGESTED = 256 * 1024
+"""Octets that wait to be sent; above it no channel reads on, and they get their turns one after the other."""
+_MAX_UNSENT = 1024 * 1024
+"""Octets: far above what the channels cause; a peer that gets there asks for answers and does not read them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one session."""
+
+    streams: int = 1000
+    """Open at once, of each side."""
+    held: int = 16 * 1024 * 1024
+    """Octets of all streams that wait for slow receivers; the slowest is reset when there are more."""
+    ping_every: float = 30.0
+    """Seconds between two questions whether the peer is there (spec tcprouter §8)."""
+    pong_within: float = 10.0
+    """Seconds in which it has to answer."""
+    write_timeout: float = 10.0
+    """Seconds for which it may take nothing of what is sent."""
+
+
+class Channel(Protocol):
+    """What a stream leads to. None of these may raise."""
+
+    @property
+    def held(self) -> int:
+        """Octets that were received and wait to be passed on."""
+
+    def received(self, data: memoryview) -> None:
+        """Octets of the peer, valid until this returns. ``Session.consume`` them when they have been passed on."""
+
+    def ended(self) -> None:
+        """The peer sends no more."""
+
+    def dropped(self, reason: str) -> None:
+        """The stream is gone: the peer reset it, or the session is over."""
+
+    def may_send(self) -> None:
+        """The window opened, or it is this channel's turn (``Session.wait_turn``)."""
+
+
+class Session:
+    """Owns a connected, non-blocking socket. To be used from one event loop."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        connection: Connection,
+        *,
+        limits: Limits,
+        opened: Callable[[Session, int], Channel | None],
+        over: Callable[[Session, str], None],
+        available: Callable[[Session], None] = lambda _session: None,
+        left: Callable[[Session], None] = lambda _session: None,
+    ) -> None:
+        """Start.
+
+        opened: the peer opened a stream: where it leads; None: it is reset. over: called once, with the reason, when
+        the session has ended and all channels have been told. available: a stream can be opened again, perhaps.
+        left: the peer is about to end the session, when its streams have ended.
+        """
+        self._connection = connection
+        self._limits = limits
+        self._opened = opened
+        self._over = over
+        self._available = available
+        self._left = left
+        self._channels: dict[int, Channel] = {}
+        self._waiting: deque[Channel] = deque()
+        self._held = 0
+        self._in_queue = 0
+        self._flush_due = False
+        self._loop = asyncio.get_running_loop()
+        self._awaited_pong = -1
+        self.closed = False
+        self._wire = Wire(
+            sock,
+            received=self._received,
+            drained=self._drained,
+            lost=self.close,
+            write_timeout=limits.write_timeout,
+        )
+        self._keepalive = self._loop.call_later(limits.ping_every, self._ping)
+
+    # Streams.
+
+    @property
+    def streams(self) -> int:
+        """How many are open."""
+        return self._connection.streams
+
+    @property
+    def may_open(self) -> bool:
+        """A stream can be opened now."""
+        return not self.closed and self._connection.may_open and self._connection.streams < self._limits.streams
+
+    @property
+    def gone(self) -> bool:
+        """No stream will ever be opened again."""
+        return self.closed or self._connection.peer_went_away
+
+    @property
+    def idle(self) -> bool:
+        """No stream is open, and nothing of an earlier one waits to be sent."""
+        return not self.streams and not self._in_queue + self._wire.unsent
+
+    @property
+    def secure(self) -> bool:
+        """Inside TLS."""
+        return self._wire.secure
+
+    def open(self) -> int:
+        """Open a stream; ``bind`` a channel at once. Errors: ``ValueError`` unless ``may_open``."""
+        number = self._connection.open()
+        self._due()
+        return number
+
+    def bind(self, stream: int, channel: Channel) -> None:
+        """``channel`` takes what comes on ``stream`` from now on."""
+        self._channels[stream] = channel
+
+    def accept(self, stream: int) -> None:
+        """Tell the peer that its stream was taken."""
+        self._connection.accept(stream)
+        self._due()
+
+    def room(self, stream: int) -> int:
+        """Octets that may be sent on the stream now."""
+        return self._connection.window(stream)
+
+    def taken(self, stream: int) -> bool:
+        """Whether the peer has taken the stream."""
+        return self._connection.acknowledged(stream)
+
+    @property
+    def congested(self) -> bool:
+        """Enough waits to be sent: a channel that has more has to ``wait_turn``."""
+        return self._in_queue + self._wire.unsent >= _CONGESTED
+
+    @property
+    def busy(self) -> bool:
+        """Congested, or others wait for their turn."""
+        return bool(self._waiting) or self.congested
+
+    def wait_turn(self, channel: Channel) -> None:
+        """``channel.may_send`` is called once, when those that waited before had their turn."""
+        self._waiting.append(channel)
+
+    def send(self, stream: int, data: bytes) -> None:
+        """Send, at most ``room`` octets."""
+        self._connection.send(stream, data)
+        self._in_queue += len(data)
+        self._due()
+
+    def consume(self, stream: int, count: int) -> None:
+        """``count`` octets of the stream were passed on."""
+        self._connection.consume(stream, count)
+        self._due()
+
+    def end(self, stream: int) -> None:
+        """Send no more on the stream."""
+        self._connection.end(stream)
+        self._due()
+
+    def reset(self, stream: int) -> None:
+        """Drop the stream; its channel is not told."""
+        self._connection.reset(stream)
+        self.forget(stream)
+        self._due()
+
+    def forget(self, stream: int) -> None:
+        """The channel needs nothing more of the stream, which is gone."""
+        self._channels.pop(stream, None)
+
+    def hold(self, count: int) -> None:
+        """A channel keeps ``count`` octets more, or less. The one that keeps most goes when there are too many."""
+        self._held += count
+        if count > 0 and self._held > self._limits.held:
+            stream, channel = max(self._channels.items(), key=lambda item: item[1].held)
+            self.reset(stream)
+            channel.dropped("too slow")
+
+    # The session.
+
+    def leave(self) -> None:
+        """Tell the peer that this side ends the session soon; streams go on."""
+        self._connection.go_away(GoAway.NORMAL)
+        self._due()
+
+    def close(self, reason: str, code: GoAway | None = None) -> None:
+        """End it, telling the peer why with a code; again is harmless."""
+        if self.closed:
+            return
+        self.closed = True
+        self._keepalive.cancel()
+        if code is not None:
+            self._connection.go_away(code)
+        self._wire.send(self._take())
+        self._wire.close()
+        channels, self._channels = self._channels, {}
+        self._waiting.clear()
+        for channel in channels.values():
+            channel.dropped(reason)
+        self._over(self, reason)
+
+    def release(self) -> tuple[socket.socket, ConnectionState, bytes]:
+        """Stop here so that another process goes on: socket, state, and what has to be sent first.
+
+        The channels are not told and ``over`` is not called.
+        """
+        self.closed = True
+        self._keepalive.cancel()
+        self._wire.send(self._take())
+        unsent = self._wire.unsent_bytes()
+        return self._wire.release(), self._connection.freeze(), unsent
+
+    @classmethod
+    def resume(
+        cls,
+        sock: socket.socket,
+        role: Role,
+        state: ConnectionState,
+        unsent: bytes,
+        *,
+        limits: Limits,
+        opened: Callable[[Session, int], Channel | None],
+        over: Callable[[Session, str], None],
+        available: Callable[[Session], None],
+    ) -> Session:
+        """Go on where ``release`` was called. The caller binds the channels before the event loop turns."""
+        connection = Connection.thaw(role, state, max_streams=limits.streams)
+        session = cls(sock, connection, limits=limits, opened=opened, over=over, available=available)
+        if unsent:
+            session._wire.send([unsent])
+        return session
+
+    def _received(self, data: memoryview) -> None:
+        channels = self._channels
+        self._flush_due = True  # at the end, for all that this causes
+        try:
+            for event in self._connection.receive(data):
+                if isinstance(event, DataReceived):
+                    channel = channels.get(event.stream)
+                    if channel is not None:
+                        channel.received(event.data)
+                else:
+                    self._handle(event)
+                if self.closed:
+                    return
+        except ParseError as error:
+            self.close(str(error))
+            return
+        self._flush_due = False
+        if self._connection.outgoing:
+            self._flush()
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case WindowOpened(stream):
+                if stream in self._channels:
+                    self._channels[stream].may_send()
+            case StreamEnded(stream):
+                if stream in self._channels:
+                    self._channels[stream].ended()
+            case StreamReset(stream):
+                if stream in self._channels:
+                    self._channels.pop(stream).dropped("reset by the peer")
+                self._available(self)
+            case StreamAccepted():
+                self._available(self)
+            case StreamOpened(stream):
+                channel = self._opened(self, stream)
+                if channel is None:
+                    self._connection.reset(stream)
+                else:
+                    self._channels[stream] = channel
+            case Pong(number):
+                if number == self._awaited_pong:
+                    self._awaited_pong = -1
+                    self._keepalive.cancel()
+                    self._keepalive = self._loop.call_later(self._limits.ping_every, self._ping)
+            case WentAway(code):
+                if code == GoAway.NORMAL:
+                    self._left(self)
+                else:
+                    self.close("the peer ended the session")
+
+    def _ping(self) -> None:
+        self._awaited_pong = self._connection.ping()
+        self._due()
+        self._keepalive = self._loop.call_later(self._limits.pong_within, self.close, "it does not answer")
+
+    def _due(self) -> None:
+        """Send when the event loop turns: what several channels have to say goes out in one system call."""
+        if not self._flush_due and self._connection.outgoing:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self.closed:
+            return
+        self._wire.send(self._take())
+        if self._wire.unsent > _MAX_UNSENT:
+            self.close("it does not read its answers")
+        elif self._waiting:
+            self._give_turns()
+
+    def _take(self) -> list[Buffer]:
+        outgoing, self._connection.outgoing = self._connection.outgoing, []
+        self._in_queue = 0
+        return outgoing
+
+    def _drained(self) -> None:
+        if self._waiting:
+            self._give_turns()
+
+    def _give_turns(self) -> None:
+        while self._waiting and not self.congested and not self.closed:
+            self._waiting.popleft().may_send()

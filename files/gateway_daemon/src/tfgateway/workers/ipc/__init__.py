@@ -1,0 +1,1 @@
+"""Messages between a supervisor and its workers."""

@@ -1,0 +1,139 @@
+"""What supervisor and worker say to each other: msgpack objects, each behind its length. Pure.
+
+Both sides may be of different releases: fields are only ever added, with a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from tfgateway.errors import ParseError
+from tfgateway.plane import Endpoint
+from tfgateway.workers.metrics.merged import Family
+
+_LENGTH: Final = 4
+_MAX_FRAME: Final = 64 * 1024 * 1024
+"""Bytes: far above any configuration or set of figures, far below what would hurt."""
+
+
+class HeldSocket(msgspec.Struct, frozen=True):
+    """A socket that a process inherits under this descriptor."""
+
+    fd: int
+    endpoint: Endpoint
+
+
+class Assignment(msgspec.Struct, frozen=True, tag="assignment"):
+    """First word to a worker: who it is and what it works with."""
+
+    name: str
+    slot: int
+    generation: int
+    workers: int
+    runtime: str
+    config: str
+    """Text of ``gateway.toml``, as it was when the generation was planned."""
+    config_name: str
+    sockets: tuple[HeldSocket, ...]
+
+
+class Go(msgspec.Struct, frozen=True, tag="go"):
+    """To a ready worker: the sockets listen."""
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """To a worker: finish and end."""
+
+
+class Collect(msgspec.Struct, frozen=True, tag="collect"):
+    """To a worker: tell the figures now, with this number."""
+
+    token: int
+
+
+class Peers(msgspec.Struct, frozen=True, tag="peers"):
+    """To a worker: these live, itself included."""
+
+    names: tuple[str, ...]
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """From a worker: it can serve."""
+
+
+class Status(msgspec.Struct, frozen=True, tag="status"):
+    """From a worker: one line for people."""
+
+    text: str
+
+
+class Figures(msgspec.Struct, frozen=True, tag="figures"):
+    """From a worker: its figures, and that it lives."""
+
+    families: tuple[Family, ...]
+    token: int = 0
+    """Of the newest ``Collect`` that it has seen."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """From a worker: why it ends, and its exit code (1 failed, 2 configuration)."""
+
+    text: str
+    code: int
+
+
+ToWorker = Assignment | Go | Drain | Collect | Peers
+FromWorker = Ready | Status | Figures | Failed
+
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    """One frame."""
+    body = msgspec.msgpack.encode(message)
+    return len(body).to_bytes(_LENGTH, "big") + body
+
+
+def decode_to_worker(body: bytes) -> ToWorker | None:
+    """The message in a frame's body; None: one that this release does not know."""
+    try:
+        return _to_worker.decode(body)
+    except msgspec.MsgspecError:
+        return None
+
+
+def decode_from_worker(body: bytes) -> FromWorker | None:
+    """The message in a frame's body; None: one that this release does not know."""
+    try:
+        return _from_worker.decode(body)
+    except msgspec.MsgspecError:
+        return None
+
+
+class Frames:
+    """Takes bytes as they come, gives the bodies of complete frames."""
+
+    def __init__(self, unread: bytes = b"") -> None:
+        self._buffer = bytearray(unread)
+
+    @property
+    def unread(self) -> bytes:
+        """What came of a frame that is not complete."""
+        return bytes(self._buffer)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Bodies that ``data`` completes. Errors: ``ParseError`` for a length beyond reason; the rest is lost."""
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH:
+            end = _LENGTH + int.from_bytes(self._buffer[:_LENGTH], "big")
+            if end > _LENGTH + _MAX_FRAME:
+                raise ParseError(f"a frame of {end - _LENGTH} bytes")
+            if len(self._buffer) < end:
+                return
+            body = bytes(self._buffer[_LENGTH:end])
+            del self._buffer[:end]
+            yield body

@@ -1,0 +1,78 @@
+"""The metrics page of a plane: its socket, which outlives releases, and the server behind it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from tfgateway.errors import GatewayError
+from tfgateway.plane import Endpoint, Plane
+from tfgateway.telemetry.logs import logger
+from tfgateway.workers.listen_sockets import bind
+from tfgateway.workers.planning import Plan
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+_BACKLOG = 128
+
+_log = logger("workers")
+
+
+def listen(plane: Plane, plan: Plan) -> socket.socket:
+    """A listening socket for the page: who connects waits until it is served. Errors: ``GatewayError``."""
+    endpoint = Endpoint("metrics", "tcp", plan.metrics)
+    try:
+        sock = bind(endpoint, shared=False)
+        try:
+            sock.listen(_BACKLOG)
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        raise GatewayError(f"{plane.name}.metrics: cannot listen on {plan.metrics}: {error.strerror}") from error
+    return sock
+
+
+class MetricsPage:
+    """What is served at one listening socket; it can be closed and served again."""
+
+    def __init__(self, sock: socket.socket, render: Callable[[], Awaitable[bytes]]) -> None:
+        self.socket = sock
+        self._render = render
+        self._runner: web.AppRunner | None = None
+        self._refused = False
+
+    async def serve(self) -> None:
+        """Serve, unless it is served. Errors: ``OSError``."""
+        if self._runner is None:
+            # Here, since aiohttp is a third of what a worker takes to start and 8 MB, and workers serve no page.
+            from tfgateway.telemetry import metrics
+
+            self._runner = await metrics.serve_page(self._render, self.socket)
+
+    async def keep_served(self) -> None:
+        """The same as often as needed: a failure is logged, and the next call tries again."""
+        try:
+            await self.serve()
+        except OSError as error:
+            if not self._refused:
+                _log.error("metrics page not served: trying again", reason=str(error))
+            self._refused = True
+        else:
+            self._refused = False
+
+    async def pause(self) -> None:
+        """Answer all connections that were accepted; who connects now waits for the next ``serve``."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            from tfgateway.telemetry import metrics
+
+            await metrics.end_page(runner)
+
+    def move(self, sock: socket.socket) -> None:
+        """Serve at another socket from the next ``serve`` on; the last one is closed."""
+        if sock is not self.socket:
+            self.socket.close()
+            self.socket = sock

@@ -1,0 +1,359 @@
+"""The worker processes of a plane: started, watched, replaced, drained."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfgateway.errors import AddressInUseError, ConfigError, GatewayError
+from tfgateway.telemetry.logs import logger
+from tfgateway.workers.handover import State
+from tfgateway.workers.ipc.channel import Channel
+from tfgateway.workers.ipc.protocol import (
+    Assignment,
+    Collect,
+    Drain,
+    Failed,
+    Figures,
+    FromWorker,
+    Go,
+    HeldSocket,
+    Peers,
+    Ready,
+    Status,
+)
+from tfgateway.workers.listen_sockets import Doors
+from tfgateway.workers.metrics.merged import Family, lasting, merge
+from tfgateway.workers.planning import Plan
+from tfgateway.workers.processes import reap, spawn
+from tfgateway.workers.worker import CONTROL
+
+_STABLE = 30.0
+"""Seconds of life after which a worker's end is a new story, not the next step of a crash loop."""
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
+_LOOP = 3
+"""Ends in a row that are called a crash loop."""
+_AWAKE = 60.0
+"""Seconds until the first sign of life: an interpreter starts on a busy machine."""
+_LAST_WORDS = 5.0
+"""Seconds between SIGABRT, which makes a hanging worker say where it hangs, and SIGKILL."""
+
+_log = logger("workers")
+
+
+@dataclass(eq=False)
+class Member:
+    """One worker process. Times are of the monotonic clock, which goes on across a re-execution."""
+
+    number: int
+    slot: int
+    generation: int
+    pid: int
+    plan: Plan
+    state: State = "starting"
+    since: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    deadline: float | None = None
+    """When it is killed."""
+    figures: tuple[Family, ...] = ()
+    status: str = ""
+    failure: Failed | None = None
+    ended: str = ""
+    """How, when it has."""
+    token: int = -1
+    """Of the last request for figures that was answered; -1: no figures yet."""
+    channel: Channel = field(init=False)
+
+    @property
+    def name(self) -> str:
+        return f"worker-{self.number}"
+
+    @property
+    def active(self) -> bool:
+        """Not on its way out."""
+        return self.state in ("starting", "ready", "serving")
+
+
+class Crew:
+    """Keeps one generation of workers complete; others may be starting or draining beside it."""
+
+    def __init__(self, doors: Doors, runtime: Path, changed: Callable[[], None]) -> None:
+        """changed: called after whatever others may wait for."""
+        self.doors = doors
+        self.members: dict[int, Member] = {}
+        self.plan: Plan | None = None
+        self.generation = 0
+        """The one that is kept complete; 0: none yet."""
+        self.settled = False
+        """It has been complete once."""
+        self.fatal: GatewayError | None = None
+        """Why it will never be, before it was."""
+        self.blocked = ""
+        """Which address another process has, as long as it is waited for."""
+        self._blocked_since = 0.0
+        self.retired: tuple[Family, ...] = ()
+        """The counts of workers that have ended."""
+        self.replaced: Counter[str] = Counter()
+        """Ends that nobody had asked for, by reason."""
+        self.number = 0
+        """Of the youngest worker."""
+        self._runtime = runtime
+        self._changed = changed
+        self._failures: Counter[int] = Counter()
+        """Such ends in a row, by slot."""
+        self._not_before: dict[int, float] = {}
+        """When a slot is filled again."""
+
+    # -- what is there ----------------------------------------------------------------------------------------
+
+    def active(self, generation: int) -> list[Member]:
+        """Its workers that are not on their way out."""
+        return [one for one in self.members.values() if one.generation == generation and one.active]
+
+    @property
+    def serving(self) -> int:
+        """How many of the kept generation serve."""
+        return sum(one.state == "serving" for one in self.active(self.generation))
+
+    @property
+    def draining(self) -> int:
+        """How many finish."""
+        return sum(not one.active for one in self.members.values())
+
+    @property
+    def trouble(self) -> str:
+        """What an operator should know; empty: all is well."""
+        looping = sorted(slot for slot, count in self._failures.items() if count >= _LOOP)
+        if not looping:
+            return f"waiting: {self.blocked}" if self.blocked else ""
+        return f"the worker of slot {', '.join(map(str, looping))} ends again and again: see the log"
+
+    @property
+    def summary(self) -> str:
+        """Which generation is kept, in words."""
+        assert self.plan is not None  # noqa: S101 - adopted before anything runs
+        return f"generation {self.generation}: {self.plan.workers} workers of {self.plan.release}"
+
+    def figures(self) -> tuple[Family, ...]:
+        """Of all workers, those that ended included. One that does not serve yet knows nothing worth showing."""
+        telling = [one for one in self.members.values() if one.state not in ("starting", "ready")]
+        return merge([self.retired, *(one.figures for one in telling or self.members.values())])
+
+    # -- generations ------------------------------------------------------------------------------------------
+
+    def adopt(self, plan: Plan, generation: int, *, settled: bool) -> None:
+        """Keep this generation complete from now on."""
+        self.plan, self.generation, self.settled = plan, generation, settled
+        self._failures.clear()
+        self._not_before.clear()
+
+    def start(self, plan: Plan, generation: int) -> None:
+        """Start a generation that is not kept: what ends of it is gone. Errors: ``OSError``."""
+        for slot in range(plan.workers):
+            self._spawn(plan, generation, slot)
+
+    def let_in(self, members: Collection[Member]) -> None:
+        """Open the doors of ready workers, all or none. Errors: ``GatewayError``: an address cannot be listened on."""
+        for member in members:
+            self.doors.open(self.doors.of(member.slot, member.plan.workers, member.plan.endpoints))
+        for member in members:
+            member.state = "serving"
+            member.channel.send(Go())
+        self.settled = self.settled or (self.plan is not None and self.serving == self.plan.workers)
+
+    def drain(self, members: Iterable[Member]) -> None:
+        """Let them finish, but not longer than their plan says."""
+        for member in members:
+            if member.active:
+                member.state = "draining"
+                member.deadline = time.monotonic() + member.plan.drain_limit
+                member.channel.send(Drain())
+
+    def dismiss(self, members: Iterable[Member]) -> None:
+        """Undo ``start``. A ready worker ends in order: another may have handed sessions over to it already."""
+        for member in members:
+            is_ready = member.state != "starting"
+            self.drain([member])
+            if not is_ready:
+                self._signal(member, signal.SIGKILL)
+
+    def kill(self, members: Iterable[Member]) -> None:
+        """At once."""
+        for member in members:
+            self._signal(member, signal.SIGKILL)
+
+    def collect(self, token: int) -> None:
+        """Ask all for their figures of now; ``Member.token`` is at least ``token`` for those that have answered."""
+        for member in self.members.values():
+            member.channel.send(Collect(token))
+
+    # -- time and chance --------------------------------------------------------------------------------------
+
+    def tick(self, *, replace: bool = True) -> None:
+        """Look after everybody: to be called a few times a second, and after SIGCHLD. replace: fill empty slots."""
+        for member in list(self.members.values()):
+            reaped = reap(member.pid)
+            if reaped is not None:
+                self._ended(member, reaped)
+            else:
+                self._check(member)
+        if replace and self.plan is not None:
+            self._fill(self.plan)
+            if self.blocked:
+                for member in self.active(self.generation):
+                    if member.state == "ready":
+                        self._let_in_alone(member)
+
+    def _check(self, member: Member) -> None:
+        now = time.monotonic()
+        if member.deadline is not None:
+            if now > member.deadline:
+                if member.state == "draining":
+                    _log.warning("worker killed: it did not finish in time", worker=member.name, slot=member.slot)
+                self._signal(member, signal.SIGKILL)
+        elif member.generation != self.generation and now - member.since > member.plan.start_limit:
+            _log.error("worker killed: not ready in time", worker=member.name, slot=member.slot, status=member.status)
+            self._give_up(member)
+        elif now - member.heard > (member.plan.hang_limit if member.token >= 0 else _AWAKE):
+            _log.error("worker killed: it hangs", worker=member.name, slot=member.slot)
+            self._give_up(member)
+
+    def _give_up(self, member: Member) -> None:
+        member.state = "killed"
+        member.deadline = time.monotonic() + _LAST_WORDS
+        self._signal(member, signal.SIGABRT)
+
+    def _fill(self, plan: Plan) -> None:
+        own = [one for one in self.members.values() if one.generation == self.generation]
+        taken = {one.slot for one in own if one.state != "draining"}
+        for slot in range(plan.workers):
+            if slot not in taken and time.monotonic() >= self._not_before.get(slot, 0.0):
+                try:
+                    self._spawn(plan, self.generation, slot)
+                except OSError as error:
+                    _log.error("worker not started", slot=slot, program=plan.program, reason=error.strerror)
+                    self._failed(slot, "start")
+
+    def _ended(self, member: Member, how: str) -> None:
+        member.channel.receive()  # its last words
+        member.channel.close()
+        member.ended = how
+        del self.members[member.number]
+        self.retired = merge([self.retired, lasting(member.figures)])
+        for left in self._runtime.glob(f"{member.name}.*"):
+            left.unlink(missing_ok=True)
+        if member.state == "draining" or member.generation != self.generation:
+            _log.info("worker ended", worker=member.name, slot=member.slot, generation=member.generation, how=how)
+        elif member.failure is not None and not self.settled:
+            self.fatal = (ConfigError if member.failure.code == 2 else GatewayError)(member.failure.text)
+        else:
+            reason = member.failure.text if member.failure else member.status
+            _log.error("worker ended unasked", worker=member.name, slot=member.slot, how=how, reason=reason)
+            if time.monotonic() - member.since > _STABLE:
+                self._failures[member.slot] = 0
+            self._failed(member.slot, "hang" if member.state == "killed" else "end")
+        self._tell_peers()
+        self._changed()
+
+    def _failed(self, slot: int, reason: str) -> None:
+        self.replaced[reason] += 1
+        self._failures[slot] += 1
+        doublings = min(self._failures[slot] - 1, 20)
+        pause = 0.0 if doublings == 0 else min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**doublings)
+        self._not_before[slot] = time.monotonic() + pause
+
+    # -- one worker -------------------------------------------------------------------------------------------
+
+    def _spawn(self, plan: Plan, generation: int, slot: int) -> None:
+        self.number += 1
+        ours, theirs = socket.socketpair()
+        doors = self.doors.of(slot, plan.workers, plan.endpoints)
+        environ = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_WORKERS}
+        environ[CONTROL] = str(theirs.fileno())
+        with theirs:
+            passed = [theirs.fileno(), *(door.socket.fileno() for door in doors)]
+            try:
+                pid = spawn((plan.program, *plan.arguments), environ, passed=passed)
+            except OSError:
+                ours.close()
+                raise
+        member = Member(self.number, slot, generation, pid, plan)
+        self.attach(member, ours)
+        assignment = Assignment(
+            name=member.name,
+            slot=slot,
+            generation=generation,
+            workers=plan.workers,
+            runtime=str(self._runtime),
+            config=plan.config,
+            config_name=plan.config_name,
+            sockets=tuple(HeldSocket(door.socket.fileno(), door.endpoint) for door in doors),
+        )
+        member.channel.send(assignment)
+        self._tell_peers()
+
+    def attach(self, member: Member, sock: socket.socket, unread: bytes = b"", unsent: bytes = b"") -> None:
+        """Count a worker in, behind this end of its channel."""
+
+        def heard(message: FromWorker) -> None:
+            self._heard(member, message)
+
+        member.channel = Channel(sock, heard, unread=unread, unsent=unsent)
+        self.members[member.number] = member
+
+    def _heard(self, member: Member, message: FromWorker) -> None:
+        member.heard = time.monotonic()
+        match message:
+            case Figures(families, token):
+                member.figures, member.token = families, token
+            case Status(text):
+                member.status = text
+            case Failed():
+                member.failure = message
+            case Ready():
+                if member.state == "starting":
+                    member.state = "ready"
+                    if member.generation == self.generation:
+                        self._let_in_alone(member)
+        self._changed()
+
+    def _let_in_alone(self, member: Member) -> None:
+        try:
+            self.let_in([member])
+            self.blocked = ""
+        except GatewayError as error:
+            if isinstance(error, AddressInUseError) and not self.settled and self._may_wait(member, str(error)):
+                return
+            _log.error("worker not let in", worker=member.name, slot=member.slot, reason=str(error))
+            if not self.settled:
+                self.fatal = error
+            self._give_up(member)
+
+    def _may_wait(self, member: Member, why: str) -> bool:
+        """Whether who has the address gets more time."""
+        if not self.blocked:
+            self._blocked_since = time.monotonic()
+            _log.warning("waiting", reason=why)
+        self.blocked = why
+        return time.monotonic() - self._blocked_since < member.plan.address_limit
+
+    def _tell_peers(self) -> None:
+        names = tuple(one.name for one in self.members.values())
+        for member in self.members.values():
+            member.channel.send(Peers(names))
+
+    def _signal(self, member: Member, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member.pid, number)
+
+
+_NOT_FOR_WORKERS = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
+"""The service manager hears the supervisor only."""
