@@ -32,7 +32,7 @@ PARTS = [
     scenario("molecule-prod", "prod"),
     scenario("molecule", "default"),
     # Twice as many processes as cores: half of its time is that of redis and of deadlines.
-    suite("integration", "tests/integration", *spread(2 * CORES)),
+    suite("integration", "tests/integration", *spread(2 * CORES), in_memory=True),
     suite("demo", "tests/system", containers=True),
     scenario("molecule-cutover", "cutover"),
     scenario("molecule-upgrade", "upgrade"),

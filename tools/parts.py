@@ -8,13 +8,16 @@ import subprocess
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from demo import playbook
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cache" / "check"
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
 _STEP = re.compile(r"INFO +\[\S+ > (\w+)\] (Executing|Executed)")
 
 
@@ -27,6 +30,8 @@ class Part:
     containers: bool = False
     slow: bool = False
     environment: dict[str, str] = field(default_factory=dict)
+    in_memory: bool = False
+    """Its temporary files are: servers that it starts sync theirs to disk, where containers write gigabytes."""
 
     @property
     def log(self) -> Path:
@@ -54,11 +59,11 @@ def _report(name: str) -> Path:
     return LOGS / f"{name}.xml"
 
 
-def suite(name: str, directory: str, *options: str, containers: bool = False) -> Part:
+def suite(name: str, directory: str, *options: str, containers: bool = False, in_memory: bool = False) -> Part:
     """A pytest run, with its report."""
     report = f"--junit-xml={_report(name)}"
     command = ["pytest", "--quiet", "--no-header", "--color=no", report, *options, directory]
-    return Part(name, [command], containers)
+    return Part(name, [command], containers, in_memory=in_memory)
 
 
 def scenario(name: str, molecule_name: str) -> Part:
@@ -78,7 +83,9 @@ def run(part: Part) -> Outcome:
     environment = {**playbook.environment(), "NO_COLOR": "1", **part.environment}
     passed, cpu = True, 0.0
     steps: list[str] = []
-    with part.log.open("w") as log:
+    with part.log.open("w") as log, ExitStack() as stack:
+        if part.in_memory and _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
+            environment["TMPDIR"] = stack.enter_context(TemporaryDirectory(dir=_MEMORY))
         for command in part.commands:
             log.write(f"$ {' '.join(command)}\n")
             log.flush()
