@@ -23,7 +23,7 @@ from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import NextAction, Subdomain, Workload
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
-from tfgateway.reconciler.explorer_side.poller import Follower
+from tfgateway.reconciler.explorer_side.poller import Poller
 
 from tests.bench.processes import Program, memory, redis_server, running
 from tests.bench.report import Figure, publish
@@ -169,13 +169,13 @@ async def _polls(counts: tuple[int, ...]) -> dict[int, float]:
         for count in counts:
             url = await stack.enter_async_context(_served(Explorer(count)))
             client = await stack.enter_async_context(ExplorerClient(url))
-            followers[count] = Follower(client, IDENTITY.node_id, 3600, time.monotonic)
+            followers[count] = Poller(client, IDENTITY.node_id, 3600, time.monotonic)
             await followers[count].poll()
         for _ in range(ROUNDS):  # in turns: what else the machine does meets all alike
-            for count, follower in followers.items():
+            for count, poller in followers.items():
                 began = time.process_time()
                 for _ in range(POLLS):
-                    if await follower.poll():
+                    if await poller.poll():
                         raise RuntimeError("there was news")
                 seconds[count].append((time.process_time() - began) / POLLS)
     return {count: statistics.median(rounds) * 1000 for count, rounds in seconds.items()}

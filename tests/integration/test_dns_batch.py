@@ -9,12 +9,12 @@ from contextlib import ExitStack
 import pytest
 import structlog.testing
 from tfgateway.dns.answer.counters import Counts
-from tfgateway.dns.answer.fast_path import HotPath
+from tfgateway.dns.answer.fast_path import FastPath
 from tfgateway.dns.answer.options import Service
 from tfgateway.dns.server.batch import SIZE
 from tfgateway.dns.server.sockets import prepare_udp
 from tfgateway.dns.server.udp import UdpListener
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 from tfgateway.telemetry.logs import logger
 
 
@@ -29,7 +29,7 @@ class Server:
         self.port = self.socket.getsockname()[1]
         self.counts = Counts()
         self.asked: list[tuple[bytes, bytes]] = []
-        hot = HotPath(DnsTable(), Service(), None, self.slow, self.counts)
+        hot = FastPath(Zones(), Service(), None, self.slow, self.counts)
         self.listener = UdpListener(self.socket, hot, self.counts, logger("dns"))
 
     def slow(self, message: bytes, client: bytes) -> bytes | None:

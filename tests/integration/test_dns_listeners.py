@@ -14,7 +14,7 @@ from tfgateway.dns.answer.counters import Counts
 from tfgateway.dns.answer.options import Service
 from tfgateway.dns.server import listeners
 from tfgateway.dns.server.listeners import Listeners
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 from tfgateway.plane import Endpoint, Listening
 from tfgateway.settings import DnsSettings
 from tfgateway.telemetry.logs import logger
@@ -27,7 +27,7 @@ class Running:
     def __init__(self, port: int, settings: DnsSettings) -> None:
         self.port = port
         self.counts = Counts()
-        self.listeners = Listeners(DnsTable(), Service(), None, settings, self.counts, logger("dns"), workers=2)
+        self.listeners = Listeners(Zones(), Service(), None, settings, self.counts, logger("dns"), workers=2)
 
     async def start(self) -> None:
         endpoints = [Endpoint("dns", kind, f"127.0.0.1:{self.port}") for kind in ("udp", "tcp")]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
-from tfgateway.mirror import Keeper, Mirror, Selection, anti_entropy
+from tfgateway.mirror import Mirror, Selection, SnapshotWriter, anti_entropy
 from tfgateway.mirror import session as session_module
 from tfgateway.mirror import snapshot_writer as keeper_module
 from tfgateway.mirror.disk import snapshot
@@ -52,7 +52,7 @@ class Plane:
         self.mirror = Mirror(
             connecting, selection, sink, logger("test"), file=path, hold_for=hold_for, retry_after=(0.02, 0.1)
         )
-        self.keeper = None if path is None else Keeper(self.mirror, connecting, selection, path, logger("test"))
+        self.keeper = None if path is None else SnapshotWriter(self.mirror, connecting, selection, path, logger("test"))
 
     @property
     def why(self) -> Mismatch | None:

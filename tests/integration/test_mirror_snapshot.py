@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 from tfgateway.errors import ParseError
-from tfgateway.mirror import Keeper, Mirror, Selection
+from tfgateway.mirror import Mirror, Selection, SnapshotWriter
 from tfgateway.mirror import snapshot_writer as keeper_module
 from tfgateway.mirror.disk import snapshot
 from tfgateway.redis_schema.connection import connect
@@ -115,7 +115,7 @@ async def test_a_mirror_begins_with_the_file_when_redis_is_away_and_goes_on_with
         client.hset("goes.", "@", "1")
     first: dict[bytes, Any] = {}
     mirror, task = started(first)
-    keeping = asyncio.create_task(Keeper(mirror, connecting, ZONES, path, logger("test")).run())
+    keeping = asyncio.create_task(SnapshotWriter(mirror, connecting, ZONES, path, logger("test")).run())
     await soon(path.exists)
     keeping.cancel()
     task.cancel()

@@ -135,7 +135,7 @@ max_removal_share = 0.0
             await soon(lambda: not self.redis.exists(RELEASED_RESERVATIONS, OUTBOX))
         # `tfgateway state` asks redis as well, and says so when it could not.
         for _ in range(5):
-            seen = await collect.survey(self.settings)
+            seen = await collect.collect(self.settings)
             if not any("redis cannot be asked" in problem for problem in seen.problems):
                 return
         raise AssertionError(seen.problems)

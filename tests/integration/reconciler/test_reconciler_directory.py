@@ -15,7 +15,7 @@ from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Counts, Location
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.explorer_side import registration
-from tfgateway.reconciler.explorer_side.registration import Directory
+from tfgateway.reconciler.explorer_side.registration import Registration
 from tfgateway.settings import GatewaySettings
 
 IDENTITY = Identity.from_seed(bytes(range(32)))
@@ -63,16 +63,16 @@ async def server(serve: Any) -> Server:
 
 
 @pytest.fixture
-async def entry(server: Server) -> AsyncIterator[Directory]:
+async def entry(server: Server) -> AsyncIterator[Registration]:
     settings = GatewaySettings(farm_id=3, managed_domains=("gw1.example",), name_servers=("ns1.gw1.example",))
     async with ExplorerClient(server.url, identity=IDENTITY, key_id=IDENTITY.node_id) as client:
-        made = Directory(client, IDENTITY, settings, lambda: somewhere())
+        made = Registration(client, IDENTITY, settings, lambda: somewhere())
         task = asyncio.create_task(made.run())
         yield made
         task.cancel()
 
 
-async def test_it_registers_then_reports_and_counts_what_changes(server: Server, entry: Directory) -> None:
+async def test_it_registers_then_reports_and_counts_what_changes(server: Server, entry: Registration) -> None:
     await server.called(3)
     assert server.kinds() == ["gateways", "uptime", "reserved_resources"]
     posted = server.calls[0][1]
@@ -89,7 +89,7 @@ async def test_it_registers_then_reports_and_counts_what_changes(server: Server,
     assert server.calls[3][1]["subdomain"] == 2
 
 
-async def test_failures_are_retried(server: Server, entry: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failures_are_retried(server: Server, entry: Registration, monkeypatch: pytest.MonkeyPatch) -> None:
     server.failing = 2
     monkeypatch.setattr("tfgateway.reconciler.backoff.Backoff.failed", lambda _self: 0.01)
     await server.called(3)
@@ -97,11 +97,11 @@ async def test_failures_are_retried(server: Server, entry: Directory, monkeypatc
 
 
 async def test_it_registers_again_when_the_explorer_forgot_it(
-    server: Server, entry: Directory, monkeypatch: pytest.MonkeyPatch
+    server: Server, entry: Registration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await server.called(3)
     monkeypatch.setattr(registration, "HEARTBEAT", 0.05)
-    entry.greet()
+    entry.heartbeat()
     await server.called(4)
     server.known = False
     before = len(server.calls)
@@ -113,7 +113,7 @@ async def test_it_registers_again_when_the_explorer_forgot_it(
 
 
 async def test_counters_that_are_refused_make_it_register_at_once(
-    server: Server, entry: Directory, monkeypatch: pytest.MonkeyPatch
+    server: Server, entry: Registration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await server.called(3)
     monkeypatch.setattr("tfgateway.reconciler.backoff.Backoff.failed", lambda _self: 0.01)
@@ -124,9 +124,9 @@ async def test_counters_that_are_refused_make_it_register_at_once(
     assert server.calls[5][1]["subdomain"] == 2
 
 
-async def test_an_explorer_that_was_away_is_greeted_at_once(server: Server, entry: Directory) -> None:
+async def test_an_explorer_that_was_away_is_greeted_at_once(server: Server, entry: Registration) -> None:
     await server.called(3)
-    entry.greet()
+    entry.heartbeat()
     await server.called(4)
     assert server.kinds()[3:] == ["uptime"]
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from tfgateway.errors import ExplorerError, ExplorerUnavailable
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.reconciler.explorer_side.poller import Follower
+from tfgateway.reconciler.explorer_side.poller import Poller
 
 
 def item(number: int, action: int = 3, **members: Any) -> dict[str, Any]:
@@ -78,44 +78,44 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def follower(server: Server, clock: Clock) -> AsyncIterator[Follower]:
+async def poller(server: Server, clock: Clock) -> AsyncIterator[Poller]:
     async with ExplorerClient(server.url, timeout=2) as client:
-        yield Follower(client, "G", 3600, clock)
+        yield Poller(client, "G", 3600, clock)
 
 
-def known(follower: Follower) -> list[str]:
-    return [name for name, _ in follower.desired.items()]
+def known(poller: Poller) -> list[str]:
+    return [name for name, _ in poller.desired.items()]
 
 
-async def test_pages_are_read_to_the_end_and_then_only_news(follower: Follower, server: Server) -> None:
+async def test_pages_are_read_to_the_end_and_then_only_news(poller: Poller, server: Server) -> None:
     everything = [item(number) for number in range(1, 8)]
     server.pages = lambda start: [one for one in everything if one["id"] >= start][:3]
-    await follower.poll()
+    await poller.poll()
     assert server.asked == [0, 4, 7, 8]
-    assert len(known(follower)) == 7
-    assert follower.desired.complete
+    assert len(known(poller)) == 7
+    assert poller.desired.complete
     server.asked.clear()
-    await follower.poll()
+    await poller.poll()
     assert server.asked == [8]
     everything.append(item(9))
-    await follower.poll()
+    await poller.poll()
     assert server.asked == [8, 8, 10]
-    assert "9-1" in known(follower)
+    assert "9-1" in known(poller)
 
 
-async def test_only_news_are_waited_for_and_what_is_repeated_is_none(follower: Follower, server: Server) -> None:
+async def test_only_news_are_waited_for_and_what_is_repeated_is_none(poller: Poller, server: Server) -> None:
     everything = [item(1), item(2)]
     server.pages = lambda start: [one for one in everything if one["id"] >= start] or [item(1, 4)]
-    assert await follower.poll(7)
+    assert await poller.poll(7)
     assert server.waits == ["", ""], "a listing is not held back"
-    assert not await follower.poll(7)
+    assert not await poller.poll(7)
     assert server.waits[2:] == ["7"]
     everything.append(item(3))
-    assert await follower.poll(7)
+    assert await poller.poll(7)
     assert server.waits[3:] == ["7", ""]
 
 
-async def test_p8_ids_that_went_backwards_are_listed_again(follower: Follower, server: Server, clock: Clock) -> None:
+async def test_p8_ids_that_went_backwards_are_listed_again(poller: Poller, server: Server, clock: Clock) -> None:
     """The explorer was restored from a backup, or an item had an id that nobody gave out."""
     everything = [item(1), item(10**17), item(10**30)]
 
@@ -125,14 +125,14 @@ async def test_p8_ids_that_went_backwards_are_listed_again(follower: Follower, s
         return web.Response(text=json.dumps(shown), headers={"x-last-id": str(min(last, 10**17))})
 
     server.pages = pages
-    await follower.poll()
+    await poller.poll()
     assert server.asked == [0, 10**17 + 1]
     everything[1:] = [item(7)]
-    await follower.poll()
-    assert known(follower) == ["1-1", "7-1"]
+    await poller.poll()
+    assert known(poller) == ["1-1", "7-1"]
     asked = len(server.asked)
     clock.now = 200
-    await follower.poll()
+    await poller.poll()
     assert server.asked[asked:] == [8], "and no more often than that"
 
 
@@ -153,30 +153,28 @@ def explorer(server: Server, count: int, last: int | None = None) -> None:
     ids=["its last id is below ours", "its last id is below what it was", "a copy of our explorer skips a million"],
 )
 async def test_an_explorer_that_was_restored_is_listed_within_a_poll(
-    follower: Follower, server: Server, clock: Clock, count: int, last: int
+    poller: Poller, server: Server, clock: Clock, count: int, last: int
 ) -> None:
     explorer(server, 5, 9)
-    await follower.poll()
-    await follower.poll()
+    await poller.poll()
+    await poller.poll()
     server.asked.clear()
     explorer(server, count, last)
-    await follower.poll()
+    await poller.poll()
     assert server.asked == [6, 0, count + 1]
-    assert len(known(follower)) == count
+    assert len(known(poller)) == count
     # One that goes back and forth is not listed with every poll.
     server.asked.clear()
     for other in (9, 5, 9, 5):
         explorer(server, 5, other)
-        await follower.poll()
+        await poller.poll()
     assert 0 not in server.asked
     clock.now = 61
-    await follower.poll()
+    await poller.poll()
     assert 0 in server.asked
 
 
-async def test_an_id_that_nobody_gave_out_is_a_listing_a_minute(
-    follower: Follower, server: Server, clock: Clock
-) -> None:
+async def test_an_id_that_nobody_gave_out_is_a_listing_a_minute(poller: Poller, server: Server, clock: Clock) -> None:
     """What is new has lower ids, and is not seen by polls."""
 
     def pages(start: int) -> object:
@@ -186,44 +184,44 @@ async def test_an_id_that_nobody_gave_out_is_a_listing_a_minute(
     server.pages = pages
     for now, listings in ((0, 1), (0, 1), (59, 1), (61, 2), (61, 2), (100, 2), (122, 3)):
         clock.now = now
-        await follower.poll()
+        await poller.poll()
         assert server.asked.count(0) == listings, now
 
 
-async def test_ids_that_others_are_given_are_no_reason_to_list_everything(follower: Follower, server: Server) -> None:
+async def test_ids_that_others_are_given_are_no_reason_to_list_everything(poller: Poller, server: Server) -> None:
     for last in (5, 5, 900, 500_000):
         explorer(server, 5, last)
-        await follower.poll()
+        await poller.poll()
     assert server.asked.count(0) == 1
 
 
 async def test_an_explorer_that_was_away_is_listed_within_two_minutes(
-    follower: Follower, server: Server, clock: Clock
+    poller: Poller, server: Server, clock: Clock
 ) -> None:
     """It may have been restored from a copy that lacks no id."""
     explorer(server, 5)
-    await follower.poll()
-    await follower.poll()
+    await poller.poll()
+    await poller.poll()
     working, server.pages = server.pages, lambda _start: web.Response(status=500, text="{}")
     with pytest.raises(ExplorerError):
-        await follower.poll()
+        await poller.poll()
     server.pages = working
     server.asked.clear()
-    await follower.poll()
+    await poller.poll()
     clock.now = 59
-    await follower.poll()
+    await poller.poll()
     assert 0 not in server.asked
     clock.now = 120
-    await follower.poll()
+    await poller.poll()
     assert server.asked.count(0) == 1
 
 
 async def test_a_listing_in_which_the_explorer_was_restored_begins_anew(
-    follower: Follower, server: Server, clock: Clock
+    poller: Poller, server: Server, clock: Clock
 ) -> None:
     """It shows the deletions of before, until it is away; and then what the backup has."""
     explorer(server, 5, 9)
-    await follower.poll()
+    await poller.poll()
 
     def pages(start: int) -> object:
         return [item(1, action=4)] if start == 0 else web.Response(status=500, text="{}")
@@ -231,17 +229,17 @@ async def test_a_listing_in_which_the_explorer_was_restored_begins_anew(
     server.pages = pages
     clock.now = 3600
     with pytest.raises(ExplorerError):
-        await follower.poll()
-    assert follower.desired.get("1-1").next_action == 3  # type: ignore[union-attr]
+        await poller.poll()
+    assert poller.desired.get("1-1").next_action == 3  # type: ignore[union-attr]
     explorer(server, 3, 3)
-    await follower.poll()
-    assert {name: wanted.next_action for name, wanted in follower.desired.items()} == {f"{n}-1": 3 for n in (1, 2, 3)}
+    await poller.poll()
+    assert {name: wanted.next_action for name, wanted in poller.desired.items()} == {f"{n}-1": 3 for n in (1, 2, 3)}
 
 
 async def test_a_late_answer_to_a_question_does_not_undo_a_listing(
-    follower: Follower, server: Server, clock: Clock
+    poller: Poller, server: Server, clock: Clock
 ) -> None:
-    await follower.poll()
+    await poller.poll()
     asked, released = asyncio.Event(), asyncio.Event()
 
     async def answers(_request: web.Request) -> web.Response:
@@ -250,37 +248,37 @@ async def test_a_late_answer_to_a_question_does_not_undo_a_listing(
         return web.json_response(item(1, action=6))
 
     server.late = answers
-    asking = asyncio.create_task(follower.ask_for(["1-1"]))
+    asking = asyncio.create_task(poller.ask_for(["1-1"]))
     await asked.wait()
     server.pages = lambda start: [item(1)] if start <= 1 else []
     clock.now = 3600
-    await follower.poll()
+    await poller.poll()
     released.set()
     await asking
-    assert follower.desired.get("1-1").next_action == 3  # type: ignore[union-attr]
+    assert poller.desired.get("1-1").next_action == 3  # type: ignore[union-attr]
 
 
-async def test_queued_items_are_taken_and_do_not_move_the_position(follower: Follower, server: Server) -> None:
+async def test_queued_items_are_taken_and_do_not_move_the_position(poller: Poller, server: Server) -> None:
     server.pages = lambda start: [item(5)] if start <= 5 else [item(2, action=0), item(5, action=4)]
-    await follower.poll()
+    await poller.poll()
     assert server.asked == [0, 6]
-    assert known(follower) == ["2-1", "5-1"]
-    assert follower.desired.get("5-1").next_action == 4  # type: ignore[union-attr]
+    assert known(poller) == ["2-1", "5-1"]
+    assert poller.desired.get("5-1").next_action == 4  # type: ignore[union-attr]
     server.asked.clear()
-    await follower.poll()
-    await follower.poll()
+    await poller.poll()
+    await poller.poll()
     assert server.asked == [6, 6]
 
 
 @pytest.mark.parametrize("last_id", [0, 10**17])
-async def test_a_last_id_that_makes_no_sense_moves_nothing(follower: Follower, server: Server, last_id: int) -> None:
+async def test_a_last_id_that_makes_no_sense_moves_nothing(poller: Poller, server: Server, last_id: int) -> None:
     def pages(start: int) -> object:
         body = json.dumps([item(5)] if start <= 5 else [])
         return web.Response(text=body, headers={"x-last-id": str(last_id)})
 
     server.pages = pages
-    await follower.poll()
-    await follower.poll()
+    await poller.poll()
+    await poller.poll()
     assert server.asked == [0, 6, 6]
 
 
@@ -296,7 +294,7 @@ async def test_a_last_id_that_makes_no_sense_moves_nothing(follower: Follower, s
     ],
 )
 async def test_p15_a_listing_that_fails_goes_on_where_it_stopped(
-    follower: Follower, server: Server, answer: Callable[[], web.Response]
+    poller: Poller, server: Server, answer: Callable[[], web.Response]
 ) -> None:
     broken = True
 
@@ -308,22 +306,22 @@ async def test_p15_a_listing_that_fails_goes_on_where_it_stopped(
     server.pages = pages
     for _ in range(2):
         with pytest.raises(ExplorerError):
-            await follower.poll()
-    assert not follower.desired.complete
-    assert follower.desired.unlisted(["1-1"]) == []
+            await poller.poll()
+    assert not poller.desired.complete
+    assert poller.desired.unlisted(["1-1"]) == []
     broken = False
     server.asked.clear()
-    await follower.poll()
+    await poller.poll()
     assert server.asked == [4, 8]
-    assert follower.desired.complete
-    assert known(follower) == ["3-1", "7-1"]
+    assert poller.desired.complete
+    assert known(poller) == ["3-1", "7-1"]
 
 
-async def test_p2_a_poisoned_item_does_not_spoil_its_page(follower: Follower, server: Server) -> None:
+async def test_p2_a_poisoned_item_does_not_spoil_its_page(poller: Poller, server: Server) -> None:
     bad = [item(4, ips="no list"), 5, None, "text", item(6, workload_type=12), item(8, node_id="H")]
     server.pages = lambda start: [item(3), *bad, item(9)] if start == 0 else []
-    await follower.poll()
-    assert known(follower) == ["3-1", "4-1", "6-1", "9-1"]
+    await poller.poll()
+    assert known(poller) == ["3-1", "4-1", "6-1", "9-1"]
 
 
 async def test_p23_an_explorer_that_never_answers_is_given_up(server: Server, clock: Clock) -> None:
@@ -335,36 +333,36 @@ async def test_p23_an_explorer_that_never_answers_is_given_up(server: Server, cl
     url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
     async with ExplorerClient(url, timeout=0.2) as client:
         with pytest.raises(ExplorerUnavailable, match="no answer in"):
-            await Follower(client, "G", 3600, clock).poll()
+            await Poller(client, "G", 3600, clock).poll()
     silent.close()
 
 
 async def test_a_listing_without_an_end_is_given_up(
-    follower: Follower, server: Server, monkeypatch: pytest.MonkeyPatch
+    poller: Poller, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tfgateway.reconciler.explorer_side.poller._MOST_PAGES", 20)
     server.pages = lambda start: [item(start + 1)]
     with pytest.raises(ExplorerUnavailable, match="does not end"):
-        await follower.poll()
-    assert not follower.desired.complete
+        await poller.poll()
+    assert not poller.desired.complete
 
 
-async def test_a_listing_is_repeated_after_the_interval(follower: Follower, server: Server, clock: Clock) -> None:
+async def test_a_listing_is_repeated_after_the_interval(poller: Poller, server: Server, clock: Clock) -> None:
     everything = [item(3), item(7)]
     server.pages = lambda start: [one for one in everything if one["id"] >= start]
-    await follower.poll()
+    await poller.poll()
     del everything[0]
     clock.now = 3599
-    await follower.poll()
-    assert known(follower) == ["3-1", "7-1"]
+    await poller.poll()
+    assert known(poller) == ["3-1", "7-1"]
     clock.now = 3600
-    await follower.poll()
-    assert known(follower) == ["7-1"]
-    assert follower.desired.unlisted(["3-1", "7-1"]) == ["3-1"]
+    await poller.poll()
+    assert known(poller) == ["7-1"]
+    assert poller.desired.unlisted(["3-1", "7-1"]) == ["3-1"]
 
 
-async def test_what_is_not_listed_is_asked_for_one_by_one(follower: Follower, server: Server) -> None:
-    await follower.poll()
+async def test_what_is_not_listed_is_asked_for_one_by_one(poller: Poller, server: Server) -> None:
+    await poller.poll()
     server.single = {
         "1-1": item(1, action=6),
         "2-1": item(2),
@@ -375,9 +373,9 @@ async def test_what_is_not_listed_is_asked_for_one_by_one(follower: Follower, se
         "7-1": web.Response(text="not json"),
     }
     names = [f"{number}-1" for number in range(1, 9)]
-    await follower.ask_for(follower.desired.unlisted(names))
-    assert known(follower) == ["1-1", "2-1"]
-    assert follower.desired.get("1-1").next_action == 6  # type: ignore[union-attr]
-    assert follower.desired.unknown == {"3-1", "4-1", "8-1"}
+    await poller.ask_for(poller.desired.unlisted(names))
+    assert known(poller) == ["1-1", "2-1"]
+    assert poller.desired.get("1-1").next_action == 6  # type: ignore[union-attr]
+    assert poller.desired.unknown == {"3-1", "4-1", "8-1"}
     # What could not be found out is asked for again, the rest is not.
-    assert follower.desired.unlisted(names) == ["5-1", "6-1", "7-1"]
+    assert poller.desired.unlisted(names) == ["5-1", "6-1", "7-1"]

@@ -12,7 +12,7 @@ from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import ReverseProxy
 from tfgateway.explorer.user import encrypted_secret
 from tfgateway.identity.keys import Identity
-from tfgateway.reconciler.explorer_side.user_keys import Phonebook
+from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.redis_schema.keys import service_key
 from tfgateway.redis_schema.services import Service, decode_service
 
@@ -54,42 +54,42 @@ async def client(server: Server) -> AsyncIterator[ExplorerClient]:
 
 async def test_a_key_is_asked_for_once(server: Server, client: ExplorerClient) -> None:
     server.answers = {"7": KEY.hex().upper()}
-    phonebook = Phonebook(client)
-    assert phonebook.known == {}
-    assert await phonebook.ask(["7"]) == {"7": KEY}
-    assert phonebook.known == {"7": KEY}
+    user_keys = UserKeyCache(client)
+    assert user_keys.known == {}
+    assert await user_keys.ask(["7"]) == {"7": KEY}
+    assert user_keys.known == {"7": KEY}
 
 
 async def test_an_unknown_user_is_told_as_such_and_asked_for_again(server: Server, client: ExplorerClient) -> None:
-    phonebook = Phonebook(client)
-    assert await phonebook.ask(["7"]) == {"7": None}
-    assert phonebook.known == {}
+    user_keys = UserKeyCache(client)
+    assert await user_keys.ask(["7"]) == {"7": None}
+    assert user_keys.known == {}
     server.answers = {"7": KEY.hex()}
-    assert await phonebook.ask(["7"]) == {"7": KEY}
+    assert await user_keys.ask(["7"]) == {"7": KEY}
 
 
 @pytest.mark.parametrize("text", ["", "zz", "ab" * 31, "ab" * 33])
 async def test_a_key_that_is_none_is_no_key(server: Server, client: ExplorerClient, text: str) -> None:
     server.answers = {"7": text}
-    assert await Phonebook(client).ask(["7"]) == {"7": None}
+    assert await UserKeyCache(client).ask(["7"]) == {"7": None}
 
 
 async def test_what_is_no_tid_is_not_asked_for(server: Server, client: ExplorerClient) -> None:
-    assert await Phonebook(client).ask(["x/../1"]) == {"x/../1": None}
+    assert await UserKeyCache(client).ask(["x/../1"]) == {"x/../1": None}
     assert not server.asked
 
 
 async def test_p3_trouble_says_nothing_about_a_user(server: Server, client: ExplorerClient) -> None:
     server.answers = {"7": 500, "8": 403, "9": KEY.hex()}
-    phonebook = Phonebook(client)
-    assert await phonebook.ask(["8", "9"]) == {"9": KEY}
-    assert await phonebook.ask(["7"]) == {"9": KEY}
+    user_keys = UserKeyCache(client)
+    assert await user_keys.ask(["8", "9"]) == {"9": KEY}
+    assert await user_keys.ask(["7"]) == {"9": KEY}
 
 
 async def test_p23_an_explorer_that_is_away_is_not_asked_for_everybody(server: Server, client: ExplorerClient) -> None:
     tids = [str(number) for number in range(1, 101)]
     server.answers = dict.fromkeys(tids, 500)
-    assert await Phonebook(client).ask(tids) == {}
+    assert await UserKeyCache(client).ask(tids) == {}
     assert len(server.asked) < 20
 
 

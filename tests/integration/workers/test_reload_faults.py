@@ -8,7 +8,7 @@ from tests.faults import Fault, faults
 
 from .scenarios import Rigs
 
-_STARTED = "reload workers.worker_pool:Crew._spawn>socket:socket._real_close socket.close"
+_STARTED = "reload workers.worker_pool:WorkerPool._spawn>socket:socket._real_close socket.close"
 _SERVING = "reload workers.metrics.page:MetricsPage.pause>socket:socket._real_close socket.close"
 _EXECUTING = "reload workers.reload.perform:execute posix.execve"
 EVENTS = [

@@ -1,19 +1,19 @@
 """The contract between a data plane and the supervisor of its processes. The planes know this file, never ``workers``.
 
 A plane is served by several **worker** processes, each with a slot of its own: its share of the listening sockets
-(SO_REUSEPORT). ``serve(settings, seat)`` is the whole life of one worker, in an event loop of its own::
+(SO_REUSEPORT). ``serve(settings, worker)`` is the whole life of one worker, in an event loop of its own::
 
-    async def serve(settings: Settings, seat: Seat) -> None:
-        seat.publish(registry)             # figures; summed over all workers on the plane's one /metrics page
+    async def serve(settings: Settings, worker: WorkerContext) -> None:
+        worker.publish(registry)             # figures; summed over all workers on the plane's one /metrics page
         ...load what is to be served...
-        await seat.ready()                 # "I can serve": returns when the sockets listen, or when it is to stop
-        if not seat.stopping.is_set():
-            ...read from / accept at each of seat.listening...
-            await seat.stopping.wait()
+        await worker.ready()                 # "I can serve": returns when the sockets listen, or when it is to stop
+        if not worker.stopping.is_set():
+            ...read from / accept at each of worker.listening...
+            await worker.stopping.wait()
         ...stop reading and accepting, finish what was begun (the supervisor waits ``Plane.drain`` seconds)...
 
 Rules:
-* The sockets in ``seat.listening`` are non-blocking and shared with the supervisor, with the worker's predecessor and
+* The sockets in ``worker.listening`` are non-blocking and shared with the supervisor, with the worker's predecessor and
   with its successor. Do not read before ``ready()`` has returned, do not call ``bind``, ``listen`` or ``shutdown``;
   closing one is harmless, since the supervisor keeps it. Options (``setsockopt``) may be set at any time. A worker may
   get several sockets of one endpoint: after a reload that lowers the number of workers, nobody's queue is thrown away.
@@ -22,10 +22,10 @@ Rules:
 * The event loop must turn at least every few seconds: a worker that is silent for ``workers.hang_timeout`` seconds is
   replaced. A worker that ends unasked is replaced too; ``ConfigError`` and other ``GatewayError`` that ``serve`` raises
   before it was ready make the start, or the reload, fail with their text.
-* ``seat.runtime`` is a directory that only this plane's processes share: for unix sockets between workers. Name what
-  you put there after ``seat.name``, which no other worker ever had or will have, with a suffix
-  (``seat.runtime / f"{seat.name}.sock"``): it is removed after the worker's end. ``seat.peers`` names the other workers
-  that live, of all generations.
+* ``worker.runtime`` is a directory that only this plane's processes share: for unix sockets between workers. Name what
+  you put there after ``worker.name``, which no other worker ever had or will have, with a suffix
+  (``worker.runtime / f"{worker.name}.sock"``): it is removed after the worker's end.
+  ``worker.peers`` names the other workers that live, of all generations.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Listening:
     socket: socket.socket
 
 
-class Seat(Protocol):
+class WorkerContext(Protocol):
     """What a worker's ``serve`` gets from its supervisor."""
 
     @property
@@ -126,7 +126,7 @@ class Plane:
     name: str
     """As the command is called: ``dns``."""
     serve: str
-    """``module:function``, imported by workers only: ``async def function(settings: Settings, seat: Seat) -> None``."""
+    """``module:function``, for workers: ``async def serve(settings: Settings, worker: WorkerContext)``."""
     endpoints: Callable[[Settings], Sequence[Endpoint]]
     workers: Callable[[Settings], int]
     """How many; 0: as many as fit this machine."""
@@ -138,4 +138,4 @@ class Plane:
     """``module:function``, imported by workers only: makes the event loop that ``serve`` runs in."""
 
 
-Serve = Callable[[Settings, Seat], Awaitable[None]]
+Serve = Callable[[Settings, WorkerContext], Awaitable[None]]

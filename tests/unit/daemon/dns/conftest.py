@@ -17,7 +17,7 @@ from tfgateway.dns.wire import names
 from tfgateway.dns.wire.rrsets import Policy
 from tfgateway.dns.zones import field_decoder
 from tfgateway.dns.zones.zone import Zone
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 
 SERVERS = ("ns1.gateway.example.", "ns2.gateway.example.")
 CLIENT = bytes([192, 0, 2, 1])
@@ -31,7 +31,7 @@ class Gateway:
 
     def __init__(self, zones: Mapping[str, Fields], ttl: int = 300, service: Service | None = None) -> None:
         self.policy = Policy(ttl, tuple(names.from_text(host.encode()) for host in SERVERS))
-        self.table = DnsTable()
+        self.table = Zones()
         self.counts = Counts()
         self.service = service or Service()
         for key, fields in zones.items():

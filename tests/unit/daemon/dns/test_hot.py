@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tfgateway.dns.answer import answer_cache
 from tfgateway.dns.answer.counters import Counts
-from tfgateway.dns.answer.fast_path import MAX_QUERY, HotPath
+from tfgateway.dns.answer.fast_path import MAX_QUERY, FastPath
 from tfgateway.dns.answer.options import Service
 from tfgateway.dns.answer.rate_limit import (
     DROP,
@@ -34,7 +34,7 @@ from tfgateway.dns.wire.cookies import Cookies
 from tfgateway.dns.wire.rrsets import Policy
 from tfgateway.dns.zones import field_decoder
 from tfgateway.dns.zones.zone import Zone
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 
 SLOT = 5000
 CLIENT = bytes([192, 0, 2, 1])
@@ -49,11 +49,11 @@ class World:
     """A table, asked through both paths, each with counters and rate limiter of its own."""
 
     def __init__(self, limits: Limits | None = None, **service: object) -> None:
-        self.table = DnsTable()
+        self.table = Zones()
         self.service = Service(**{"cookies": Cookies([SECRET]), **service})  # type: ignore[arg-type]
         self.hot_counts, self.slow_counts = Counts(), Counts()
         self.hot_limiter, self.slow_limiter = (limits and RateLimiter(limits) for _ in range(2))
-        self.hot = HotPath(self.table, self.service, self.hot_limiter, self.fallback, self.hot_counts)
+        self.hot = FastPath(self.table, self.service, self.hot_limiter, self.fallback, self.hot_counts)
         self.fallbacks = 0
         self.now, self.clock = NOW, 10_000_000
         self.buffer = mmap.mmap(-1, 300 * SLOT)

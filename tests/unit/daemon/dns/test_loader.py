@@ -18,7 +18,7 @@ from tfgateway.dns.wire.rrsets import Policy
 from tfgateway.dns.zones import zone_loader
 from tfgateway.dns.zones.serial import SerialBook
 from tfgateway.dns.zones.zone import Zone
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 from tfgateway.redis_schema.serials import Issued, encode_issued
 from tfgateway.telemetry.logs import logger
 
@@ -51,11 +51,11 @@ async def pieces(fields: dict[bytes, bytes], size: int = 300) -> AsyncIterator[d
 
 class Running:
     def __init__(self, prefix: str = "", suffix: str = "") -> None:
-        self.table = DnsTable()
+        self.table = Zones()
         self.book = SerialBook(lambda: None)
         self.now = 1_790_000_000.9
         log = logger("dns")
-        self.loader = zone_loader.Loader(
+        self.loader = zone_loader.ZoneLoader(
             self.table, POLICY, self.book, log, prefix=prefix, suffix=suffix, clock=lambda: self.now
         )
 

@@ -8,7 +8,7 @@ from tfgateway.dns.wire import codes, names
 from tfgateway.dns.wire.rrsets import Policy
 from tfgateway.dns.zones import field_decoder
 from tfgateway.dns.zones.zone import Node, Zone
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 
 POLICY = Policy(300, (b"\x02ns\0",))
 NAME = b"\x01z\0"
@@ -90,7 +90,7 @@ def test_serial_is_in_both_forms_of_the_soa_and_survives_changes() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), fields), max_size=30))
 def test_table_knows_what_is_above_its_zones(steps) -> None:
-    table = DnsTable()
+    table = Zones()
     present: set[bytes] = set()
     for put, text in steps:
         name = names.from_field(text.encode(), b"\0")

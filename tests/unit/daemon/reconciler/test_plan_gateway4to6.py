@@ -12,7 +12,7 @@ import pytest
 from tfgateway.explorer.models import ResultState, Workload
 from tfgateway.explorer.signing import result_message, sign_result, verify_hex
 from tfgateway.fourtosix.pool import Pool
-from tfgateway.reconciler.planning.claims import Board, FourToSix
+from tfgateway.reconciler.planning.claims import Claims, FourToSix
 from tfgateway.reconciler.planning.decisions import accept_all
 from tfgateway.reconciler.planning.inputs.records import read_records
 from tfgateway.reconciler.planning.inputs.rows import Rows
@@ -290,9 +290,9 @@ def test_the_state_tells_what_redis_holds(node: Any) -> None:
 
     def state(**changes: Any) -> tuple[RowState, str]:
         actual = node.actual
-        board = Board(replace(node.policy, **changes), Rows(actual))
-        reservations = accept_all(board, node.desired, read_records(actual.hashes[RESERVATIONS].items()))
-        return row_state(board, reservations[f"{workload.id}-1"])
+        claims = Claims(replace(node.policy, **changes), Rows(actual))
+        reservations = accept_all(claims, node.desired, read_records(actual.hashes[RESERVATIONS].items()))
+        return row_state(claims, reservations[f"{workload.id}-1"])
 
     assert state() == (RowState.OK, "")
     assert state(fourtosix=None) == (RowState.GROUNDLESS, "4to6 is switched off: fourtosix.endpoint is empty")

@@ -97,10 +97,10 @@ def test_p1_an_item_that_breaks_the_code_stops_nothing(node: Any, monkeypatch: p
     good = node.subdomain(9, "www.gw1.example", "203.0.113.5")
     admit = subdomain.admit
 
-    def breaks(board: Any, reservation: Any) -> None:
+    def breaks(claims: Any, reservation: Any) -> None:
         if reservation.id == "8-1":
             raise ZeroDivisionError("out of range")
-        admit(board, reservation)
+        admit(claims, reservation)
 
     monkeypatch.setattr(subdomain, "admit", breaks)
     made = node.settle()

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tfgateway.explorer.models import NextAction, Result, ResultState, Workload, gwid
 from tfgateway.reconciler.planning import render
-from tfgateway.reconciler.planning.claims import Board
+from tfgateway.reconciler.planning.claims import Claims
 from tfgateway.reconciler.planning.decisions import accept_all
 from tfgateway.reconciler.planning.inputs.reservation import of_workload
 from tfgateway.reconciler.planning.inputs.rows import Rows
@@ -35,15 +35,15 @@ def served(node: Node, label: str = "www") -> str | None:
 def verdicts(node: Node) -> dict[str, str]:
     """What a fresh look says, without the planes; and the process that made a plan counts the same."""
     actual, records = node.look()
-    board = Board(node.policy, Rows(actual))
-    accepted = accept_all(board, node.desired, records)
+    claims = Claims(node.policy, Rows(actual))
+    accepted = accept_all(claims, node.desired, records)
     found = {}
     for identifier, wanted in node.desired.items():
         if wanted.next_action == NextAction.DELETED:
             continue
         recorded = identifier in accepted
         reservation = accepted.get(identifier) or of_workload(wanted.workload)
-        rows, ground = row_state(board, reservation, recorded=recorded)
+        rows, ground = row_state(claims, reservation, recorded=recorded)
         facts = Facts(True, wanted, recorded, rows, None, ground=ground)
         found[identifier] = str(judge(facts)[0])
     counts = tally(node.desired, node.plan().left, {})

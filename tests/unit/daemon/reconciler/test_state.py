@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import NextAction, Result, ResultState, Subdomain
-from tfgateway.reconciler.planning.claims import Board
+from tfgateway.reconciler.planning.claims import Claims
 from tfgateway.reconciler.planning.decisions import accept_all
 from tfgateway.reconciler.planning.inputs.desired import Wanted
 from tfgateway.reconciler.planning.inputs.records import read_records
@@ -129,9 +129,9 @@ def test_rows_are_judged_one_reservation_at_a_time(node: Any) -> None:
 
     def states() -> list[RowState]:
         records = read_records(node.hashes["tfgateway_reservations"].items())
-        board = Board(node.policy, Rows(node.actual))
-        accepted = accept_all(board, node.desired, records)
-        return [row_state(board, accepted[identifier])[0] for identifier in ("1-1", "2-1", "3-1", "4-1")]
+        claims = Claims(node.policy, Rows(node.actual))
+        accepted = accept_all(claims, node.desired, records)
+        return [row_state(claims, accepted[identifier])[0] for identifier in ("1-1", "2-1", "3-1", "4-1")]
 
     assert states() == [RowState.OK] * 4
     node.put("alice.example.", "www", '{"a":[{"ip":"203.0.113.5","ttl":3600}]}')

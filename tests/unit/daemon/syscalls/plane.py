@@ -21,7 +21,7 @@ from tfgateway import sockets
 from tfgateway.plane import Endpoint, Listening
 from tfgateway.proxy import connection, listener, refusals, server
 from tfgateway.proxy.connection import Connection
-from tfgateway.proxy.context import Office
+from tfgateway.proxy.context import ProxyContext
 from tfgateway.proxy.eventloop.engine import running_engine
 from tfgateway.proxy.metrics import ProxyMetrics
 from tfgateway.proxy.protocol import HTTP, Plane
@@ -114,7 +114,7 @@ class Gateway:
     """The proxy with its tunnels."""
 
     injector: Injector
-    office: Office
+    context: ProxyContext
     tunnels: TunnelServer
     client: client.Status
     logs: list[Any]
@@ -125,7 +125,7 @@ class Gateway:
 
     def __post_init__(self) -> None:
         self.injector.rename({"carried": "session", "local": "client"})
-        self.base_line = _descriptors() - 2 * len(self.office.pipes._free)
+        self.base_line = _descriptors() - 2 * len(self.context.pipes._free)
         self.sockets = dict(self.injector.roles)
 
     async def visit(self, asked: Request) -> Outcome:
@@ -176,22 +176,22 @@ class Gateway:
     def close_pipes(self) -> None:
         """Those that wait for the next transfer."""
         for _ in range(2):
-            self.office.pipes.trim()
+            self.context.pipes.trim()
 
     def left(self) -> dict[str, object]:
         """What is more, or less, than without a visitor."""
-        office = self.office
-        idle = office.pipes._free
+        context = self.context
+        idle = context.pipes._free
         found: dict[str, object] = {
-            "connections": len(office.live),
-            "deadlines": sum(map(len, (office.heads, office.dials, office.looks, office.young, office.farewells))),
-            "admitted": office.admission._open + len(office.admission._by_source),
-            "active": sum(office.metrics.active.values()) + sum(member.active for member in self.members),
-            "pipes in use": office.pipes._made - len(idle),
+            "connections": len(context.live),
+            "deadlines": sum(map(len, (context.heads, context.dials, context.looks, context.young, context.farewells))),
+            "admitted": context.admission._open + len(context.admission._by_source),
+            "active": sum(context.metrics.active.values()) + sum(member.active for member in self.members),
+            "pipes in use": context.pipes._made - len(idle),
             "pipes with data": sum(pipe.filled for pipe in idle),
             "visits in tunnels": len(self.tunnels._visits),
             "client": 1 - len(self.tunnels._clients) + self.client.active + self.tunnels._registry.strangers,
-            "watched": len(office.engine._watchers) - len(self.ports),
+            "watched": len(context.engine._watchers) - len(self.ports),
         }
         if not any(found.values()):
             found["descriptors"] = _descriptors() - 2 * len(idle) - self.base_line
@@ -241,10 +241,10 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
             TunnelMetrics(CollectorRegistry()),
             runtime=runtime,
             name="worker-1",
-            adopt=lambda visitor, carrying: connection.adopt(office, visitor, carrying),
+            adopt=lambda visitor, carrying: connection.adopt(context, visitor, carrying),
         )
         stack.callback(tunnels.close)
-        office = Office(
+        context = ProxyContext(
             settings,
             engine=engine,
             table=RouteTable(StaticRoutes(routes, None), tunnels),
@@ -255,7 +255,7 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
         )
         tunnels.add_secret(SECRET)
         doors: dict[str, server.Accept] = {
-            str(plane): partial(lambda plane, sock, source: Connection(office, sock, source, plane).start(), plane)
+            str(plane): partial(lambda plane, sock, source: Connection(context, sock, source, plane).start(), plane)
             for plane in Plane
         }
         doors["tunnels"] = partial(server._client, tunnels.accept)
@@ -279,7 +279,7 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
         stack.push_async_callback(_end, asyncio.create_task(follower.run()))
         await asyncio.wait_for(connected.wait(), LIMIT)
         logs = stack.enter_context(structlog.testing.capture_logs())
-        yield Gateway(injector, office, tunnels, follower._status, logs, unhandled, ports, members)
+        yield Gateway(injector, context, tunnels, follower._status, logs, unhandled, ports, members)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel import client
-from tfgateway.tunnel.api import Carried, NoTunnel, Visitor
+from tfgateway.tunnel.api import NoTunnel, RelayedByTunnel, Visitor
 from tfgateway.tunnel.client import Options, Status
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.server import TunnelServer
@@ -75,7 +75,7 @@ class Gateway:
         """The visitor's end of a connection that asked for the service behind the tunnel."""
         near, far = _pair()
         visitor = Visitor(far, first, "127.0.0.1", "http", secret, b"context")
-        self._adopt(visitor, self.tunnels.carry(visitor))
+        self._adopt(visitor, self.tunnels.relay(visitor))
         return near
 
     def metric(self, name: str, **labels: str) -> float:
@@ -89,12 +89,12 @@ class Gateway:
                 sock.setblocking(False)
                 self.tunnels.accept(sock, peer[0])
 
-    def _adopt(self, visitor: Visitor, served: Coroutine[Any, Any, Carried]) -> None:
+    def _adopt(self, visitor: Visitor, served: Coroutine[Any, Any, RelayedByTunnel]) -> None:
         task = asyncio.get_running_loop().create_task(self._account(visitor, served))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _account(self, visitor: Visitor, served: Coroutine[Any, Any, Carried]) -> None:
+    async def _account(self, visitor: Visitor, served: Coroutine[Any, Any, RelayedByTunnel]) -> None:
         assert visitor.context == b"context"
         sock = visitor.socket
         try:

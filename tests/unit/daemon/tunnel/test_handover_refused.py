@@ -16,7 +16,7 @@ import pytest
 import structlog
 from tfgateway.tunnel.client import Phase
 from tfgateway.tunnel.links.link import Link
-from tfgateway.tunnel.links.messages import Answer, Hello, Parcel, VisitorState, decode_message, encode
+from tfgateway.tunnel.links.messages import Answer, Hello, Piece, VisitorState, decode_message, encode
 
 from tests.patience import soon
 
@@ -177,7 +177,7 @@ class Peer:
         with os.fdopen(os.memfd_create("content"), "wb") as file:
             file.write(content)
             file.flush()
-            socket.send_fds(self.bare, [encode(Parcel(last))], [file.fileno(), *(one.fileno() for one in sockets)])
+            socket.send_fds(self.bare, [encode(Piece(last))], [file.fileno(), *(one.fileno() for one in sockets)])
 
     async def read(self) -> Any:
         async with asyncio.timeout(LIMIT):
@@ -250,7 +250,7 @@ async def test_answers_belong_to_deliveries_in_their_order(peer: Any) -> None:
     with socket.socket() as carried:
         waiting = [asyncio.create_task(new.link.deliver(VISITOR, [carried])) for _ in range(3)]
         for _ in waiting:
-            assert await new.read() == Parcel(last=True)
+            assert await new.read() == Piece(last=True)
         for taken in (True, False, True):
             new.bare.send(encode(Answer(taken=taken)))
         async with asyncio.timeout(LIMIT):

@@ -28,7 +28,7 @@ PLACES = (
     "tunnel.gateway.visits:",
 )
 """What hands over; the traffic of sessions and visitors goes on beside it."""
-START = ("tunnel.links.worker_links:Mesh.__init__", "tunnel.links.worker_links:Mesh._listen>")
+START = ("tunnel.links.worker_links:WorkerLinks.__init__", "tunnel.links.worker_links:WorkerLinks._listen>")
 """What fails here is a worker that does not start: another one does."""
 
 

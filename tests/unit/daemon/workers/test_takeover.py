@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tfgateway.plane import Plane
 from tfgateway.workers import handover
-from tfgateway.workers.handover import Handover, MemberState
+from tfgateway.workers.handover import Handover, WorkerState
 from tfgateway.workers.planning import Plan
 from tfgateway.workers.processes import open_file
 from tfgateway.workers.reload.config_test import HANDOVER
@@ -37,8 +37,8 @@ async def test_nothing_is_read_and_nothing_closed_before_all_is_taken_over(
         stack.enter_context(ends)
         speaking.send(b"figures")
         ended.close()
-        members = tuple(
-            MemberState(sock.fileno(), number, 0, 1, 0, "draining", 0.0, None, "", (), b"", b"")
+        workers = tuple(
+            WorkerState(sock.fileno(), number, 0, 1, 0, "draining", 0.0, None, "", (), b"", b"")
             for number, sock in enumerate((speaks, ends))
         )
         state = Handover(
@@ -47,7 +47,7 @@ async def test_nothing_is_read_and_nothing_closed_before_all_is_taken_over(
             2,
             str(tmp_path),
             (),
-            members,
+            workers,
             (),
             {},
             {},
@@ -66,7 +66,7 @@ async def test_nothing_is_read_and_nothing_closed_before_all_is_taken_over(
         def refused() -> None:
             raise OSError(errno.ENOMEM, "no memory")
 
-        monkeypatch.setattr(held.desk, "start", refused)
+        monkeypatch.setattr(held.control, "start", refused)
         with pytest.raises(OSError, match="no memory"):
             taken.complete(held)
         for _ in range(3):

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tfgateway import machine
 from tfgateway.cli.context import load_settings
-from tfgateway.diagnosis.collect import State, survey
+from tfgateway.diagnosis.collect import State, collect
 from tfgateway.instant import Instant
 from tfgateway.reconciler.status import Status
 from tfgateway.reconciler.verdict import Verdict
@@ -35,7 +35,7 @@ def command(ctx: click.Context, *, as_json: bool) -> None:
 
     Exit code 0 when it could be found out, in sync or not; 1 when it could not.
     """
-    found = asyncio.run(survey(load_settings(ctx)))
+    found = asyncio.run(collect(load_settings(ctx)))
     if as_json:
         click.echo(json.dumps(found.as_data(), indent=2))
     else:

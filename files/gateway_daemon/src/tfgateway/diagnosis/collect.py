@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfgateway import __version__, machine
-from tfgateway.diagnosis.plane_metrics import DnsFigures, dns_figures
+from tfgateway.diagnosis.plane_metrics import DnsMetrics, dns_metrics
 from tfgateway.diagnosis.planes import PlaneState, plane_states
 from tfgateway.diagnosis.probes import Prober
 from tfgateway.diagnosis.static_services import TargetState, TunnelState, static_targets, static_tunnels
 from tfgateway.errors import ExplorerError, GatewayError, StoreError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Workload
-from tfgateway.reconciler.explorer_side.poller import Follower
-from tfgateway.reconciler.explorer_side.user_keys import Phonebook
+from tfgateway.reconciler.explorer_side.poller import Poller
+from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.planning import results
-from tfgateway.reconciler.planning.claims import Board, Policy, UserKeys
+from tfgateway.reconciler.planning.claims import Claims, Policy, UserKeys
 from tfgateway.reconciler.planning.decisions import accept_all
 from tfgateway.reconciler.planning.inputs.desired import Desired, Wanted
 from tfgateway.reconciler.planning.inputs.records import Records, migrated
@@ -27,7 +27,7 @@ from tfgateway.reconciler.planning.inputs.reservation import Reservation, of_wor
 from tfgateway.reconciler.planning.inputs.rows import Actual, Rows
 from tfgateway.reconciler.planning.primitives import proxy, services, subdomain
 from tfgateway.reconciler.planning.results import Pending
-from tfgateway.reconciler.planning.unowned_rows import strangers
+from tfgateway.reconciler.planning.unowned_rows import unowned_rows
 from tfgateway.reconciler.session import load_identity, look, make_policy, open_explorer, open_redis
 from tfgateway.reconciler.status import Status, decode_status
 from tfgateway.reconciler.store import Store
@@ -54,7 +54,7 @@ class State:
     """Of the operator's static services."""
     tunnels: tuple[TunnelState, ...] = ()
     """Of those that are reached through one."""
-    dns: DnsFigures | None = None
+    dns: DnsMetrics | None = None
     """What the DNS plane counts; None: it does not answer."""
     planes: tuple[PlaneState, ...] = ()
     """Those that answer."""
@@ -101,15 +101,15 @@ class _Seen:
     """Clients that are connected, by the fingerprint of their secret; None: nobody has told."""
 
 
-async def survey(settings: Settings) -> State:
+async def collect(settings: Settings) -> State:
     """Look at everything once. Errors: ``GatewayError``: what is configured is wrong, or nobody can be asked."""
     identity = load_identity(settings)
     policy = make_policy(settings, identity)
     seen = await _gather(settings, policy)
     rows = Rows(seen.actual or Actual())
-    board = Board(policy, rows, seen.users)
-    reservations = accept_all(board, seen.desired, seen.records)
-    problems = [*seen.problems, *strangers(board, seen.desired, seen.records)]
+    claims = Claims(policy, rows, seen.users)
+    reservations = accept_all(claims, seen.desired, seen.records)
+    problems = [*seen.problems, *unowned_rows(claims, seen.desired, seen.records)]
     outbox = {one.id: one for one in results.read_outbox(dict(rows.fields(OUTBOX)))[0]}
     prober = Prober(settings, policy)
 
@@ -120,15 +120,15 @@ async def survey(settings: Settings) -> State:
             reservation = _described(identifier, wanted)
         state, ground = RowState.UNKNOWN, ""
         if seen.actual is not None:
-            state, ground = row_state(board, reservation, recorded=recorded)
+            state, ground = row_state(claims, reservation, recorded=recorded)
         expected = (recorded and state is not RowState.WAITING) or (seen.actual is None and _is_deployed(wanted))
-        tunnel = _tunnel(board, reservation)
+        tunnel = _tunnel(claims, reservation)
         facts = Facts(
             explorer_asked=seen.explorer_asked,
             wanted=wanted,
             recorded=recorded,
             rows=state,
-            answer=await _answer(prober, board, reservation, tunnel, seen.tunnels) if expected else None,
+            answer=await _answer(prober, claims, reservation, tunnel, seen.tunnels) if expected else None,
             waiting=outbox.get(identifier),
             damaged=seen.records.damaged.get(identifier, ""),
             ground=ground,
@@ -141,10 +141,10 @@ async def survey(settings: Settings) -> State:
         # What should be served is then known from the explorer alone.
         for identifier, wanted in wanted_ones.items():
             if _is_deployed(wanted):
-                board.accept(_described(identifier, wanted))
+                claims.accept(_described(identifier, wanted))
     judged = await asyncio.gather(*(one(identifier, wanted) for identifier, wanted in wanted_ones.items()))
     (targets, trouble), figures, planes = await asyncio.gather(
-        static_targets(settings), dns_figures(settings), plane_states(settings)
+        static_targets(settings), dns_metrics(settings), plane_states(settings)
     )
     problems += [*prober.problems(), *([trouble] if trouble else [])]
     problems += [plane.problem for plane in planes if plane.problem]
@@ -169,7 +169,7 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
     tunnels: Mapping[str, Connected] | None = None
     async with open_redis(settings) as redis, open_explorer(settings, policy.identity) as client:
         store = Store(redis)
-        follower = Follower(client, policy.node_id, settings.reconciler.resync_interval, time.monotonic)
+        poller = Poller(client, policy.node_id, settings.reconciler.resync_interval, time.monotonic)
         try:
             actual, records = await look(store)
             status = decode_status(await store.status())
@@ -180,15 +180,15 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
         except StoreError as error:
             problems.append(f"redis cannot be asked: {error}")
         try:
-            await follower.poll()
-            records = migrated(records, follower.desired)
-            await follower.ask_for(follower.desired.unlisted([*records.entries, *records.damaged]))
-            users = await Phonebook(client).ask(
+            await poller.poll()
+            records = migrated(records, poller.desired)
+            await poller.ask_for(poller.desired.unlisted([*records.entries, *records.damaged]))
+            users = await UserKeyCache(client).ask(
                 {record.user_id for record in records.entries.values() if record.type == "reverse_proxy"}
             )
         except ExplorerError as error:
             problems.append(f"the explorer cannot be asked: {error}")
-    desired = follower.desired
+    desired = poller.desired
     if actual is None and not desired.complete:
         raise GatewayError("; ".join(problems))
     return _Seen(desired, desired.complete, actual, records, status, users, tuple(problems), tunnels)
@@ -233,21 +233,21 @@ def _is_deployed(wanted: Wanted | None) -> bool:
     return wanted.next_action == NextAction.DEPLOY and wanted.result.state == 1
 
 
-def _tunnel(board: Board, reservation: Reservation) -> str:
+def _tunnel(claims: Claims, reservation: Reservation) -> str:
     """The fingerprint of its tunnel's secret; empty: it has none in redis."""
-    service = services.present(board, reservation) if reservation.type == "reverse_proxy" else None
+    service = services.present(claims, reservation) if reservation.type == "reverse_proxy" else None
     return "" if service is None else fingerprint(service.clientsecret)
 
 
 async def _answer(
-    prober: Prober, board: Board, reservation: Reservation, tunnel: str, tunnels: Mapping[str, Connected] | None
+    prober: Prober, claims: Claims, reservation: Reservation, tunnel: str, tunnels: Mapping[str, Connected] | None
 ) -> Answer | None:
     """What the planes answer for it; None: there is nothing to ask."""
     domain = reservation.domain
     if reservation.type == "domain_delegate":
-        return await prober.zone_owner(domain, board.policy.node_id, reservation.user)
+        return await prober.zone_owner(domain, claims.policy.node_id, reservation.user)
     if reservation.type == "subdomain":
-        addresses = subdomain.addresses_of(board.holders("name", domain))
+        addresses = subdomain.addresses_of(claims.holders("name", domain))
         return await prober.addresses(domain, addresses) if addresses else None
     if reservation.type == "proxy":
         return await prober.proxied(domain, proxy.target(reservation))
@@ -257,7 +257,7 @@ async def _answer(
         if not tunnel or tunnels is None:
             return None
         return Answer.RIGHT if tunnel in tunnels else Answer.NO_CLIENT
-    if reservation.type == "gateway4to6" and board.policy.fourtosix is not None:
-        address = board.policy.fourtosix.pool.address_of(reservation.user)
+    if reservation.type == "gateway4to6" and claims.policy.fourtosix is not None:
+        address = claims.policy.fourtosix.pool.address_of(reservation.user)
         return await prober.peer(encode_key(reservation.public_key), f"{address}/128")
     return None

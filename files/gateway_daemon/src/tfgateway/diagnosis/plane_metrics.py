@@ -28,7 +28,7 @@ _BUCKET: Final = f"{_PREFIX}latency_seconds_bucket"
 
 
 @dataclass(frozen=True, slots=True)
-class DnsFigures:
+class DnsMetrics:
     """Since the plane's start."""
 
     queries: list[dict[str, Any]]
@@ -49,7 +49,7 @@ class DnsFigures:
     """Seconds of all of them."""
 
 
-async def dns_figures(settings: Settings) -> DnsFigures | None:
+async def dns_metrics(settings: Settings) -> DnsMetrics | None:
     """None: the plane does not answer, or in another way than ours does."""
     page = await scrape.page(settings.dns.metrics)
     try:
@@ -58,7 +58,7 @@ async def dns_figures(settings: Settings) -> DnsFigures | None:
         return None
 
 
-def _read(page: str) -> DnsFigures:
+def _read(page: str) -> DnsMetrics:
     """Errors: ``ValueError``, ``KeyError``."""
     counted: dict[str, list[dict[str, Any]]] = {name: [] for name in _COUNTED.values()}
     measured: dict[str, float] = {}
@@ -73,7 +73,7 @@ def _read(page: str) -> DnsFigures:
             elif sample.name == _BUCKET:
                 latency[sample.labels["le"]] = int(sample.value)
     age = measured["mirror_age"]
-    return DnsFigures(
+    return DnsMetrics(
         **counted,
         mirror_age=age if math.isfinite(age) else None,
         zones=int(measured["zones"]),

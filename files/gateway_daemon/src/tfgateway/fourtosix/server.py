@@ -17,7 +17,7 @@ from tfgateway.fourtosix.metrics import FourToSixMetrics
 from tfgateway.fourtosix.peers import wanted_peers
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity import seedfile
-from tfgateway.mirror import HeldCollector, Keeper, Mirror, Selection
+from tfgateway.mirror import HeldCollector, Mirror, Selection, SnapshotWriter
 from tfgateway.mirror.disk import snapshot
 from tfgateway.redis_schema.connection import connect_as
 from tfgateway.redis_schema.keys import PEERS
@@ -79,7 +79,7 @@ class _Plane:
         redis, selection = partial(connect_as, settings.redis), Selection(match=PEERS.encode())
         file = snapshot.path_of("fourtosix")
         self.mirror = Mirror(redis, selection, self._take, _log, file=file, hold_for=settings.redis.hold_for)
-        self.keeper = None if file is None else Keeper(self.mirror, redis, selection, file, _log)
+        self.keeper = None if file is None else SnapshotWriter(self.mirror, redis, selection, file, _log)
         self.registry = CollectorRegistry()
         self.registry.register(HeldCollector("fourtosix", self.mirror))
         self._metrics = FourToSixMetrics(self.registry, self.mirror.age)

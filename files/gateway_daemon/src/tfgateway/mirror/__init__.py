@@ -3,7 +3,7 @@
 from tfgateway.mirror.metrics import HeldCollector, held_name
 from tfgateway.mirror.mirror import Mirror
 from tfgateway.mirror.selection import Selection
-from tfgateway.mirror.snapshot_writer import Keeper
+from tfgateway.mirror.snapshot_writer import SnapshotWriter
 from tfgateway.mirror.target import FieldSink, Sink
 
-__all__ = ["FieldSink", "HeldCollector", "Keeper", "Mirror", "Selection", "Sink", "held_name"]
+__all__ = ["FieldSink", "HeldCollector", "Mirror", "Selection", "Sink", "SnapshotWriter", "held_name"]

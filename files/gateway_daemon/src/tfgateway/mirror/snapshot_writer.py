@@ -35,7 +35,7 @@ _FIELDS_AT_ONCE = 200
 """It is in no hurry, and neither redis' other clients nor this process' answers should notice."""
 
 
-class Keeper:
+class SnapshotWriter:
     """One worker of a plane has one."""
 
     def __init__(

@@ -16,7 +16,7 @@ import msgspec
 
 from tfgateway.errors import ParseError
 from tfgateway.proxy import refusals
-from tfgateway.proxy.context import Office
+from tfgateway.proxy.context import ProxyContext
 from tfgateway.proxy.eventloop.deadlines import Deadlines
 from tfgateway.proxy.eventloop.engine import BROKEN
 from tfgateway.proxy.parse import proxyproto
@@ -38,7 +38,7 @@ from tfgateway.proxy.upstream.dial import refused
 from tfgateway.sockets import keep_alive, ordinary
 from tfgateway.targets import IPNetwork
 from tfgateway.telemetry.logs import logger
-from tfgateway.tunnel.api import Carried, NotAnswered, NoTunnel, Visitor
+from tfgateway.tunnel.api import DialFailed, NoTunnel, RelayedByTunnel, Visitor
 
 _READ_SIZE = 16 * 1024
 _FAREWELL_BYTES = 256 * 1024  # octets that are read and thrown away after an answer
@@ -74,6 +74,7 @@ class Connection:
     __slots__ = (
         "_address",
         "_announced",
+        "_context",
         "_counted",
         "_deadlines",
         "_dial_started",
@@ -82,7 +83,6 @@ class Connection:
         "_hello",
         "_left",
         "_member",
-        "_office",
         "_plane",
         "_relay",
         "_request",
@@ -106,12 +106,12 @@ class Connection:
         "to_visitor",
     )
 
-    def __init__(self, office: Office, visitor: socket.SocketType, source: str, listener: Plane) -> None:
+    def __init__(self, context: ProxyContext, visitor: socket.SocketType, source: str, listener: Plane) -> None:
         """``visitor``: non-blocking, from the IP literal ``source``."""
-        self._office = office
+        self._context = context
         self._visitor = visitor
         self._stage = _HEAD
-        self._started = office.engine.now
+        self._started = context.engine.now
         self._deadlines: Deadlines[Connection] | None = None  # where this waits; a stage has one at most
         self._counted: str | None = None  # the source whose limit this counts for
         self._expects_header = False
@@ -152,25 +152,25 @@ class Connection:
 
     def start(self) -> None:
         """Admit the visitor, or turn him away, and read what he has sent already. Raises nothing."""
-        office = self._office
-        office.live.add(self)
-        office.metrics.active[self.listener] += 1
+        context = self._context
+        context.live.add(self)
+        context.metrics.active[self.listener] += 1
         try:
-            if office.trusted and _within(self.source, office.trusted):
+            if context.trusted and _within(self.source, context.trusted):
                 self._expects_header = True
-                admitted = office.admission.enter(None)
+                admitted = context.admission.enter(None)
             else:
-                admitted = office.admission.enter(self.source)
+                admitted = context.admission.enter(self.source)
                 self._counted = self.source
             if admitted:
                 self._read_head()
             else:
-                self._turn_away(admitted=False)
+                self._reject(admitted=False)
         except Exception:
             _log.exception("connection not served", source=self.source, listener=self.listener)
             self.fail()
 
-    # -- what the engine and the office call
+    # -- what the engine and the context call
 
     def ready(self, descriptor: int, events: int) -> None:
         stage = self._stage
@@ -182,7 +182,7 @@ class Connection:
         elif stage is _HEAD:
             self._read_head()
         elif stage is _FAREWELL:
-            self._take_leave()
+            self._linger()
 
     def expire(self) -> None:
         """The deadline of this stage has passed (T-2)."""
@@ -240,17 +240,17 @@ class Connection:
                 return
 
     def _wait_for_head(self) -> None:
-        office = self._office
+        context = self._context
         descriptor = self._visitor.fileno()
-        if descriptor in office.engine:
+        if descriptor in context.engine:
             return
-        if len(office.heads) >= office.settings.max_unmatched:
+        if len(context.heads) >= context.settings.max_unmatched:
             # Whoever has been silent longest gives way to somebody who may want something.
-            oldest = office.heads.oldest()
+            oldest = context.heads.oldest()
             if oldest is not None:
-                oldest._turn_away()
-        self._wait_in(office.heads)
-        office.engine.watch(descriptor, self)
+                oldest._reject()
+        self._wait_in(context.heads)
+        context.engine.watch(descriptor, self)
 
     def _wait_in(self, deadlines: Deadlines[Connection] | None) -> None:
         """The deadline of what begins now; the one before is forgotten."""
@@ -258,7 +258,7 @@ class Connection:
             self._deadlines.stop(self)
         self._deadlines = deadlines
         if deadlines is not None:
-            deadlines.start(self, self._office.engine.now)
+            deadlines.start(self, self._context.engine.now)
 
     def _take(self, data: bytes) -> bool:
         """The next bytes of the visitor. True: he has said what he wants, and is led there. Errors: ``Refused``."""
@@ -275,7 +275,7 @@ class Connection:
                 self._wait_in(None)
             if self._hello is not None or self._request is not None:
                 self._hello = self._request = None
-            self._lead()
+            self._route_visitor()
         return known
 
     def _take_proxy_header(self, data: bytes) -> bytes:
@@ -292,7 +292,7 @@ class Connection:
         if header.addresses is not None:
             self._announced = header.addresses
             self.source = header.addresses.source
-            if not self._office.admission.claim(self.source):
+            if not self._context.admission.claim(self.source):
                 raise Refused(refusals.TOO_MANY)
             self._counted = self.source
         return rest
@@ -338,9 +338,9 @@ class Connection:
 
     # -- leading him there
 
-    def _lead(self) -> None:
+    def _route_visitor(self) -> None:
         """Errors: ``Refused``; ``OSError`` of the visitor's socket."""
-        route = self._office.table.find(self.host)
+        route = self._context.table.find(self.host)
         if route is None:
             raise Refused(refusals.UNKNOWN_HOST)
         self._route = route
@@ -375,14 +375,14 @@ class Connection:
     def _enter_tunnel(self, secret: bytes) -> None:
         self._stage = _TUNNEL
         self._address = "tunnel", 0
-        self._office.engine.let_go(self._visitor.fileno())
+        self._context.engine.let_go(self._visitor.fileno())
         sock = self._visitor = ordinary(self._visitor)
         notes = _Notes(self.listener, self._started, self.method, self.host, self._speaks is not None)
         visitor = Visitor(sock, self._first, self.source, self._plane, secret, context=msgspec.msgpack.encode(notes))
         self._first = b""
-        self._be_carried(self._office.tunnels.carry(visitor))
+        self._start_tunnel_relay(self._context.tunnels.relay(visitor))
 
-    def be_adopted(self, visitor: Visitor, carrying: Coroutine[Any, Any, Carried]) -> None:
+    def be_adopted(self, visitor: Visitor, carrying: Coroutine[Any, Any, RelayedByTunnel]) -> None:
         """Go on where another worker had brought this visitor; ``carrying`` as from ``Tunnels.carry``."""
         with contextlib.suppress(msgspec.MsgspecError):  # without the notes his account is poorer
             notes = msgspec.msgpack.decode(visitor.context, type=_Notes)
@@ -391,23 +391,23 @@ class Connection:
             self._speaks = self._plane if notes.spoke else None
         self._stage = _TUNNEL
         self._address = "tunnel", 0
-        office = self._office
-        office.live.add(self)
-        office.metrics.active[self.listener] += 1
+        context = self._context
+        context.live.add(self)
+        context.metrics.active[self.listener] += 1
         # The limits were asked where he came in; here he is counted all the same.
-        office.admission.take_in(self.source)
+        context.admission.take_in(self.source)
         self._counted = self.source
-        self._be_carried(carrying)
+        self._start_tunnel_relay(carrying)
 
-    def _be_carried(self, carrying: Coroutine[Any, Any, Carried]) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._carried(carrying))
+    def _start_tunnel_relay(self, carrying: Coroutine[Any, Any, RelayedByTunnel]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._relayed_by_tunnel(carrying))
 
-    async def _carried(self, carrying: Coroutine[Any, Any, Carried]) -> None:
+    async def _relayed_by_tunnel(self, carrying: Coroutine[Any, Any, RelayedByTunnel]) -> None:
         try:
             carried = await carrying
         except NoTunnel as error:
             self._task = None
-            self._refuse(refusals.DIAL_FAILED if isinstance(error, NotAnswered) else refusals.NO_TUNNEL)
+            self._refuse(refusals.DIAL_FAILED if isinstance(error, DialFailed) else refusals.NO_TUNNEL)
         except asyncio.CancelledError:
             self._close("cut")
             raise
@@ -423,7 +423,7 @@ class Connection:
     def _dial_member(self) -> None:
         """The next target of a static service. Errors: ``Refused``."""
         pool = self._route.pool if self._route is not None else None
-        chosen = pool.choose(self._plane, self._office.engine.now, self._tried) if pool is not None else None
+        chosen = pool.choose(self._plane, self._context.engine.now, self._tried) if pool is not None else None
         if chosen is None:
             raise Refused(refusals.NO_TARGET)
         self._tried += (chosen,)
@@ -436,9 +436,9 @@ class Connection:
         """Connect to a target. Whether it is refused at once or later, ``_dial_failed`` goes on."""
         self._address = address, port
         self._stage = _DIAL
-        self._dial_started = self._office.engine.now
+        self._dial_started = self._context.engine.now
         try:
-            self._target = self._office.dialler.dial(address, port, by_operator=by_operator)
+            self._target = self._context.dialler.dial(address, port, by_operator=by_operator)
         except Refused as why:
             self._dial_failed(why)
             return
@@ -453,10 +453,10 @@ class Connection:
         try:
             sent = target.send(self._first)
         except BlockingIOError:
-            office = self._office
-            if target.fileno() not in office.engine:
-                self._wait_in(office.dials)
-            office.engine.watch_room(target.fileno(), self)
+            context = self._context
+            if target.fileno() not in context.engine:
+                self._wait_in(context.dials)
+            context.engine.watch_room(target.fileno(), self)
         except OSError as error:
             self._dial_failed(refused(error))
         else:
@@ -474,7 +474,7 @@ class Connection:
     def _drop_target(self) -> None:
         target, self._target = self._target, None
         if target is not None:
-            self._office.engine.close_soon(target)
+            self._context.engine.close_soon(target)
         member, self._member = self._member, None
         if member is not None:
             member.active -= 1
@@ -482,17 +482,17 @@ class Connection:
     # -- relaying
 
     def _begin_relay(self, target: socket.SocketType, sent: int) -> None:
-        office = self._office
-        engine = office.engine
-        office.metrics.dial_times.add(engine.now - self._dial_started)
+        context = self._context
+        engine = context.engine
+        context.metrics.dial_times.add(engine.now - self._dial_started)
         self._stage = _RELAY
         first, self._first = self._first, b""
-        relay = self._relay = Relay(engine, office.pipes, self._visitor, target, first, self, sent=sent)
+        relay = self._relay = Relay(engine, context.pipes, self._visitor, target, first, self, sent=sent)
         relay.start()
-        self._wait_in(office.young)
+        self._wait_in(context.young)
 
     def _look_whether_idle(self) -> None:
-        office, relay = self._office, self._relay
+        context, relay = self._context, self._relay
         if relay is None:
             return
         if not self._settled:
@@ -500,10 +500,10 @@ class Connection:
             if self._target is not None and self._target.fileno() >= 0:
                 with contextlib.suppress(OSError):  # the idle time-out finds a dead one too
                     keep_alive(self._target)
-        if office.engine.now - relay.idle_since() >= office.settings.idle_timeout:
+        if context.engine.now - relay.idle_since() >= context.settings.idle_timeout:
             relay.finish(Ending.IDLE)
         else:
-            self._wait_in(office.looks)
+            self._wait_in(context.looks)
 
     def relayed(self, relayed: Relayed) -> None:
         """Called by the relay, which has closed both sockets."""
@@ -515,7 +515,7 @@ class Connection:
 
     def _refuse(self, refusal: Refusal, detail: str = "") -> None:
         """Say why, and wait for the end: closing with bytes unread would reset the answer away (RFC 9112 §9.6)."""
-        office = self._office
+        context = self._context
         self._drop_target()
         self._first = b""
         self._hello = self._request = None
@@ -532,13 +532,13 @@ class Connection:
             return
         self._stage = _FAREWELL
         self._left = _FAREWELL_BYTES
-        self._wait_in(office.farewells)
+        self._wait_in(context.farewells)
         descriptor = self._visitor.fileno()
-        if descriptor not in office.engine:
-            office.engine.watch(descriptor, self)
-        self._take_leave()
+        if descriptor not in context.engine:
+            context.engine.watch(descriptor, self)
+        self._linger()
 
-    def _take_leave(self) -> None:
+    def _linger(self) -> None:
         """Throw away what still comes, until the visitor has closed."""
         try:
             while self._left > 0:
@@ -552,7 +552,7 @@ class Connection:
             self.detail = self.detail or error.strerror or ""
         self._close(self.outcome, self.detail)
 
-    def _turn_away(self, *, admitted: bool = True) -> None:
+    def _reject(self, *, admitted: bool = True) -> None:
         """Answer at once or not at all: whoever is over a limit gets no more of our time."""
         with contextlib.suppress(OSError):
             with contextlib.suppress(BlockingIOError):
@@ -562,28 +562,28 @@ class Connection:
 
     def _close(self, outcome: str, detail: str = "", *, admitted: bool = True) -> None:
         """Close what is open and account for the visit; again is harmless."""
-        office = self._office
-        if not office.leave(self):
+        context = self._context
+        if not context.leave(self):
             return
         stage, self._stage = self._stage, _OVER
         if self._deadlines is not None:
             self._deadlines.stop(self)
         if stage is not _RELAY:
-            office.engine.close_soon(self._visitor)
+            context.engine.close_soon(self._visitor)
         if self._target is not None or self._member is not None:
             self._drop_target()
         if admitted:
-            office.admission.leave(self._counted)
+            context.admission.leave(self._counted)
         self.outcome, self.detail = outcome, detail
-        self.seconds = office.engine.now - self._started
-        office.metrics.account(self.listener, outcome, self.seconds, self.to_target, self.to_visitor)
-        if office.access_log is not None:
-            office.access_log.write(self)
+        self.seconds = context.engine.now - self._started
+        context.metrics.account(self.listener, outcome, self.seconds, self.to_target, self.to_visitor)
+        if context.access_log is not None:
+            context.access_log.write(self)
 
 
-def adopt(office: Office, visitor: Visitor, carrying: Coroutine[Any, Any, Carried]) -> None:
-    """Take in a visitor of a tunnel whom another worker hands over (``seam.Adopt``, given the office)."""
-    Connection(office, visitor.socket, visitor.source, Plane(visitor.plane)).be_adopted(visitor, carrying)
+def adopt(context: ProxyContext, visitor: Visitor, carrying: Coroutine[Any, Any, RelayedByTunnel]) -> None:
+    """Take in a visitor of a tunnel whom another worker hands over (``tunnel.api.Adopt``, given the context)."""
+    Connection(context, visitor.socket, visitor.source, Plane(visitor.plane)).be_adopted(visitor, carrying)
 
 
 def _within(source: str, networks: Collection[IPNetwork]) -> bool:

@@ -28,7 +28,7 @@ _YOUNG = 1.0  # seconds
 _IDLE_LOOKS = 4  # in the time of the idle time-out
 
 
-class Office:
+class ProxyContext:
     """The tools and books of the connections; ``live`` are those that have not ended."""
 
     def __init__(

@@ -17,12 +17,12 @@ from prometheus_client import CollectorRegistry
 
 from tfgateway import targets
 from tfgateway.errors import ConfigError, LayoutError
-from tfgateway.mirror import HeldCollector, Keeper, Mirror, Selection, held_name
+from tfgateway.mirror import HeldCollector, Mirror, Selection, SnapshotWriter, held_name
 from tfgateway.mirror.disk import snapshot
-from tfgateway.plane import Listening, Seat, share
+from tfgateway.plane import Listening, WorkerContext, share
 from tfgateway.proxy import connection
 from tfgateway.proxy.connection import Connection
-from tfgateway.proxy.context import Office
+from tfgateway.proxy.context import ProxyContext
 from tfgateway.proxy.eventloop.engine import Engine, running_engine
 from tfgateway.proxy.health import Watch
 from tfgateway.proxy.listener import Listener
@@ -37,7 +37,7 @@ from tfgateway.redis_schema.keys import SERVICE_PREFIX, domain_of_service_key
 from tfgateway.settings import ProxySettings, RedisSettings, Settings
 from tfgateway.sockets import ordinary
 from tfgateway.telemetry.logs import logger
-from tfgateway.tunnel.api import Carried, Visitor
+from tfgateway.tunnel.api import RelayedByTunnel, Visitor
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.presence import report
 from tfgateway.tunnel.gateway.server import TunnelServer
@@ -57,21 +57,21 @@ _SERVICES = Selection(
 _log = logger("proxy")
 
 
-async def serve(settings: Settings, seat: Seat) -> None:
-    """Serve until ``seat.stopping``, then let the connections end for up to ``proxy.drain_timeout`` seconds.
+async def serve(settings: Settings, worker: WorkerContext) -> None:
+    """Serve until ``worker.stopping``, then let the connections end for up to ``proxy.drain_timeout`` seconds.
 
     Nobody is accepted before all services are known: until then connections are refused, so that nobody hears that a
     service is unknown because it was not read yet. Errors: ``ConfigError``.
     """
     _use_all_descriptors()
     gc.disable()  # until everything is read: a million new objects are no reason to look through them
-    own = _share(settings.proxy, seat.workers)
+    own = _share(settings.proxy, worker.workers)
     tunnel_figures = CollectorRegistry()
 
-    def adopt(visitor: Visitor, carrying: Coroutine[Any, Any, Carried]) -> None:
-        connection.adopt(office, visitor, carrying)
+    def adopt(visitor: Visitor, carrying: Coroutine[Any, Any, RelayedByTunnel]) -> None:
+        connection.adopt(context, visitor, carrying)
 
-    tunnels = TunnelServer(own, TunnelMetrics(tunnel_figures), runtime=seat.runtime, name=seat.name, adopt=adopt)
+    tunnels = TunnelServer(own, TunnelMetrics(tunnel_figures), runtime=worker.runtime, name=worker.name, adopt=adopt)
     static, services = static_services(settings.proxy.services, _old_routes(settings.proxy.router_toml))
     table = RouteTable(static, tunnels)
     file = snapshot.path_of("proxy")
@@ -79,12 +79,12 @@ async def serve(settings: Settings, seat: Seat) -> None:
     metrics = ProxyMetrics(services=lambda: len(table), mirror_age=mirror.age)
     alike = ("tfgateway_proxy_services", "tfgateway_proxy_mirror_age_seconds", "tfgateway_proxy_target_up")
     metrics.registry.register(HeldCollector("proxy", mirror))
-    seat.publish(metrics.registry, greatest=(*alike, held_name("proxy")))
+    worker.publish(metrics.registry, greatest=(*alike, held_name("proxy")))
     metrics.include(tunnel_figures.collect)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(tunnels.close)
         engine = running_engine()
-        office = Office(
+        context = ProxyContext(
             own,
             engine=engine,
             table=table,
@@ -95,25 +95,25 @@ async def serve(settings: Settings, seat: Seat) -> None:
             metrics=metrics,
             trusted=targets.networks(settings.proxy.proxy_protocol_from),
         )
-        entrance = _Entrance(engine, _doors(own, office, tunnels))
+        entrance = _Entrance(engine, _accepts(own, context, tunnels))
         stack.callback(entrance.close)
         watch = Watch(services)
         metrics.include(watch.metrics)
         stack.push_async_callback(watch.stop)
         following = asyncio.create_task(mirror.run())
         stack.callback(following.cancel)
-        if file is not None and seat.slot == 0:
-            keeper = Keeper(mirror, partial(connect_as, settings.redis), _SERVICES, file, _log)
+        if file is not None and worker.slot == 0:
+            keeper = SnapshotWriter(mirror, partial(connect_as, settings.redis), _SERVICES, file, _log)
             stack.push_async_callback(_end, asyncio.create_task(keeper.run()))
         telling = asyncio.create_task(
-            report(partial(connect_as, settings.redis), seat.name, tunnels.connected, tunnels.changed)
+            report(partial(connect_as, settings.redis), worker.name, tunnels.connected, tunnels.changed)
         )
         stack.push_async_callback(_end, telling)
-        seat.on_peers(lambda: tunnels.set_peers(seat.peers))
-        tunnels.set_peers(seat.peers)
-        seat.status("waiting for redis")
-        await _until_one_of(following, seat.stopping, mirror.ready)
-        if seat.stopping.is_set():
+        worker.on_peers(lambda: tunnels.set_peers(worker.peers))
+        tunnels.set_peers(worker.peers)
+        worker.status("waiting for redis")
+        await _until_one_of(following, worker.stopping, mirror.ready)
+        if worker.stopping.is_set():
             return
         await watch.start()
         # What was read stays: a collection need not look at a million services again and again.
@@ -121,27 +121,27 @@ async def serve(settings: Settings, seat: Seat) -> None:
         gc.freeze()
         gc.enable()
         gc.set_threshold(*_COLLECT)
-        await seat.ready()
-        entrance.open(seat.listening)
-        seat.status("")
-        await _until_one_of(following, seat.stopping)
+        await worker.ready()
+        entrance.open(worker.listening)
+        worker.status("")
+        await _until_one_of(following, worker.stopping)
         entrance.close()
-        seat.status("waiting for open connections to end")
-        await _drain(office, tunnels, settings.proxy.drain_timeout)
+        worker.status("waiting for open connections to end")
+        await _drain(context, tunnels, settings.proxy.drain_timeout)
 
 
 class _Entrance:
-    """The listeners. ``doors``: who takes what is accepted, by the endpoint's name."""
+    """The listeners. ``accepts``: who takes what is accepted, by the endpoint's name."""
 
-    def __init__(self, engine: Engine, doors: Mapping[str, Accept]) -> None:
+    def __init__(self, engine: Engine, accepts: Mapping[str, Accept]) -> None:
         self._engine = engine
-        self._doors = doors
+        self._accepts = accepts
         self._listeners: list[Listener] = []
 
     def open(self, listening: Sequence[Listening]) -> None:
         """Accept at these sockets, which listen already."""
         for one in listening:
-            listener = Listener(self._engine, one, self._doors[one.endpoint.name])
+            listener = Listener(self._engine, one, self._accepts[one.endpoint.name])
             self._listeners.append(listener)
             listener.start()
 
@@ -151,18 +151,18 @@ class _Entrance:
             listener.close()
 
 
-def _doors(settings: ProxySettings, office: Office, tunnels: TunnelServer) -> dict[str, Accept]:
+def _accepts(settings: ProxySettings, context: ProxyContext, tunnels: TunnelServer) -> dict[str, Accept]:
     """Errors: ``ConfigError``: a certificate that cannot be used."""
 
     def visitor(plane: Plane, sock: socket.SocketType, source: str) -> None:
-        Connection(office, sock, source, plane).start()
+        Connection(context, sock, source, plane).start()
 
-    doors: dict[str, Accept] = {str(plane): partial(visitor, plane) for plane in Plane}
-    doors["tunnels"] = partial(_client, tunnels.accept)
+    accepts: dict[str, Accept] = {str(plane): partial(visitor, plane) for plane in Plane}
+    accepts["tunnels"] = partial(_client, tunnels.accept)
     if settings.listen_tunnels_tls:
-        context = server_context(Path(settings.tunnel_certificate), Path(settings.tunnel_key))
-        doors["tunnels_tls"] = partial(_client, partial(tunnels.accept_tls, context))
-    return doors
+        tls = server_context(Path(settings.tunnel_certificate), Path(settings.tunnel_key))
+        accepts["tunnels_tls"] = partial(_client, partial(tunnels.accept_tls, tls))
+    return accepts
 
 
 def _client(take: Callable[[socket.socket, str], None], accepted: socket.SocketType, source: str) -> None:
@@ -175,12 +175,12 @@ def _client(take: Callable[[socket.socket, str], None], accepted: socket.SocketT
         take(sock, source)
 
 
-async def _drain(office: Office, tunnels: TunnelServer, timeout: float) -> None:  # noqa: ASYNC109 - no error at its end
+async def _drain(context: ProxyContext, tunnels: TunnelServer, timeout: float) -> None:  # noqa: ASYNC109 - no error at its end
     """Tunnels move and visitors end, for up to ``timeout`` seconds; then what is left is cut."""
     deadline = asyncio.get_running_loop().time() + timeout
     moving = asyncio.create_task(tunnels.drain())
     await asyncio.wait([moving], timeout=timeout)
-    await office.drain(deadline - asyncio.get_running_loop().time())  # those whom a peer had sent here last as well
+    await context.drain(deadline - asyncio.get_running_loop().time())  # those whom a peer had sent here last as well
     await _end(moving)
 
 

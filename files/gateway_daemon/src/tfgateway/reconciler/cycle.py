@@ -12,7 +12,7 @@ from itertools import islice
 
 from tfgateway import machine
 from tfgateway.reconciler.dataset import DataSet, is_whole
-from tfgateway.reconciler.explorer_side.user_keys import Phonebook
+from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.lease import Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.planning.claims import Policy, UserKeys
@@ -63,7 +63,7 @@ class Pass:
     """What plans for news from now on; None: a full plan is next."""
 
 
-class Passes:
+class Cycle:
     """Makes passes; remembers between them only what was told already.
 
     ask_for: asks the explorer for reservations one by one, by gwid, and takes the answers into ``desired``.
@@ -76,7 +76,7 @@ class Passes:
         store: Store,
         desired: Desired,
         ask_for: Callable[[Sequence[str]], Awaitable[None]],
-        phonebook: Phonebook,
+        user_keys: UserKeyCache,
         metrics: ReconcilerMetrics,
         applied: Callable[[Applied], None],
     ) -> None:
@@ -84,7 +84,7 @@ class Passes:
         self._store = store
         self._desired = desired
         self._ask_for = ask_for
-        self._phonebook = phonebook
+        self._user_keys = user_keys
         self._metrics = metrics
         self._applied = applied
         self._data_set = DataSet(store, policy.node_id)
@@ -111,11 +111,11 @@ class Passes:
     async def _preview(self, most: int, *, allow_removals: bool, thorough: bool = False) -> Planned:
         consent = await self._store.consent()
         actual, records = await self._look(thorough=thorough or allow_removals or bool(consent))
-        users = self._phonebook.known
+        users = self._user_keys.known
         made = self._plan(actual, records, users, most)
         # Without a complete listing the explorer may be away, and this pass is not to wait for it.
         if made.plan.unknown_users and self._desired.complete:
-            users = await self._phonebook.ask(made.plan.unknown_users)
+            users = await self._user_keys.ask(made.plan.unknown_users)
             made = self._plan(actual, records, users, most)
         if held := made.plan.needs_consent():
             # Of a pass that ended early, some of them are left.
@@ -221,7 +221,7 @@ class Passes:
         actual, records = await self._look()
         if orphans(records, self._desired):
             return None
-        stream = Stream(self._desired, records, actual, self._policy_now(), machine.now(), self._phonebook.known)
+        stream = Stream(self._desired, records, actual, self._policy_now(), machine.now(), self._user_keys.known)
         del actual
         return await self._carry_out(stream.steps(), stream.outcome, lease)
 

@@ -23,11 +23,11 @@ from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Counts
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.backoff import Backoff
-from tfgateway.reconciler.cycle import Applied, Pass, Passes
+from tfgateway.reconciler.cycle import Applied, Cycle, Pass
 from tfgateway.reconciler.explorer_side.geoip import Locator
-from tfgateway.reconciler.explorer_side.poller import Follower
-from tfgateway.reconciler.explorer_side.registration import Directory
-from tfgateway.reconciler.explorer_side.user_keys import Phonebook
+from tfgateway.reconciler.explorer_side.poller import Poller
+from tfgateway.reconciler.explorer_side.registration import Registration
+from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.lease import Holder, Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.outbox import Outbox
@@ -75,16 +75,16 @@ class Reconciler:
         self._lease = Lease(redis, Holder.me(identity.node_id), settings.reconciler.lease)
         self.registry = CollectorRegistry()
         self._metrics = ReconcilerMetrics(self.registry)
-        self._follower = Follower(client, identity.node_id, settings.reconciler.resync_interval, time.monotonic)
-        desired = self._follower.desired
+        self._poller = Poller(client, identity.node_id, settings.reconciler.resync_interval, time.monotonic)
+        desired = self._poller.desired
         policy = replace(
             make_policy(settings, identity), released=released, released_reservations=released_reservations
         )
         self._outbox = Outbox(store, client, identity.node_id, desired)
-        self._passes = Passes(
-            policy, store, desired, self._follower.ask_for, Phonebook(client), self._metrics, self._applied
+        self._cycle = Cycle(
+            policy, store, desired, self._poller.ask_for, UserKeyCache(client), self._metrics, self._applied
         )
-        self._directory = Directory(client, identity, settings.gateway, Locator(settings.gateway, store).location)
+        self._directory = Registration(client, identity, settings.gateway, Locator(settings.gateway, store).location)
         self._news = asyncio.Event()
         self._poll_error = "the explorer was not asked yet"
         self._last: Pass | None = None
@@ -132,8 +132,8 @@ class Reconciler:
 
     async def preview(self, *, allow_removals: bool = False) -> Plan:
         """The plan of the next pass, which changes nothing. Errors: ``ExplorerError``, ``StoreError``."""
-        await self._follower.poll()
-        return await self._passes.preview(allow_removals=allow_removals)
+        await self._poller.poll()
+        return await self._cycle.preview(allow_removals=allow_removals)
 
     async def permit(self) -> Plan:
         """Allow the running reconciler, for some minutes, exactly what it does not remove now without consent.
@@ -193,7 +193,7 @@ class Reconciler:
             else:
                 backoff.succeeded()
                 if away:
-                    self._directory.greet()
+                    self._directory.heartbeat()
                     self._outbox.wake()
                     away = False
                 chance = random.random()  # noqa: S311 - only spreads the polls of a fleet
@@ -206,7 +206,7 @@ class Reconciler:
         """One poll; whether it brought news. Errors: ``ExplorerError``."""
         self._asked()
         try:
-            news = await self._follower.poll(wait)
+            news = await self._poller.poll(wait)
         except ExplorerError as error:
             self._poll_error = str(error)
             self._metrics.polls_failed.inc()
@@ -281,11 +281,11 @@ class Reconciler:
 
     def _listing_first(self) -> bool:
         """Is the first listing coming in?"""
-        return self._follower.arriving and not self._follower.desired.complete
+        return self._poller.arriving and not self._poller.desired.complete
 
     async def _news_pass(self) -> bool:
         """False: everything has to be looked at. Errors: ``StoreError``."""
-        made = await self._passes.news(self._lease)
+        made = await self._cycle.news(self._lease)
         if made is not None:
             self._note(made)
         return made is not None
@@ -293,7 +293,7 @@ class Reconciler:
     async def _pass(self, *, allow_removals: bool = False, keep_steps: bool = False) -> Pass:
         """Errors: ``StoreError``, ``LeaseError``."""
         self._last = None  # it holds all that the last plan was made of
-        made = await self._passes.run(self._lease, allow_removals=allow_removals, keep_steps=keep_steps)
+        made = await self._cycle.run(self._lease, allow_removals=allow_removals, keep_steps=keep_steps)
         self._status = msgspec.structs.replace(self._status, held=held_reason(made.plan.held))
         self._note(made)
         return made
@@ -325,7 +325,7 @@ class Reconciler:
         started = time.monotonic()
         failed = dict.fromkeys(self._last.failed, RowState.DRIFTED)
         undecided = dict.fromkeys(self._last.plan.left.undecided, RowState.GROUNDLESS)
-        self._metrics.verdicts(tally(self._follower.desired, self._last.plan.left, undecided | failed))
+        self._metrics.verdicts(tally(self._poller.desired, self._last.plan.left, undecided | failed))
         self._next_tally = started + (1 + _REST) * (time.monotonic() - started)
 
     async def _write_status(self) -> None:

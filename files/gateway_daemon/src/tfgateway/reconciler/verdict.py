@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from tfgateway.explorer.models import NextAction, ResultState
-from tfgateway.reconciler.planning.claims import Board, NotNow, Refusal
+from tfgateway.reconciler.planning.claims import Claims, NotNow, Refusal
 from tfgateway.reconciler.planning.inputs.desired import WANTED, Desired, Wanted
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.reconciler.planning.model import Left
@@ -190,30 +190,30 @@ def _acknowledged(facts: Facts) -> bool:
     return facts.wanted.result.state == ResultState.OK
 
 
-def row_state(board: Board, reservation: Reservation, *, recorded: bool = True) -> tuple[RowState, str]:
+def row_state(claims: Claims, reservation: Reservation, *, recorded: bool = True) -> tuple[RowState, str]:
     """What redis holds for a reservation, and why there is no ground for it if there is none.
 
     recorded: whether it is on the board.
     """
-    parent = subdomain.parent_missing(board, reservation)
-    if parent and board.waiting.allowed:
-        return RowState.WAITING, board.waiting.in_words(reservation.id, parent)
+    parent = subdomain.parent_missing(claims, reservation)
+    if parent and claims.waiting.allowed:
+        return RowState.WAITING, claims.waiting.in_words(reservation.id, parent)
     if not recorded:
         return RowState.MISSING, ""
     primitive = PRIMITIVES.get(reservation.type)
     if primitive is None:
         return RowState.OK, ""
     try:
-        primitive.ensure(board, reservation)
-        writes = board.rows.peek().writes
+        primitive.ensure(claims, reservation)
+        writes = claims.rows.peek().writes
     except (Refusal, NotNow) as reason:
         return RowState.GROUNDLESS, str(reason)
     finally:
-        board.rows.undo()
+        claims.rows.undo()
     if not writes:
         return RowState.OK, ""
-    lacking = any(board.rows.get(row.key, row.field) is None for row in writes)
-    board.rows.undo()
+    lacking = any(claims.rows.get(row.key, row.field) is None for row in writes)
+    claims.rows.undo()
     return (RowState.MISSING if lacking else RowState.DRIFTED), ""
 
 

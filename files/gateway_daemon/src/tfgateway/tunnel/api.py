@@ -17,7 +17,7 @@ class NoTunnel(GatewayError):
     """No client with this secret is connected, and none came within the time of grace."""
 
 
-class NotAnswered(NoTunnel):
+class DialFailed(NoTunnel):
     """The client dropped the visitor before an octet of an answer: the service behind it is not there."""
 
 
@@ -40,7 +40,7 @@ class Visitor:
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class RelayedByTunnel:
     """What became of a visitor that a tunnel took."""
 
     ending: str
@@ -51,7 +51,7 @@ class Carried:
     to_visitor: int = 0
 
 
-Adopt = Callable[[Visitor, Coroutine[Any, Any, Carried]], None]
+Adopt = Callable[[Visitor, Coroutine[Any, Any, RelayedByTunnel]], None]
 """A visitor came from another worker of this gateway: the proxy here takes him into its account. It awaits the second
 as it would ``Tunnels.carry``, with the same errors."""
 
@@ -65,7 +65,7 @@ class Tunnels(Protocol):
     def remove_secret(self, secret: bytes) -> None:
         """The last service with this secret is gone: its sessions end."""
 
-    async def carry(self, visitor: Visitor) -> Carried:
+    async def relay(self, visitor: Visitor) -> RelayedByTunnel:
         """Serve one visitor to his end, then close his socket.
 
         Errors: ``NoTunnel`` after the time of grace, with the socket open and nothing read from it or sent to it: the
@@ -82,5 +82,5 @@ class NoTunnels:
     def remove_secret(self, secret: bytes) -> None:
         pass
 
-    async def carry(self, visitor: Visitor) -> Carried:
+    async def relay(self, visitor: Visitor) -> RelayedByTunnel:
         raise NoTunnel("no tunnel client is connected")

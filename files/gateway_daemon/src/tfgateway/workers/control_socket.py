@@ -55,11 +55,11 @@ def ask(plane: str, timeout: float) -> str:
     return text
 
 
-class Desk:
+class ControlSocket:
     """The supervisor's end."""
 
     def __init__(self, sock: socket.socket, asked: Callable[[], None]) -> None:
-        """sock: from ``open_desk``, or a predecessor's. asked: called when somebody wants a reload."""
+        """sock: from ``open_control_socket``, or a predecessor's. asked: called when somebody wants a reload."""
         self.socket = sock
         self.waiting: list[socket.socket] = []
         """Who asked and has not been told yet."""
@@ -119,7 +119,7 @@ class Desk:
             caller.close()
 
 
-def open_desk(directory: Path) -> socket.socket:
+def open_control_socket(directory: Path) -> socket.socket:
     """The listening socket; what a predecessor left there is replaced. Errors: ``OSError``."""
     path = directory / _NAME
     path.unlink(missing_ok=True)

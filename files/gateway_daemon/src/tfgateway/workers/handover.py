@@ -20,7 +20,7 @@ State = Literal["starting", "ready", "serving", "draining", "killed"]
 """Of a worker. ready: it could serve, and waits to be let in. killed: it was told by a signal."""
 
 
-class DoorState(msgspec.Struct, frozen=True):
+class ListenSocketState(msgspec.Struct, frozen=True):
     """A listening socket."""
 
     fd: int
@@ -29,7 +29,7 @@ class DoorState(msgspec.Struct, frozen=True):
     is_open: bool
 
 
-class MemberState(msgspec.Struct, frozen=True):
+class WorkerState(msgspec.Struct, frozen=True):
     """A worker."""
 
     fd: int
@@ -46,20 +46,24 @@ class MemberState(msgspec.Struct, frozen=True):
     unsent: bytes
 
 
-class Handover(msgspec.Struct, frozen=True):
+_NAMES = {"listeners": "doors", "workers": "members", "control_fd": "desk_fd"}
+"""As releases before this one named them in the file: a reload goes either way."""
+
+
+class Handover(msgspec.Struct, frozen=True, rename=_NAMES):
     """All of it."""
 
     plan: Plan
     generation: int
     number: int
     runtime: str
-    doors: tuple[DoorState, ...]
-    members: tuple[MemberState, ...]
+    listeners: tuple[ListenSocketState, ...]
+    workers: tuple[WorkerState, ...]
     retired: tuple[Family, ...]
     replaced: dict[str, int]
     reloads: dict[str, int]
     page_fd: int
-    desk_fd: int
+    control_fd: int
     answered: tuple[int, ...]
     """Descriptors of those who wait to hear how this reload ended."""
     waiting: tuple[int, ...]
@@ -74,11 +78,11 @@ class Handover(msgspec.Struct, frozen=True):
         """All that are open; an end whose other end is gone is -1, and left out."""
         named = (
             self.page_fd,
-            self.desk_fd,
+            self.control_fd,
             *self.answered,
             *self.waiting,
-            *(door.fd for door in self.doors),
-            *(member.fd for member in self.members),
+            *(listener.fd for listener in self.listeners),
+            *(worker.fd for worker in self.workers),
         )
         return (fd for fd in named if fd >= 0)
 

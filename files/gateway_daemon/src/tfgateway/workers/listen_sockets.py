@@ -20,7 +20,7 @@ _log = logger("workers")
 
 
 @dataclass
-class Door:
+class ListenSocket:
     """One socket. Closed it is not bound yet: it takes nothing in, and nobody is in its way."""
 
     slot: int
@@ -39,24 +39,24 @@ class Door:
         self.is_open = True
 
 
-class Doors:
+class ListenSockets:
     """All sockets of a plane."""
 
-    def __init__(self, doors: Iterable[Door] = ()) -> None:
-        self._doors = list(doors)
+    def __init__(self, listeners: Iterable[ListenSocket] = ()) -> None:
+        self._listeners = list(listeners)
 
-    def __iter__(self) -> Iterator[Door]:
-        return iter(self._doors)
+    def __iter__(self) -> Iterator[ListenSocket]:
+        return iter(self._listeners)
 
-    def prepare(self, endpoints: Sequence[Endpoint], slots: int) -> list[Door]:
+    def prepare(self, endpoints: Sequence[Endpoint], slots: int) -> list[ListenSocket]:
         """Make what is missing for so many slots, closed; the new ones. Errors: ``GatewayError``, nothing is kept then.
 
         An address family that this machine does not have is left out, with a warning: the default settings name IPv6.
         """
-        made: list[Door] = []
+        made: list[ListenSocket] = []
         try:
             for endpoint in endpoints:
-                have = {door.slot for door in self._doors if door.endpoint == endpoint}
+                have = {listener.slot for listener in self._listeners if listener.endpoint == endpoint}
                 made += [_make(slot, endpoint) for slot in range(slots) if slot not in have]
         except OSError as error:
             _close(made)
@@ -64,36 +64,40 @@ class Doors:
                 raise _cannot_listen(endpoint, error) from error
             _log.warning("not listening: no such address family here", listen=endpoint.address)
             return self.prepare([one for one in endpoints if one is not endpoint], slots)
-        self._doors += made
-        if not self._doors:
+        self._listeners += made
+        if not self._listeners:
             raise ConfigError("no address that can be listened on")
         return made
 
-    def of(self, slot: int, workers: int, endpoints: Collection[Endpoint]) -> list[Door]:
-        """The doors that a worker serves. Slots beyond the number of workers are shared out: no queue is lost."""
-        return [door for door in self._doors if door.slot % workers == slot and door.endpoint in endpoints]
+    def of(self, slot: int, workers: int, endpoints: Collection[Endpoint]) -> list[ListenSocket]:
+        """The sockets that a worker serves. Slots beyond the number of workers are shared out: no queue is lost."""
+        return [
+            listener
+            for listener in self._listeners
+            if listener.slot % workers == slot and listener.endpoint in endpoints
+        ]
 
-    def open(self, doors: Collection[Door]) -> None:
+    def open(self, listeners: Collection[ListenSocket]) -> None:
         """Open those that are closed, none unless nobody else has their addresses. Errors: ``GatewayError``."""
-        closed = [door for door in doors if not door.is_open]
-        ours = {door.endpoint for door in self._doors if door.is_open}
-        for endpoint in {door.endpoint for door in closed} - ours:
+        closed = [listener for listener in listeners if not listener.is_open]
+        ours = {listener.endpoint for listener in self._listeners if listener.is_open}
+        for endpoint in {listener.endpoint for listener in closed} - ours:
             _probe(endpoint)
-        for door in closed:
-            door.open()
+        for listener in closed:
+            listener.open()
 
-    def discard(self, doors: Collection[Door]) -> None:
+    def discard(self, listeners: Collection[ListenSocket]) -> None:
         """Close these for good."""
-        _close(doors)
-        self._doors = [door for door in self._doors if door not in doors]
+        _close(listeners)
+        self._listeners = [listener for listener in self._listeners if listener not in listeners]
 
     def keep_only(self, endpoints: Collection[Endpoint]) -> None:
-        """Close the doors of all other endpoints."""
-        self.discard([door for door in self._doors if door.endpoint not in endpoints])
+        """Close the sockets of all other endpoints."""
+        self.discard([listener for listener in self._listeners if listener.endpoint not in endpoints])
 
 
 def bind(endpoint: Endpoint, *, shared: bool = True) -> socket.socket:
-    """A non-blocking socket, bound unless it is shared: then ``Door.open`` binds it. Errors: ``OSError``."""
+    """A non-blocking socket, bound unless it is shared: then ``ListenSocket.open`` binds it. Errors: ``OSError``."""
     host, port = host_port(endpoint.address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     kind = socket.SOCK_DGRAM if endpoint.kind == "udp" else socket.SOCK_STREAM
@@ -112,8 +116,8 @@ def bind(endpoint: Endpoint, *, shared: bool = True) -> socket.socket:
     return sock
 
 
-def _make(slot: int, endpoint: Endpoint) -> Door:
-    return Door(slot, endpoint, bind(endpoint))
+def _make(slot: int, endpoint: Endpoint) -> ListenSocket:
+    return ListenSocket(slot, endpoint, bind(endpoint))
 
 
 def _probe(endpoint: Endpoint) -> None:
@@ -124,9 +128,9 @@ def _probe(endpoint: Endpoint) -> None:
         raise _cannot_listen(endpoint, error) from error
 
 
-def _close(doors: Iterable[Door]) -> None:
-    for door in doors:
-        door.socket.close()
+def _close(listeners: Iterable[ListenSocket]) -> None:
+    for listener in listeners:
+        listener.socket.close()
 
 
 def _cannot_listen(endpoint: Endpoint, error: OSError) -> GatewayError:

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from tfgateway.plane import Plane
-from tfgateway.workers.control_socket import Desk
-from tfgateway.workers.handover import DoorState, Handover, MemberState
-from tfgateway.workers.listen_sockets import Doors
+from tfgateway.workers.control_socket import ControlSocket
+from tfgateway.workers.handover import Handover, ListenSocketState, WorkerState
+from tfgateway.workers.listen_sockets import ListenSockets
 from tfgateway.workers.metrics.page import MetricsPage
 from tfgateway.workers.planning import Plan
-from tfgateway.workers.worker_pool import Crew
+from tfgateway.workers.worker_pool import WorkerPool
 
 
 class Resources:
@@ -26,21 +26,21 @@ class Resources:
         plane: Plane,
         program: str,
         *,
-        doors: Doors,
+        listeners: ListenSockets,
         runtime: Path,
         page: socket.socket,
-        desk: socket.socket,
+        control: socket.socket,
         render: Callable[[], Awaitable[bytes]],
     ) -> None:
         """program: the launcher as it was called; ``current`` stays in it. render: makes the metrics page."""
         self.plane = plane
         self.program = program
         self.arguments = tuple(sys.argv[1:])
-        self.doors = doors
+        self.listeners = listeners
         self.runtime = runtime
         self.page = MetricsPage(page, render)
-        self.desk = Desk(desk, self.ask_reload)
-        self.crew = Crew(doors, runtime, self.wake)
+        self.control = ControlSocket(control, self.ask_reload)
+        self.pool = WorkerPool(listeners, runtime, self.wake)
         self.reloads: Counter[str] = Counter({"done": 0, "failed": 0})
         self.again = False
         """A reload was asked for that has not begun."""
@@ -54,8 +54,8 @@ class Resources:
     @property
     def plan(self) -> Plan:
         """Of the generation that is kept complete."""
-        assert self.crew.plan is not None  # noqa: S101 - adopted before anything runs
-        return self.crew.plan
+        assert self.pool.plan is not None  # noqa: S101 - adopted before anything runs
+        return self.pool.plan
 
     def ask_reload(self) -> None:
         """Reload when the one that is under way, if any, has ended."""
@@ -73,15 +73,18 @@ class Resources:
     ) -> Handover:
         """All of it for another process image. callers: who wait for the outcome; page: where the metrics page goes on;
         back: the command of this release, for a successor that cannot take over."""
-        crew = self.crew
+        pool = self.pool
         return Handover(
             plan=self.plan,
-            generation=crew.generation,
-            number=crew.number,
+            generation=pool.generation,
+            number=pool.number,
             runtime=str(self.runtime),
-            doors=tuple(DoorState(door.socket.fileno(), door.slot, door.endpoint, door.is_open) for door in self.doors),
-            members=tuple(
-                MemberState(
+            listeners=tuple(
+                ListenSocketState(listener.socket.fileno(), listener.slot, listener.endpoint, listener.is_open)
+                for listener in self.listeners
+            ),
+            workers=tuple(
+                WorkerState(
                     fd=one.channel.socket.fileno(),
                     number=one.number,
                     slot=one.slot,
@@ -95,15 +98,15 @@ class Resources:
                     unread=one.channel.unread,
                     unsent=one.channel.unsent,
                 )
-                for one in crew.members.values()
+                for one in pool.workers.values()
             ),
-            retired=crew.retired,
-            replaced=dict(crew.replaced),
+            retired=pool.retired,
+            replaced=dict(pool.replaced),
             reloads=dict(self.reloads),
             page_fd=(page or self.page.socket).fileno(),
-            desk_fd=self.desk.socket.fileno(),
+            control_fd=self.control.socket.fileno(),
             answered=tuple(caller.fileno() for caller in callers),
-            waiting=tuple(caller.fileno() for caller in self.desk.waiting),
+            waiting=tuple(caller.fileno() for caller in self.control.waiting),
             again=self.again,
             back=back,
         )

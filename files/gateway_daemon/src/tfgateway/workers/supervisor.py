@@ -25,8 +25,8 @@ from tfgateway.settings import parse
 from tfgateway.telemetry import logs
 from tfgateway.telemetry.logs import logger
 from tfgateway.workers import planning, worker
-from tfgateway.workers.control_socket import open_desk
-from tfgateway.workers.listen_sockets import Doors
+from tfgateway.workers.control_socket import open_control_socket
+from tfgateway.workers.listen_sockets import ListenSockets
 from tfgateway.workers.metrics import page
 from tfgateway.workers.metrics.merged import Family, Page, gauge, merge, total
 from tfgateway.workers.notify import Notifier, watchdog_interval
@@ -72,8 +72,8 @@ def _text(config: Path) -> str:
 
 async def _begin(plane: Plane, program: str, plan: Plan) -> int:
     """A cold start."""
-    doors = Doors()
-    doors.prepare(plan.endpoints, plan.workers)
+    listeners = ListenSockets()
+    listeners.prepare(plan.endpoints, plan.workers)
     listening = page.listen(plane, plan)
     given = os.environ.get("RUNTIME_DIRECTORY", "")
     runtime = Path(given or tempfile.mkdtemp(prefix=_SCRATCH))
@@ -82,16 +82,16 @@ async def _begin(plane: Plane, program: str, plan: Plan) -> int:
         held = supervisor.held = Resources(
             plane,
             program,
-            doors=doors,
+            listeners=listeners,
             runtime=runtime,
             page=listening,
-            desk=open_desk(runtime),
+            control=open_control_socket(runtime),
             render=supervisor.render,
         )
 
         def begin() -> None:
-            held.crew.adopt(plan, 1, settled=False)
-            held.desk.start()
+            held.pool.adopt(plan, 1, settled=False)
+            held.control.start()
 
         return await supervisor.run(plan, begin)
     finally:
@@ -155,23 +155,23 @@ class Supervisor:
             await held.page.serve()
             stack.push_async_callback(held.page.pause)
             begin()  # the event loop does not turn from here on to the main loop: nothing is read that gets lost
-            stack.callback(held.desk.close)
-            stack.callback(lambda: held.crew.kill(held.crew.members.values()))
+            stack.callback(held.control.close)
+            stack.callback(lambda: held.pool.kill(held.pool.workers.values()))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
             await self._watch()
             await self._end()
         return 0
 
     async def _watch(self) -> None:
-        held, crew = self.held, self.held.crew
+        held, pool = self.held, self.held.pool
         interval = watchdog_interval()
         fed = announced = 0.0
         while not self._stopping:
             held.news.clear()
-            crew.tick()
-            if crew.fatal is not None:
-                raise crew.fatal
-            if crew.settled and not announced:
+            pool.tick()
+            if pool.fatal is not None:
+                raise pool.fatal
+            if pool.settled and not announced:
                 announced = time.monotonic()
                 self._notifier.send("READY=1")
             self._say(self._state_in_words())
@@ -180,31 +180,31 @@ class Supervisor:
                 self._notifier.send("WATCHDOG=1")
             if not self._reloading:
                 await held.page.keep_served()
-                if held.again and crew.settled:
+                if held.again and pool.settled:
                     held.again = False
                     self._reload = asyncio.create_task(perform(held))
             await self._pause()
 
     async def _end(self) -> None:
-        crew = self.held.crew
+        pool = self.held.pool
         self._notifier.send("STOPPING=1")
         if self._reload is not None and self._reloading:
             self._reload.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reload
-        crew.drain(list(crew.members.values()))
-        self.held.doors.discard(list(self.held.doors))  # nobody is let in, while the workers finish with those who are
-        while crew.members:
+        pool.drain(list(pool.workers.values()))
+        self.held.listeners.discard(list(self.held.listeners))  # before the workers drain
+        while pool.workers:
             self.held.news.clear()
-            self._say(f"stopping: {len(crew.members)} workers finish")
-            crew.tick(replace=False)
-            if crew.members:
+            self._say(f"stopping: {len(pool.workers)} workers finish")
+            pool.tick(replace=False)
+            if pool.workers:
                 await self._pause()
 
     async def _pause(self) -> None:
         """Until there is news, or for a tick."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_BLOCKED_TICK if self.held.crew.blocked else _TICK):
+            async with asyncio.timeout(_BLOCKED_TICK if self.held.pool.blocked else _TICK):
                 await self.held.news.wait()
 
     def _say(self, text: str) -> None:
@@ -217,17 +217,17 @@ class Supervisor:
         return self._reload is not None and not self._reload.done()
 
     def _state_in_words(self) -> str:
-        crew = self.held.crew
-        wanted = crew.plan.workers if crew.plan is not None else 0
-        parts = [f"generation {crew.generation}, {crew.serving} of {wanted} workers"]
-        parts += sorted({one.status for one in crew.active(crew.generation) if one.status})
-        if crew.draining:
-            parts.append(f"{crew.draining} finishing")
+        pool = self.held.pool
+        wanted = pool.plan.workers if pool.plan is not None else 0
+        parts = [f"generation {pool.generation}, {pool.serving} of {wanted} workers"]
+        parts += sorted({one.status for one in pool.active(pool.generation) if one.status})
+        if pool.draining:
+            parts.append(f"{pool.draining} finishing")
         if self._reloading:
             parts.append("reloading")
         elif self._reload is not None and (refused := self._reload.result()):
             parts.append(f"reload failed: {refused}")
-        parts += filter(None, (self.held.remark, crew.trouble))
+        parts += filter(None, (self.held.remark, pool.trouble))
         return "; ".join(parts)
 
     # -- figures ----------------------------------------------------------------------------------------------
@@ -235,20 +235,20 @@ class Supervisor:
     async def render(self) -> bytes:
         """The page: of now, as far as the workers answer at once."""
         token = self._token = self._token + 1
-        self.held.crew.collect(token)
+        self.held.pool.collect(token)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FRESH):
-                while any(one.token < token for one in self.held.crew.members.values() if one.state != "starting"):
+                while any(one.token < token for one in self.held.pool.workers.values() if one.state != "starting"):
                     await self.held.turn.wait()
-        return generate_latest(Page(merge([self.held.crew.figures(), self._own_figures()])))
+        return generate_latest(Page(merge([self.held.pool.figures(), self._own_figures()])))
 
     def _own_figures(self) -> list[Family]:
-        held, crew, plane = self.held, self.held.crew, self.held.plane.name
+        held, pool, plane = self.held, self.held.pool, self.held.plane.name
         return [
             gauge("tfgateway_workers", "Workers that there should be", plane, held.plan.workers),
-            gauge("tfgateway_workers_serving", "Workers that serve", plane, crew.serving),
-            gauge("tfgateway_workers_draining", "Workers of earlier generations that finish", plane, crew.draining),
-            gauge("tfgateway_generation", "Reloads since the start, the start included", plane, crew.generation),
-            total("tfgateway_worker_restarts", "Workers that had to be replaced", plane, crew.replaced, "reason"),
+            gauge("tfgateway_workers_serving", "Workers that serve", plane, pool.serving),
+            gauge("tfgateway_workers_draining", "Workers of earlier generations that finish", plane, pool.draining),
+            gauge("tfgateway_generation", "Reloads since the start, the start included", plane, pool.generation),
+            total("tfgateway_worker_restarts", "Workers that had to be replaced", plane, pool.replaced, "reason"),
             total("tfgateway_reloads", "Reloads and switches of the release", plane, held.reloads, "outcome"),
         ]

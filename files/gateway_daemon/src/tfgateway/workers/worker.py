@@ -82,13 +82,13 @@ async def _work(plane: Plane, control: socket.socket) -> int:
         chosen = settings.parse(assignment.config.encode(), assignment.config_name)
         logs.configure(chosen.log)
         async with contextlib.AsyncExitStack() as stack:
-            seat = WorkerSeat(assignment, channel.send)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, seat.stop)
-            for work in (seat.listen(channel), seat.beat()):
+            context = ProcessContext(assignment, channel.send)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, context.stop)
+            for work in (context.listen(channel), context.beat()):
                 task = asyncio.create_task(work)
                 stack.callback(task.cancel)
-            await load(plane)(chosen, seat)
-            seat.tell()  # the last counts
+            await load(plane)(chosen, context)
+            context.tell()  # the last counts
     except GatewayError as error:
         code = 2 if isinstance(error, ConfigError) else 1
         channel.send(Failed(str(error), code))
@@ -129,8 +129,8 @@ class _Channel:
         self._writer.write(encode(message))
 
 
-class WorkerSeat:
-    """``tfgateway.plane.Seat`` in a worker process."""
+class ProcessContext:
+    """``tfgateway.plane.WorkerContext`` in a worker process."""
 
     def __init__(self, assignment: Assignment, send: Callable[[FromWorker], None]) -> None:
         self.name = assignment.name
@@ -153,20 +153,20 @@ class WorkerSeat:
         self._token = 0
 
     def on_peers(self, changed: Callable[[], None]) -> None:
-        """See ``Seat``."""
+        """See ``WorkerContext``."""
         self._peers_changed = changed
 
     async def ready(self) -> None:
-        """See ``Seat``."""
+        """See ``WorkerContext``."""
         self._send(Ready())
         await self._go.wait()
 
     def status(self, text: str) -> None:
-        """See ``Seat``."""
+        """See ``WorkerContext``."""
         self._send(Status(text))
 
     def publish(self, registry: CollectorRegistry, *, greatest: Collection[str] = ()) -> None:
-        """See ``Seat``."""
+        """See ``WorkerContext``."""
         self._registry, self._greatest = registry, greatest
 
     def stop(self) -> None:

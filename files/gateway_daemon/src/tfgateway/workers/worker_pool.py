@@ -29,7 +29,7 @@ from tfgateway.workers.ipc.protocol import (
     Ready,
     Status,
 )
-from tfgateway.workers.listen_sockets import Doors
+from tfgateway.workers.listen_sockets import ListenSockets
 from tfgateway.workers.metrics.merged import Family, lasting, merge
 from tfgateway.workers.planning import Plan
 from tfgateway.workers.processes import reap, spawn
@@ -50,7 +50,7 @@ _log = logger("workers")
 
 
 @dataclass(eq=False)
-class Member:
+class Worker:
     """One worker process. Times are of the monotonic clock, which goes on across a re-execution."""
 
     number: int
@@ -82,13 +82,13 @@ class Member:
         return self.state in ("starting", "ready", "serving")
 
 
-class Crew:
+class WorkerPool:
     """Keeps one generation of workers complete; others may be starting or draining beside it."""
 
-    def __init__(self, doors: Doors, runtime: Path, changed: Callable[[], None]) -> None:
+    def __init__(self, listeners: ListenSockets, runtime: Path, changed: Callable[[], None]) -> None:
         """changed: called after whatever others may wait for."""
-        self.doors = doors
-        self.members: dict[int, Member] = {}
+        self.listeners = listeners
+        self.workers: dict[int, Worker] = {}
         self.plan: Plan | None = None
         self.generation = 0
         """The one that is kept complete; 0: none yet."""
@@ -114,9 +114,9 @@ class Crew:
 
     # -- what is there ----------------------------------------------------------------------------------------
 
-    def active(self, generation: int) -> list[Member]:
+    def active(self, generation: int) -> list[Worker]:
         """Its workers that are not on their way out."""
-        return [one for one in self.members.values() if one.generation == generation and one.active]
+        return [one for one in self.workers.values() if one.generation == generation and one.active]
 
     @property
     def serving(self) -> int:
@@ -126,7 +126,7 @@ class Crew:
     @property
     def draining(self) -> int:
         """How many finish."""
-        return sum(not one.active for one in self.members.values())
+        return sum(not one.active for one in self.workers.values())
 
     @property
     def trouble(self) -> str:
@@ -144,8 +144,8 @@ class Crew:
 
     def figures(self) -> tuple[Family, ...]:
         """Of all workers, those that ended included. One that does not serve yet knows nothing worth showing."""
-        telling = [one for one in self.members.values() if one.state not in ("starting", "ready")]
-        return merge([self.retired, *(one.figures for one in telling or self.members.values())])
+        telling = [one for one in self.workers.values() if one.state not in ("starting", "ready")]
+        return merge([self.retired, *(one.figures for one in telling or self.workers.values())])
 
     # -- generations ------------------------------------------------------------------------------------------
 
@@ -160,79 +160,79 @@ class Crew:
         for slot in range(plan.workers):
             self._spawn(plan, generation, slot)
 
-    def let_in(self, members: Collection[Member]) -> None:
+    def let_in(self, workers: Collection[Worker]) -> None:
         """Open the doors of ready workers, all or none. Errors: ``GatewayError``: an address cannot be listened on."""
-        for member in members:
-            self.doors.open(self.doors.of(member.slot, member.plan.workers, member.plan.endpoints))
-        for member in members:
-            member.state = "serving"
-            member.channel.send(Go())
+        for worker in workers:
+            self.listeners.open(self.listeners.of(worker.slot, worker.plan.workers, worker.plan.endpoints))
+        for worker in workers:
+            worker.state = "serving"
+            worker.channel.send(Go())
         self.settled = self.settled or (self.plan is not None and self.serving == self.plan.workers)
 
-    def drain(self, members: Iterable[Member]) -> None:
+    def drain(self, workers: Iterable[Worker]) -> None:
         """Let them finish, but not longer than their plan says."""
-        for member in members:
-            if member.active:
-                member.state = "draining"
-                member.deadline = time.monotonic() + member.plan.drain_limit
-                member.channel.send(Drain())
+        for worker in workers:
+            if worker.active:
+                worker.state = "draining"
+                worker.deadline = time.monotonic() + worker.plan.drain_limit
+                worker.channel.send(Drain())
 
-    def dismiss(self, members: Iterable[Member]) -> None:
+    def dismiss(self, workers: Iterable[Worker]) -> None:
         """Undo ``start``. A ready worker ends in order: another may have handed sessions over to it already."""
-        for member in members:
-            is_ready = member.state != "starting"
-            self.drain([member])
+        for worker in workers:
+            is_ready = worker.state != "starting"
+            self.drain([worker])
             if not is_ready:
-                self._signal(member, signal.SIGKILL)
+                self._signal(worker, signal.SIGKILL)
 
-    def kill(self, members: Iterable[Member]) -> None:
+    def kill(self, workers: Iterable[Worker]) -> None:
         """At once."""
-        for member in members:
-            self._signal(member, signal.SIGKILL)
+        for worker in workers:
+            self._signal(worker, signal.SIGKILL)
 
     def collect(self, token: int) -> None:
-        """Ask all for their figures of now; ``Member.token`` is at least ``token`` for those that have answered."""
-        for member in self.members.values():
-            member.channel.send(Collect(token))
+        """Ask all for their figures of now; ``Worker.token`` is at least ``token`` for those that have answered."""
+        for worker in self.workers.values():
+            worker.channel.send(Collect(token))
 
     # -- time and chance --------------------------------------------------------------------------------------
 
     def tick(self, *, replace: bool = True) -> None:
         """Look after everybody: to be called a few times a second, and after SIGCHLD. replace: fill empty slots."""
-        for member in list(self.members.values()):
-            reaped = reap(member.pid)
+        for worker in list(self.workers.values()):
+            reaped = reap(worker.pid)
             if reaped is not None:
-                self._ended(member, reaped)
+                self._ended(worker, reaped)
             else:
-                self._check(member)
+                self._check(worker)
         if replace and self.plan is not None:
             self._fill(self.plan)
             if self.blocked:
-                for member in self.active(self.generation):
-                    if member.state == "ready":
-                        self._let_in_alone(member)
+                for worker in self.active(self.generation):
+                    if worker.state == "ready":
+                        self._let_in_alone(worker)
 
-    def _check(self, member: Member) -> None:
+    def _check(self, worker: Worker) -> None:
         now = time.monotonic()
-        if member.deadline is not None:
-            if now > member.deadline:
-                if member.state == "draining":
-                    _log.warning("worker killed: it did not finish in time", worker=member.name, slot=member.slot)
-                self._signal(member, signal.SIGKILL)
-        elif member.generation != self.generation and now - member.since > member.plan.start_limit:
-            _log.error("worker killed: not ready in time", worker=member.name, slot=member.slot, status=member.status)
-            self._give_up(member)
-        elif now - member.heard > (member.plan.hang_limit if member.token >= 0 else _AWAKE):
-            _log.error("worker killed: it hangs", worker=member.name, slot=member.slot)
-            self._give_up(member)
+        if worker.deadline is not None:
+            if now > worker.deadline:
+                if worker.state == "draining":
+                    _log.warning("worker killed: it did not finish in time", worker=worker.name, slot=worker.slot)
+                self._signal(worker, signal.SIGKILL)
+        elif worker.generation != self.generation and now - worker.since > worker.plan.start_limit:
+            _log.error("worker killed: not ready in time", worker=worker.name, slot=worker.slot, status=worker.status)
+            self._give_up(worker)
+        elif now - worker.heard > (worker.plan.hang_limit if worker.token >= 0 else _AWAKE):
+            _log.error("worker killed: it hangs", worker=worker.name, slot=worker.slot)
+            self._give_up(worker)
 
-    def _give_up(self, member: Member) -> None:
-        member.state = "killed"
-        member.deadline = time.monotonic() + _LAST_WORDS
-        self._signal(member, signal.SIGABRT)
+    def _give_up(self, worker: Worker) -> None:
+        worker.state = "killed"
+        worker.deadline = time.monotonic() + _LAST_WORDS
+        self._signal(worker, signal.SIGABRT)
 
     def _fill(self, plan: Plan) -> None:
-        own = [one for one in self.members.values() if one.generation == self.generation]
+        own = [one for one in self.workers.values() if one.generation == self.generation]
         taken = {one.slot for one in own if one.state != "draining"}
         for slot in range(plan.workers):
             if slot not in taken and time.monotonic() >= self._not_before.get(slot, 0.0):
@@ -242,24 +242,24 @@ class Crew:
                     _log.error("worker not started", slot=slot, program=plan.program, reason=error.strerror)
                     self._failed(slot, "start")
 
-    def _ended(self, member: Member, how: str) -> None:
-        member.channel.receive()  # its last words
-        member.channel.close()
-        member.ended = how
-        del self.members[member.number]
-        self.retired = merge([self.retired, lasting(member.figures)])
-        for left in self._runtime.glob(f"{member.name}.*"):
+    def _ended(self, worker: Worker, how: str) -> None:
+        worker.channel.receive()  # its last words
+        worker.channel.close()
+        worker.ended = how
+        del self.workers[worker.number]
+        self.retired = merge([self.retired, lasting(worker.figures)])
+        for left in self._runtime.glob(f"{worker.name}.*"):
             left.unlink(missing_ok=True)
-        if member.state == "draining" or member.generation != self.generation:
-            _log.info("worker ended", worker=member.name, slot=member.slot, generation=member.generation, how=how)
-        elif member.failure is not None and not self.settled:
-            self.fatal = (ConfigError if member.failure.code == 2 else GatewayError)(member.failure.text)
+        if worker.state == "draining" or worker.generation != self.generation:
+            _log.info("worker ended", worker=worker.name, slot=worker.slot, generation=worker.generation, how=how)
+        elif worker.failure is not None and not self.settled:
+            self.fatal = (ConfigError if worker.failure.code == 2 else GatewayError)(worker.failure.text)
         else:
-            reason = member.failure.text if member.failure else member.status
-            _log.error("worker ended unasked", worker=member.name, slot=member.slot, how=how, reason=reason)
-            if time.monotonic() - member.since > _STABLE:
-                self._failures[member.slot] = 0
-            self._failed(member.slot, "hang" if member.state == "killed" else "end")
+            reason = worker.failure.text if worker.failure else worker.status
+            _log.error("worker ended unasked", worker=worker.name, slot=worker.slot, how=how, reason=reason)
+            if time.monotonic() - worker.since > _STABLE:
+                self._failures[worker.slot] = 0
+            self._failed(worker.slot, "hang" if worker.state == "killed" else "end")
         self._tell_peers()
         self._changed()
 
@@ -275,84 +275,84 @@ class Crew:
     def _spawn(self, plan: Plan, generation: int, slot: int) -> None:
         self.number += 1
         ours, theirs = socket.socketpair()
-        doors = self.doors.of(slot, plan.workers, plan.endpoints)
+        listeners = self.listeners.of(slot, plan.workers, plan.endpoints)
         environ = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_WORKERS}
         environ[CONTROL] = str(theirs.fileno())
         with theirs:
-            passed = [theirs.fileno(), *(door.socket.fileno() for door in doors)]
+            passed = [theirs.fileno(), *(listener.socket.fileno() for listener in listeners)]
             try:
                 pid = spawn((plan.program, *plan.arguments), environ, passed=passed)
             except OSError:
                 ours.close()
                 raise
-        member = Member(self.number, slot, generation, pid, plan)
-        self.attach(member, ours)
+        worker = Worker(self.number, slot, generation, pid, plan)
+        self.attach(worker, ours)
         assignment = Assignment(
-            name=member.name,
+            name=worker.name,
             slot=slot,
             generation=generation,
             workers=plan.workers,
             runtime=str(self._runtime),
             config=plan.config,
             config_name=plan.config_name,
-            sockets=tuple(HeldSocket(door.socket.fileno(), door.endpoint) for door in doors),
+            sockets=tuple(HeldSocket(listener.socket.fileno(), listener.endpoint) for listener in listeners),
         )
-        member.channel.send(assignment)
+        worker.channel.send(assignment)
         self._tell_peers()
 
-    def attach(self, member: Member, sock: socket.socket, unread: bytes = b"", unsent: bytes = b"") -> None:
+    def attach(self, worker: Worker, sock: socket.socket, unread: bytes = b"", unsent: bytes = b"") -> None:
         """Count a worker in, behind this end of its channel."""
 
         def heard(message: FromWorker) -> None:
-            self._heard(member, message)
+            self._heard(worker, message)
 
-        member.channel = Channel(sock, heard, unread=unread, unsent=unsent)
-        self.members[member.number] = member
+        worker.channel = Channel(sock, heard, unread=unread, unsent=unsent)
+        self.workers[worker.number] = worker
 
-    def _heard(self, member: Member, message: FromWorker) -> None:
-        member.heard = time.monotonic()
+    def _heard(self, worker: Worker, message: FromWorker) -> None:
+        worker.heard = time.monotonic()
         match message:
             case Figures(families, token):
-                member.figures, member.token = families, token
+                worker.figures, worker.token = families, token
             case Status(text):
-                member.status = text
+                worker.status = text
             case Failed():
-                member.failure = message
+                worker.failure = message
             case Ready():
-                if member.state == "starting":
-                    member.state = "ready"
-                    if member.generation == self.generation:
-                        self._let_in_alone(member)
+                if worker.state == "starting":
+                    worker.state = "ready"
+                    if worker.generation == self.generation:
+                        self._let_in_alone(worker)
         self._changed()
 
-    def _let_in_alone(self, member: Member) -> None:
+    def _let_in_alone(self, worker: Worker) -> None:
         try:
-            self.let_in([member])
+            self.let_in([worker])
             self.blocked = ""
         except GatewayError as error:
-            if isinstance(error, AddressInUseError) and not self.settled and self._may_wait(member, str(error)):
+            if isinstance(error, AddressInUseError) and not self.settled and self._may_wait(worker, str(error)):
                 return
-            _log.error("worker not let in", worker=member.name, slot=member.slot, reason=str(error))
+            _log.error("worker not let in", worker=worker.name, slot=worker.slot, reason=str(error))
             if not self.settled:
                 self.fatal = error
-            self._give_up(member)
+            self._give_up(worker)
 
-    def _may_wait(self, member: Member, why: str) -> bool:
+    def _may_wait(self, worker: Worker, why: str) -> bool:
         """Whether who has the address gets more time."""
         if not self.blocked:
             self._blocked_since = time.monotonic()
             _log.warning("waiting", reason=why)
         self.blocked = why
-        return time.monotonic() - self._blocked_since < member.plan.address_limit
+        return time.monotonic() - self._blocked_since < worker.plan.address_limit
 
     def _tell_peers(self) -> None:
-        names = tuple(one.name for one in self.members.values())
-        for member in self.members.values():
-            member.channel.send(Peers(names))
+        names = tuple(one.name for one in self.workers.values())
+        for worker in self.workers.values():
+            worker.channel.send(Peers(names))
 
-    def _signal(self, member: Member, number: signal.Signals) -> None:
+    def _signal(self, worker: Worker, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(member.pid, number)
+            os.kill(worker.pid, number)
 
 
 _NOT_FOR_WORKERS = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})

@@ -13,7 +13,7 @@ from tfgateway.dns.answer.options import Service
 from tfgateway.dns.answer.respond import respond
 from tfgateway.dns.wire import codes, names
 from tfgateway.dns.wire.rrsets import TARGET_AT
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 
 ROOM: Final = 512 - 12 - 64
 """Bytes of question and tail: with them a reply fits whatever a client takes, an OPT record with a cookie included."""
@@ -56,10 +56,10 @@ def heads(flags: int, answers: int, authorities: int, additionals: int) -> Heads
     return plain, recursion, edns, both
 
 
-class Answers:
+class AnswerCache:
     """Positive answers and referrals that are asked for often. Each hangs on the names that it was made from."""
 
-    def __init__(self, table: DnsTable, counts: Counts) -> None:
+    def __init__(self, table: Zones, counts: Counts) -> None:
         self._table = table
         self._counts = counts
         self.known: dict[bytes, Answer] = {}

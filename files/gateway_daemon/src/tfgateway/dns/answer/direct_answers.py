@@ -13,7 +13,7 @@ from tfgateway.dns.answer.answer_cache import ROOM, Answer, heads
 from tfgateway.dns.answer.counters import Counts
 from tfgateway.dns.wire import codes
 from tfgateway.dns.zones.zone import EMPTY, Cut, Node, Zone
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 
 _KINDS: Final = {
     kind.to_bytes(2, "big") + codes.CLASS_IN.to_bytes(2, "big"): kind
@@ -53,10 +53,10 @@ class _Accounts(dict[bytes, int]):
         return account
 
 
-class Direct:
+class DirectAnswers:
     """Over a table's zones."""
 
-    def __init__(self, table: DnsTable, counts: Counts) -> None:
+    def __init__(self, table: Zones, counts: Counts) -> None:
         self._zones = table.zones
         self._above = table.above
         self._accounts = _Accounts()

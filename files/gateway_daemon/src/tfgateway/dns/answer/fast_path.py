@@ -4,7 +4,7 @@ A query that is well-formed, asks one question of class IN and carries at most a
 cookie that is known to be valid, is answered here in one of two ways; whatever else arrives goes to ``respond``, byte
 for byte with the same result:
 
-* ``Answers`` knows the question: its reply is two pieces of bytes, before and after the question.
+* ``AnswerCache`` knows the question: its reply is two pieces of bytes, before and after the question.
 * The name is in a zone that can tell at once what to say: one RRset, NODATA or NXDOMAIN (see ``direct``).
 
 The question stays where it is, with its case (RFC 4343); owners of records are pointers to it. Equality with a
@@ -19,13 +19,13 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from tfgateway.dns.answer.answer_cache import VARIANTS, Answer, Answers, heads
+from tfgateway.dns.answer.answer_cache import VARIANTS, Answer, AnswerCache, heads
 from tfgateway.dns.answer.counters import Counts
-from tfgateway.dns.answer.direct_answers import NODATA, NXDOMAIN, Direct
+from tfgateway.dns.answer.direct_answers import NODATA, NXDOMAIN, DirectAnswers
 from tfgateway.dns.answer.options import Service
 from tfgateway.dns.answer.rate_limit import DROP, RateLimiter
 from tfgateway.dns.wire import codes, cookies, edns
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 
 _OPT: Final = 11
 """Bytes of an OPT record without options."""
@@ -77,20 +77,18 @@ class Slots:
         """Of the clients' networks, see ``rrl.place``."""
 
 
-class HotPath:
+class FastPath:
     """Answers batches of datagrams in place."""
 
-    def __init__(
-        self, table: DnsTable, service: Service, limiter: RateLimiter | None, slow: Slow, counts: Counts
-    ) -> None:
+    def __init__(self, table: Zones, service: Service, limiter: RateLimiter | None, slow: Slow, counts: Counts) -> None:
         """limiter: None: responses are not limited."""
         self._table = table
         self._service = service
         self._limiter = limiter
         self._slow = slow
         self._counts = counts
-        self._answers = Answers(table, counts)
-        self._direct = Direct(table, counts)
+        self._answers = AnswerCache(table, counts)
+        self._direct = DirectAnswers(table, counts)
         self._opts: dict[bytes, bytes] = {}
         """OPT record without options of a query -> that of its reply."""
         self._proven: dict[bytes, tuple[bytes, int]] = {}

@@ -8,7 +8,7 @@ from typing import Final
 from tfgateway.dns.wire import codes, names
 from tfgateway.dns.wire.rrsets import RRset
 from tfgateway.dns.zones.zone import Cut, Node, Zone
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 
 MAX_CHAIN: Final = 16
 """CNAME records in one answer. A resolver that gets an unfinished chain asks for its end (RFC 1034 §5.3.3)."""
@@ -39,7 +39,7 @@ class Answer:
     """Additional records that may be left out."""
 
 
-def lookup(table: DnsTable, name: bytes, kind: int) -> Answer:
+def lookup(table: Zones, name: bytes, kind: int) -> Answer:
     """The answer to a question of class IN. name: folded; kind: any type but AXFR and IXFR.
 
     Outside of all zones: REFUSED (D-4). A CNAME is followed through all zones that are served (D-8); its end decides
@@ -87,7 +87,7 @@ def _denied(reply: Answer, zone: Zone, rcode: int) -> Answer:
     return reply
 
 
-def _refer(reply: Answer, table: DnsTable, zone: Zone, cut: Cut) -> None:
+def _refer(reply: Answer, table: Zones, zone: Zone, cut: Cut) -> None:
     """A referral, with the addresses of those servers whose names are in this zone."""
     servers = cut.node.get(codes.NS)
     assert servers is not None  # noqa: S101 - what makes a cut
@@ -102,7 +102,7 @@ def _refer(reply: Answer, table: DnsTable, zone: Zone, cut: Cut) -> None:
             reply.additional += _addresses(host, made)
 
 
-def _add_addresses(reply: Answer, table: DnsTable, zone: Zone, rrset: RRset) -> None:
+def _add_addresses(reply: Answer, table: Zones, zone: Zone, rrset: RRset) -> None:
     """The addresses of hosts that NS, MX and SRV name, as far as this very zone knows them (D-9)."""
     if rrset.type == codes.CNAME:
         return

@@ -16,7 +16,7 @@ from tfgateway.dns.wire.query import HEADER, Query, Unanswerable, read
 from tfgateway.dns.wire.rrsets import TARGET_AT, RRset, chaos_text
 from tfgateway.dns.zones.serial import is_newer
 from tfgateway.dns.zones.zone import Zone
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 from tfgateway.errors import ParseError
 
 Transport = Literal["udp", "tcp"]
@@ -64,7 +64,7 @@ class _Exchange:
 
 
 def respond(
-    message: bytes, client: bytes, now: int, table: DnsTable, service: Service, transport: Transport, counts: Counts
+    message: bytes, client: bytes, now: int, table: Zones, service: Service, transport: Transport, counts: Counts
 ) -> Reply | None:
     """The reply to ``message``; None: it gets none. What happened is added to ``counts``.
 
@@ -143,7 +143,7 @@ def _check_signature(exchange: _Exchange, message: bytes, at: int, counts: Count
     exchange.proven = exchange.proven or session.rcode == codes.NOERROR
 
 
-def _answer(exchange: _Exchange, table: DnsTable, counts: Counts) -> Answer:
+def _answer(exchange: _Exchange, table: Zones, counts: Counts) -> Answer:
     """To a query that is well-formed."""
     query, chaos = exchange.query, exchange.service.chaos
     if not query.question:
@@ -162,7 +162,7 @@ def _answer(exchange: _Exchange, table: DnsTable, counts: Counts) -> Answer:
     return answer
 
 
-def _answer_transfer(exchange: _Exchange, table: DnsTable, counts: Counts) -> Answer:
+def _answer_transfer(exchange: _Exchange, table: Zones, counts: Counts) -> Answer:
     """To AXFR and IXFR. No history is kept: changes are the whole zone again (RFC 1995 §4)."""
     query = exchange.query
     key = b"" if exchange.session is None else exchange.session.key

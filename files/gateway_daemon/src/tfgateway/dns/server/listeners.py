@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from structlog.typing import FilteringBoundLogger
 
 from tfgateway.dns.answer.counters import Counts
-from tfgateway.dns.answer.fast_path import HotPath
+from tfgateway.dns.answer.fast_path import FastPath
 from tfgateway.dns.answer.options import Service
 from tfgateway.dns.answer.rate_limit import DROP, SLIP, RateLimiter
 from tfgateway.dns.answer.respond import Reply, Transport, respond, servfail, truncated
 from tfgateway.dns.server.sockets import prepare_udp
 from tfgateway.dns.server.tcp import TcpListener
 from tfgateway.dns.server.udp import UdpListener
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 from tfgateway.plane import Listening, share
 from tfgateway.settings import DnsSettings
 
@@ -25,7 +25,7 @@ class Listeners:
 
     def __init__(
         self,
-        table: DnsTable,
+        table: Zones,
         service: Service,
         limiter: RateLimiter | None,
         settings: DnsSettings,
@@ -40,7 +40,7 @@ class Listeners:
         self._limiter = limiter
         self._counts = counts
         self._log = log
-        self._hot = HotPath(table, service, limiter, self._answer_udp, counts)
+        self._hot = FastPath(table, service, limiter, self._answer_udp, counts)
         self._udp: list[UdpListener] = []
         self._tcp = TcpListener(
             self._answer_tcp,

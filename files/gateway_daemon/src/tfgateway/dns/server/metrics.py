@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from tfgateway.dns.answer.counters import LATENCY_BUCKETS, Counts
 from tfgateway.dns.answer.rate_limit import KIND_NAMES
 from tfgateway.dns.wire import codes
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 
 _PREFIX = "tfgateway_dns"
 
@@ -23,7 +23,7 @@ class DnsCollector(Collector):
     def __init__(
         self,
         counts: Counts,
-        table: DnsTable,
+        table: Zones,
         *,
         mirror_age: Callable[[], float],
         damaged: Callable[[], int],

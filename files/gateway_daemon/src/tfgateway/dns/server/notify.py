@@ -18,7 +18,7 @@ from tfgateway.dns.answer.counters import Counts
 from tfgateway.dns.wire import codes, names
 from tfgateway.dns.wire.query import HEADER
 from tfgateway.dns.zones.zone import Zone
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 
 _FLAGS: Final = codes.OPCODE_NOTIFY << 11 | 0x0400  # AA (§3.6)
 _COLLECTED: Final = 1.0
@@ -45,7 +45,7 @@ class Notify:
 
     def __init__(
         self,
-        table: DnsTable,
+        table: Zones,
         secondaries: Sequence[Secondary],
         counts: Counts,
         log: FilteringBoundLogger,
@@ -100,7 +100,7 @@ class _Queue:
     def __init__(
         self,
         secondary: Secondary,
-        table: DnsTable,
+        table: Zones,
         counts: Counts,
         log: FilteringBoundLogger,
         first_retry: float,

@@ -16,11 +16,11 @@ from tfgateway.dns.server.listeners import Listeners
 from tfgateway.dns.server.metrics import DnsCollector
 from tfgateway.dns.server.notify import Notify
 from tfgateway.dns.zones.serial_store import SerialStore
-from tfgateway.dns.zones.zone_loader import Loader
-from tfgateway.dns.zones.zones import DnsTable
-from tfgateway.mirror import HeldCollector, Keeper, Mirror, held_name
+from tfgateway.dns.zones.zone_loader import ZoneLoader
+from tfgateway.dns.zones.zones import Zones
+from tfgateway.mirror import HeldCollector, Mirror, SnapshotWriter, held_name
 from tfgateway.mirror.disk import snapshot
-from tfgateway.plane import Seat
+from tfgateway.plane import WorkerContext
 from tfgateway.redis_schema.connection import connect_as
 from tfgateway.settings import Settings
 from tfgateway.telemetry.logs import logger
@@ -32,23 +32,23 @@ _STALE_AFTER = 60.0
 _LOOK_AT_AGE = 1.0
 
 
-async def serve(settings: Settings, seat: Seat) -> None:
-    """Answer queries until ``seat.stopping`` is set.
+async def serve(settings: Settings, worker: WorkerContext) -> None:
+    """Answer queries until ``worker.stopping`` is set.
 
     Nothing listens before all zones are loaded: who asks until then hears nothing and asks another server, instead of
     being told that a name does not exist. Errors: ``ConfigError``.
     """
     redis = partial(connect_as, settings.redis)
     policy, service = configure.policy(settings), configure.service(settings.dns)
-    limiter = configure.limiter(settings.dns.rate_limit, seat.workers)
+    limiter = configure.limiter(settings.dns.rate_limit, worker.workers)
     secondaries = configure.secondaries(settings.dns)
-    table = DnsTable()
+    table = Zones()
     counts = Counts()
     store = SerialStore(redis)
-    loader = Loader(table, policy, store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix)
+    loader = ZoneLoader(table, policy, store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix)
     file = snapshot.path_of("dns")
     mirror = Mirror(redis, loader.selection, loader, _log, file=file, hold_for=settings.redis.hold_for)
-    listeners = Listeners(table, service, limiter, settings.dns, counts, _log, workers=seat.workers)
+    listeners = Listeners(table, service, limiter, settings.dns, counts, _log, workers=worker.workers)
     registry = CollectorRegistry()
     registry.register(
         DnsCollector(
@@ -62,35 +62,35 @@ async def serve(settings: Settings, seat: Seat) -> None:
     )
     registry.register(HeldCollector("dns", mirror))
     alike = ("tfgateway_dns_mirror_age_seconds", "tfgateway_dns_zones", "tfgateway_dns_names", held_name("dns"))
-    seat.publish(registry, greatest=alike)
+    worker.publish(registry, greatest=alike)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(listeners.close)
         endless: list[asyncio.Task[None]] = [asyncio.create_task(work) for work in (mirror.run(), store.run())]
         for task in endless:
             stack.callback(task.cancel)
-        seat.status("waiting for redis")
-        await _first([seat.stopping.wait(), mirror.ready.wait()], endless)
-        if seat.stopping.is_set():
+        worker.status("waiting for redis")
+        await _first([worker.stopping.wait(), mirror.ready.wait()], endless)
+        if worker.stopping.is_set():
             return
         loader.forget_old_serials()
         endless.append(asyncio.create_task(_watch_age(mirror, table, settings.dns.serve_stale)))
         stack.callback(endless[-1].cancel)
-        await _first([seat.ready()], endless)
-        await listeners.start(seat.listening)
+        await _first([worker.ready()], endless)
+        await listeners.start(worker.listening)
         later: list[Coroutine[Any, Any, None]] = [rate_limit_log.run(limiter, _log)]
-        if seat.slot == 0:  # one does it for all
+        if worker.slot == 0:  # one does it for all
             later.append(Notify(table, secondaries, counts, _log).run())
             if file is not None:
-                later.append(Keeper(mirror, redis, loader.selection, file, _log).run())
+                later.append(SnapshotWriter(mirror, redis, loader.selection, file, _log).run())
         for work in later:
             endless.append(asyncio.create_task(work))
             stack.callback(endless[-1].cancel)
-        seat.status("")
-        await _first([seat.stopping.wait()], endless)
+        worker.status("")
+        await _first([worker.stopping.wait()], endless)
         await listeners.close()  # while the zones are still kept up to date
 
 
-async def _watch_age(mirror: Mirror, table: DnsTable, limit: float) -> None:
+async def _watch_age(mirror: Mirror, table: Zones, limit: float) -> None:
     """Tell the table how old it is. limit: seconds for which what was known is served while redis does not answer."""
     while True:
         table.set_age(stale=mirror.age() > min(_STALE_AFTER, limit / 2), expired=mirror.away() > limit)

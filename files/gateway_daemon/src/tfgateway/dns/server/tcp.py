@@ -116,7 +116,7 @@ class TcpListener:
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                 await self._converse(address, reader, writer)
             if self._closing:
-                await self._take_leave(reader, writer)
+                await self._linger(reader, writer)
             writer.close()
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(self._idle):
@@ -160,7 +160,7 @@ class TcpListener:
         crowded = 2 * len(self._tasks) > self._limit
         return self._idle / _CROWDED if crowded else self._idle
 
-    async def _take_leave(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _linger(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Say that nothing more comes, and see that all was read: what is unread would make close() a reset.
 
         A reset throws away what is still on its way to the client.

@@ -15,7 +15,7 @@ from tfgateway.dns.wire.rrsets import Policy
 from tfgateway.dns.zones import field_decoder
 from tfgateway.dns.zones.serial import SerialBook, is_newer
 from tfgateway.dns.zones.zone import Zone
-from tfgateway.dns.zones.zones import DnsTable
+from tfgateway.dns.zones.zones import Zones
 from tfgateway.errors import LayoutError, ParseError
 from tfgateway.mirror import Selection
 from tfgateway.redis_schema.keys import APEX_FIELD, SERIALS
@@ -41,12 +41,12 @@ Change = tuple[bytes, bytes | None]
 """A name, and its records as ``rrsets.pack`` has them; None: it is gone."""
 
 
-class Loader:
+class ZoneLoader:
     """Keeps a table in step with what the mirror tells it: the mirror's ``FieldSink``."""
 
     def __init__(
         self,
-        table: DnsTable,
+        table: Zones,
         policy: Policy,
         serials: SerialBook,
         log: FilteringBoundLogger,
@@ -87,7 +87,7 @@ class Loader:
         if key == _SERIALS:
             news = False
             async for saved in pieces:
-                news |= await self._hear(saved)
+                news |= await self._observe(saved)
             return news
         name = self._name(key)
         if name is None:
@@ -114,7 +114,7 @@ class Loader:
     async def change(self, key: bytes, fields: Mapping[bytes, bytes | None]) -> None:
         """Serve these fields instead of what they were (None: gone); all others stay."""
         if key == _SERIALS:
-            await self._hear(fields)
+            await self._observe(fields)
             return
         name = self._name(key)
         zone = None if name is None else self._table.get(name)
@@ -141,7 +141,7 @@ class Loader:
         """Keep no serials of zones that went away while nobody looked. Call when the first snapshot is loaded."""
         self._serials.forget_others({self._prefix + names.to_text(zone.name) + self._suffix for zone in self._table})
 
-    async def _hear(self, saved: Mapping[bytes, bytes | None]) -> bool:
+    async def _observe(self, saved: Mapping[bytes, bytes | None]) -> bool:
         """Go on from what was saved, and serve the serial that another worker has given to the data that we have.
 
         False: nothing of it was new.

@@ -18,7 +18,7 @@ all those names, or drops more than what changed.
 """
 
 
-class DnsTable:
+class Zones:
     """The zones that are served: every hash whose name ends in a dot (dns.md §11.4)."""
 
     def __init__(self) -> None:

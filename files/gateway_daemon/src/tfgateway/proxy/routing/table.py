@@ -82,7 +82,7 @@ _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
 
 
 class SecretWatcher(Protocol):
-    """Wants to know which tunnels may exist (``tunnel.seam.Tunnels``)."""
+    """Wants to know which tunnels may exist (``tunnel.api.Tunnels``)."""
 
     def add_secret(self, secret: bytes) -> None: ...
 

@@ -29,7 +29,7 @@ _JUMP = SKIPPED_BY_A_COPY // 2
 """Ids by which the last one moves on when the explorer was restored: some were given out after the copy was made."""
 
 
-class Follower:
+class Poller:
     """Keeps ``desired`` up to date. resync_interval: seconds between two listings; clock: monotonic seconds."""
 
     def __init__(

@@ -23,7 +23,7 @@ HEARTBEAT = 600.0
 _FORGOTTEN = 404
 
 
-class Directory:
+class Registration:
     """Keeps the entry up to date; whatever fails here never keeps the gateway from serving."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Directory:
             self._counts = counts
             self._changed.set()
 
-    def greet(self) -> None:
+    def heartbeat(self) -> None:
         """The explorer was away, and may have come back without us: the heartbeat is due."""
         self._next_heartbeat = 0.0
         self._changed.set()

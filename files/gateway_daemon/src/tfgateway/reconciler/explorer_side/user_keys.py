@@ -19,7 +19,7 @@ _AT_ONCE = 8
 _NOT_FOUND = 404
 
 
-class Phonebook:
+class UserKeyCache:
     """``known`` grows with every answer; a key never changes."""
 
     def __init__(self, client: ExplorerClient) -> None:

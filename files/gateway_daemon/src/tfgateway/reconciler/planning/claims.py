@@ -106,7 +106,7 @@ class Policy:
         return self.identity.node_id
 
 
-class Board:
+class Claims:
     """Indexes over reservations and rows; both change while the plan grows.
 
     ``zones`` and ``names`` hold zones and subdomains by owner (node id or tid). A reservation that counts overrules

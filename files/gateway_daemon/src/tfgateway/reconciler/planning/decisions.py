@@ -9,7 +9,7 @@ from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, ResultState, Undecodable, Workload
 from tfgateway.instant import Instant
 from tfgateway.reconciler.planning import results
-from tfgateway.reconciler.planning.claims import Board, NotNow, ParentMissing, Policy, Refusal, UserKeys
+from tfgateway.reconciler.planning.claims import Claims, NotNow, ParentMissing, Policy, Refusal, UserKeys
 from tfgateway.reconciler.planning.inputs.desired import WANTED, Desired, Wanted
 from tfgateway.reconciler.planning.inputs.records import Records, another, orphans
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, of_record, of_workload, same_content
@@ -24,11 +24,11 @@ from tfgateway.telemetry.text import printable
 _UNKNOWN = "the explorer does not know it any more"
 
 
-def accept_all(board: Board, desired: Desired, records: Records) -> dict[str, Reservation]:
+def accept_all(claims: Claims, desired: Desired, records: Records) -> dict[str, Reservation]:
     """Put all that was recorded on the board, as the explorer describes it where it does."""
     accepted: dict[str, Reservation] = dict(records.settled)
     for reservation in accepted.values():
-        board.accept(reservation)
+        claims.accept(reservation)
     for identifier, record in records.entries.items():
         wanted = desired.get(identifier)
         workload = wanted.workload if wanted is not None else None
@@ -36,7 +36,7 @@ def accept_all(board: Board, desired: Desired, records: Records) -> dict[str, Re
         if isinstance(workload, Workload) and workload.type_name in PRIMITIVES and not another(record, workload):
             reservation = of_workload(workload)
         accepted[identifier] = reservation
-        board.accept(reservation)
+        claims.accept(reservation)
     return accepted
 
 
@@ -56,8 +56,8 @@ class Decisions:
         self._results = ResultWriter(self._rows, records, policy.identity, now)
         self._steps: list[Step] = []
         self._undecided: set[str] = set()
-        self.board = Board(policy, self._rows, users)
-        self.accepted = accept_all(self.board, desired, records)
+        self.claims = Claims(policy, self._rows, users)
+        self.accepted = accept_all(self.claims, desired, records)
         self.orphans = dict.fromkeys(orphans(records, desired))
         """Recorded reservations that the explorer does not know any more."""
         self.waiting: dict[str, Reservation] = {}
@@ -97,19 +97,19 @@ class Decisions:
 
     def claim(self, domain: str) -> None:
         """A managed domain (P-17). Errors: ``NotNow``, somebody else has it."""
-        owner, own = self.board.zones.get(domain), self.board.policy.node_id
-        former = self.board.is_gateways(domain)
-        if owner != own and not (former and domain in self.board.policy.released):
+        owner, own = self.claims.zones.get(domain), self.claims.policy.node_id
+        former = self.claims.is_gateways(domain)
+        if owner != own and not (former and domain in self.claims.policy.released):
             # P-17, P-19: never taken by force, and no reason not to serve everything else.
             hint = f": `tfgateway reconcile --release-domain {domain}` takes it over" if former else ""
             raise NotNow(f"it is managed here by configuration, but redis says that it belongs to {owner}{hint}")
-        self.board.zones.set(domain, own)
-        domain_delegate.claim(self.board, domain, own)
+        self.claims.zones.set(domain, own)
+        domain_delegate.claim(self.claims, domain, own)
         self.close(Action.CLAIM, domain=domain, message="" if owner == own else f"taken over from {owner}")
 
     def give_up(self, domain: str) -> None:
         """A domain that is not managed any more (P-19)."""
-        domain_delegate.give_up(self.board, domain)
+        domain_delegate.give_up(self.claims, domain)
         self.close(Action.RELEASE, domain=domain)
 
     def release(self, identifier: str, reason: str) -> None:
@@ -166,18 +166,18 @@ class Decisions:
             granted = wanted.result is not None and wanted.result.state == ResultState.OK
             if not granted:
                 # What was granted once and got lost here is no more than the user had.
-                self.board.check_quotas(reservation)
+                self.claims.check_quotas(reservation)
             try:
-                primitive.admit(self.board, reservation)
+                primitive.admit(self.claims, reservation)
             except Refusal:
                 # P-14: only its record was lost. The explorer's word alone is not enough: anybody may give it (E-1).
-                if not granted or not primitive.holds(self.board, reservation):
+                if not granted or not primitive.holds(self.claims, reservation):
                     raise
         except Refusal as refusal:
             if refused is not None:
                 refused.add(identifier)
             elif isinstance(refusal, ParentMissing) and self._wait(identifier, reservation, refusal, counts=True):
-                self.board.reserve_place(reservation)
+                self.claims.reserve_place(reservation)
             elif identifier in self.spared:
                 raise NotNow(f"{refusal}, unless what the explorer does not know any more ends") from refusal
             else:
@@ -185,10 +185,10 @@ class Decisions:
                     self._withdraw(identifier, of_workload(workload))
                 self._refuse(identifier, workload, str(refusal))
             return
-        self.board.accept(reservation)
+        self.claims.accept(reservation)
         try:
-            primitive.ensure(self.board, reservation)
-            data = result_data(self.board, reservation)
+            primitive.ensure(self.claims, reservation)
+            data = result_data(self.claims, reservation)
             result = self._results.ok(identifier, wanted, workload.workload_type, data)
             self._drop_record(identifier)
             record = _record(
@@ -196,14 +196,14 @@ class Decisions:
             )
             self._rows.put(RESERVATIONS, self._field(identifier), encode_reservation(record))
         except BaseException:
-            self.board.withdraw(reservation)
+            self.claims.withdraw(reservation)
             raise
         self.accepted[identifier] = reservation
         self.close(Action.DEPLOY, identifier, reservation)
 
     def _wait(self, identifier: str, reservation: Reservation, missing: ParentMissing, *, counts: bool) -> bool:
         """Whether it waits for its parent zone, still or from now on. counts: whether the time does."""
-        waiting = self.board.waiting
+        waiting = self.claims.waiting
         if not waiting.allowed or (counts and waiting.over(identifier, self._results.now)):
             return False
         self.waiting[identifier] = reservation
@@ -223,7 +223,7 @@ class Decisions:
             workload = None
         try:
             if primitive is not None:
-                primitive.ensure(self.board, reservation)
+                primitive.ensure(self.claims, reservation)
         except Refusal as refusal:
             self._rows.undo()
             if isinstance(refusal, ParentMissing) and self._wait(identifier, reservation, refusal, counts=may_refuse):
@@ -232,8 +232,8 @@ class Decisions:
                 raise NotNow(str(refusal)) from refusal
             self._end(identifier, reservation, workload, str(refusal))
             return
-        self.board.waiting.stop(identifier)
-        action = Action.DEPLOY if identifier in self.board.waiting else Action.REPAIR
+        self.claims.waiting.stop(identifier)
+        action = Action.DEPLOY if identifier in self.claims.waiting else Action.REPAIR
         record = self._records.entries.get(identifier)
         if record is not None and isinstance(workload, Workload):
             if not same_content(of_record(record), reservation):
@@ -241,7 +241,7 @@ class Decisions:
                 self._rows.put(RESERVATIONS, self._field(identifier), encode_reservation(record))
             self.close(action, identifier, reservation)
             if wanted is not None and primitive is not None:
-                self._report(identifier, record, wanted, workload, result_data(self.board, reservation))
+                self._report(identifier, record, wanted, workload, result_data(self.claims, reservation))
         self.close(action, identifier, reservation)
 
     def _report(self, identifier: str, record: Recorded, wanted: Wanted, workload: Workload, data: bytes) -> None:
@@ -273,8 +273,8 @@ class Decisions:
                 raise NotNow(f"it can not be removed: type of reservation not supported: {reservation.type}")
             return
         if self.accepted.pop(identifier, None) is not None:
-            self.board.withdraw(reservation)
-        primitive.release(self.board, reservation)
+            self.claims.withdraw(reservation)
+        primitive.release(self.claims, reservation)
 
     def _refuse(
         self, identifier: str, workload: Workload | Undecodable, message: str, action: Action = Action.REFUSE
@@ -296,7 +296,7 @@ class Decisions:
         if damaged is not None:
             self._rows.put(QUARANTINE, identifier, damaged)
         self._rows.put(RESERVATIONS, self._field(identifier), None)
-        self.board.waiting.stop(identifier)
+        self.claims.waiting.stop(identifier)
 
     def close(
         self,

@@ -24,7 +24,7 @@ from tfgateway.reconciler.planning.inputs.rows import Actual
 from tfgateway.reconciler.planning.model import Action, Held, Plan, Step, digest
 from tfgateway.reconciler.planning.primitives import subdomain
 from tfgateway.reconciler.planning.removals import allowed, removals, served
-from tfgateway.reconciler.planning.unowned_rows import strangers
+from tfgateway.reconciler.planning.unowned_rows import unowned_rows
 from tfgateway.redis_schema.keys import MANAGED_DOMAINS, PEERS
 from tfgateway.telemetry.text import printable
 
@@ -156,7 +156,7 @@ class Incremental:
             return True
         gone = sum(name in accepted for name, item in wanted if item.next_action in _GONE)
         recorded = len(accepted) - sum(name in accepted for name in waiting)
-        may_be, before = allowed(self._decisions.board.policy, self._most, recorded)
+        may_be, before = allowed(self._decisions.claims.policy, self._most, recorded)
         return bool(gone) and (not self._may_remove or before + gone > may_be)
 
     def _has_children(self, identifier: str, wanted: Wanted) -> bool:
@@ -166,7 +166,7 @@ class Incremental:
             reservation = of_workload(wanted.workload)
         if reservation is None or reservation.type != "domain_delegate":
             return False
-        zone, names = reservation.domain, self._decisions.board.names
+        zone, names = reservation.domain, self._decisions.claims.names
         waiting = (one.domain for one in self._decisions.waiting.values())
         return (
             zone in names
@@ -217,12 +217,12 @@ class _FullPlanner:
     def outcome(self, steps: tuple[Step, ...]) -> Plan:
         """Once everything is decided."""
         decisions = self._decisions
-        decisions.problems += strangers(decisions.board, self._desired, self._records)
+        decisions.problems += unowned_rows(decisions.claims, self._desired, self._records)
         return Plan(
             steps,
             tuple(decisions.problems),
             left=decisions.left(),
-            unknown_users=tuple(sorted(decisions.board.unknown_users)),
+            unknown_users=tuple(sorted(decisions.claims.unknown_users)),
         )
 
     def incremental(self, most: int) -> Incremental:
@@ -250,29 +250,29 @@ class _FullPlanner:
 
         Where the settings say so, P-5: all that is served without one.
         """
-        decisions, board = self._decisions, self._decisions.board
+        decisions, claims = self._decisions, self._decisions.claims
         wanted = {
             getattr(item.workload, "domain", "").lower()
             for _, item in self._desired.items()
             if item.next_action in WANTED
         }
-        for name, owner in list(board.rows.fields(MANAGED_DOMAINS)):
-            held = name.lower() in wanted or board.holders("name", name.lower())
-            if not held and not subdomain.has_addresses(board, name):
-                board.rows.put(MANAGED_DOMAINS, name, None)
-                board.settle("name", name.lower())
+        for name, owner in list(claims.rows.fields(MANAGED_DOMAINS)):
+            held = name.lower() in wanted or claims.holders("name", name.lower())
+            if not held and not subdomain.has_addresses(claims, name):
+                claims.rows.put(MANAGED_DOMAINS, name, None)
+                claims.settle("name", name.lower())
                 decisions.close(Action.SWEEP, domain=name, user=printable(owner))
-            board.rows.undo()
-        for tid, _ in list(board.rows.fields(PEERS)):
-            if not board.holders("peer", tid):
-                board.rows.put(PEERS, tid, None)
+            claims.rows.undo()
+        for tid, _ in list(claims.rows.fields(PEERS)):
+            if not claims.holders("peer", tid):
+                claims.rows.put(PEERS, tid, None)
                 decisions.close(Action.SWEEP, user=printable(tid))
-        for identifier in board.waiting.names():
+        for identifier in claims.waiting.names():
             if identifier not in decisions.accepted and identifier not in decisions.waiting:
-                board.waiting.stop(identifier)
+                claims.waiting.stop(identifier)
                 decisions.close(Action.SWEEP, identifier)
-        if board.policy.repair_orphans:
-            for orphan in orphans.remove(board, wanted):
+        if claims.policy.repair_orphans:
+            for orphan in orphans.remove(claims, wanted):
                 decisions.close(Action.CLEAN, domain=orphan.domain, user=printable(orphan.user), message=orphan.what)
         yield from decisions.taken()
 

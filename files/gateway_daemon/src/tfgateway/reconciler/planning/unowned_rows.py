@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from tfgateway.errors import LayoutError
-from tfgateway.reconciler.planning.claims import OPERATOR, Board
+from tfgateway.reconciler.planning.claims import OPERATOR, Claims
 from tfgateway.reconciler.planning.inputs.desired import Desired
 from tfgateway.reconciler.planning.inputs.records import Records, orphans
 from tfgateway.reconciler.planning.primitives import subdomain
@@ -17,11 +17,11 @@ from tfgateway.telemetry.text import printable
 _SHOWN = 20
 
 
-def strangers(board: Board, desired: Desired, records: Records) -> list[str]:
+def unowned_rows(claims: Claims, desired: Desired, records: Records) -> list[str]:
     """One line each, a bounded number of each kind. What nobody needs is known after a complete listing only."""
     found = [
         *_bounded(f"record {printable(name)} cannot be read: {reason}" for name, reason in records.damaged.items()),
-        *_bounded(_formerly_managed(board)),
+        *_bounded(_formerly_managed(claims)),
     ]
     if desired.complete:
         found += _bounded(
@@ -29,10 +29,10 @@ def strangers(board: Board, desired: Desired, records: Records) -> list[str]:
             f"`tfgateway reconcile --release-reservation {printable(name)}` ends it"
             for name in orphans(records, desired)
         )
-        found += _bounded(_zones(board))
-        found += _bounded(_names(board))
-        found += _bounded(_services(board))
-    board.rows.undo()
+        found += _bounded(_zones(claims))
+        found += _bounded(_names(claims))
+        found += _bounded(_services(claims))
+    claims.rows.undo()
     return found
 
 
@@ -48,39 +48,39 @@ def _bounded(lines: Iterable[str]) -> Iterator[str]:
         yield f"... and {more} more of this kind"
 
 
-def _formerly_managed(board: Board) -> Iterator[str]:
-    for zone, owner in board.zones.items().items():
-        if board.is_gateways(zone) and zone not in board.policy.managed_domains:
-            by = "" if owner == board.policy.node_id else f" by another identity, {printable(owner)}"
+def _formerly_managed(claims: Claims) -> Iterator[str]:
+    for zone, owner in claims.zones.items().items():
+        if claims.is_gateways(zone) and zone not in claims.policy.managed_domains:
+            by = "" if owner == claims.policy.node_id else f" by another identity, {printable(owner)}"
             yield (
                 f"{printable(zone)} is still held{by}, but no longer a managed domain of the configuration: "
                 f"`tfgateway reconcile --release-domain {printable(zone)}` gives it up"
             )
 
 
-def _zones(board: Board) -> Iterator[str]:
-    for zone, owner in board.zones.items().items():
-        if owner.isdecimal() and not board.holders("zone", zone):
+def _zones(claims: Claims) -> Iterator[str]:
+    for zone, owner in claims.zones.items().items():
+        if owner.isdecimal() and not claims.holders("zone", zone):
             yield f"zone {printable(zone)} of user {owner} stands behind no reservation"
-    for key in board.rows.hashes():
+    for key in claims.rows.hashes():
         zone_name = zone_of_key(key.encode("utf-8", "surrogateescape"))
-        if zone_name is None or board.rows.get(key, OWNER_FIELD) is None:
+        if zone_name is None or claims.rows.get(key, OWNER_FIELD) is None:
             continue
-        if board.zones.get(zone_name.lower()) in (None, OPERATOR):
+        if claims.zones.get(zone_name.lower()) in (None, OPERATOR):
             yield f"zone {printable(zone_name)} has records but no owner"
 
 
-def _names(board: Board) -> Iterator[str]:
-    for name, owner in board.rows.fields(MANAGED_DOMAINS):
-        if not board.holders("name", name.lower()) and subdomain.has_addresses(board, name):
+def _names(claims: Claims) -> Iterator[str]:
+    for name, owner in claims.rows.fields(MANAGED_DOMAINS):
+        if not claims.holders("name", name.lower()) and subdomain.has_addresses(claims, name):
             yield f"{printable(name)} of user {printable(owner)} stands behind no reservation"
 
 
-def _services(board: Board) -> Iterator[str]:
-    for key in board.rows.strings():
+def _services(claims: Claims) -> Iterator[str]:
+    for key in claims.rows.strings():
         domain = domain_of_service_key(key.encode("utf-8", "surrogateescape"))
-        raw = board.rows.get(key) if domain is not None else None
-        if domain is None or raw is None or board.holders("service", domain.lower()):
+        raw = claims.rows.get(key) if domain is not None else None
+        if domain is None or raw is None or claims.holders("service", domain.lower()):
             continue
         try:
             user = decode_service(raw).user

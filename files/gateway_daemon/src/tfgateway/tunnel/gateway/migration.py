@@ -12,7 +12,7 @@ from tfgateway.tunnel.gateway.registry import Client, Registry
 from tfgateway.tunnel.gateway.visits import Visits
 from tfgateway.tunnel.links.link import Link
 from tfgateway.tunnel.links.messages import SessionState
-from tfgateway.tunnel.links.worker_links import Mesh
+from tfgateway.tunnel.links.worker_links import WorkerLinks
 
 _AT_ONCE = 32
 """Sessions that are handed over at the same time."""
@@ -27,7 +27,7 @@ class SessionHandover:
 
     def __init__(
         self,
-        mesh: Mesh,
+        links: WorkerLinks,
         registry: Registry,
         visits: Visits,
         *,
@@ -38,7 +38,7 @@ class SessionHandover:
 
         keep: go on here with what no other worker has taken; False: that was not possible, and it has ended.
         """
-        self._mesh = mesh
+        self._links = links
         self._registry = registry
         self._visits = visits
         self._release = release
@@ -65,9 +65,9 @@ class SessionHandover:
         session = client.session
         if session.closed:
             return True
-        if next(self._mesh.successors(), None) is None:
+        if next(self._links.successors(), None) is None:
             # As long as a peer has not been heard of, it may be the one that stays.
-            if session.idle and self._mesh.complete:
+            if session.idle and self._links.complete:
                 session.close("this worker ends")
             return True
         if session.secure:
@@ -101,7 +101,7 @@ class SessionHandover:
     async def _deliver(self, state: SessionState, sockets: Sequence[socket.socket]) -> bool:
         """To the first that takes it; each is asked once."""
         asked: list[Link] = []
-        for link in self._mesh.successors():
+        for link in self._links.successors():
             if link in asked:
                 break
             asked.append(link)

@@ -9,7 +9,7 @@ from tfgateway.tunnel.handshake import HandshakeParser
 from tfgateway.tunnel.session.session import Session
 
 
-class Greeting:
+class Registration:
     """A ``Channel`` that waits for the handshake."""
 
     held = 0

@@ -17,17 +17,17 @@ from tfgateway.redis_schema.tunnels import Connected, fingerprint
 from tfgateway.settings import ProxySettings
 from tfgateway.sockets import close, ordinary, send_at_once
 from tfgateway.telemetry.logs import logger
-from tfgateway.tunnel.api import Adopt, Carried, Visitor
+from tfgateway.tunnel.api import Adopt, RelayedByTunnel, Visitor
 from tfgateway.tunnel.digest import Digest, digest_of
 from tfgateway.tunnel.gateway.failure_budget import Patience
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.migration import SessionHandover
-from tfgateway.tunnel.gateway.registration import Greeting
+from tfgateway.tunnel.gateway.registration import Registration
 from tfgateway.tunnel.gateway.registry import Client, Registry
 from tfgateway.tunnel.gateway.visits import REFUSED_PAUSE, Visits
 from tfgateway.tunnel.links.messages import Content, SessionState, VisitorState
 from tfgateway.tunnel.links.shared_key import shared_key
-from tfgateway.tunnel.links.worker_links import Mesh
+from tfgateway.tunnel.links.worker_links import WorkerLinks
 from tfgateway.tunnel.session.session import Channel, Limits, Session
 from tfgateway.tunnel.session.tls import secure
 from tfgateway.tunnel.yamux.connection import Connection, Role
@@ -45,7 +45,7 @@ _log = logger("tunnel")
 
 
 class TunnelServer:
-    """``seam.Tunnels`` with real sessions. To be used from one event loop."""
+    """``tunnel.api.Tunnels`` with real sessions. To be used from one event loop."""
 
     def __init__(
         self,
@@ -79,12 +79,12 @@ class TunnelServer:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.changed = asyncio.Event()
         """Set when ``connected`` gives something else."""
-        self._mesh = Mesh(runtime, name, self)
+        self._links = WorkerLinks(runtime, name, self)
         self._visits = Visits(
-            settings, metrics, key=self._key, registry=self._registry, mesh=self._mesh, ended=self._available
+            settings, metrics, key=self._key, registry=self._registry, links=self._links, ended=self._available
         )
         self._handover = SessionHandover(
-            self._mesh,
+            self._links,
             self._registry,
             self._visits,
             release=self._release,
@@ -96,7 +96,7 @@ class TunnelServer:
             streams=lambda: len(self._visits),
         )
 
-    # What the proxy calls (``seam.Tunnels``).
+    # What the proxy calls (``tunnel.api.Tunnels``).
 
     def add_secret(self, secret: bytes) -> None:
         """See ``Tunnels``."""
@@ -111,15 +111,15 @@ class TunnelServer:
         revoked = self._registry.remove_secret(digest)
         if revoked:
             self.changed.set()
-            self._mesh.retract(digest)
-        if self._mesh.draining:  # those that are back at another worker are not registered here any more
+            self._links.retract(digest)
+        if self._links.draining:  # those that are back at another worker are not registered here any more
             revoked = [client for client in self._clients.values() if client.digest == digest]
         for client in revoked:
             client.session.close("its secret was revoked")
 
-    async def carry(self, visitor: Visitor) -> Carried:
+    async def relay(self, visitor: Visitor) -> RelayedByTunnel:
         """See ``Tunnels``."""
-        return await self._visits.carry(visitor, self._loop.time() + self._settings.tunnel_grace, hops=0)
+        return await self._visits.relay(visitor, self._loop.time() + self._settings.tunnel_grace, hops=0)
 
     # Clients.
 
@@ -134,7 +134,7 @@ class TunnelServer:
                 sock,
                 Connection(Role.SERVER, max_streams=1),  # T-17
                 limits=self._limits,
-                opened=partial(self._greeted, source),
+                opened=partial(self._registered, source),
                 over=self._over,
                 available=self._available,
             )
@@ -164,11 +164,13 @@ class TunnelServer:
         if session in self._newcomers:
             session.close("it did not say its secret in time")
 
-    def _greeted(self, source: str, session: Session, stream: int) -> Channel | None:
+    def _registered(self, source: str, session: Session, stream: int) -> Channel | None:
         """The client opened a stream: its first is the handshake, there are no others (T-17)."""
         if session not in self._newcomers:
             return None
-        return Greeting(session, stream, partial(self._introduced, source, session), partial(self._rejected, source))
+        return Registration(
+            session, stream, partial(self._introduced, source, session), partial(self._rejected, source)
+        )
 
     def _rejected(self, source: str, session: Session, reason: str) -> None:
         self._metrics.registrations.labels("rejected").inc()
@@ -206,13 +208,13 @@ class TunnelServer:
         if client in replaced:
             return
         self.changed.set()
-        self._mesh.announce(client.digest, client.since)
+        self._links.announce(client.digest, client.since)
         if not how:
             client.session.end(client.greeting)  # tells the client that it is registered
         if outcome != "kept":
             _log.info("tunnel up", tunnel=client.digest.hex(), source=client.source, how=outcome)
         self._visits.news(client.digest)
-        if self._mesh.draining and outcome != "kept":
+        if self._links.draining and outcome != "kept":
             self._spawn(self._handover.move([client]))
 
     def _over(self, session: Session, reason: str) -> None:
@@ -228,7 +230,7 @@ class TunnelServer:
     def _discard(self, client: Client) -> None:
         if self._registry.discard(client):
             self.changed.set()
-            self._mesh.retract(client.digest)
+            self._links.retract(client.digest)
 
     def _available(self, session: Session) -> None:
         client = self._clients.get(session)
@@ -239,7 +241,7 @@ class TunnelServer:
 
     def set_peers(self, names: Collection[str]) -> None:
         """The other workers of this gateway that live now."""
-        self._mesh.set_peers(names)
+        self._links.set_peers(names)
 
     def connected(self) -> dict[str, Connected]:
         """Clients of this worker with a known secret, by its fingerprint: what ``report`` tells."""
@@ -252,11 +254,11 @@ class TunnelServer:
         }
 
     def held(self) -> dict[Digest, int]:
-        """See ``mesh.Owner``."""
+        """See ``links.Owner``."""
         return self._registry.digests
 
     def peer_has(self, digest: Digest, since: int) -> None:
-        """See ``mesh.Owner``."""
+        """See ``links.Owner``."""
         for client in self._registry.told_before(digest, since):
             self._discard(client)  # its visitors stay to their end
         for client in self._registry.older_than(digest, since):
@@ -264,10 +266,10 @@ class TunnelServer:
         self._visits.news(digest)
 
     def delivered(self, content: Content, sockets: list[socket.socket]) -> None:
-        """See ``mesh.Owner``."""
+        """See ``links.Owner``."""
         if isinstance(content, VisitorState):
             visitor = Visitor(sockets[0], content.first, content.source, content.plane, content.secret, content.context)
-            self._adopt(visitor, self._visits.carry(visitor, content.deadline, hops=content.hops + 1))
+            self._adopt(visitor, self._visits.relay(visitor, content.deadline, hops=content.hops + 1))
         else:
             self._resume(content, sockets)
 
@@ -280,7 +282,7 @@ class TunnelServer:
                 state.connection,
                 state.unsent,
                 limits=self._limits,
-                opened=partial(self._greeted, state.source),
+                opened=partial(self._registered, state.source),
                 over=self._over,
                 available=self._available,
             )
@@ -333,12 +335,12 @@ class TunnelServer:
         Returns when no session is left here and none is on its way. Cancelled when time is up; ``close`` then cuts the
         rest.
         """
-        self._mesh.drain()
+        self._links.drain()
         while True:
             while self._clients or self._newcomers or self._handover.moving:
                 moved = await self._handover.move(list(self._clients.values()))
                 await asyncio.sleep(_DRAIN_LOOK if moved else REFUSED_PAUSE)
-            await self._mesh.settled()
+            await self._links.settled()
             if not self._clients and not self._handover.moving:
                 return
 
@@ -346,7 +348,7 @@ class TunnelServer:
         """End everything; again is harmless."""
         for session in [*self._newcomers, *self._clients]:
             session.close("this gateway ends")
-        self._mesh.close()
+        self._links.close()
         for task in self._tasks:
             task.cancel()
 

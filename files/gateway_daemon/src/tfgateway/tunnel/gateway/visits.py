@@ -11,18 +11,18 @@ from typing import Any
 
 from tfgateway.settings import ProxySettings
 from tfgateway.sockets import close
-from tfgateway.tunnel.api import Carried, NotAnswered, NoTunnel, Visitor
+from tfgateway.tunnel.api import DialFailed, NoTunnel, RelayedByTunnel, Visitor
 from tfgateway.tunnel.digest import Digest, digest_of
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.registry import Client, Registry
 from tfgateway.tunnel.links.messages import StreamState, VisitorState
-from tfgateway.tunnel.links.worker_links import Mesh
+from tfgateway.tunnel.links.worker_links import WorkerLinks
 from tfgateway.tunnel.session.session import Session
 from tfgateway.tunnel.session.stream_relay import Ending, Relay, Relayed
 
 REFUSED_PAUSE = 0.2
 """Seconds after a worker did not take what was handed over to it."""
-_HANDED_OVER = Carried("handed_over")
+_HANDED_OVER = RelayedByTunnel("handed_over")
 _MAX_HOPS = 3
 
 
@@ -62,7 +62,7 @@ class Visits:
         *,
         key: bytes,
         registry: Registry,
-        mesh: Mesh,
+        links: WorkerLinks,
         ended: Callable[[Session], None],
     ) -> None:
         """key: of ``digest_of``. ended: called after each visit, with the session that has room for another one."""
@@ -70,7 +70,7 @@ class Visits:
         self._metrics = metrics
         self._key = key
         self._registry = registry
-        self._mesh = mesh
+        self._links = links
         self._session_has_room = ended
         self._visits: dict[Session, dict[int, _Visit]] = {}
         self._news: dict[Digest, set[asyncio.Future[None]]] = {}
@@ -79,7 +79,7 @@ class Visits:
     def __len__(self) -> int:
         return sum(map(len, self._visits.values()))
 
-    async def carry(self, visitor: Visitor, deadline: float, *, hops: int) -> Carried:
+    async def relay(self, visitor: Visitor, deadline: float, *, hops: int) -> RelayedByTunnel:
         """See ``Tunnels``. deadline: of the event loop, for a client to come; hops: workers that handed it on."""
         digest = digest_of(self._key, visitor.secret)
         try:
@@ -91,7 +91,7 @@ class Visits:
                         return carried
                     deadline = self._loop.time() + self._settings.tunnel_grace
                     continue
-                link = self._mesh.holder(digest)
+                link = self._links.holder(digest)
                 if link is not None and hops < _MAX_HOPS and not self._registry.has(digest):
                     state = VisitorState(
                         first=visitor.first,
@@ -122,7 +122,7 @@ class Visits:
 
     def resume(
         self, session: Session, secret: bytes, stream: StreamState, sock: socket.socket
-    ) -> tuple[Visitor, Coroutine[Any, Any, Carried]]:
+    ) -> tuple[Visitor, Coroutine[Any, Any, RelayedByTunnel]]:
         """Go on with a visit that was released; for ``Adopt``."""
         visitor = Visitor(sock, b"", stream.source, stream.plane, secret, stream.context)
         ended: asyncio.Future[Relayed | None] = self._loop.create_future()
@@ -155,7 +155,7 @@ class Visits:
         """A session has ended, and its visits with it."""
         self._visits.pop(session, None)
 
-    async def _lead(self, client: Client, visitor: Visitor) -> Carried | None:
+    async def _lead(self, client: Client, visitor: Visitor) -> RelayedByTunnel | None:
         """Serve a visitor by this client; None: the client was lost before it took the visitor."""
         stream = client.session.open()
         ended: asyncio.Future[Relayed | None] = self._loop.create_future()
@@ -182,7 +182,7 @@ class Visits:
 
     async def _account(
         self, session: Session, stream: int, ended: asyncio.Future[Relayed | None], relay: Relay
-    ) -> Carried | None:
+    ) -> RelayedByTunnel | None:
         try:
             relayed = await ended
         except asyncio.CancelledError:
@@ -200,15 +200,15 @@ class Visits:
         self._metrics.bytes_to_client.inc(relayed.to_stream)
         self._metrics.bytes_to_visitor.inc(relayed.to_socket)
         if relayed.ending is Ending.REFUSED:
-            raise NotAnswered("the client dropped the visitor")
-        return Carried(relayed.ending, relayed.to_stream, relayed.to_socket)
+            raise DialFailed("the client dropped the visitor")
+        return RelayedByTunnel(relayed.ending, relayed.to_stream, relayed.to_socket)
 
     async def _went_on(
         self, session: Session, stream: int, ended: asyncio.Future[Relayed | None], relay: Relay
-    ) -> Carried:
+    ) -> RelayedByTunnel:
         carried = await self._account(session, stream, ended, relay)
         if carried is None:
-            raise NotAnswered("the client was lost")
+            raise DialFailed("the client was lost")
         return carried
 
     async def _wait_for_news(self, digest: Digest, deadline: float) -> None:

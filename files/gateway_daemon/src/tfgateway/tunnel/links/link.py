@@ -21,7 +21,7 @@ from tfgateway.tunnel.links.messages import (
     Answer,
     Content,
     Message,
-    Parcel,
+    Piece,
     decode_content,
     decode_message,
     encode,
@@ -101,7 +101,7 @@ class Link:
             end = start + _FDS_AT_ONCE
             last = end >= len(descriptors)
             sent = self._settle(on_its_way) if last else lambda _sent: None
-            self._enqueue(encode(Parcel(last)), descriptors[start:end], sent)
+            self._enqueue(encode(Piece(last)), descriptors[start:end], sent)
         if self.answers and self._sock.fileno() >= 0:
             self._unanswered.append(taken)
         try:
@@ -204,7 +204,7 @@ class Link:
         self._cut = self._cut or bool(flags & socket.MSG_CTRUNC)
         try:
             message = decode_message(body)
-            if isinstance(message, Parcel):
+            if isinstance(message, Piece):
                 if message.last:
                     self._open_delivery()
             else:

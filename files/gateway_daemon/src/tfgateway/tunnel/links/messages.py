@@ -37,7 +37,7 @@ class Draining(msgspec.Struct, frozen=True, tag="draining"):
     """Hand me nothing more: I am about to end, when you have answered."""
 
 
-class Parcel(msgspec.Struct, frozen=True, tag="parcel"):
+class Piece(msgspec.Struct, frozen=True, tag="parcel"):
     """Descriptors come with this message. The last parcel of a delivery begins with one that holds its content."""
 
     last: bool
@@ -49,7 +49,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     taken: bool
 
 
-Message = Hello | Have | Lost | Draining | Parcel | Answer
+Message = Hello | Have | Lost | Draining | Piece | Answer
 
 
 class VisitorState(msgspec.Struct, frozen=True, tag="visitor"):

@@ -25,7 +25,7 @@ _log = logger("tunnel")
 
 
 class Owner(Protocol):
-    """Whoever uses the mesh."""
+    """Whoever uses the links."""
 
     def held(self) -> dict[Digest, int]:
         """What this worker has: for a new peer."""
@@ -37,7 +37,7 @@ class Owner(Protocol):
         """A peer handed something over; the sockets are non-blocking and the owner's."""
 
 
-class Mesh:
+class WorkerLinks:
     """All links of this worker. Of two workers, the one whose name is greater connects."""
 
     def __init__(self, runtime: Path, name: str, owner: Owner) -> None:

@@ -48,7 +48,7 @@ def own_command() -> tuple[str, ...]:
     return (sys.executable, *sys.orig_argv[1:]) if sys.executable else ()
 
 
-async def rehearse(
+async def run_config_test(
     program: str, arguments: tuple[str, ...], file: BinaryIO, ended: Callable[[int], Awaitable[str]]
 ) -> Plan:
     """What the release at ``program`` would do now.

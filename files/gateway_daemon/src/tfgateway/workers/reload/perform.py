@@ -37,12 +37,12 @@ async def perform(held: Resources) -> str:
     Does not return when all went well: another program goes on. When it returns all the same, the next generation is
     this supervisor's, and ``held.remark`` says why.
     """
-    callers = held.desk.take()
+    callers = held.control.take()
     _log.info("reloading")
     try:
         made = await prepare(held)
         with made.undo as undo:
-            held.crew.let_in(made.members)
+            held.pool.let_in(made.workers)
             undo.pop_all()
     except BaseException as error:
         expected = isinstance(error, (GatewayError, OSError))
@@ -60,9 +60,9 @@ async def perform(held: Resources) -> str:
 
 async def _go_on_with(held: Resources, made: Prepared, callers: Sequence[socket.socket]) -> None:
     """The next generation serves: hand it over to its own release, or keep it."""
-    last = [one for one in held.crew.members.values() if one.generation != made.generation]
-    held.crew.adopt(made.plan, made.generation, settled=True)
-    held.crew.drain(last)
+    last = [one for one in held.pool.workers.values() if one.generation != made.generation]
+    held.pool.adopt(made.plan, made.generation, settled=True)
+    held.pool.drain(last)
     held.reloads["done"] += 1
     held.remark = ""
     _log.info(
@@ -81,10 +81,10 @@ async def _go_on_with(held: Resources, made: Prepared, callers: Sequence[socket.
 def _keep(held: Resources, made: Prepared, callers: Sequence[socket.socket], why: str) -> None:
     """This supervisor goes on with the next generation's workers."""
     held.page.move(made.page)
-    held.doors.keep_only(made.plan.endpoints)
+    held.listeners.keep_only(made.plan.endpoints)
     held.remark = f"the supervisor is still that of the release before: {why}"
     _log.error("supervisor not replaced: the next generation serves with this one", reason=why)
-    tell(callers, "done", f"{held.crew.summary}; {held.remark}")
+    tell(callers, "done", f"{held.pool.summary}; {held.remark}")
 
 
 def _execute(held: Resources, made: Prepared, callers: Sequence[socket.socket]) -> None:

@@ -14,7 +14,7 @@ from tfgateway.workers.planning import Plan
 from tfgateway.workers.processes import open_file, reap
 from tfgateway.workers.reload import config_test
 from tfgateway.workers.resources import Resources
-from tfgateway.workers.worker_pool import Member
+from tfgateway.workers.worker_pool import Worker
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Prepared:
 
     plan: Plan
     generation: int
-    members: list[Member]
+    workers: list[Worker]
     page: socket.socket
     """Where its metrics page is: the same socket, unless the address is another one."""
     file: BinaryIO
@@ -40,23 +40,23 @@ async def prepare(held: Resources) -> Prepared:
     with ExitStack() as undo:
         file = undo.enter_context(open_file())
         handover.write(file, held.handover(back=config_test.own_command()))
-        plan = await config_test.rehearse(held.program, held.arguments, file, lambda pid: _ended(held, pid))
-        generation = held.crew.generation + 1
+        plan = await config_test.run_config_test(held.program, held.arguments, file, lambda pid: _ended(held, pid))
+        generation = held.pool.generation + 1
         where = held.page.socket
         if plan.metrics != held.plan.metrics:
             where = undo.enter_context(page.listen(held.plane, plan))
-        undo.callback(held.doors.discard, held.doors.prepare(plan.endpoints, plan.workers))
-        undo.callback(lambda: held.crew.dismiss(held.crew.active(generation)))
-        held.crew.start(plan, generation)
-        members = await _until_ready(held, plan, generation)
-        return Prepared(plan, generation, members, where, file, undo.pop_all())
+        undo.callback(held.listeners.discard, held.listeners.prepare(plan.endpoints, plan.workers))
+        undo.callback(lambda: held.pool.dismiss(held.pool.active(generation)))
+        held.pool.start(plan, generation)
+        workers = await _until_ready(held, plan, generation)
+        return Prepared(plan, generation, workers, where, file, undo.pop_all())
 
 
-async def _until_ready(held: Resources, plan: Plan, generation: int) -> list[Member]:
+async def _until_ready(held: Resources, plan: Plan, generation: int) -> list[Worker]:
     """Its workers, when all are. Errors: ``GatewayError`` when one will not be."""
-    members = held.crew.active(generation)
-    while not all(one.state == "ready" and not one.ended for one in members):
-        for one in members:
+    workers = held.pool.active(generation)
+    while not all(one.state == "ready" and not one.ended for one in workers):
+        for one in workers:
             if one.failure is not None:
                 raise (ConfigError if one.failure.code == 2 else GatewayError)(one.failure.text)
             if one.state == "killed":
@@ -65,7 +65,7 @@ async def _until_ready(held: Resources, plan: Plan, generation: int) -> list[Mem
                 why = ": ".join(filter(None, (one.ended, one.status)))
                 raise GatewayError(f"a worker of {plan.release} ended before it was ready ({why})")
         await held.turn.wait()
-    return members
+    return workers
 
 
 async def _ended(held: Resources, pid: int) -> str:

@@ -15,11 +15,11 @@ from tfgateway.plane import Plane
 from tfgateway.telemetry.logs import logger
 from tfgateway.workers import handover
 from tfgateway.workers.control_socket import tell
-from tfgateway.workers.listen_sockets import Door, Doors
+from tfgateway.workers.listen_sockets import ListenSocket, ListenSockets
 from tfgateway.workers.reload import config_test
 from tfgateway.workers.reload.perform import execute
 from tfgateway.workers.resources import Resources
-from tfgateway.workers.worker_pool import Member
+from tfgateway.workers.worker_pool import Worker
 
 _HANDED_BACK = "TFGATEWAY_HANDED_BACK"
 """Environment variable: why the successor of this release could not take over."""
@@ -51,10 +51,12 @@ class TakeOver:
         return Resources(
             self._plane,
             self._program,
-            doors=Doors(Door(one.slot, one.endpoint, self._own(one.fd), one.is_open) for one in state.doors),
+            listeners=ListenSockets(
+                ListenSocket(one.slot, one.endpoint, self._own(one.fd), one.is_open) for one in state.listeners
+            ),
             runtime=Path(state.runtime),
             page=self._own(state.page_fd),
-            desk=self._own(state.desk_fd),
+            control=self._own(state.control_fd),
             render=render,
         )
 
@@ -73,28 +75,28 @@ class TakeOver:
         for sock in self._sockets:
             sock.set_inheritable(False)
         os.close(self._file)
-        held.doors.keep_only(self._state.plan.endpoints)
+        held.listeners.keep_only(self._state.plan.endpoints)
         if self._why:
             held.remark = f"the supervisor is that of the release before again: {self._why}"
             _log.error("supervisor not replaced: the next generation serves with this one", reason=self._why)
-        tell(answered, "done", "; ".join(filter(None, (held.crew.summary, held.remark))))
+        tell(answered, "done", "; ".join(filter(None, (held.pool.summary, held.remark))))
 
     def _attach(self, held: Resources) -> list[socket.socket]:
         """Give all that was left to ``held``, which reads from it from now on; those who wait for an answer."""
-        state, crew = self._state, held.crew
-        crew.adopt(state.plan, state.generation, settled=True)
-        crew.number, crew.retired = state.number, state.retired
-        crew.replaced.update(state.replaced)
+        state, pool = self._state, held.pool
+        pool.adopt(state.plan, state.generation, settled=True)
+        pool.number, pool.retired = state.number, state.retired
+        pool.replaced.update(state.replaced)
         held.reloads.update(state.reloads)
         held.again = state.again
-        for one in state.members:
-            member = Member(one.number, one.slot, one.generation, one.pid, state.plan)
-            member.state, member.since, member.deadline = one.state, one.since, one.deadline
-            member.status, member.figures, member.token = one.status, one.figures, 0
-            crew.attach(member, self._own(one.fd), one.unread, one.unsent)
-        held.desk.waiting += [self._own(fd) for fd in state.waiting]
+        for one in state.workers:
+            worker = Worker(one.number, one.slot, one.generation, one.pid, state.plan)
+            worker.state, worker.since, worker.deadline = one.state, one.since, one.deadline
+            worker.status, worker.figures, worker.token = one.status, one.figures, 0
+            pool.attach(worker, self._own(one.fd), one.unread, one.unsent)
+        held.control.waiting += [self._own(fd) for fd in state.waiting]
         answered = [self._own(fd) for fd in state.answered]
-        held.desk.start()
+        held.control.start()
         return answered
 
     def hand_back(self, error: Exception) -> None:

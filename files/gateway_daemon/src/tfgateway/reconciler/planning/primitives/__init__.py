@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from tfgateway.reconciler.planning.claims import Board
+from tfgateway.reconciler.planning.claims import Claims
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.primitives import domain_delegate, gateway4to6, proxy, reverse_proxy, subdomain
 
@@ -14,22 +14,22 @@ from tfgateway.reconciler.planning.primitives import domain_delegate, gateway4to
 class Primitive(Protocol):
     """What a module of this package offers. All of it is pure: rows are written on the board."""
 
-    def admit(self, board: Board, reservation: Reservation) -> None:
+    def admit(self, claims: Claims, reservation: Reservation) -> None:
         """May this new reservation have what it asks for? Errors: ``Refusal``, ``NotNow``."""
 
-    def holds(self, board: Board, reservation: Reservation) -> bool:
+    def holds(self, claims: Claims, reservation: Reservation) -> bool:
         """Does redis hold exactly what this reservation asks for, as its user's, and does none that counts have it?
 
         Errors: ``NotNow``.
         """
 
-    def ensure(self, board: Board, reservation: Reservation) -> None:
+    def ensure(self, claims: Claims, reservation: Reservation) -> None:
         """Write the rows of a reservation that counts; what is right already is left alone.
 
         Errors: ``Refusal`` when it has lost its ground, ``NotNow``.
         """
 
-    def release(self, board: Board, reservation: Reservation) -> None:
+    def release(self, claims: Claims, reservation: Reservation) -> None:
         """Remove the rows of one that does not count any more, unless they belong to or are needed by others."""
 
 
@@ -44,6 +44,6 @@ PRIMITIVES: Mapping[str, Primitive] = MappingProxyType(
 )
 
 
-def result_data(board: Board, reservation: Reservation) -> bytes:
+def result_data(claims: Claims, reservation: Reservation) -> bytes:
     """The JSON that goes with a success: ``null`` for all but 4to6. Errors: ``NotNow``."""
-    return gateway4to6.result_data(board, reservation) if reservation.type == "gateway4to6" else b"null"
+    return gateway4to6.result_data(claims, reservation) if reservation.type == "gateway4to6" else b"null"

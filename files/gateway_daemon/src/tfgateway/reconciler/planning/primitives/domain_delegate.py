@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tfgateway import gojson
 from tfgateway.errors import LayoutError
-from tfgateway.reconciler.planning.claims import OPERATOR, Board, NotNow, Refusal
+from tfgateway.reconciler.planning.claims import OPERATOR, Claims, NotNow, Refusal
 from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.redis_schema.keys import MANAGED_DOMAINS, OWNER_FIELD, ZONE_OWNERS, zone_key
@@ -16,7 +16,7 @@ from tfgateway.redis_schema.records import RecordSet, decode_records, owner_reco
 _SHOWN = 5
 
 
-def admit(board: Board, reservation: Reservation) -> None:
+def admit(claims: Claims, reservation: Reservation) -> None:
     """Refused: what equals, is below or is above a zone or subdomain of somebody else, or is above his proxy (P-4).
 
     So is what would decide about a name of the gateway itself (P-6).
@@ -24,92 +24,92 @@ def admit(board: Board, reservation: Reservation) -> None:
     domain = reservation.domain
     if not names.is_valid(domain):
         raise Refusal(f"domain '{domain}' name is invalid")
-    for own in board.policy.own_names:
+    for own in claims.policy.own_names:
         if domain in names.suffixes(own):
             why = f"{own}, a name of the gateway, {_where(domain, own)}"
             raise Refusal(f"unauthorized error cannot delegate domain {domain}: {why}")
-    board.check_readable(domain)
-    for index in (board.zones, board.names):
+    claims.check_readable(domain)
+    for index in (claims.zones, claims.names):
         for held, owner in [*index.at_or_above(domain), *index.below(domain)]:
             if owner != reservation.user:
-                why = f"{_whose(board, held, owner)} {_where(domain, held)}"
+                why = f"{_whose(claims, held, owner)} {_where(domain, held)}"
                 raise Refusal(f"unauthorized error cannot delegate domain {domain}: {why}")
-    for held, owner in board.services_within(domain):
+    for held, owner in claims.services_within(domain):
         if owner != reservation.user:
             whose = "the operator" if owner == OPERATOR else "another user"
             why = f"{held}, a proxy of {whose}, {_where(domain, held)}"
             raise Refusal(f"unauthorized error cannot delegate domain {domain}: {why}")
 
 
-def holds(board: Board, reservation: Reservation) -> bool:
+def holds(claims: Claims, reservation: Reservation) -> bool:
     """Whether the zone is the user's in redis, its ownership record included."""
     zone, user = reservation.domain, reservation.user
-    return _owner_in_redis(board, zone) == user and _names_user(board.rows.get(zone_key(zone), OWNER_FIELD), user)
+    return _owner_in_redis(claims, zone) == user and _names_user(claims.rows.get(zone_key(zone), OWNER_FIELD), user)
 
 
-def ensure(board: Board, reservation: Reservation) -> None:
+def ensure(claims: Claims, reservation: Reservation) -> None:
     """The owner of the zone, and its ownership record."""
-    claim(board, reservation.domain, reservation.user)
+    claim(claims, reservation.domain, reservation.user)
 
 
-def release(board: Board, reservation: Reservation) -> None:
+def release(claims: Claims, reservation: Reservation) -> None:
     """The owner, the zone itself if its ownership record names the user (P-5), and the subdomains in it (P-12)."""
     zone, user = reservation.domain, reservation.user
-    if board.holders("zone", zone) or zone in board.policy.managed_domains:
+    if claims.holders("zone", zone) or zone in claims.policy.managed_domains:
         return
     for field in {zone, reservation.stored_domain}:
-        if _owner_in_redis(board, field) == user:
-            board.rows.put(ZONE_OWNERS, field, None)
+        if _owner_in_redis(claims, field) == user:
+            claims.rows.put(ZONE_OWNERS, field, None)
     key = zone_key(zone)
-    if _names_user(board.rows.get(key, OWNER_FIELD), user):
-        for field, _ in list(board.rows.fields(key)):
-            board.rows.forget(key, field)
+    if _names_user(claims.rows.get(key, OWNER_FIELD), user):
+        for field, _ in list(claims.rows.fields(key)):
+            claims.rows.forget(key, field)
     # Which of the names below still have a zone is known once this one is gone.
-    board.settle("zone", zone)
-    for name, holder in [(zone, board.names.get(zone)), *board.names.below(zone)]:
-        if holder == user and board.zone_of(name) is None and not board.holders("name", name):
-            board.rows.put(MANAGED_DOMAINS, name, None)
-            board.settle("name", name)
+    claims.settle("zone", zone)
+    for name, holder in [(zone, claims.names.get(zone)), *claims.names.below(zone)]:
+        if holder == user and claims.zone_of(name) is None and not claims.holders("name", name):
+            claims.rows.put(MANAGED_DOMAINS, name, None)
+            claims.settle("name", name)
 
 
-def claim(board: Board, zone: str, owner: str) -> None:
+def claim(claims: Claims, zone: str, owner: str) -> None:
     """Write who owns a zone. owner: decimal tid, or the gateway's node id for a managed domain."""
-    if _owner_in_redis(board, zone) != owner:
-        board.rows.put(ZONE_OWNERS, zone, encode_zone_owner(owner))
-    board.rows.put(zone_key(zone), OWNER_FIELD, owner_record(board.policy.node_id, owner))
+    if _owner_in_redis(claims, zone) != owner:
+        claims.rows.put(ZONE_OWNERS, zone, encode_zone_owner(owner))
+    claims.rows.put(zone_key(zone), OWNER_FIELD, owner_record(claims.policy.node_id, owner))
 
 
-def give_up(board: Board, zone: str) -> None:
+def give_up(claims: Claims, zone: str) -> None:
     """Remove a gateway's claim to a domain that is not managed any more (P-19). Errors: ``NotNow``: it is not empty."""
-    if not board.is_gateways(zone):
+    if not claims.is_gateways(zone):
         raise NotNow("it is not released: no gateway has claimed it")
-    names_here = [zone] if zone in board.names else []
-    names_here += [name for name, _ in board.names.below(zone) if (board.zone_of(name) or ("",))[0] == zone]
+    names_here = [zone] if zone in claims.names else []
+    names_here += [name for name, _ in claims.names.below(zone) if (claims.zone_of(name) or ("",))[0] == zone]
     key = zone_key(zone)
-    fields = {field: decode_records(raw) for field, raw in board.rows.fields(key) if field != OWNER_FIELD}
+    fields = {field: decode_records(raw) for field, raw in claims.rows.fields(key) if field != OWNER_FIELD}
     records = [field for field, (found, wrong) in fields.items() if found != RecordSet() or wrong]
     if names_here or records:
         raise NotNow(f"it is not released: it holds {', '.join([*names_here, *records][:_SHOWN])}")
-    for name, _ in list(board.rows.fields(ZONE_OWNERS)):
+    for name, _ in list(claims.rows.fields(ZONE_OWNERS)):
         if name.lower() == zone:
-            board.rows.put(ZONE_OWNERS, name, None)
+            claims.rows.put(ZONE_OWNERS, name, None)
     for field in (OWNER_FIELD, *fields):
-        board.rows.put(key, field, None)
-    board.settle("zone", zone)
+        claims.rows.put(key, field, None)
+    claims.settle("zone", zone)
 
 
-def _owner_in_redis(board: Board, zone: str) -> str | None:
-    raw = board.rows.get(ZONE_OWNERS, zone)
+def _owner_in_redis(claims: Claims, zone: str) -> str | None:
+    raw = claims.rows.get(ZONE_OWNERS, zone)
     try:
         return None if raw is None else decode_zone_owner(raw)
     except LayoutError:
         return None
 
 
-def recorded_owner(board: Board, zone: str) -> str:
+def recorded_owner(claims: Claims, zone: str) -> str:
     """The user that a zone's ownership record names; empty: none, or it is not one that this gateway wrote."""
-    for owner, identity in _named(board.rows.get(zone_key(zone), OWNER_FIELD)):
-        if identity == board.policy.node_id and isinstance(owner, str) and owner.isdecimal():
+    for owner, identity in _named(claims.rows.get(zone_key(zone), OWNER_FIELD)):
+        if identity == claims.policy.node_id and isinstance(owner, str) and owner.isdecimal():
             return owner
     return ""
 
@@ -129,8 +129,8 @@ def _named(raw: bytes | None) -> Iterator[tuple[object, object]]:
         yield members.get("owner"), members.get("identity")
 
 
-def _whose(board: Board, held: str, owner: str) -> str:
-    if owner == board.policy.node_id:
+def _whose(claims: Claims, held: str, owner: str) -> str:
+    if owner == claims.policy.node_id:
         return f"managed domain {held}"
     return f"zone {held} of the operator" if owner == OPERATOR else f"{held} of another user"
 

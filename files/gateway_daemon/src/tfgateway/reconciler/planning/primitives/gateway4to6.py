@@ -4,54 +4,54 @@ from __future__ import annotations
 
 from tfgateway import gojson
 from tfgateway.errors import LayoutError
-from tfgateway.reconciler.planning.claims import Board, FourToSix, NotNow, Refusal
+from tfgateway.reconciler.planning.claims import Claims, FourToSix, NotNow, Refusal
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.redis_schema.keys import PEERS
 from tfgateway.redis_schema.peers import decode_key, encode_key
 
 
-def admit(board: Board, reservation: Reservation) -> None:
+def admit(claims: Claims, reservation: Reservation) -> None:
     """Refused: what is no key, a key that is somebody else's, and a second key of one user (P-18)."""
-    given = board.policy.fourtosix
+    given = claims.policy.fourtosix
     if given is None:
         raise Refusal(f"type of reservation not supported: {reservation.type}: this gateway gives no IPv6")
     key = _key(reservation)
     if key == given.pool.public_key:
         raise _refusal("the key is the gateway's own")
-    if any(holder.user != reservation.user for holder in board.holders("key", encode_key(key))):
+    if any(holder.user != reservation.user for holder in claims.holders("key", encode_key(key))):
         raise _refusal("unauthorized error: the key is another user's")
-    for holder in board.holders("peer", reservation.user):
+    for holder in claims.holders("peer", reservation.user):
         if holder.public_key != key:
             raise _refusal(f"user {reservation.user} has another key already, by reservation {holder.id}")
 
 
-def holds(_board: Board, _reservation: Reservation) -> bool:
+def holds(_claims: Claims, _reservation: Reservation) -> bool:
     """Never: what ``admit`` refuses, ``ensure`` would refuse too."""
     return False
 
 
-def ensure(board: Board, reservation: Reservation) -> None:
+def ensure(claims: Claims, reservation: Reservation) -> None:
     """The peer. Of what an old gateway let happen, the user who came first has the key, and a user his newest key."""
-    _given(board)
+    _given(claims)
     key = encode_key(_key(reservation))
-    for holder in board.holders("key", key):
+    for holder in claims.holders("key", key):
         if holder.user != reservation.user and order(holder.id) < order(reservation.id):
             raise _refusal("unauthorized error: the key is another user's")
-    for holder in board.holders("peer", reservation.user):
+    for holder in claims.holders("peer", reservation.user):
         if holder.public_key != reservation.public_key and order(holder.id) > order(reservation.id):
             raise _refusal(f"user {reservation.user} has another key by now, by reservation {holder.id}")
-    board.rows.put(PEERS, reservation.user, key.encode())
+    claims.rows.put(PEERS, reservation.user, key.encode())
 
 
-def release(board: Board, reservation: Reservation) -> None:
+def release(claims: Claims, reservation: Reservation) -> None:
     """The peer, unless another reservation of the user counts: he has one address, however many there are."""
-    if not board.holders("peer", reservation.user):
-        board.rows.put(PEERS, reservation.user, None)
+    if not claims.holders("peer", reservation.user):
+        claims.rows.put(PEERS, reservation.user, None)
 
 
-def result_data(board: Board, reservation: Reservation) -> bytes:
+def result_data(claims: Claims, reservation: Reservation) -> bytes:
     """What the user configures his peer with: JSON whose bytes are signed. Errors: ``NotNow``."""
-    given = _given(board)
+    given = _given(claims)
     server = {
         "public_key": encode_key(given.pool.public_key),
         "endpoint": given.endpoint,
@@ -60,10 +60,10 @@ def result_data(board: Board, reservation: Reservation) -> bytes:
     return gojson.encode({"ips": [str(given.pool.address_of(reservation.user))], "peers": [server]})
 
 
-def _given(board: Board) -> FourToSix:
-    if board.policy.fourtosix is None:
+def _given(claims: Claims) -> FourToSix:
+    if claims.policy.fourtosix is None:
         raise NotNow("4to6 is switched off: fourtosix.endpoint is empty")
-    return board.policy.fourtosix
+    return claims.policy.fourtosix
 
 
 def _key(reservation: Reservation) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfgateway.reconciler.planning.claims import Board, Refusal
+from tfgateway.reconciler.planning.claims import Claims, Refusal
 from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.primitives import services
@@ -12,33 +12,33 @@ from tfgateway.targets import denied_reason
 _HIGHEST_PORT = 65535
 
 
-def admit(board: Board, reservation: Reservation) -> None:
+def admit(claims: Claims, reservation: Reservation) -> None:
     """Refused: a name or an entry of somebody else (P-6, P-13), and a target that is denied (T-1, T-15)."""
     domain = reservation.domain
     if not names.is_valid(domain):  # CATCH_ALL is none either: it has no dot (T-9)
         raise Refusal(f"domain '{domain}' name is invalid")
-    _check_target(board, reservation)
-    services.check_free(board, reservation)
+    _check_target(claims, reservation)
+    services.check_free(claims, reservation)
 
 
-def holds(board: Board, reservation: Reservation) -> bool:
+def holds(claims: Claims, reservation: Reservation) -> bool:
     """Whether the entry of the domain is this one."""
-    return services.holds(board, reservation, target(reservation))
+    return services.holds(claims, reservation, target(reservation))
 
 
-def ensure(board: Board, reservation: Reservation) -> None:
+def ensure(claims: Claims, reservation: Reservation) -> None:
     """The entry of the domain."""
-    services.write(board, reservation, target(reservation))
+    services.write(claims, reservation, target(reservation))
 
 
-def release(board: Board, reservation: Reservation) -> None:
+def release(claims: Claims, reservation: Reservation) -> None:
     """The entry, unless it is needed by or belongs to others."""
-    services.remove(board, reservation)
+    services.remove(claims, reservation)
 
 
-def _check_target(board: Board, reservation: Reservation) -> None:
+def _check_target(claims: Claims, reservation: Reservation) -> None:
     wanted = target(reservation)
-    reason = denied_reason(wanted.addr, board.policy.allowed_targets, board.policy.own_addresses)
+    reason = denied_reason(wanted.addr, claims.policy.allowed_targets, claims.policy.own_addresses)
     if reason is not None:
         raise services.refusal(reservation, f"target '{wanted.addr}' is {reason}")
     for port in (wanted.httpport, wanted.tlsport):

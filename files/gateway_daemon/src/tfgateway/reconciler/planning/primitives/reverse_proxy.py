@@ -6,7 +6,7 @@ import binascii
 
 from tfgateway.errors import CryptoError
 from tfgateway.identity.sealing import decrypt_ecdh, unseal
-from tfgateway.reconciler.planning.claims import Board, NotNow, Refusal
+from tfgateway.reconciler.planning.claims import Claims, NotNow, Refusal
 from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.primitives import services
@@ -18,48 +18,48 @@ _SEALED = 0
 """Workload version of secrets that need no key of the user; only old gateways have recorded such."""
 
 
-def admit(board: Board, reservation: Reservation) -> None:
+def admit(claims: Claims, reservation: Reservation) -> None:
     """Refused: a name or an entry of somebody else (P-6, P-13), and a secret that nobody could use (P-1)."""
     domain = reservation.domain
     if not domain:
         raise Refusal("domain cannot be empty")
     if not names.is_valid(domain):
         raise Refusal(f"domain '{domain}' name is invalid")
-    secret = _secret(board, reservation)
+    secret = _secret(claims, reservation)
     if secret == _prefix(reservation):
         raise Refusal("secret must follow the format 'threebotID:random'")
     if len(secret.encode()) > _LONGEST_SECRET:
         raise Refusal(f"secret is longer than {_LONGEST_SECRET} bytes")
-    services.check_free(board, reservation)
+    services.check_free(claims, reservation)
 
 
-def holds(board: Board, reservation: Reservation) -> bool:
+def holds(claims: Claims, reservation: Reservation) -> bool:
     """Whether the entry of the domain has this secret."""
     try:
-        secret = _secret(board, reservation)
+        secret = _secret(claims, reservation)
     except Refusal:
         return False
-    return services.holds(board, reservation, Service(clientsecret=secret, user=reservation.user))
+    return services.holds(claims, reservation, Service(clientsecret=secret, user=reservation.user))
 
 
-def ensure(board: Board, reservation: Reservation) -> None:
+def ensure(claims: Claims, reservation: Reservation) -> None:
     """The entry of the domain. One that is there stays while the user's key cannot be had."""
     try:
-        secret = _secret(board, reservation)
+        secret = _secret(claims, reservation)
     except (NotNow, Refusal):
-        there = services.present(board, reservation)
+        there = services.present(claims, reservation)
         if there is not None and there.clientsecret:
             return
         raise
-    services.write(board, reservation, Service(clientsecret=secret, user=reservation.user))
+    services.write(claims, reservation, Service(clientsecret=secret, user=reservation.user))
 
 
-def release(board: Board, reservation: Reservation) -> None:
+def release(claims: Claims, reservation: Reservation) -> None:
     """The entry, unless it is needed by or belongs to others."""
-    services.remove(board, reservation)
+    services.remove(claims, reservation)
 
 
-def _secret(board: Board, reservation: Reservation) -> str:
+def _secret(claims: Claims, reservation: Reservation) -> str:
     """The secret in clear, which begins with the user's tid (C-2).
 
     Errors: ``Refusal``; ``NotNow`` until the explorer has told the user's key (P-3).
@@ -68,7 +68,7 @@ def _secret(board: Board, reservation: Reservation) -> str:
     if not isinstance(given, str) or not given:
         raise Refusal("secret cannot be empty")
     try:
-        secret = _decrypted(board, reservation, binascii.unhexlify(given)).decode("utf-8")
+        secret = _decrypted(claims, reservation, binascii.unhexlify(given)).decode("utf-8")
     except CryptoError as error:
         raise Refusal(f"failed to decrypt secret: decryption error: {error}") from None
     except UnicodeDecodeError:
@@ -82,11 +82,11 @@ def _secret(board: Board, reservation: Reservation) -> str:
     return secret
 
 
-def _decrypted(board: Board, reservation: Reservation, cipher: bytes) -> bytes:
-    seed = board.policy.identity.seed
+def _decrypted(claims: Claims, reservation: Reservation, cipher: bytes) -> bytes:
+    seed = claims.policy.identity.seed
     if reservation.version == _SEALED:
         return unseal(cipher, seed)
-    key = board.user_key(reservation.user)
+    key = claims.user_key(reservation.user)
     if key is None:
         raise Refusal(
             f"failed to decrypt secret: failed to retrieve user {reservation.user} public key: the explorer has none"

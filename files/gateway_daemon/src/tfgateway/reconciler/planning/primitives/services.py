@@ -3,51 +3,51 @@
 from __future__ import annotations
 
 from tfgateway.errors import LayoutError
-from tfgateway.reconciler.planning.claims import Board, Refusal
+from tfgateway.reconciler.planning.claims import Claims, Refusal
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.redis_schema.keys import service_key
 from tfgateway.redis_schema.services import Service, decode_service, encode_service
 
 
-def check_free(board: Board, reservation: Reservation) -> None:
+def check_free(claims: Claims, reservation: Reservation) -> None:
     """The name is the user's or nobody's (P-6), and so is the entry, which one reservation has (P-13)."""
     domain = reservation.domain
-    board.check_readable(domain)
-    _check_name(board, reservation)
-    for holder in board.holders("service", domain):
+    claims.check_readable(domain)
+    _check_name(claims, reservation)
+    for holder in claims.holders("service", domain):
         raise refusal(reservation, f"unauthorized error: the domain is taken by reservation {holder.id}")
-    raw = board.rows.get(service_key(domain))
+    raw = claims.rows.get(service_key(domain))
     # An entry without a user was made by hand, one that cannot be read may be anybody's.
     if raw is not None and _user(raw) != reservation.user:
         raise refusal(reservation, "unauthorized error")
 
 
-def holds(board: Board, reservation: Reservation, wanted: Service) -> bool:
+def holds(claims: Claims, reservation: Reservation, wanted: Service) -> bool:
     """Whether the entry of the domain is as wanted, and no other reservation has it (P-13)."""
-    return present(board, reservation) == wanted and not board.holders("service", reservation.domain)
+    return present(claims, reservation) == wanted and not claims.holders("service", reservation.domain)
 
 
-def write(board: Board, reservation: Reservation, wanted: Service) -> None:
+def write(claims: Claims, reservation: Reservation, wanted: Service) -> None:
     """The entry of the domain. Of several reservations that an old gateway took for it, the newest has overwritten."""
-    if any(order(holder.id) > order(reservation.id) for holder in board.holders("service", reservation.domain)):
+    if any(order(holder.id) > order(reservation.id) for holder in claims.holders("service", reservation.domain)):
         return
     key = service_key(reservation.domain)
-    raw = board.rows.get(key)
+    raw = claims.rows.get(key)
     if raw is None or _decoded(raw) != wanted:
-        board.rows.put(key, None, encode_service(reservation.domain, wanted))
+        claims.rows.put(key, None, encode_service(reservation.domain, wanted))
 
 
-def remove(board: Board, reservation: Reservation) -> None:
+def remove(claims: Claims, reservation: Reservation) -> None:
     """The entry, if it is the user's and no other reservation counts for the domain (P-13)."""
     for spelling in {reservation.domain, reservation.stored_domain}:
-        raw = board.rows.get(service_key(spelling))
-        if raw is not None and _user(raw) == reservation.user and not board.holders("service", reservation.domain):
-            board.rows.put(service_key(spelling), None, None)
+        raw = claims.rows.get(service_key(spelling))
+        if raw is not None and _user(raw) == reservation.user and not claims.holders("service", reservation.domain):
+            claims.rows.put(service_key(spelling), None, None)
 
 
-def present(board: Board, reservation: Reservation) -> Service | None:
+def present(claims: Claims, reservation: Reservation) -> Service | None:
     """The user's entry as it is in redis."""
-    raw = board.rows.get(service_key(reservation.domain))
+    raw = claims.rows.get(service_key(reservation.domain))
     service = _decoded(raw) if raw is not None else None
     return service if service is not None and service.user == reservation.user else None
 
@@ -57,21 +57,21 @@ def refusal(reservation: Reservation, why: str) -> Refusal:
     return Refusal(f"cannot add {reservation.type.replace('_', ' ')} from {reservation.domain}: {why}")
 
 
-def _check_name(board: Board, reservation: Reservation) -> None:
+def _check_name(claims: Claims, reservation: Reservation) -> None:
     """A name outside of all zones is anybody's; one inside belongs to its zone's user, or is free or the user's."""
     domain, user = reservation.domain, reservation.user
-    if domain in board.policy.own_names:
+    if domain in claims.policy.own_names:
         raise refusal(reservation, "unauthorized error: it is a name of the gateway")
-    zone, owner = board.zone_of(domain) or ("", "")
+    zone, owner = claims.zone_of(domain) or ("", "")
     if owner == user:
         return
-    if owner not in ("", board.policy.node_id):
+    if owner not in ("", claims.policy.node_id):
         raise refusal(reservation, f"unauthorized error: zone {zone} belongs to somebody else")
     if domain == zone:
         raise refusal(reservation, "unauthorized error: it is a managed domain")
-    for held, holder in board.names.at_or_above(domain):
+    for held, holder in claims.names.at_or_above(domain):
         # Outside of all zones only what waits for its zone is somebody's; other claims are about to be swept.
-        if holder != user and (zone or board.holders("name", held)):
+        if holder != user and (zone or claims.holders("name", held)):
             raise refusal(reservation, f"unauthorized error: {held} belongs to another user")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tfgateway.reconciler.planning.claims import Board, ParentMissing, Refusal
+from tfgateway.reconciler.planning.claims import Claims, ParentMissing, Refusal
 from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.redis_schema.keys import APEX_FIELD, MANAGED_DOMAINS, OWNER_FIELD, zone_key
@@ -13,7 +13,7 @@ from tfgateway.redis_schema.records import RecordSet, canonical_address, decode_
 _OLD_APEX_FIELD = ""
 
 
-def admit(board: Board, reservation: Reservation) -> None:
+def admit(claims: Claims, reservation: Reservation) -> None:
     """The name must lie in a zone of the user, or be free in a managed domain."""
     name, user = reservation.domain, reservation.user
     if not names.is_valid(name):
@@ -21,22 +21,22 @@ def admit(board: Board, reservation: Reservation) -> None:
     for text in _destination(reservation):
         if not isinstance(text, str) or canonical_address(text) is None:
             raise Refusal(f"incorrect format for domain {name}: '{text}' is not an IP address")
-    board.check_readable(name)
-    zone, owner = board.zone_of(name) or ("", "")
+    claims.check_readable(name)
+    zone, owner = claims.zone_of(name) or ("", "")
     if not zone:
         raise ParentMissing(_parent(name))
-    if board.is_operators(zone):
+    if claims.is_operators(zone):
         raise Refusal(f"{zone} is not managed by the gateway. delegate the domain first")
     label = names.relative(name, zone)
-    if label == OWNER_FIELD or owner not in (user, board.policy.node_id):
+    if label == OWNER_FIELD or owner not in (user, claims.policy.node_id):
         raise _unauthorized(label, zone)
-    if name in board.policy.own_names:
+    if name in claims.policy.own_names:
         raise _unauthorized(label or APEX_FIELD, zone, "it is a name of the gateway")
-    if owner == board.policy.node_id:
-        _admit_to_managed(board, reservation, label, zone)
+    if owner == claims.policy.node_id:
+        _admit_to_managed(claims, reservation, label, zone)
 
 
-def _admit_to_managed(board: Board, reservation: Reservation, label: str, zone: str) -> None:
+def _admit_to_managed(claims: Claims, reservation: Reservation, label: str, zone: str) -> None:
     """First come, first served; no name that matters to somebody else (P-4, P-20)."""
     name, user = reservation.domain, reservation.user
     taken = Refusal(f"cannot add subdomain {label} to zone {zone}: subdomain already reserved")
@@ -44,94 +44,94 @@ def _admit_to_managed(board: Board, reservation: Reservation, label: str, zone: 
         raise _unauthorized(APEX_FIELD, zone)
     if any(part.startswith("_") for part in label.split(".")):
         raise _unauthorized(label, zone, "names beginning with '_' are reserved")
-    if board.holders("name", name) or any(holder.user != user for holder in board.holders("service", name)):
+    if claims.holders("name", name) or any(holder.user != user for holder in claims.holders("service", name)):
         raise taken
-    for held, owner in [*board.names.at_or_above(name), *board.names.below(name)]:
+    for held, owner in [*claims.names.at_or_above(name), *claims.names.below(name)]:
         if owner != user:
             raise taken if held == name else _unauthorized(label, zone, f"{held} belongs to another user")
     # Records that nobody claims were made by hand, or are this very reservation's, whose claim was lost (P-14).
-    if board.names.get(name) is None:
-        raw = board.rows.get(zone_key(zone), label)
+    if claims.names.get(name) is None:
+        raw = claims.rows.get(zone_key(zone), label)
         if raw is not None and _held_by_hand(raw, reservation):
             raise taken
 
 
-def holds(board: Board, reservation: Reservation) -> bool:
+def holds(claims: Claims, reservation: Reservation) -> bool:
     """Whether the claim to the name is the user's, and the addresses are these."""
     name = reservation.domain
-    zone = next(_own_zones(board, reservation), None)
-    claimed = board.rows.get(MANAGED_DOMAINS, name) == reservation.user.encode()
-    if zone is None or not claimed or board.holders("name", name):
+    zone = next(_own_zones(claims, reservation), None)
+    claimed = claims.rows.get(MANAGED_DOMAINS, name) == reservation.user.encode()
+    if zone is None or not claimed or claims.holders("name", name):
         return False
-    raw = board.rows.get(zone_key(zone), names.relative(name, zone) or APEX_FIELD)
+    raw = claims.rows.get(zone_key(zone), names.relative(name, zone) or APEX_FIELD)
     return raw is not None and set(_present(raw)) == set(_addresses(reservation))
 
 
-def ensure(board: Board, reservation: Reservation) -> None:
+def ensure(claims: Claims, reservation: Reservation) -> None:
     """The claim to the name, and as its addresses the union of what all reservations of the name ask for (P-11)."""
     name = reservation.domain
-    zones = list(_own_zones(board, reservation))
+    zones = list(_own_zones(claims, reservation))
     if not zones:
-        board.check_readable(name)
+        claims.check_readable(name)
         missing = ParentMissing(_parent(name))
-        raise missing if board.zone_of(name) is None else Refusal(str(missing))
-    board.rows.put(MANAGED_DOMAINS, name, reservation.user.encode())
-    wanted = _union(board, name)
-    _write(board, zones[0], name, wanted)
+        raise missing if claims.zone_of(name) is None else Refusal(str(missing))
+    claims.rows.put(MANAGED_DOMAINS, name, reservation.user.encode())
+    wanted = _union(claims, name)
+    _write(claims, zones[0], name, wanted)
     # A name that moved into a zone further down leaves nothing behind; nor does the field of the old apex (P-9).
     for zone in zones[1:]:
-        _strip(board, zone_key(zone), names.relative(name, zone), wanted)
+        _strip(claims, zone_key(zone), names.relative(name, zone), wanted)
     if zones[0] == name:
-        _strip(board, zone_key(name), _OLD_APEX_FIELD, wanted)
+        _strip(claims, zone_key(name), _OLD_APEX_FIELD, wanted)
 
 
-def release(board: Board, reservation: Reservation) -> None:
+def release(claims: Claims, reservation: Reservation) -> None:
     """Its addresses, unless another reservation of the name asks for them; the claim when none is left (P-12).
 
     Nothing happens to a name that the user does not hold: who asks for the name and address of another, and deletes
     that at once, must not take the other's records away.
     """
     name, user = reservation.domain, reservation.user
-    if board.names.get(name) != user:
+    if claims.names.get(name) != user:
         return
-    left = _union(board, name)
+    left = _union(claims, name)
     gone = [address for address in _addresses(reservation) if address not in left]
-    for zone in _own_zones(board, reservation):
+    for zone in _own_zones(claims, reservation):
         for spelling in {name, reservation.stored_domain}:
-            _strip(board, zone_key(zone), names.relative(spelling, zone) or APEX_FIELD, gone)
+            _strip(claims, zone_key(zone), names.relative(spelling, zone) or APEX_FIELD, gone)
         if zone == name:
-            _strip(board, zone_key(zone), _OLD_APEX_FIELD, gone)
-    if not board.holders("name", name):
+            _strip(claims, zone_key(zone), _OLD_APEX_FIELD, gone)
+    if not claims.holders("name", name):
         for spelling in {name, reservation.stored_domain}:
-            if board.rows.get(MANAGED_DOMAINS, spelling) == user.encode():
-                board.rows.put(MANAGED_DOMAINS, spelling, None)
-        board.settle("name", name)
+            if claims.rows.get(MANAGED_DOMAINS, spelling) == user.encode():
+                claims.rows.put(MANAGED_DOMAINS, spelling, None)
+        claims.settle("name", name)
 
 
-def parent_missing(board: Board, reservation: Reservation) -> str:
+def parent_missing(claims: Claims, reservation: Reservation) -> str:
     """The domain that has to be delegated before it can be served; empty: there is a zone, or it is no subdomain."""
     name = reservation.domain
-    lacks = reservation.type == "subdomain" and names.is_valid(name) and board.zone_of(name) is None
+    lacks = reservation.type == "subdomain" and names.is_valid(name) and claims.zone_of(name) is None
     return _parent(name) if lacks else ""
 
 
-def has_addresses(board: Board, name: str) -> bool:
+def has_addresses(claims: Claims, name: str) -> bool:
     """Whether any zone above the name holds addresses for it."""
-    for zone, _ in board.zones.at_or_above(name):
+    for zone, _ in claims.zones.at_or_above(name):
         for field in {names.relative(name, zone) or APEX_FIELD, names.relative(name, zone)}:
-            raw = board.rows.get(zone_key(zone), field)
+            raw = claims.rows.get(zone_key(zone), field)
             if raw is not None and _present(raw):
                 return True
     return False
 
 
-def strip_addresses(board: Board, name: str) -> None:
+def strip_addresses(claims: Claims, name: str) -> None:
     """Remove all addresses of a name, in whatever zone above it; every other record stays."""
-    for zone, _ in board.zones.at_or_above(name):
+    for zone, _ in claims.zones.at_or_above(name):
         for field in {names.relative(name, zone) or APEX_FIELD, names.relative(name, zone)}:
-            raw = board.rows.get(zone_key(zone), field)
+            raw = claims.rows.get(zone_key(zone), field)
             if raw is not None and (present := _present(raw)):
-                board.rows.put(zone_key(zone), field, edit_addresses(raw, remove=present, add=()))
+                claims.rows.put(zone_key(zone), field, edit_addresses(raw, remove=present, add=()))
 
 
 def addresses_of(reservations: Sequence[Reservation]) -> list[str]:
@@ -145,29 +145,29 @@ def _parent(name: str) -> str:
     return name.partition(".")[2]
 
 
-def _union(board: Board, name: str) -> list[str]:
-    return addresses_of(board.holders("name", name))
+def _union(claims: Claims, name: str) -> list[str]:
+    return addresses_of(claims.holders("name", name))
 
 
-def _own_zones(board: Board, reservation: Reservation) -> Iterator[str]:
+def _own_zones(claims: Claims, reservation: Reservation) -> Iterator[str]:
     """Zones at or above the name that may hold its records, longest first."""
-    for zone, owner in board.zones.at_or_above(reservation.domain):
-        if owner in (reservation.user, board.policy.node_id):
+    for zone, owner in claims.zones.at_or_above(reservation.domain):
+        if owner in (reservation.user, claims.policy.node_id):
             yield zone
 
 
-def _write(board: Board, zone: str, name: str, wanted: Sequence[str]) -> None:
+def _write(claims: Claims, zone: str, name: str, wanted: Sequence[str]) -> None:
     key, field = zone_key(zone), names.relative(name, zone) or APEX_FIELD
-    raw = board.rows.get(key, field)
+    raw = claims.rows.get(key, field)
     present = _present(raw) if raw is not None else []
     if sorted(present) != sorted(wanted):
-        board.rows.put(key, field, edit_addresses(raw, remove=[*present, *wanted], add=wanted))
+        claims.rows.put(key, field, edit_addresses(raw, remove=[*present, *wanted], add=wanted))
 
 
-def _strip(board: Board, key: str, field: str, gone: Sequence[str]) -> None:
-    raw = board.rows.get(key, field)
+def _strip(claims: Claims, key: str, field: str, gone: Sequence[str]) -> None:
+    raw = claims.rows.get(key, field)
     if raw is not None and not set(gone).isdisjoint(_present(raw)):
-        board.rows.put(key, field, edit_addresses(raw, remove=gone, add=()))
+        claims.rows.put(key, field, edit_addresses(raw, remove=gone, add=()))
 
 
 def _held_by_hand(raw: bytes, reservation: Reservation) -> bool:
