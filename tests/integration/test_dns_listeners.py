@@ -18,7 +18,7 @@ from tfgateway.dns.zones.zones import Zones
 from tfgateway.plane import Endpoint, Listening
 from tfgateway.settings import DnsSettings
 from tfgateway.telemetry.logs import logger
-from tfgateway.workers.listen_sockets import Doors
+from tfgateway.workers.listen_sockets import ListenSockets
 
 QUERY = dns.message.make_query("www.example", "A")
 
@@ -31,10 +31,10 @@ class Running:
 
     async def start(self) -> None:
         endpoints = [Endpoint("dns", kind, f"127.0.0.1:{self.port}") for kind in ("udp", "tcp")]
-        doors = Doors().prepare(endpoints, 1)
-        for door in doors:
+        sockets = ListenSockets().prepare(endpoints, 1)
+        for door in sockets:
             door.open()
-        await self.listeners.start([Listening(door.endpoint, door.socket) for door in doors])
+        await self.listeners.start([Listening(door.endpoint, door.socket) for door in sockets])
 
     async def ask(self, *, tcp: bool) -> dns.rcode.Rcode:
         ask = dns.asyncquery.tcp if tcp else dns.asyncquery.udp

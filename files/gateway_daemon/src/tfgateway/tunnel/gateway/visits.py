@@ -86,9 +86,9 @@ class Visits:
             while True:
                 client = self._registry.find(digest)
                 if client is not None:
-                    carried = await self._lead(client, visitor)
-                    if carried is not None:
-                        return carried
+                    relayed = await self._route(client, visitor)
+                    if relayed is not None:
+                        return relayed
                     deadline = self._loop.time() + self._settings.tunnel_grace
                     continue
                 link = self._links.holder(digest)
@@ -155,7 +155,7 @@ class Visits:
         """A session has ended, and its visits with it."""
         self._visits.pop(session, None)
 
-    async def _lead(self, client: Client, visitor: Visitor) -> RelayedByTunnel | None:
+    async def _route(self, client: Client, visitor: Visitor) -> RelayedByTunnel | None:
         """Serve a visitor by this client; None: the client was lost before it took the visitor."""
         stream = client.session.open()
         ended: asyncio.Future[Relayed | None] = self._loop.create_future()
@@ -206,10 +206,10 @@ class Visits:
     async def _went_on(
         self, session: Session, stream: int, ended: asyncio.Future[Relayed | None], relay: Relay
     ) -> RelayedByTunnel:
-        carried = await self._account(session, stream, ended, relay)
-        if carried is None:
+        relayed = await self._account(session, stream, ended, relay)
+        if relayed is None:
             raise DialFailed("the client was lost")
-        return carried
+        return relayed
 
     async def _wait_for_news(self, digest: Digest, deadline: float) -> None:
         news: asyncio.Future[None] = self._loop.create_future()
