@@ -1,4 +1,5 @@
-"""Runs every test: independent parts beside each other, each into its own log, and a summary at the end.
+"""Runs every test: what needs the machine for itself first, then the other parts beside each other, each into its own
+log, and a summary at the end.
 
 ``python -m tools.check fast|all|long [PART ...]``; the last line is ``N passed, N failed``. Exit code 1 when any
 failed.
@@ -29,10 +30,10 @@ def spread(processes: int) -> list[str]:
 
 # The long ones first, so that all lanes end together.
 PARTS = [
+    # Twice as many processes as cores: half of its time is that of redis and of deadlines.
+    suite("integration", "tests/integration", *spread(2 * CORES), exacting=True),
     scenario("molecule-prod", "prod"),
     scenario("molecule", "default"),
-    # Twice as many processes as cores: half of its time is that of redis and of deadlines.
-    suite("integration", "tests/integration", *spread(2 * CORES), in_memory=True),
     suite("demo", "tests/system", containers=True),
     scenario("molecule-cutover", "cutover"),
     scenario("molecule-upgrade", "upgrade"),
@@ -86,10 +87,11 @@ def main(arguments: list[str]) -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     outcomes: list[Outcome] = []
-    with ThreadPoolExecutor(max_workers=LANES) as lanes:
-        for future in as_completed([lanes.submit(run, part) for part in parts]):
-            outcomes.append(future.result())
-            show(console, outcomes[-1])
+    for together, width in (([one for one in parts if one.alone], 1), ([one for one in parts if not one.alone], LANES)):
+        with ThreadPoolExecutor(max_workers=width) as lanes:
+            for future in as_completed([lanes.submit(run, part) for part in together]):
+                outcomes.append(future.result())
+                show(console, outcomes[-1])
     summary(console, outcomes, time.monotonic() - started)
     failed = sum(not outcome.passed for outcome in outcomes)
     print(f"{len(outcomes) - failed} passed, {failed} failed")

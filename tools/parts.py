@@ -30,6 +30,8 @@ class Part:
     containers: bool = False
     slow: bool = False
     environment: dict[str, str] = field(default_factory=dict)
+    alone: bool = False
+    """Runs before the others: it keeps all cores busy, and on a busy machine what it waits for comes late."""
     in_memory: bool = False
     """Its temporary files are: servers that it starts sync theirs to disk, where containers write gigabytes."""
 
@@ -59,11 +61,11 @@ def _report(name: str) -> Path:
     return LOGS / f"{name}.xml"
 
 
-def suite(name: str, directory: str, *options: str, containers: bool = False, in_memory: bool = False) -> Part:
-    """A pytest run, with its report."""
+def suite(name: str, directory: str, *options: str, containers: bool = False, exacting: bool = False) -> Part:
+    """A pytest run, with its report. exacting: it has the machine for itself, and its files in memory."""
     report = f"--junit-xml={_report(name)}"
     command = ["pytest", "--quiet", "--no-header", "--color=no", report, *options, directory]
-    return Part(name, [command], containers, in_memory=in_memory)
+    return Part(name, [command], containers, alone=exacting, in_memory=exacting)
 
 
 def scenario(name: str, molecule_name: str) -> Part:

@@ -1,0 +1,46 @@
+"""The runner of all tests: who runs beside whom."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import check, parts
+from tools.parts import Part
+
+NOTE = "import pathlib, time; file = pathlib.Path({file!r}); file.open('a').write('{name} begins\\n')"
+WAIT = "time.sleep({seconds}); file.open('a').write('{name} ends\\n')"
+
+
+@pytest.fixture
+def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setattr(parts, "LOGS", tmp_path)
+    monkeypatch.setattr(check, "LOGS", tmp_path)
+    monkeypatch.setattr(parts, "ROOT", tmp_path)
+    monkeypatch.setattr(check, "ROOT", tmp_path)
+    file = str(tmp_path / "order")
+
+    def make(name: str, *, alone: bool, seconds: float) -> Part:
+        script = "; ".join([NOTE, WAIT]).format(file=file, name=name, seconds=seconds)
+        return Part(name, [[sys.executable, "-c", script]], alone=alone)
+
+    return make
+
+
+def test_a_part_that_needs_the_machine_for_itself_gets_it(
+    part: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [
+        part("short", alone=False, seconds=0.1),  # type: ignore[operator]
+        part("exacting", alone=True, seconds=0.3),  # type: ignore[operator]
+        part("long", alone=False, seconds=2),  # type: ignore[operator]
+    ]
+    monkeypatch.setitem(check.CHOICES, "all", made)
+    assert check.main(["all"]) == 0
+    order = (tmp_path / "order").read_text().splitlines()
+    assert order[:2] == ["exacting begins", "exacting ends"]
+    assert set(order[2:4]) == {"short begins", "long begins"} or order[2:4] == ["short begins", "short ends"]
+    assert order[-1] == "long ends"
+    assert capsys.readouterr().out.splitlines()[-1] == "3 passed, 0 failed"
