@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,13 @@ ROOT = Path(__file__).resolve().parents[4]
 BUILDER = ROOT / "roles" / "release" / "files" / "build_release.py"
 
 
-def build(project: Path, output: Path) -> dict[str, str]:
+SAME = f"{sys.version_info[0]}.{sys.version_info[1]}.99"
+"""A Python on a node that reads the bytecode of this one."""
+
+
+def build(project: Path, output: Path, python: str = SAME) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, BUILDER, f"--project={project}", "--python=3.11.2",
+        [sys.executable, BUILDER, f"--project={project}", f"--python={python}",
          "--platform=x86_64-manylinux_2_17", f"--output={output}"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
@@ -62,6 +67,23 @@ def test_the_archive_holds_launcher_source_and_version_and_nothing_of_this_machi
     assert f"lib/tfgateway-{built['version']}.dist-info/METADATA" in members
     assert {member.uid for member in members.values()} == {0}
     assert {member.mtime for member in members.values()} == {0}
+
+
+@pytest.mark.parametrize(("python", "compiled"), [(SAME, True), ("3.99.0", False)])
+def test_bytecode_is_made_once_for_all_nodes_that_read_it(project, tmp_path, python, compiled):
+    built = build(project, tmp_path / "out", python)
+    assert built["compiled"] is compiled
+    with tarfile.open(built["archive"]) as tar:
+        names = [name for name in tar.getnames() if name.endswith(f"text.{sys.implementation.cache_tag}.pyc")]
+        assert len(names) == compiled
+        if not compiled:
+            return
+        tar.extractall(tmp_path / "node", filter="data")
+    (tmp_path / "node/lib/tfgateway/text.py").write_text("raise SystemExit('compiled again')")
+    command = [sys.executable, "-IS", "-c", "import sys; sys.path[0:0] = sys.argv[1:]; import tfgateway.text as text;"]
+    command[-1] += " print(text.printable.__code__.co_filename)"
+    done = subprocess.run([*command, str(tmp_path / "node/lib")], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(tmp_path / "node/lib/tfgateway/text.py")
 
 
 def test_the_controller_gets_a_command_that_runs(project, tmp_path):
