@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.reference import commands, labels, playbooks, plugins, roles, settings
+from tools.reference import commands, labels, metrics, playbooks, plugins, roles, settings
 from tools.tree import ROOT
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/compatibility/labels.md": labels.render,
     "docs/reference/commands.md": commands.render,
+    "docs/reference/metrics.md": metrics.render,
     "docs/reference/playbooks.md": playbooks.render,
     "docs/reference/plugins.md": plugins.render,
     "docs/reference/role-variables.md": roles.render,

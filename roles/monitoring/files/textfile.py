@@ -1,7 +1,7 @@
 """Writes what the planes count and what ``tfgateway state`` says, for node_exporter's textfile collector.
 
-``textfile.py FILE``; standard library only. A plane that does not answer is left out and told of; FILE is complete or
-not written at all.
+``textfile.py FILE``; standard library only. A plane that does not answer is left out, and counts as
+down; FILE is complete or not written at all.
 """
 
 from __future__ import annotations
@@ -65,6 +65,11 @@ def state(families: Families) -> None:
         found = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         print(f"tfgateway state: {error}", file=sys.stderr)  # noqa: T201
+    add_state(found, families)
+
+
+def add_state(found: dict[str, object], families: Families) -> None:
+    """Add what ``tfgateway state --json`` said; empty: it did not answer."""
     gauge(families, "tfgateway_state_ok", "1: `tfgateway state` answered", {"": float(bool(found))})
     summary, problems = found.get("summary"), found.get("problems")
     if isinstance(summary, dict) and isinstance(problems, list):

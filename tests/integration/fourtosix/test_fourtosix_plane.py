@@ -15,6 +15,8 @@ import pytest
 from tfgateway.redis_schema.keys import MARKER, PEERS
 from tfgateway.redis_schema.marker import Marker, encode_marker
 
+from tools.reference import metrics
+
 Until = Callable[[Callable[[], Any], str], Any]
 
 
@@ -233,6 +235,8 @@ def test_metrics(gateway: Any, make_keys: Any) -> None:
     assert "tfgateway_fourtosix_peers 1.0" in lines
     assert "tfgateway_fourtosix_peers_alive 0.0" in lines
     assert "tfgateway_fourtosix_passes_failed_total 0.0" in lines
+    typed = {tuple(line.split()[2:]) for line in lines if line.startswith("# TYPE ") and "_created " not in line}
+    assert typed == {(one.name, one.type) for one in metrics.SOURCES["fourtosix"].metrics()}
 
 
 def test_without_an_endpoint_there_is_no_plane(gateway: Any) -> None:

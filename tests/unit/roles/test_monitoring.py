@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -13,14 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from tfgateway.reconciler.verdict import Verdict
 from tfgateway.settings import Settings, host_port
 
+from tools.reference import metrics
+
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ROOT / "roles" / "monitoring" / "files"
 
-specification = importlib.util.spec_from_file_location("textfile", FILES / "textfile.py")
-assert specification is not None
-assert specification.loader is not None
-textfile = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(textfile)
+textfile = metrics.textfile()
 
 DNS = """# HELP python_info Python
 # TYPE python_info gauge
@@ -77,21 +74,27 @@ def test_what_state_says_is_counted_by_verdict(tmp_path: Path, monkeypatch: pyte
     assert parsed["tfgateway_state_problems"][0].value == 1
 
 
-def asked() -> set[str]:
-    """Names of metrics in rules and dashboard."""
+def expressions() -> dict[str, str]:
+    """Of rules and dashboard, by alert or panel."""
     rules = yaml.safe_load((FILES / "rules.yml").read_text())["groups"][0]["rules"]
     panels = json.loads((FILES / "dashboard.json").read_text())["panels"]
-    expressions = [rule["expr"] for rule in rules] + [t["expr"] for panel in panels for t in panel["targets"]]
-    return {name for one in expressions for name in re.findall(r"tfgateway_[a-z_]+", one)}
+    of_panels = {panel["title"]: " ".join(target["expr"] for target in panel["targets"]) for panel in panels}
+    return {**{rule["alert"]: rule["expr"] for rule in rules}, **of_panels}
 
 
-@pytest.mark.parametrize("name", sorted(asked()))
+@pytest.mark.parametrize("name", expressions())
 def test_rules_and_dashboard_ask_for_metrics_that_there_are(name: str) -> None:
-    own = (FILES / "textfile.py").read_text()
-    daemon = "".join(path.read_text() for path in (ROOT / "files/gateway_daemon/src").rglob("*.py"))
-    short = re.sub(r"_total$", "", name)
-    last = re.sub(r"^tfgateway_(reconciler|dns|fourtosix)_", "", short)
-    assert f'"{short}"' in own + daemon or f'"{last}"' in daemon or f'}}_{last}"' in daemon
+    """Of those that the collectors themselves give, as the reference has them."""
+    known = metrics.sample_names()
+    by_pattern = re.findall(r'__name__=~"([^"]+)"', expressions()[name])
+    by_name = re.findall(r"\btfgateway_[a-z0-9_]+", re.sub(r"\{[^}]*\}", "", expressions()[name]))
+    assert by_pattern or by_name
+    for pattern in by_pattern:
+        plane = re.search(r"\(([a-z|]+)\)", pattern)
+        assert plane is not None
+        meant = {pattern.replace(plane[0], one) for one in plane[1].split("|")}
+        assert meant <= known
+    assert set(by_name) <= known
 
 
 def test_the_planes_listen_where_they_are_asked() -> None:

@@ -19,8 +19,8 @@ class ReconcilerMetrics:
         def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
             return Counter(f"tfgateway_reconciler_{name}", text, labels, registry=registry)
 
-        self.last_poll = gauge("last_poll_seconds", "When the explorer was asked last")
-        self.last_success = gauge("last_success_seconds", "When a poll and the pass after it succeeded last")
+        self.last_poll = gauge("last_poll_seconds", "Unix time of the last poll of the explorer")
+        self.last_success = gauge("last_success_seconds", "Unix time of the last poll and pass that succeeded")
         self.failing = gauge("failing", "1 while the last poll or pass failed: `tfgateway state` shows the error")
         self._verdicts = gauge("verdicts", "Reservations by verdict, without asking the planes", ("verdict",))
         self.polls_failed = counter("polls_failed", "Polls of the explorer that failed")

@@ -28,7 +28,8 @@ from tfgateway.workers import planning, worker
 from tfgateway.workers.control_socket import open_control_socket
 from tfgateway.workers.listen_sockets import ListenSockets
 from tfgateway.workers.metrics import page
-from tfgateway.workers.metrics.merged import Family, Page, gauge, merge, total
+from tfgateway.workers.metrics.merged import Family, Page, merge
+from tfgateway.workers.metrics.own import own_families
 from tfgateway.workers.notify import Notifier, watchdog_interval
 from tfgateway.workers.planning import Plan
 from tfgateway.workers.reload import config_test
@@ -242,13 +243,14 @@ class Supervisor:
                     await self.held.turn.wait()
         return generate_latest(Page(merge([self.held.pool.figures(), self._own_figures()])))
 
-    def _own_figures(self) -> list[Family]:
-        held, pool, plane = self.held, self.held.pool, self.held.plane.name
-        return [
-            gauge("tfgateway_workers", "Workers that there should be", plane, held.plan.workers),
-            gauge("tfgateway_workers_serving", "Workers that serve", plane, pool.serving),
-            gauge("tfgateway_workers_draining", "Workers of earlier generations that finish", plane, pool.draining),
-            gauge("tfgateway_generation", "Reloads since the start, the start included", plane, pool.generation),
-            total("tfgateway_worker_restarts", "Workers that had to be replaced", plane, pool.replaced, "reason"),
-            total("tfgateway_reloads", "Reloads and switches of the release", plane, held.reloads, "outcome"),
-        ]
+    def _own_figures(self) -> tuple[Family, ...]:
+        pool = self.held.pool
+        return own_families(
+            self.held.plane.name,
+            wanted=self.held.plan.workers,
+            serving=pool.serving,
+            draining=pool.draining,
+            generation=pool.generation,
+            replaced=pool.replaced,
+            reloads=self.held.reloads,
+        )
