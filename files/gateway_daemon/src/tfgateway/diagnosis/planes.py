@@ -25,7 +25,7 @@ class PlaneState:
 
     plane: str
     implausible: str
-    """Why it does not follow redis (``layout.marker.Mismatch``); empty: it does, or redis is away."""
+    """Why it does not follow redis (``redis_schema.marker.Mismatch``); empty: it does, or redis is away."""
     seconds: float
     """Since when."""
 

@@ -144,7 +144,7 @@ class ExplorerClient:
 
         Queued items come again with every poll until they are answered, and may carry ``next_action`` 0 (spec §9).
         wait: seconds that the explorer may hold the answer back until there is news. Old ones ignore it and answer at
-        once: ``pace.delay`` says when to come again.
+        once: ``poll_delay.delay`` says when to come again.
         """
         query = {"from": str(from_id)} | ({"wait": f"{wait:g}"} if wait else {})
         path = f"/reservations/nodes/{_part(node_id)}/workloads"

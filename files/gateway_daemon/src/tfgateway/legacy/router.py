@@ -1,4 +1,4 @@
-"""The server part of an old ``router.toml`` (spec tcprouter §1). Its services are ``proxy.routerfile``'s. Pure."""
+"""The server part of an old ``router.toml``; its services are read by ``proxy.routing.router_file``. Pure."""
 
 from __future__ import annotations
 

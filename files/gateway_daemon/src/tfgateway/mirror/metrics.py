@@ -25,7 +25,7 @@ class HeldCollector(Collector):
         self._mirror = mirror
 
     def collect(self) -> Iterator[Metric]:
-        """One sample; its reason is one of ``layout.marker.Mismatch``, or ``none``."""
+        """One sample; its reason is one of ``redis_schema.marker.Mismatch``, or ``none``."""
         family = GaugeMetricFamily(
             held_name(self._plane),
             "Seconds since redis was last followed although it answers; 0: it is followed, or away.",

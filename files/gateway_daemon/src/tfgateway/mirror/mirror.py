@@ -51,8 +51,8 @@ class Mirror:
 
         connect: makes a client (bytes, RESP2, with a time-out for replies); the mirror closes it.
         sink: must be quick; what it raises is logged and the key is told again when it is read next.
-        file: a snapshot (``mirror.snapshot``) that is loaded when redis is away, or implausible, before anything else
-        was known.
+        file: a snapshot (``mirror.disk.snapshot``) that is loaded when redis is away, or implausible, before anything
+        else was known.
         hold_for: seconds for which a redis that is implausible is not followed; 0: it always is.
         heartbeat: seconds without news after which redis is asked whether it is still there.
         retry_after: seconds before the first attempt to reconnect, and the most between two (jittered, doubling).
@@ -121,7 +121,7 @@ class Mirror:
         while True:
             resyncs = self.resyncs
             try:
-                # In a task of its own, so that being cancelled never depends on redis-py (see mirror.tasks).
+                # In a task of its own, so that being cancelled never depends on redis-py (see aio.together).
                 await together(self._follow())
             except StoreError as error:
                 self._lost(str(error))

@@ -7,7 +7,7 @@ nothing seen    no marker, or of a data set being filled    followed, as the dat
 nothing seen    a filled data set                           followed, and *seen* from now on
 seen            the same, later; or what takes its place    followed
 seen            the same, retired                           followed; nothing is seen any more: old programs write
-seen            anything else (``layout.marker.mismatch``)  *held*: what is known stays, redis is not followed
+seen            anything else (``redis_schema.marker.mismatch``)  *held*: what is known stays, redis is not followed
 held            what is plausible after what was seen (1)   followed
 held            a full pass that ended during the hold      followed: the reconciler has written everything
 held            anything else                               held, for as long as the settings say

@@ -2,7 +2,7 @@
 
 Two kinds of news come over one connection, and their order there is what makes this right:
 
-* ``explain``: a gateway's transaction publishes every field that it wrote (``layout.news``), while it runs;
+* ``explain``: a gateway's transaction publishes every field that it wrote (``redis_schema.news``), while it runs;
 * ``announce``: redis names the keys that anybody changed, after the commands of one turn of its event loop have run.
 
 A key that is announced, and of which changes were explained since the last announcement, is taken as explained: its

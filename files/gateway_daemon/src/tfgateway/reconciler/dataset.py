@@ -1,4 +1,4 @@
-"""The marker that says which data set redis holds: written by the passes, read by the planes (``layout.marker``)."""
+"""The marker (``redis_schema.marker``) that says which data set redis holds: written by passes, read by planes."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ class Store:
         return found
 
     async def marker(self) -> bytes:
-        """See ``layout.connection.marker_text``."""
+        """See ``redis_schema.connection.marker_text``."""
         return await marker_text(self._redis)
 
     async def recorded(self) -> int:

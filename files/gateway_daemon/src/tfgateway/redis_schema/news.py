@@ -9,7 +9,7 @@ an operation and two or three netstrings (length, colon, bytes)::
     !3:gw.                           the key is gone: its last field was removed
 
 One more field of the first form, ``tfgateway:marker`` with an empty field name, says which data set was written
-(``layout.marker``); readers that do not know it have no such key, and pass over it.
+(``redis_schema.marker``); readers that do not know it have no such key, and pass over it.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class DnsSettings(Section, frozen=True):
     listen: tuple[str, ...] = ("0.0.0.0:53", "[::]:53")
     """``ADDRESS:PORT`` of the sockets, each for UDP and TCP."""
     ttl: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 300
-    """Ceiling and default of served TTLs, seconds (spec redis-layout §4)."""
+    """Ceiling and default of served TTLs, seconds."""
     serve_stale: Seconds = 86400.0
     """Seconds for which the last known zones are served while redis is away; then SERVFAIL."""
     udp_size: Annotated[int, msgspec.Meta(ge=512, le=4096)] = 1232

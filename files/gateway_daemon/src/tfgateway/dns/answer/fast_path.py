@@ -74,7 +74,7 @@ class Slots:
         first, step = peers[0] + max(octets - 2, 0), peers[1] - peers[0]
         view = memoryview(buffer)[first : first + step * (len(peers) - 1) + 2]
         self.places = view.cast("H")[:: step // 2]
-        """Of the clients' networks, see ``rrl.place``."""
+        """Of the clients' networks, see ``rate_limit.place``."""
 
 
 class FastPath:

@@ -9,7 +9,7 @@ The file holds keys and values as redis has them, so that it is read through the
         kind 2: a string                             ``count`` bytes
         kind 0: the end                              BLAKE2b of everything before it
 
-``freshness`` says when this was known last to be what redis holds. The marker (``layout.marker``) is missing
+``freshness`` says when this was known last to be what redis holds. The marker (``redis_schema.marker``) is missing
 where redis has none, and in files of older releases, which pass over it in ours. Proxy entries hold tunnels' secrets:
 only the owner may read the file.
 """

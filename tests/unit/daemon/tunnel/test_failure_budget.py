@@ -1,4 +1,4 @@
-"""How long clients wait, and how often strangers may fail."""
+"""How long clients wait, and how often registrations may fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hot path says, byte for byte, what the slow path says: whatever is asked, however often, whatever changes."""
+"""The fast path answers byte for byte as the slow path: whatever is asked, however often, whatever changes."""
 
 from __future__ import annotations
 
