@@ -324,7 +324,7 @@ def test_p19_a_claim_is_released_by_the_reconciler_that_runs_or_by_one_pass(flee
             client.hset(f"{domain}.", "__owner__", owner_record(claimed[domain], claimed[domain]))
         client.hset("gw3.example.", "byhand", '{"txt":[{"text":"x","ttl":60}]}')
     told = fleet.run("reconcile", "--release-domain", "GW2.example")
-    assert (told.returncode, told.stderr) == (0, "the reconciler that runs is told, for 10 minutes:\n")
+    assert (told.returncode, told.stderr) == (0, "handed to the running reconciler, valid for 10 minutes:\n")
     until(lambda: fleet.get("zone", "gw2.example") is None, "released")
     until(lambda: fleet.get(RELEASED) is None, "done with")
     refused = fleet.run("reconcile", "--release-domain", "gw3.example", "--release-domain", "gw2.example")

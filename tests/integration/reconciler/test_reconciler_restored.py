@@ -109,7 +109,7 @@ def test_the_guide_for_a_restored_explorer(fleet: Any, backups: Backups, until: 
     assert f"release {first} subdomain made0.gw1.example" in looked.stdout
     assert first in recorded(fleet)
     told = fleet.run(*release)
-    assert (told.returncode, told.stderr) == (0, "the reconciler that runs is told, for 10 minutes:\n")
+    assert (told.returncode, told.stderr) == (0, "handed to the running reconciler, valid for 10 minutes:\n")
     until(lambda: recorded(fleet) == {f"{deleted}-1", f"{kept}-1", *orphans} - {first}, "one is released")
     until(lambda: fleet.get(RELEASED_RESERVATIONS, first) is None, "done with")
     assert fleet.get("gw1.example.", "made0") is None

@@ -35,6 +35,6 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
         running = {task for task in running if not task.done()}
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # looked at: whoever waits is told of the first one alone
+            task.exception()  # marked as retrieved: only the first one is raised
     if cancelled:
         raise asyncio.CancelledError

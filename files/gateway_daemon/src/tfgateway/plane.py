@@ -18,7 +18,7 @@ Rules:
   closing one is harmless, since the supervisor keeps it. Options (``setsockopt``) may be set at any time. A worker may
   get several sockets of one endpoint: after a reload that lowers the number of workers, nobody's queue is thrown away.
 * At a reload or a switch of the release, the workers of the next **generation** serve the same sockets before
-  those of the last are told to stop. Both run for as long as the last ones drain.
+  those of the last drain. Both run for as long as the last ones drain.
 * The event loop must turn at least every few seconds: a worker that is silent for ``workers.hang_timeout`` seconds is
   replaced. A worker that ends unasked is replaced too; ``ConfigError`` and other ``GatewayError`` that ``serve`` raises
   before it was ready make the start, or the reload, fail with their text.
@@ -105,7 +105,7 @@ class WorkerContext(Protocol):
         """Call ``changed`` whenever ``peers`` is another set."""
 
     async def ready(self) -> None:
-        """Tell that this worker can serve; return when its sockets listen, or when ``stopping`` is set."""
+        """Report that this worker can serve; return when its sockets listen, or when ``stopping`` is set."""
 
     def status(self, text: str) -> None:
         """One line for ``systemctl status``, while there is something to say."""

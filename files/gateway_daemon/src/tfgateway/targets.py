@@ -48,7 +48,7 @@ def networks(values: Iterable[str]) -> tuple[IPNetwork, ...]:
 
 
 def denied_reason(address: str, allowed: Collection[IPNetwork], own: Collection[IPAddress]) -> str | None:
-    """Why a tenant must not name ``address`` as a target; ``None`` when he may.
+    """Why a tenant must not name ``address`` as a target; ``None`` when it is allowed.
 
     ``allowed`` opens what is denied: a network of any size opens private ones, but loopback, link-local and the
     gateway's ``own`` addresses open only one by one (/32, /128), so that a wide entry never exposes the gateway.

@@ -44,7 +44,7 @@ def test_serial_changes_only_with_the_data() -> None:
 
 def test_same_data_after_a_restart_has_the_same_serial() -> None:
     book = SerialBook(lambda: None)
-    book.hear({b"z.": Issued(NOW, 7), b"y.": Issued(NOW, 7)})
+    book.observe({b"z.": Issued(NOW, 7), b"y.": Issued(NOW, 7)})
     assert book.issue(b"z.", 7, NOW + 60) == NOW
     assert book.issue(b"y.", 8, NOW - 60) == NOW + 1  # the clock was set back
 
@@ -52,7 +52,7 @@ def test_same_data_after_a_restart_has_the_same_serial() -> None:
 def test_what_changes_has_to_be_saved_once() -> None:
     calls: list[None] = []
     book = SerialBook(lambda: calls.append(None))
-    book.hear({b"z.": Issued(NOW, 7), b"y.": Issued(NOW, 7)})
+    book.observe({b"z.": Issued(NOW, 7), b"y.": Issued(NOW, 7)})
     assert book.issue(b"z.", 7, NOW) == NOW
     assert (book.take_unsaved(), calls) == ({}, [])
     book.issue(b"z.", 8, NOW)
@@ -69,7 +69,7 @@ def test_what_changes_has_to_be_saved_once() -> None:
 
 def test_serials_of_zones_that_went_away_are_forgotten() -> None:
     book = SerialBook(lambda: None)
-    book.hear({b"z.": Issued(NOW, 7), b"y.": Issued(NOW, 7)})
+    book.observe({b"z.": Issued(NOW, 7), b"y.": Issued(NOW, 7)})
     book.forget_others({b"z."})
     assert book.take_unsaved() == {b"y.": None}
 
@@ -78,12 +78,12 @@ def test_the_newest_serial_that_any_worker_gave_stands() -> None:
     book = SerialBook(lambda: None)
     book.issue(b"z.", 7, NOW)
     book.take_unsaved()
-    book.hear({b"z.": Issued(NOW + 2, 7)})
+    book.observe({b"z.": Issued(NOW + 2, 7)})
     assert book.issue(b"z.", 7, NOW + 5) == NOW + 2
-    book.hear({b"z.": Issued(NOW + 9, 8)})  # it is ahead of us
+    book.observe({b"z.": Issued(NOW + 9, 8)})  # it is ahead of us
     assert book.issue(b"z.", 8, NOW + 20) == NOW + 9
     assert book.take_unsaved() == {}
-    book.hear({b"z.": Issued(NOW, 7)})  # redis was set back
+    book.observe({b"z.": Issued(NOW, 7)})  # redis was set back
     assert book.take_unsaved() == {b"z.": Issued(NOW + 9, 8)}
     book.save_all()
     assert book.take_unsaved() == {b"z.": Issued(NOW + 9, 8)}

@@ -209,7 +209,7 @@ async def test_the_newest_serial_for_the_same_data_is_served_whoever_gave_it(run
 
 
 async def test_serials_of_absent_zones_are_forgotten_after_the_first_snapshot(running: Running) -> None:
-    running.book.hear({b"z.": Issued(5, 5), b"gone.": Issued(5, 5)})
+    running.book.observe({b"z.": Issued(5, 5), b"gone.": Issued(5, 5)})
     await running.tell(b"z.", fields())
     running.loader.forget_old_serials()
     assert set(running.book.take_unsaved()) == {b"z.", b"gone."}

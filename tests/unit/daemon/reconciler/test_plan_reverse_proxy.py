@@ -161,7 +161,7 @@ class TestKeyOfTheUser:
         workload = node.reverse_proxy(313, DOMAIN, secret(node))
         made = node.settle()
         assert made.unknown_users == ("7",)
-        assert made.problems == ("313-1 waits: the explorer has not told the public key of user 7",)
+        assert made.problems == ("313-1 waits: the explorer has not given the public key of user 7",)
         assert node.answer(workload) is None
         node.users = {"7": ALICE.public_key}
         made = node.settle()

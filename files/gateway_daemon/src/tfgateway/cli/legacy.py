@@ -1,4 +1,4 @@
-"""``tfgateway former``: the old programs of this host, and how our settings differ from what they were told."""
+"""``tfgateway former``: how the settings of this node differ from those of the old programs on the same host."""
 
 from __future__ import annotations
 

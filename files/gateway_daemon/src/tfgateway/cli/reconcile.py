@@ -78,7 +78,7 @@ def command(
     as_json: bool,
     as_markdown: bool,
 ) -> None:
-    """Make redis hold what the explorer wants, and tell the explorer what became of it."""
+    """Make redis hold what the explorer wants, and report the results to the explorer."""
     single = once or dry_run or allow_removals or bool(released) or bool(ended)
     if (as_json or as_markdown) and not single:
         raise click.UsageError("--json and --markdown go with --once, --dry-run, --allow-removals or --release-...")
@@ -131,5 +131,5 @@ async def _single(settings: Settings, released: _Released, *, once: bool, dry_ru
             made = await reconciler.preview()
         if (released.domains or released.reservations) and not _kept(made, released):
             await reconciler.release(released.domains, released.reservations)
-            click.echo("the reconciler that runs is told, for 10 minutes:", err=True)
+            click.echo("handed to the running reconciler, valid for 10 minutes:", err=True)
         return made

@@ -134,7 +134,7 @@ def command(
             if as_json:
                 click.echo(json.dumps(_as_data(status)))
             elif not terminal:
-                _tell(status)
+                _log_status(status)
 
         running = asyncio.create_task(client.run(list(remote), options, changed))
         stopping = asyncio.create_task(life.stopping.wait())
@@ -173,7 +173,7 @@ def _context(ca: Path | None) -> ssl.SSLContext:
         raise click.UsageError(f"--ca: {ca}: {error.strerror or error}") from error
 
 
-def _tell(status: Status) -> None:
+def _log_status(status: Status) -> None:
     known = {"remote": status.remote}
     if status.phase is Phase.RETRYING:
         known |= {"reason": status.reason, "retry_in": f"{status.retry_in:.1f}s"}

@@ -98,7 +98,7 @@ class _Seen:
     users: UserKeys
     problems: tuple[str, ...]
     tunnels: Mapping[str, Connected] | None
-    """Clients that are connected, by the fingerprint of their secret; None: nobody has told."""
+    """Clients that are connected, by the fingerprint of their secret; None: no worker has published any."""
 
 
 async def collect(settings: Settings) -> State:

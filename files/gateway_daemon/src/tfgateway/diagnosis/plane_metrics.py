@@ -1,4 +1,4 @@
-"""What the running DNS plane counts, as ``tfgateway state`` tells it."""
+"""Counters of the running DNS plane, as ``tfgateway state`` shows them."""
 
 from __future__ import annotations
 

@@ -242,11 +242,11 @@ class ExplorerClient:
         page = pages = 1
         while page <= pages:
             answer = await self._call("GET", path, query={**(query or {}), "page": str(page), "size": str(_PAGE_SIZE)})
-            told = answer.headers.get("Pages", "")
-            pages = int(told) if told.isascii() and told.isdigit() and len(told) < 10 else page
+            header = answer.headers.get("Pages", "")
+            pages = int(header) if header.isascii() and header.isdigit() and len(header) < 10 else page
             found = _list(answer)
             items += found
-            # An explorer that tells of more pages than it has must not keep us busy.
+            # An explorer that announces more pages than it has must not keep us busy.
             page = page + 1 if found else pages + 1
         return items
 

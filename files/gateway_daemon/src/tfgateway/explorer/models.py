@@ -102,7 +102,7 @@ class Result(_Object, frozen=True):
 
     @property
     def empty(self) -> bool:
-        """True when no node has answered yet: the state alone cannot tell, 0 is also "error"."""
+        """True when no node has answered yet: the state is no evidence, since 0 is also "error"."""
         return not self.workload_id and self.epoch in (0, ZERO_TIME)
 
 
@@ -299,7 +299,7 @@ class WalletAddress(_Object, frozen=True):
 
 
 class User(_Object, frozen=True):
-    """A user of the phonebook; ``id`` is the tid, ``pubkey`` hex of the ed25519 key."""
+    """A user of the explorer; ``id`` is the tid, ``pubkey`` hex of the ed25519 key."""
 
     id: Int64 = 0
     name: str = ""

@@ -10,8 +10,8 @@ _JITTER = 0.1
 def delay(took: float, *, news: bool, interval: float, chance: float) -> float:
     """Seconds to wait before the next poll.
 
-    took: seconds that the last poll was under way. news: it told something that was not known; what an explorer
-    repeats until it is answered is no news. interval: seconds between polls that tell nothing. chance: a random number
+    took: seconds that the last poll was under way. news: it said something that was not known; what an explorer
+    repeats until it is answered is no news. interval: seconds between polls without news. chance: a random number
     from 0 to 1, which keeps the gateways of a fleet from polling in step.
 
     An explorer that held the poll back for at least ``interval`` is asked again at once; one that answered at once

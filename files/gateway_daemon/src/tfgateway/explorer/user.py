@@ -47,7 +47,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A registered user with his key."""
+    """A registered user with the key of their own."""
 
     identity: Identity
     tid: int

@@ -1,4 +1,4 @@
-"""A user's end of a 4to6 tunnel: his keys, and the configuration that a gateway's answer amounts to. No I/O."""
+"""A user's end of a 4to6 tunnel: its keys, and the configuration that follows from a gateway's answer. No I/O."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Tunnel(msgspec.Struct, frozen=True):
-    """What a gateway answers to a gateway4to6 workload (spec identity §6): the user's addresses, and his peers."""
+    """What a gateway answers to a gateway4to6 workload (spec identity §6): addresses and peers for the user."""
 
     ips: tuple[str, ...]
     peers: tuple[Peer, ...]

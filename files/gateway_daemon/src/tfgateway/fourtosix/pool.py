@@ -12,7 +12,7 @@ import nacl.bindings
 PREFIX_LENGTH = 64
 
 KeySource = Literal["seed", "derived"]
-"""``seed``: the seed itself is the private key, as users of the old gateway know it. ``derived``: a key that tells
+"""``seed``: the seed itself is the private key, as users of the old gateway know it. ``derived``: a key that reveals
 nothing about the seed (C-3)."""
 
 _DERIVED = b"tfgateway-4to6"  # C-6: a prefix that no other use of the seed has; 16 bytes at most
@@ -45,7 +45,7 @@ class Pool:
         return IPv6Interface((int.from_bytes(self._prefix() + bytes(7) + b"\1"), PREFIX_LENGTH))
 
     def address_of(self, tid: str) -> IPv6Address:
-        """The one address of a user, however many reservations he has. tid: decimal text."""
+        """The one address of a user, whatever the number of their reservations. tid: decimal text."""
         return IPv6Address(self._prefix() + _md5(self.seed + tid.encode())[:_HALF])
 
     def _prefix(self) -> bytes:

@@ -86,7 +86,7 @@ class _Plane:
 
     async def run(self, ready: Callable[[], None], status: Callable[[str], None]) -> NoReturn:
         """Compare and repair, at every news from redis and from time to time; whatever fails is tried again."""
-        known = told = False
+        known = announced = False
         while True:
             await _until(self._news if known else self.mirror.ready, _AGAIN)
             self._news.clear()
@@ -103,8 +103,8 @@ class _Plane:
             if self._trouble:
                 self._trouble = ""
                 status("serving")
-            if known and not told:
-                told = True
+            if known and not announced:
+                announced = True
                 ready()
                 status("serving")
 

@@ -14,7 +14,7 @@ _LARGEST = 65_000
 def read_or_create(path: Path, make: Callable[[], str]) -> str:
     """The one line in ``path``; what ``make`` returns, and a new file (mode 0600) that holds it, when there is none.
 
-    The file is on the disk before anybody else hears of it. Errors: ``ConfigError``.
+    The file is on the disk (fsync) before this returns. Errors: ``ConfigError``.
     """
     try:
         if not path.exists():

@@ -1,1 +1,1 @@
-"""An installation of the old programs on this host: what they were told, compared with what we are told."""
+"""An installation of the old programs on this host: its settings, compared with ours."""

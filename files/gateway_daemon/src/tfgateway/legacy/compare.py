@@ -1,4 +1,4 @@
-"""Where the settings of a node differ from what its old programs were told. Pure."""
+"""Where the settings of a node differ from those of its old programs. Pure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def compare(
 ) -> tuple[Item, ...]:
     """All that can be compared; ``None`` for what was not found. ``router_path``: where ``router`` was read.
 
-    What several old programs were told is one item, and another for each that was told something else.
+    A setting that several old programs share is one item, with another for each value that differs.
     """
     items: list[Item] = []
     redis: set[str] = set()

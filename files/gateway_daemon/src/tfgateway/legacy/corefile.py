@@ -16,7 +16,7 @@ _UNREADABLE_TTL = 360  # the plugin's own, when the text is no number
 
 @dataclass(frozen=True, slots=True)
 class Corefile:
-    """What the old DNS server was told."""
+    """Settings of the old DNS server."""
 
     address: str = ""
     """``HOST:PORT`` of redis."""

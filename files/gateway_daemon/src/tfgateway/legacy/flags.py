@@ -13,7 +13,7 @@ _TRUE = ("1", "t", "true")  # as Go's strconv.ParseBool reads them, in any case
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """What the old daemon was started with; what it was not told has its own defaults."""
+    """What the old daemon was started with; flags that are absent have its defaults."""
 
     seed: str = "identity.seed"
     explorer: str = "https://explorer.grid.tf/api/v1"

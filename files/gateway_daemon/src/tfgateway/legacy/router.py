@@ -12,7 +12,7 @@ from tfgateway.routertoml import load, member, table
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """What the old router was told."""
+    """Settings of the old router."""
 
     tls_port: int
     http_port: int

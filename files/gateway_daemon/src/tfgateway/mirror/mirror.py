@@ -50,7 +50,7 @@ class Mirror:
         """Set up; nothing is dialled before ``run``.
 
         connect: makes a client (bytes, RESP2, with a time-out for replies); the mirror closes it.
-        sink: must be quick; what it raises is logged and the key is told again when it is read next.
+        sink: must be quick; what it raises is logged and the key is passed on again when it is read next.
         file: a snapshot (``mirror.disk.snapshot``) that is loaded when redis is away, or implausible, before anything
         else was known.
         hold_for: seconds for which a redis that is implausible is not followed; 0: it always is.
@@ -152,7 +152,7 @@ class Mirror:
                 ).run()
 
     async def _restore(self) -> None:
-        """Tell what the last life of this plane has left on disk; without a file that can be believed, nothing."""
+        """Load the snapshot that the last process of this plane left on disk, if there is a valid one."""
         path = self._file
         if path is None:
             return

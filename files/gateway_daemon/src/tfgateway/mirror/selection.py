@@ -30,7 +30,7 @@ class Selection:
     kind: Kind = "hash"
     """A selected key of another type is treated as absent."""
     first: tuple[bytes, ...] = ()
-    """Keys that are selected besides, and that are told before the others."""
+    """Keys that are selected besides, and that are passed on before the others."""
     _pattern: re.Pattern[bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

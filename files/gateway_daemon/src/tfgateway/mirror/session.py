@@ -257,7 +257,7 @@ class Session:
                     await self._target.update(key, None)
         self._took[key] = time.monotonic() - started
         if reading.missed:
-            await self._tell_change(key, reading.missed)
+            await self._pass_on(key, reading.missed)
 
     async def _collected(self, key: bytes) -> Value | None:
         """A big hash as one value, for a sink that takes no pieces."""
@@ -287,12 +287,12 @@ class Session:
         return await self._reader.whole(key)
 
     async def _change(self) -> None:
-        """Tell the sink what was explained."""
+        """Pass what was explained on to the sink."""
         for key, fields in self._pending.take_changes().items():
             if fields is not None and self._target.known.holds(key):
-                await self._tell_change(key, fields)
+                await self._pass_on(key, fields)
 
-    async def _tell_change(self, key: bytes, fields: Mapping[bytes, bytes | None]) -> None:
+    async def _pass_on(self, key: bytes, fields: Mapping[bytes, bytes | None]) -> None:
         if not await self._target.change(key, fields):
             self._pending.announce([key])
 

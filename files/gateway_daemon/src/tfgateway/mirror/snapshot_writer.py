@@ -51,7 +51,7 @@ class SnapshotWriter:
     async def run(self) -> NoReturn:
         """Write whenever something changed, though not more often than is worth it, until cancelled.
 
-        While nothing does, the file is as good as new: it is given the time at which redis was heard last.
+        While nothing does, the file is as good as new: it is given the time at which redis answered last.
         """
         not_before = 0.0
         while True:

@@ -19,7 +19,7 @@ _DISTRUSTED = -1
 
 
 def fingerprint_parts(value: Value) -> Iterator[int]:
-    """Numbers whose sum (64 bits of it) tells two values apart, whatever the order of a hash's fields.
+    """Numbers whose sum (64 bits of it) differs between two values, whatever the order of a hash's fields.
 
     Each took at most a few milliseconds, so that a million fields need not hold up everything else. Good within this
     process only: built on the interpreter's SipHash, keyed by chance at start. So nobody who can write redis can aim
@@ -45,7 +45,7 @@ class Reading:
 
 
 class Known:
-    """What the sink was last told, key by key, as fingerprints instead of copies."""
+    """What was last passed on to the sink, key by key, as fingerprints instead of copies."""
 
     def __init__(self) -> None:
         self._fingerprints: dict[bytes, int] = {}
@@ -57,7 +57,7 @@ class Known:
         return self._fingerprints.keys()
 
     def update(self, key: bytes, fingerprint: int | None) -> bool:
-        """Note the sum of a value's fingerprint parts (None: gone). True when the sink has to be told."""
+        """Note the sum of a value's fingerprint parts (None: gone). True when the sink needs it."""
         if fingerprint is None:
             return self._fingerprints.pop(key, None) is not None
         new = fingerprint & _MASK
@@ -66,11 +66,11 @@ class Known:
         return new != old
 
     def holds(self, key: bytes) -> bool:
-        """Has the sink been told of this key?"""
+        """Does the sink have this key?"""
         return key in self._fingerprints
 
     def distrust(self, key: bytes) -> None:
-        """The sink failed on this key: whatever is read next, even "gone", is told again."""
+        """The sink failed on this key: whatever is read next, even "gone", is passed on again."""
         self._fingerprints[key] = _DISTRUSTED
 
 
@@ -94,7 +94,7 @@ class Pending:
     def announce(self, keys: Iterable[bytes] | None) -> list[bytes]:
         """Changed keys as redis names them; None when it cannot say which (FLUSHALL).
 
-        Those whose change was told by ``explain`` already are not to be read again; they are returned.
+        Those whose change came by ``explain`` already are not to be read again; they are returned.
         """
         if keys is None:
             self.everything = True
@@ -127,7 +127,7 @@ class Pending:
             self._explained.add(key)
 
     def take_changes(self) -> Changes:
-        """What was explained and not told to the sink since."""
+        """What was explained and not passed on to the sink since."""
         taken, self._changes = self._changes, {}
         return taken
 
@@ -149,7 +149,7 @@ class Pending:
         self._under_way.update(keys)
 
     def end(self, key: bytes) -> None:
-        """What was read of it has been told."""
+        """What was read of it has been passed on."""
         self._under_way.discard(key)
 
     def take(self) -> list[bytes]:

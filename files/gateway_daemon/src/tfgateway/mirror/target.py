@@ -38,7 +38,7 @@ class FieldSink(Protocol):
 _SLICE = 0.002
 """Seconds of work after which the event loop gets to its other tasks."""
 _PIECE = 2000
-"""Fields of a hash that are told at a time."""
+"""Fields of a hash that are passed on at a time."""
 
 
 class Implausible(Exception):
@@ -132,7 +132,7 @@ class Target:
         await self.replace(key, pieces())
 
     async def cut(self, fields: dict[bytes, bytes]) -> AsyncIterator[Mapping[bytes, bytes]]:
-        """In pieces, each let go of when it was told."""
+        """In pieces, each freed when it was passed on."""
         while fields:
             yield dict(fields.popitem() for _ in range(min(len(fields), _PIECE)))
             await self.give_way()

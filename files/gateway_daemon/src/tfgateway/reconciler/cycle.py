@@ -44,7 +44,7 @@ class Applied:
     failed: set[str] = field(default_factory=set)
     """Reservations whose steps redis did not take."""
     unconfirmed: int = 0
-    """Steps that were sent and of which nothing was heard: redis may have carried them out."""
+    """Steps that were sent and not answered: redis may have carried them out."""
 
     @property
     def may_have_answers(self) -> bool:
@@ -64,7 +64,7 @@ class Pass:
 
 
 class Cycle:
-    """Makes passes; remembers between them only what was told already.
+    """Makes passes; remembers between them only which problems were logged.
 
     ask_for: asks the explorer for reservations one by one, by gwid, and takes the answers into ``desired``.
     applied: called with what was done before ``run`` and ``news`` return, also when they end with an error.
@@ -156,7 +156,7 @@ class Cycle:
         if self._corrected is not None:
             await self._store.write_samples(self._corrected)
             self._corrected = None
-        self._tell(done.plan)
+        self._report(done.plan)
         if self._released and not done.failed:
             await self._store.take_released(self._released)
         # What is not recorded any more was ended by a pass that could not note it.
@@ -171,7 +171,7 @@ class Cycle:
         return done
 
     async def news(self, lease: Lease) -> Pass | None:
-        """Only what the explorer told since the last pass, on top of what that one left; nobody looks at all of redis.
+        """Plan for the explorer's news since the last pass, on top of what that one left, without reading all of redis.
 
         Each transaction still finds out whether redis holds what it was planned from. None: this takes ``run``.
         Errors: ``StoreError``.
@@ -280,8 +280,8 @@ class Cycle:
             self._policy = replace(self._policy, own_addresses=own_addresses())
         return replace(self._policy, released=released, released_reservations=ended)
 
-    def _tell(self, made: Plan) -> None:
-        """Trouble is logged when it begins, not again with every pass."""
+    def _report(self, made: Plan) -> None:
+        """Log problems when they begin, not again with every pass; set the metrics."""
         problems = frozenset(made.problems)
         for text in sorted(problems - self._problems):
             _log.warning("problem", reason=text)

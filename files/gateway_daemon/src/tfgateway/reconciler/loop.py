@@ -44,9 +44,9 @@ from tfgateway.telemetry.logs import logger
 _log = logger("reconciler")
 
 _END_AGAIN = 0.2
-"""Seconds after which a task that should have ended is told again."""
+"""Seconds after which a task that should have ended is cancelled again."""
 _CONSENT = 600
-"""Seconds for which an operator's consent to removals lasts, and his word that a domain is given up."""
+"""Seconds for which an operator's consent to removals, and to the release of a domain, is valid."""
 _REST = 9
 """A pass that nothing asked for waits for so many times the length of the last one: it may take a tenth of the time."""
 _LONGEST_LISTING = 300.0
@@ -171,7 +171,7 @@ class Reconciler:
         return made.plan
 
     async def _after(self, claimed: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
-        """Nothing is told to the explorer before the managed domains are claimed: it looks them up (spec dns §12)."""
+        """Publish nothing before the managed domains are claimed: the explorer looks them up (spec dns §12)."""
         await claimed.wait()
         await work()
 
@@ -245,7 +245,7 @@ class Reconciler:
         await self._first_pass(status)
         ready()
         claimed.set()
-        told = ""
+        shown = ""
         due = time.monotonic() + self._interval
         patience = time.monotonic() + _LONGEST_LISTING
         while True:
@@ -275,9 +275,9 @@ class Reconciler:
             with contextlib.suppress(StoreError):
                 await self._write_status()
             text = error or f"in step with the explorer, {self._status.outbox} answers wait for it"
-            if text != told:
+            if text != shown:
                 status(text)
-                told = text
+                shown = text
 
     def _listing_first(self) -> bool:
         """Is the first listing coming in?"""

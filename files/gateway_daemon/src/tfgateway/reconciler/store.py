@@ -127,12 +127,12 @@ class Store:
         return Actual(hashes, strings, tuple(problems))
 
     async def tunnels(self) -> dict[str, Connected] | None:
-        """Clients that the proxy's workers have, by fingerprint of their secret; None: no worker has told."""
+        """Clients that the proxy's workers have, by fingerprint of their secret; None: no worker has published any."""
         with store_errors():
             keys = [key async for key in self._redis.scan_iter(match=TUNNELS_PREFIX + "*", count=_FIELDS_AT_ONCE)]
-            told: list[Any] = await self._redis.mget(keys) if keys else []
+            published: list[Any] = await self._redis.mget(keys) if keys else []
         found: dict[str, Connected] | None = None
-        for raw in told:
+        for raw in published:
             with contextlib.suppress(LayoutError):
                 found = (found or {}) | (decode_tunnels(raw) if raw is not None else {})
         return found
@@ -232,7 +232,7 @@ class Store:
         return frozenset(map(_text, found))
 
     async def release(self, domains: Iterable[str], seconds: int) -> None:
-        """Tell the next pass, if it comes within a while."""
+        """Ask the next pass to release these domains; the request expires after ``seconds``."""
         with store_errors():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.sadd(RELEASED, *sorted(domains))

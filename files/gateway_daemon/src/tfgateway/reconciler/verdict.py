@@ -193,7 +193,7 @@ def _acknowledged(facts: Facts) -> bool:
 def row_state(claims: Claims, reservation: Reservation, *, recorded: bool = True) -> tuple[RowState, str]:
     """What redis holds for a reservation, and why there is no ground for it if there is none.
 
-    recorded: whether it is on the board.
+    recorded: whether redis has a record of it, so that its claims count.
     """
     parent = subdomain.parent_missing(claims, reservation)
     if parent and claims.waiting.allowed:

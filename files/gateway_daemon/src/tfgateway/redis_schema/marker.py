@@ -1,7 +1,7 @@
 """The string ``tfgateway:marker``: which data set redis holds, and how far it has come. Ours, not the old daemon's.
 
-With it, whoever reads redis can tell what a gateway wrote from a redis that lost its data, that came up with older
-data, or that is another gateway's. Written by the reconciler::
+With it, readers distinguish what a gateway wrote from a redis that lost its data, that came up with older data, or
+that is another gateway's. Written by the reconciler::
 
     1 <node id> <incarnation> <counter> <passes> <writer> <base> <previous> live
 

@@ -1,8 +1,8 @@
 """What a transaction changed in zones and their serials, field by field: on the channel ``tfgateway:news``. Ours.
 
 A message is made by the script that writes (its Lua is ``PUBLISHER``) or is sent in the same MULTI, so that it is sent
-if and only if the fields were written, and before any client hears of the changed keys. It is a sequence of parts, each
-an operation and two or three netstrings (length, colon, bytes)::
+if and only if the fields were written, and before any client is notified of the changed keys. It is a sequence of
+parts, each an operation and two or three netstrings (length, colon, bytes)::
 
     +3:gw.3:www16:{"a":[{"ip":...    field written: key, field, value
     -3:gw.3:www                      field removed: key, field
@@ -21,7 +21,7 @@ from tfgateway.redis_schema.keys import MARKER
 
 CHANNEL: Final = b"tfgateway:news"
 MAX_MESSAGE: Final = 4 * 1024 * 1024
-"""Bytes of one message; what a bigger one would have told is found by reading the keys again."""
+"""Bytes of one message; what a bigger one would have said is found by reading the keys again."""
 
 Changes = dict[bytes, dict[bytes, bytes | None] | None]
 """Key -> field -> value (None: removed); None: the key is gone."""

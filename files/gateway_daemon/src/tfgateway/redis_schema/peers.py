@@ -17,7 +17,7 @@ _LONGEST_TID = 19  # a signed 64-bit integer
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A user and his public key."""
+    """A user as a WireGuard peer."""
 
     tid: str
     """Decimal."""

@@ -28,7 +28,7 @@ class RateSettings(Section, frozen=True):
     """[dns.rate_limit]: responses a second over UDP to one network, of all workers together. 0: not limited."""
 
     mode: Literal["on", "log", "off"] = "on"
-    """``log``: everything is answered; log and metrics tell what would not have been."""
+    """``log``: everything is answered; log and metrics show what would not have been."""
     responses: PerSecond = 50
     """With records of one name; of names that a wildcard makes: of one zone."""
     nodata: PerSecond = 50
@@ -65,7 +65,7 @@ class TransferSettings(Section, frozen=True):
 
 
 class NotifySettings(Section, frozen=True):
-    """[[dns.notify]]: a secondary that is told when a zone has changed (RFC 1996)."""
+    """[[dns.notify]]: a secondary that is notified when a zone has changed (RFC 1996)."""
 
     address: str
     """ADDRESS:PORT."""
@@ -94,7 +94,7 @@ class DnsSettings(Section, frozen=True):
     """Empty: nobody may copy zones (D-10)."""
     notify: tuple[NotifySettings, ...] = ()
     nsid: DnsText = ""
-    """Told to clients that ask which server this is (RFC 5001); empty: nothing."""
+    """The name server identifier (NSID) for clients that ask for it (RFC 5001); empty: none."""
     chaos_id: DnsText = ""
     """Answers ``id.server`` and ``hostname.bind`` in class CHAOS; empty: REFUSED."""
     chaos_version: DnsText = ""

@@ -131,14 +131,14 @@ class FourToSixSettings(Section, frozen=True):
     """[fourtosix]"""
 
     endpoint: str = ""
-    """``HOST:PORT`` that users are told to connect to (IPv6 in brackets); empty: this gateway gives no IPv6."""
+    """``HOST:PORT`` that users connect to (IPv6 in brackets); empty: this gateway gives no IPv6."""
     interface: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}\Z")] = "wg-tfgateway"
     """Name of the WireGuard interface."""
     listen_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 3443
     """UDP."""
     private_key: Literal["seed", "derived"] = "seed"
     """``seed``: the seed file's, which users of the old gateway know, and which whoever reads the interface's key has.
-    ``derived``: one that tells nothing about the seed (C-3). Changing it changes every user's configuration."""
+    ``derived``: one that reveals nothing about the seed (C-3). Changing it changes every user's configuration."""
     metrics: str = "127.0.0.1:9156"
     """``ADDRESS:PORT`` of the 4to6 plane's metrics page."""
 

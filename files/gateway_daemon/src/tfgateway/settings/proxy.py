@@ -60,7 +60,7 @@ class ServiceSettings(Section, frozen=True):
     allow: tuple[str, ...] = ()
     """Networks (CIDR) whose visitors are served; empty: everybody."""
     proxy_protocol: Literal["off", "v1", "v2"] = "off"
-    """Version in which the targets are told the visitor's address (T-18)."""
+    """Version of the PROXY protocol that gives targets the visitor's address (T-18)."""
 
 
 class ProxySettings(Section, frozen=True):

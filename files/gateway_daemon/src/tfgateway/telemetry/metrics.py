@@ -47,7 +47,7 @@ async def end_page(runner: web.AppRunner) -> None:
     loop = asyncio.get_running_loop()
     ends = loop.time() + _LAST_PAGES
     await asyncio.sleep(_ACCEPTED)
-    while runner.server and runner.server.connections and loop.time() < ends:  # noqa: ASYNC110 - aiohttp tells nobody
+    while runner.server and runner.server.connections and loop.time() < ends:  # noqa: ASYNC110 - aiohttp has no event
         await asyncio.sleep(_ACCEPTED)
     await runner.cleanup()
 

@@ -1,4 +1,4 @@
-"""Text from strangers made safe for a log, a terminal and a table."""
+"""Untrusted text made safe for a log, a terminal and a table."""
 
 from __future__ import annotations
 

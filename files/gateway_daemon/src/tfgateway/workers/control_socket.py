@@ -1,6 +1,6 @@
-"""Where others ask the supervisor to reload, and hear how it went: a unix socket in the plane's private directory.
+"""The control socket of a supervisor: a unix socket in the plane's private directory that takes reload requests.
 
-The question is ``reload`` and a line feed; the answer one line, ``done TEXT`` or ``failed TEXT``, and the end.
+A request is ``reload`` and a line feed; the answer is one line, ``done TEXT`` or ``failed TEXT``, and the end.
 """
 
 from __future__ import annotations
@@ -56,29 +56,29 @@ def ask(plane: str, timeout: float) -> str:
 
 
 class ControlSocket:
-    """The supervisor's end."""
+    """The supervisor's end of the control socket."""
 
     def __init__(self, sock: socket.socket, asked: Callable[[], None]) -> None:
         """sock: from ``open_control_socket``, or a predecessor's. asked: called when somebody wants a reload."""
         self.socket = sock
         self.waiting: list[socket.socket] = []
-        """Who asked and has not been told yet."""
+        """Callers that wait for the outcome."""
         self._asked = asked
         self._silent: set[socket.socket] = set()
         self._resume: asyncio.TimerHandle | None = None
         sock.setblocking(False)
 
     def start(self) -> None:
-        """Take questions from now on."""
+        """Accept requests from now on."""
         asyncio.get_running_loop().add_reader(self.socket, self._accept)
 
     def take(self) -> list[socket.socket]:
-        """Those who wait now: the next reload is theirs."""
+        """The callers that wait now: the next reload answers them."""
         waiting, self.waiting = self.waiting, []
         return waiting
 
     def close(self) -> None:
-        """Hang up on all."""
+        """Close all connections and the socket."""
         if self._resume is not None:
             self._resume.cancel()
         loop = asyncio.get_running_loop()
@@ -129,13 +129,13 @@ def open_control_socket(directory: Path) -> socket.socket:
     return sock
 
 
-def tell(callers: Iterable[socket.socket], verdict: str, text: str) -> None:
-    """Answer and hang up; who is gone is gone. For use in an event loop: the kernel may have no memory at first."""
+def report(callers: Iterable[socket.socket], verdict: str, text: str) -> None:
+    """Send the outcome and close. Call it in an event loop: when the kernel lacks memory, it tries again."""
     for caller in callers:
         try:
             caller.send(f"{verdict} {printable(text, _MAX_ANSWER // 4)}\n".encode())
         except OSError as error:
             if error.errno in (errno.ENOBUFS, errno.ENOMEM):
-                asyncio.get_running_loop().call_later(_PAUSE, tell, [caller], verdict, text)
+                asyncio.get_running_loop().call_later(_PAUSE, report, [caller], verdict, text)
                 continue
         caller.close()

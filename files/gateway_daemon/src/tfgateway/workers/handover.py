@@ -17,7 +17,7 @@ from tfgateway.workers.metrics.merged import Family
 from tfgateway.workers.planning import Plan
 
 State = Literal["starting", "ready", "serving", "draining", "killed"]
-"""Of a worker. ready: it could serve, and waits to be let in. killed: it was told by a signal."""
+"""Of a worker. ready: it could serve, and waits for ``Go``. killed: a signal was sent to it."""
 
 
 class ListenSocketState(msgspec.Struct, frozen=True):
@@ -65,9 +65,9 @@ class Handover(msgspec.Struct, frozen=True, rename=_NAMES):
     page_fd: int
     control_fd: int
     answered: tuple[int, ...]
-    """Descriptors of those who wait to hear how this reload ended."""
+    """Descriptors of callers that wait for the outcome of this reload."""
     waiting: tuple[int, ...]
-    """Descriptors of those who asked for another one since."""
+    """Descriptors of callers that asked for another one since."""
     again: bool
     """Another one was asked for, by whomever."""
     back: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""From start to stop of one process: signals become an event, systemd hears how it fares."""
+"""Start and stop of one process: signals become an event, systemd gets its state."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ _log = logger("workers")
 
 
 class Notifier:
-    """Tells systemd how the process fares. Without NOTIFY_SOCKET everything is a no-op; nothing here ever raises."""
+    """Reports the state of the process to systemd. Without NOTIFY_SOCKET every call is a no-op; none ever raises."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         path = environ.get("NOTIFY_SOCKET", "")

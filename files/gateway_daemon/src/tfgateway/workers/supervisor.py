@@ -1,7 +1,7 @@
 """The supervisor of a plane: systemd's main process. Small on purpose: it serves nobody and reads no redis.
 
-It holds the listening sockets, keeps the workers complete (``crew``), shows their figures on one page, and changes the
-configuration or the release without a gap (``reload``).
+It holds the listening sockets, keeps the workers complete (``worker_pool``), serves their metrics on one page, and
+changes the configuration or the release without a gap (``reload``).
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Supervisor:
     # -- the life of it ---------------------------------------------------------------------------------------
 
     async def run(self, plan: Plan, begin: Callable[[], None]) -> int:
-        """Until told to stop; the exit code. begin: called when nothing is left that can fail but what it does itself.
+        """Run until SIGTERM or SIGINT; the exit code. begin: called when nothing else is left that can fail.
 
         Errors: ``OSError``, or what ``begin`` raises: nothing was begun; ``GatewayError`` when the workers cannot start
         at all.

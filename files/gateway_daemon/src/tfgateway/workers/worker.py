@@ -39,7 +39,7 @@ from tfgateway.workers.metrics.merged import take
 
 CONTROL = "TFGATEWAY_WORKER"
 """Environment variable: descriptor of the channel to the supervisor. Its presence makes a process a worker."""
-_BEAT = 1.0
+_HEARTBEAT = 1.0
 """Seconds between two signs of life."""
 _READ = 65536
 
@@ -62,7 +62,7 @@ def _imported(name: str) -> Any:
 
 
 def run(plane: Plane) -> int:
-    """Serve until told to stop; the exit code."""
+    """Serve until the supervisor says ``Drain``; the exit code."""
     control = socket.socket(fileno=int(os.environ.pop(CONTROL)))
     control.set_inheritable(False)
     faulthandler.enable()  # a worker that hangs is ended by SIGABRT: its log then says where
@@ -84,11 +84,11 @@ async def _work(plane: Plane, control: socket.socket) -> int:
         async with contextlib.AsyncExitStack() as stack:
             context = ProcessContext(assignment, channel.send)
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, context.stop)
-            for work in (context.listen(channel), context.beat()):
+            for work in (context.listen(channel), context.heartbeat()):
                 task = asyncio.create_task(work)
                 stack.callback(task.cancel)
             await load(plane)(chosen, context)
-            context.tell()  # the last counts
+            context.report()  # the last counts
     except GatewayError as error:
         code = 2 if isinstance(error, ConfigError) else 1
         channel.send(Failed(str(error), code))
@@ -174,15 +174,15 @@ class ProcessContext:
         self.stopping.set()
         self._go.set()
 
-    def tell(self) -> None:
-        """Send the figures of now: also the sign that this process lives."""
+    def report(self) -> None:
+        """Send the current metrics, which are also the sign that this process lives."""
         self._send(Figures(take(self._registry, self._greatest) + take(self._process), self._token))
 
-    async def beat(self) -> None:
-        """Tell again and again, from the event loop itself: when it hangs, the supervisor hears nothing."""
+    async def heartbeat(self) -> None:
+        """Report regularly, from the event loop itself: when it hangs, the supervisor receives nothing."""
         while True:
-            self.tell()
-            await asyncio.sleep(_BEAT)
+            self.report()
+            await asyncio.sleep(_HEARTBEAT)
 
     async def listen(self, channel: _Channel) -> None:
         """Follow the supervisor; without one there is nobody to serve for."""
@@ -192,7 +192,7 @@ class ProcessContext:
                     self._go.set()
                 case Collect(token):
                     self._token = token
-                    self.tell()
+                    self.report()
                 case Peers(names):
                     self.peers = frozenset(names) - {self.name}
                     self._peers_changed()

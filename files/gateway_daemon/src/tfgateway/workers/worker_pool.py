@@ -60,7 +60,7 @@ class Worker:
     plan: Plan
     state: State = "starting"
     since: float = field(default_factory=time.monotonic)
-    heard: float = field(default_factory=time.monotonic)
+    last_message: float = field(default_factory=time.monotonic)
     deadline: float | None = None
     """When it is killed."""
     figures: tuple[Family, ...] = ()
@@ -144,8 +144,8 @@ class WorkerPool:
 
     def figures(self) -> tuple[Family, ...]:
         """Of all workers, those that ended included. One that does not serve yet knows nothing worth showing."""
-        telling = [one for one in self.workers.values() if one.state not in ("starting", "ready")]
-        return merge([self.retired, *(one.figures for one in telling or self.workers.values())])
+        serving = [one for one in self.workers.values() if one.state not in ("starting", "ready")]
+        return merge([self.retired, *(one.figures for one in serving or self.workers.values())])
 
     # -- generations ------------------------------------------------------------------------------------------
 
@@ -161,7 +161,7 @@ class WorkerPool:
             self._spawn(plan, generation, slot)
 
     def let_in(self, workers: Collection[Worker]) -> None:
-        """Open the doors of ready workers, all or none. Errors: ``GatewayError``: an address cannot be listened on."""
+        """Open the listening sockets of ready workers, all or none. Errors: ``GatewayError``: an address is in use."""
         for worker in workers:
             self.listeners.open(self.listeners.of(worker.slot, worker.plan.workers, worker.plan.endpoints))
         for worker in workers:
@@ -222,7 +222,7 @@ class WorkerPool:
         elif worker.generation != self.generation and now - worker.since > worker.plan.start_limit:
             _log.error("worker killed: not ready in time", worker=worker.name, slot=worker.slot, status=worker.status)
             self._give_up(worker)
-        elif now - worker.heard > (worker.plan.hang_limit if worker.token >= 0 else _AWAKE):
+        elif now - worker.last_message > (worker.plan.hang_limit if worker.token >= 0 else _AWAKE):
             _log.error("worker killed: it hangs", worker=worker.name, slot=worker.slot)
             self._give_up(worker)
 
@@ -260,7 +260,7 @@ class WorkerPool:
             if time.monotonic() - worker.since > _STABLE:
                 self._failures[worker.slot] = 0
             self._failed(worker.slot, "hang" if worker.state == "killed" else "end")
-        self._tell_peers()
+        self._send_peers()
         self._changed()
 
     def _failed(self, slot: int, reason: str) -> None:
@@ -298,19 +298,19 @@ class WorkerPool:
             sockets=tuple(HeldSocket(listener.socket.fileno(), listener.endpoint) for listener in listeners),
         )
         worker.channel.send(assignment)
-        self._tell_peers()
+        self._send_peers()
 
     def attach(self, worker: Worker, sock: socket.socket, unread: bytes = b"", unsent: bytes = b"") -> None:
         """Count a worker in, behind this end of its channel."""
 
-        def heard(message: FromWorker) -> None:
-            self._heard(worker, message)
+        def received(message: FromWorker) -> None:
+            self._received(worker, message)
 
-        worker.channel = Channel(sock, heard, unread=unread, unsent=unsent)
+        worker.channel = Channel(sock, received, unread=unread, unsent=unsent)
         self.workers[worker.number] = worker
 
-    def _heard(self, worker: Worker, message: FromWorker) -> None:
-        worker.heard = time.monotonic()
+    def _received(self, worker: Worker, message: FromWorker) -> None:
+        worker.last_message = time.monotonic()
         match message:
             case Figures(families, token):
                 worker.figures, worker.token = families, token
@@ -345,7 +345,7 @@ class WorkerPool:
         self.blocked = why
         return time.monotonic() - self._blocked_since < worker.plan.address_limit
 
-    def _tell_peers(self) -> None:
+    def _send_peers(self) -> None:
         names = tuple(one.name for one in self.workers.values())
         for worker in self.workers.values():
             worker.channel.send(Peers(names))
@@ -356,4 +356,4 @@ class WorkerPool:
 
 
 _NOT_FOR_WORKERS = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
-"""The service manager hears the supervisor only."""
+"""Only the supervisor reports to the service manager."""

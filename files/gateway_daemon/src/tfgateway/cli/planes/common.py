@@ -13,5 +13,5 @@ from tfgateway.workers import supervisor
 
 
 def run(ctx: click.Context, plane: Plane) -> NoReturn:
-    """Be the plane's supervisor, or one of its workers: the environment tells."""
+    """Run as the plane's supervisor or, when the environment says so, as one of its workers."""
     sys.exit(supervisor.run(plane, settings_path(ctx)))

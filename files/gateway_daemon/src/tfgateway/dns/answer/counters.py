@@ -30,7 +30,7 @@ class Counts:
         """``full``, ``current`` (nothing newer) or ``refused`` -> queries for a zone."""
 
         self.notifies: defaultdict[str, int] = defaultdict(int)
-        """``acknowledged``, ``refused`` or ``unanswered`` -> changes that a secondary was told of."""
+        """``acknowledged``, ``refused`` or ``unanswered`` -> NOTIFY messages to secondaries."""
         self.latency = [0] * (len(LATENCY_BUCKETS) + 1)
         """UDP queries by the seconds between taking them from the socket and handing over their replies."""
         self.latency_sum = 0.0

@@ -5,7 +5,7 @@ cookie that is known to be valid, is answered here in one of two ways; whatever 
 for byte with the same result:
 
 * ``AnswerCache`` knows the question: its reply is two pieces of bytes, before and after the question.
-* The name is in a zone that can tell at once what to say: one RRset, NODATA or NXDOMAIN (see ``direct``).
+* The name is in a zone that has the answer at once: one RRset, NODATA or NXDOMAIN (see ``direct_answers``).
 
 The question stays where it is, with its case (RFC 4343); owners of records are pointers to it. Equality with a
 question that is known proves that a datagram is well-formed. Pure: works on memory, knows no sockets.

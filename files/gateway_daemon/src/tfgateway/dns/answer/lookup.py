@@ -24,7 +24,7 @@ class Answer:
     rcode: int = codes.NOERROR
     authoritative: bool = True
     ede: int | None = None
-    """Extended DNS Error (RFC 8914) that tells a person more than the rcode."""
+    """Extended DNS Error (RFC 8914) that explains the rcode to a person."""
     about: bytes = b""
     """What alike answers are limited by: the name if it stands in the zone, else zone cut or zone; of errors: none."""
     transfer: Zone | None = None

@@ -15,13 +15,13 @@ class Service:
     """The same for every query of a process' life."""
 
     udp_size: int = 1232
-    """Bytes of UDP payload that are sent at most, and that clients are told we take."""
+    """Bytes of UDP payload that are sent at most, and that are advertised to clients."""
     cookies: Cookies | None = None
     """None: COOKIE options are ignored."""
     cookies_required: bool = False
     """Over UDP, only clients with a valid cookie get an answer; others are sent to fetch one, or to TCP."""
     nsid: bytes = b""
-    """What a client that asks is told about which server this is (RFC 5001); empty: nothing."""
+    """The name server identifier that is sent on request (RFC 5001); empty: none."""
     chaos: Mapping[bytes, bytes] = field(default_factory=dict)
     """Folded name -> text that is answered in class CHAOS (RFC 4892)."""
     keys: Keys = field(default_factory=dict)

@@ -216,16 +216,16 @@ class RateLimiter:
 
     def report(self) -> dict[str, int]:
         """Networks that responses were too many for -> how many, since the last call; at most 100 of them."""
-        told = {}
+        limited = {}
         for (ipv4, network), count in self._reported.items():
             if ipv4:
                 prefix = self._limits.ipv4_prefix
-                told[str(ipaddress.IPv4Network((network << 32 - prefix, prefix)))] = count
+                limited[str(ipaddress.IPv4Network((network << 32 - prefix, prefix)))] = count
             else:
                 prefix = self._limits.ipv6_prefix
-                told[str(ipaddress.IPv6Network((network << 128 - prefix, prefix)))] = count
+                limited[str(ipaddress.IPv6Network((network << 128 - prefix, prefix)))] = count
         self._reported.clear()
-        return told
+        return limited
 
     def _entry(self, client: bytes, about: int) -> list[int]:
         """Of an account of the client's network: when all credit is back, and how many responses were too many."""

@@ -61,7 +61,7 @@ def service(settings: DnsSettings) -> Service:
 
 
 def secondaries(settings: DnsSettings) -> list[Secondary]:
-    """Who is told of changes. Errors: ``ConfigError``."""
+    """The secondaries that get NOTIFY messages. Errors: ``ConfigError``."""
     keys = secrets.load(settings.secrets).keys if settings.notify else {}
     found = []
     for item in settings.notify:

@@ -22,7 +22,7 @@ from tfgateway.dns.zones.zones import Zones
 
 _FLAGS: Final = codes.OPCODE_NOTIFY << 11 | 0x0400  # AA (§3.6)
 _COLLECTED: Final = 1.0
-"""Seconds in which further changes of a zone are told of together."""
+"""Seconds for which further changes of a zone are collected into one NOTIFY."""
 _ATTEMPTS: Final = 6
 _FIRST_RETRY: Final = 2.0
 """Seconds until an unanswered message is sent again; the next pause is twice as long, and so on."""
@@ -32,7 +32,7 @@ _AT_ONCE: Final = 16
 
 
 class Secondary(NamedTuple):
-    """Whom to tell."""
+    """A secondary that gets NOTIFY messages."""
 
     host: str
     port: int
@@ -41,7 +41,7 @@ class Secondary(NamedTuple):
 
 
 class Notify:
-    """Watches the table. One process of the node does this for all."""
+    """Sends NOTIFY when a zone changes. One process of the node does this for all."""
 
     def __init__(
         self,
@@ -58,13 +58,13 @@ class Notify:
         self._table = table
         self._queues = [_Queue(item, table, counts, log, first_retry, timeout) for item in secondaries]
         self._collected = collected
-        self._told: dict[bytes, int] = {}
-        """Zone -> the serial that was told of last."""
+        self._announced: dict[bytes, int] = {}
+        """Zone -> the serial that was announced last."""
         self._changed: set[bytes] = set()
         self._news = asyncio.Event()
 
     async def run(self) -> NoReturn:
-        """Tell of every zone once, then of each that changes, until cancelled. Nothing to do without secondaries."""
+        """Announce every zone once, then each that changes, until cancelled. Does nothing without secondaries."""
         if self._queues:
             self._table.watch(self._watch)
             for zone in self._table:
@@ -87,15 +87,15 @@ class Notify:
     def _look_at(self, name: bytes) -> None:
         zone = self._table.get(name)
         if zone is None:
-            self._told.pop(name, None)
-        elif self._told.get(name) != zone.serial:
-            self._told[name] = zone.serial
+            self._announced.pop(name, None)
+        elif self._announced.get(name) != zone.serial:
+            self._announced[name] = zone.serial
             for queue in self._queues:
                 queue.add(name)
 
 
 class _Queue:
-    """What one secondary has to be told. One that does not answer keeps no other waiting."""
+    """The zones to announce to one secondary. One that does not answer delays no other."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class _Queue:
         self._silent = False
 
     def add(self, zone: bytes, attempts: int = 0) -> None:
-        """Tell of this zone soon; a newer change starts the attempts anew."""
+        """Announce this zone soon; a newer change starts the attempts anew."""
         self._waiting[zone] = min(attempts, self._waiting.get(zone, attempts))
         self._some.set()
 
@@ -133,7 +133,7 @@ class _Queue:
             zone = self._table.get(name)
             if zone is None:
                 continue
-            if await self._tell(zone):
+            if await self._notify(zone):
                 continue
             if attempts < _ATTEMPTS:
                 pause = self._first_retry * 2 ** (attempts - 1)
@@ -144,8 +144,8 @@ class _Queue:
                     self._silent = True
                     self._log.warning("secondary does not answer NOTIFY", zone=names.to_text(name))
 
-    async def _tell(self, zone: Zone) -> bool:
-        """Was it answered, in whatever way?"""
+    async def _notify(self, zone: Zone) -> bool:
+        """Send one NOTIFY. True: the secondary answered, with any rcode."""
         secondary = self._secondary
         question = zone.name + struct.pack("!HH", codes.SOA, codes.CLASS_IN)
         record = b"\xc0\x0c" + zone.soa.bodies[0]

@@ -35,8 +35,8 @@ _LOOK_AT_AGE = 1.0
 async def serve(settings: Settings, worker: WorkerContext) -> None:
     """Answer queries until ``worker.stopping`` is set.
 
-    Nothing listens before all zones are loaded: who asks until then hears nothing and asks another server, instead of
-    being told that a name does not exist. Errors: ``ConfigError``.
+    Nothing listens before all zones are loaded: resolvers that get no answer ask another server, while an early answer
+    would say that a name does not exist. Errors: ``ConfigError``.
     """
     redis = partial(connect_as, settings.redis)
     policy, service = configure.policy(settings), configure.service(settings.dns)
@@ -91,7 +91,7 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
 
 
 async def _watch_age(mirror: Mirror, table: Zones, limit: float) -> None:
-    """Tell the table how old it is. limit: seconds for which what was known is served while redis does not answer."""
+    """Keep the age of the zones up to date. limit: seconds for which they are served while redis does not answer."""
     while True:
         table.set_age(stale=mirror.age() > min(_STALE_AFTER, limit / 2), expired=mirror.away() > limit)
         await asyncio.sleep(_LOOK_AT_AGE)

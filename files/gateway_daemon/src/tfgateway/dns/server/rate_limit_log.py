@@ -1,4 +1,4 @@
-"""Tells in the log whom responses were too many for: one line a minute, however large the flood."""
+"""Logs the networks whose responses were limited: one line a minute, whatever the size of the flood."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ async def run(limiter: RateLimiter | None, log: FilteringBoundLogger, interval: 
     """Until cancelled; interval: seconds."""
     while True:
         await asyncio.sleep(interval)
-        told = {} if limiter is None else limiter.report()
-        if told:
-            worst = sorted(told.items(), key=lambda item: -item[1])[:_SHOWN]
+        limited = {} if limiter is None else limiter.report()
+        if limited:
+            worst = sorted(limited.items(), key=lambda item: -item[1])[:_SHOWN]
             log.warning(
                 "responses limited",
-                responses=sum(told.values()),
-                networks=len(told),
+                responses=sum(limited.values()),
+                networks=len(limited),
                 most=", ".join(f"{network} {count}" for network, count in worst),
             )

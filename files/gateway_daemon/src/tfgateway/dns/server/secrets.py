@@ -74,7 +74,7 @@ def key_name(text: str) -> bytes:
 
 
 def load(path: str) -> Secrets:
-    """Read the file; empty path: there is none. Errors: ``ConfigError`` that tells nothing of its content."""
+    """Read the file; empty path: there is none. Errors: ``ConfigError`` that reveals nothing of its content."""
     if not path:
         return Secrets()
     try:

@@ -49,7 +49,7 @@ def prepare_udp(sock: socket.socket, udp_size: int) -> None:
 
 
 def packed(host: str) -> bytes:
-    """The address of a peer as ``socket`` tells it, in network byte order."""
+    """The address of a peer as ``socket`` gives it, in network byte order."""
     if ":" not in host:
         return socket.inet_aton(host)
     return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])

@@ -13,7 +13,7 @@ from tfgateway.dns.answer.counters import Counts
 from tfgateway.dns.server.sockets import packed
 
 _READ_AHEAD = 16 * 1024
-"""Bytes of unread queries after which the client is told to wait."""
+"""Bytes of unread queries after which the client has to wait (reading is paused)."""
 _WRITE_BUFFER = 64 * 1024
 """Bytes of unsent replies after which no further query of that client is answered."""
 _BACKLOG = 4096
@@ -29,7 +29,7 @@ _QUIET = 2.0
 _LAST_WORD = 0.2
 """Seconds of silence after the end of a connection was announced, in which nothing more is on its way."""
 _ACCEPTING = 5
-"""Turns of asyncio in which a connection that it has accepted is told, at most."""
+"""Iterations of the event loop until ``connection_made`` is called for an accepted connection, at most."""
 
 
 class TcpListener:

@@ -40,7 +40,7 @@ class RRset(NamedTuple):
 
 
 def pack(rrsets: Iterable[RRset]) -> bytes:
-    """The bodies of all, one after the other: they tell their types and lengths themselves."""
+    """The bodies of all, one after the other: they contain their types and lengths."""
     return b"".join([body for rrset in rrsets for body in rrset.bodies])
 
 

@@ -29,7 +29,7 @@ class SerialBook:
         self._issued: dict[bytes, Issued] = {}
         self._unsaved: set[bytes] = set()
 
-    def hear(self, saved: Mapping[bytes, Issued]) -> bool:
+    def observe(self, saved: Mapping[bytes, Issued]) -> bool:
         """What this or another process has saved: the newer serial stands, and our own newer one has to be saved.
 
         False: nothing of it was new.

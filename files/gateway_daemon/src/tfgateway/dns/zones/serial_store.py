@@ -2,7 +2,7 @@
 
 Each worker issues the serial of changed data on its own, so that no answer waits for redis, and workers come to the
 same data at different times, or by other steps. They end with the newest serial for it: that is what the hash has then,
-and each worker is told of what is written there (``ZoneLoader``).
+and each worker observes what is written there (``ZoneLoader``).
 """
 
 from __future__ import annotations

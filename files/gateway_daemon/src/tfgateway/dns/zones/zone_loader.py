@@ -42,7 +42,7 @@ Change = tuple[bytes, bytes | None]
 
 
 class ZoneLoader:
-    """Keeps a table in step with what the mirror tells it: the mirror's ``FieldSink``."""
+    """Keeps the zones in step with the mirror, whose ``FieldSink`` it is."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class ZoneLoader:
             self._table.put(zone)
         else:
             count = await self._compare(key, old, pieces, problems)
-        self._tell(key, name, problems, all_there_are=True)
+        self._report(key, name, problems, all_there_are=True)
         self._log.debug("zone loaded", zone=key, changed=count)
         return old is None or count > 0
 
@@ -123,7 +123,7 @@ class ZoneLoader:
         problems: list[Problem] = []
         changes = [change for change in self._read(name, fields.items(), problems) if _matters(zone, change)]
         await self._put(key, zone, changes)
-        self._tell(key, name, problems, all_there_are=False)
+        self._report(key, name, problems, all_there_are=False)
 
     async def remove(self, key: bytes) -> None:
         """Serve the zone no more."""
@@ -156,7 +156,7 @@ class ZoneLoader:
                 except LayoutError as error:
                     self._log.warning("damaged serial skipped", zone=key, reason=str(error))
                     continue
-                news |= self._serials.hear({key: issued})
+                news |= self._serials.observe({key: issued})
                 name = self._name(key, again=True)
                 zone = None if name is None else self._table.get(name)
                 if zone is not None and zone.digest == issued.digest and is_newer(issued.serial, zone.serial):
@@ -171,7 +171,7 @@ class ZoneLoader:
             return names.from_key(key[len(self._prefix) : len(key) - len(self._suffix)])
         except ParseError as error:
             if not again:
-                self._report(key, [(b"", str(error))])
+                self._log_damaged(key, [(b"", str(error))])
             return None
 
     def _read(
@@ -244,21 +244,21 @@ class ZoneLoader:
         new.stamp(self._serials.issue(key, new.digest, int(self._clock())))
         self._table.put(new)
 
-    def _tell(self, key: bytes, name: bytes, problems: list[Problem], *, all_there_are: bool) -> None:
-        """Say what could not be used, once. all_there_are: the zone has no other problems."""
+    def _report(self, key: bytes, name: bytes, problems: list[Problem], *, all_there_are: bool) -> None:
+        """Log what could not be used, once. all_there_are: the zone has no other problems."""
         known = self._said.get(name, set())
         if problems or known:
             marks = {hash(problem) for problem in problems}
             self._said[name] = marks if all_there_are or len(known) > _MOST_SAID else known | marks
             if new := [problem for problem in problems if hash(problem) not in known]:
-                self._report(key, new)
+                self._log_damaged(key, new)
 
     async def _breathe(self) -> None:
         if time.monotonic() > self._slice_end:
             await asyncio.sleep(0)
             self._slice_end = time.monotonic() + _SLICE
 
-    def _report(self, key: bytes, problems: list[Problem]) -> None:
+    def _log_damaged(self, key: bytes, problems: list[Problem]) -> None:
         self.damaged += len(problems)
         for field, reason in problems[:_MAX_LINES]:
             self._log.warning("damaged element skipped", key=key, field=field, reason=reason)

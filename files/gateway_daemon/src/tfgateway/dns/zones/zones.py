@@ -26,9 +26,9 @@ class Zones:
         """Another number after every change of anything."""
         self._watchers: list[Watcher] = []
         self.stale = False
-        """Has redis not been heard for so long that who asks should know (RFC 8914 §4.4)? Set by ``set_age``."""
+        """Redis has not answered for so long that replies say so (RFC 8914 §4.4). Set by ``set_age``."""
         self.expired = False
-        """Is what was known too old to be served?"""
+        """The zones are too old to be served. Set by ``set_age``."""
         self.zones: dict[bytes, Zone] = {}
         """To look at; changed by ``put`` and ``remove``."""
         self.above: dict[bytes, int] = {}
@@ -58,11 +58,11 @@ class Zones:
             self.announce(name, None)
 
     def watch(self, watcher: Watcher) -> None:
-        """Tell it of every change from now on. It must be quick and must not raise."""
+        """Call ``watcher`` for every change from now on. It must be quick and must not raise."""
         self._watchers.append(watcher)
 
     def announce(self, zone: bytes, changed: Collection[bytes] | None) -> None:
-        """For whoever changed a zone in place: tell the watchers (see ``Watcher``)."""
+        """Notify the watchers of a zone that was changed in place (see ``Watcher``)."""
         self.generation += 1
         for watcher in self._watchers:
             watcher(zone, changed)

@@ -73,15 +73,15 @@ def create_app(
     return app
 
 
-def _unheard() -> logging.Logger:
-    """Where aiohttp writes a traceback for each request that is no HTTP: strangers must not fill the log with them.
+def _discarded() -> logging.Logger:
+    """Discards aiohttp's tracebacks of requests that are not HTTP, so that no client can fill the log with them.
 
     They are in the access log with status 400; what fails in a handler is logged by ``errors_as_json``.
     """
-    unheard = logging.getLogger("tfgateway.explorer.http")
-    unheard.addHandler(logging.NullHandler())
-    unheard.propagate = False
-    return unheard
+    discarded = logging.getLogger("tfgateway.explorer.http")
+    discarded.addHandler(logging.NullHandler())
+    discarded.propagate = False
+    return discarded
 
 
 def _listener(host: str, port: int, read_timeout: float) -> socket.socket:
@@ -109,7 +109,7 @@ async def serve(
     runner = web.AppRunner(
         app,
         access_log_class=AccessLog,
-        logger=_unheard(),
+        logger=_discarded(),
         keepalive_timeout=policy.idle_timeout,
         shutdown_timeout=_DRAIN,
     )

@@ -47,7 +47,7 @@ class ExplorerMetrics:
             raise
         finally:
             resource = request.match_info.route.resource
-            # Strangers choose paths and methods: only our own become labels.
+            # Clients choose paths and methods: only those that exist become labels.
             route, method = (resource.canonical, request.method) if resource is not None else ("unknown", "any")
             self._requests.labels(method, route, status).inc()
             if "wait" not in request.query:

@@ -24,7 +24,7 @@ _UNKNOWN = Location(city="Unknown", country="Unknown", continent="Unknown")
 
 
 class Locator:
-    """Never fails: who does not know where he stands is published as ``Unknown``."""
+    """Finds the location that the gateway publishes. Never fails: what cannot be found is ``Unknown``."""
 
     def __init__(self, settings: GatewaySettings, store: Store) -> None:
         self._configured = settings.location

@@ -1,4 +1,4 @@
-"""Public keys of users, as the explorer's phonebook has them; each is asked for once."""
+"""Public keys of users, from the explorer's user directory; each is requested once."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class UserKeyCache:
                     key = None
                 except ExplorerRefused as error:
                     if error.status != _NOT_FOUND:
-                        _log.warning("public key not told", user=tid, reason=str(error))
+                        _log.warning("public key not available", user=tid, reason=str(error))
                         return
                     key = None
                 except ExplorerUnavailable as error:
-                    _log.warning("public key not told", user=tid, reason=str(error))
+                    _log.warning("public key not available", user=tid, reason=str(error))
                     away.set()
                     return
             (self._known if key is not None else absent)[tid] = key

@@ -35,7 +35,7 @@ UNREADABLE = "(unreadable)"
 """Holds a zone whose owner in redis cannot be read: it is somebody's."""
 
 Kind = Literal["zone", "name", "service", "peer", "key"]
-"""What is held: domains as zone, name or service; of 4to6 a user as peer, and his public key."""
+"""What is held: domains as zone, name or service; of 4to6 a user as peer, and the user's public key."""
 
 _KINDS: Mapping[str, Kind] = {
     "domain_delegate": "zone",
@@ -120,7 +120,7 @@ class Claims:
         self.unknown_users: set[str] = set()
         """Tids whose key was needed and is not known."""
         self._users = users
-        # Nearly everything has one holder: a container for each would cost more than all the rest of a board.
+        # Nearly everything has one holder: a container for each would cost more than all other claims.
         self._holders: dict[Kind, dict[str, Reservation | tuple[Reservation, ...]]] = defaultdict(dict)
         self._counts: Counter[tuple[str, str]] = Counter()
         self._services: NameIndex | None = None
@@ -213,7 +213,7 @@ class Claims:
         """A user's public key; None: the explorer has none. Errors: ``NotNow`` as long as it has not been asked."""
         if tid not in self._users:
             self.unknown_users.add(tid)
-            raise NotNow(f"the explorer has not told the public key of user {tid}")
+            raise NotNow(f"the explorer has not given the public key of user {tid}")
         return self._users[tid]
 
     def zone_of(self, name: str) -> tuple[str, str] | None:

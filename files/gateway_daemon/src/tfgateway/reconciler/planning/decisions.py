@@ -25,7 +25,7 @@ _UNKNOWN = "the explorer does not know it any more"
 
 
 def accept_all(claims: Claims, desired: Desired, records: Records) -> dict[str, Reservation]:
-    """Put all that was recorded on the board, as the explorer describes it where it does."""
+    """Claim what all recorded reservations hold, as the explorer describes them where it does."""
     accepted: dict[str, Reservation] = dict(records.settled)
     for reservation in accepted.values():
         claims.accept(reservation)
@@ -98,10 +98,10 @@ class Decisions:
     def claim(self, domain: str) -> None:
         """A managed domain (P-17). Errors: ``NotNow``, somebody else has it."""
         owner, own = self.claims.zones.get(domain), self.claims.policy.node_id
-        former = self.claims.is_gateways(domain)
-        if owner != own and not (former and domain in self.claims.policy.released):
+        is_gateways = self.claims.is_gateways(domain)
+        if owner != own and not (is_gateways and domain in self.claims.policy.released):
             # P-17, P-19: never taken by force, and no reason not to serve everything else.
-            hint = f": `tfgateway reconcile --release-domain {domain}` takes it over" if former else ""
+            hint = f": `tfgateway reconcile --release-domain {domain}` takes it over" if is_gateways else ""
             raise NotNow(f"it is managed here by configuration, but redis says that it belongs to {owner}{hint}")
         self.claims.zones.set(domain, own)
         domain_delegate.claim(self.claims, domain, own)

@@ -26,7 +26,7 @@ from tfgateway.redis_schema.services import decode_service
 
 
 class Orphan(NamedTuple):
-    """Something that was removed on the board; its rows are the open transaction."""
+    """Something whose claims were removed; its rows are the open transaction."""
 
     domain: str
     user: str

@@ -246,7 +246,7 @@ class _FullPlanner:
                 yield from decisions.isolated(identifier, partial(decisions.admit, identifier, item, last))
 
     def _sweep(self) -> Iterator[Step]:
-        """P-12: claims to names that stand behind no reservation and serve nothing, and peers of former users.
+        """P-12: claims to names that stand behind no reservation and serve nothing, and peers of users that are gone.
 
         Where the settings say so, P-5: all that is served without one.
         """

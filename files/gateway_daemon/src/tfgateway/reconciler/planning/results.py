@@ -1,4 +1,4 @@
-"""What is told to the explorer: signed results and deletions, and how they wait in the outbox (pure).
+"""Messages to the explorer: signed results and deletions, and how they wait in the outbox (pure).
 
 An entry of the outbox never changes: what may have reached the explorer once must not be sent with another content.
 """

@@ -49,7 +49,7 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
 
 
 class Collect(msgspec.Struct, frozen=True, tag="collect"):
-    """To a worker: tell the figures now, with this number."""
+    """To a worker: send the figures now, with this number."""
 
     token: int
 

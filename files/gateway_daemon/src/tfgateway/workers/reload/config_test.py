@@ -1,7 +1,7 @@
 """Before a release takes over: does it start, does it accept the configuration, could it take over from this one?
 
-The release is started as it will be, with the same arguments and the state that it would get, but told to say what it
-would do and to end. So a missing interpreter, an import that fails and a wrong configuration are found while the
+The release is started as it will be, with the same arguments and the state that it would get, but only prints what it
+would do and ends. So a missing interpreter, an import that fails and a wrong configuration are found while the
 workers of the running release go on.
 """
 
@@ -24,7 +24,7 @@ from tfgateway.workers.processes import open_file, spawn
 
 HANDOVER = "TFGATEWAY_HANDOVER"
 """Environment variable: descriptor of the state to take over."""
-_REHEARSAL = "TFGATEWAY_REHEARSAL"
+_CONFIG_TEST = "TFGATEWAY_REHEARSAL"
 _LIMIT = 60.0
 """Seconds: starting an interpreter on a busy machine."""
 _MOST = 64 * 1024 * 1024
@@ -32,8 +32,8 @@ _MOST = 64 * 1024 * 1024
 
 
 def called() -> bool:
-    """Whether this process is the one that rehearses."""
-    return _REHEARSAL in os.environ
+    """Whether this process runs as a config test."""
+    return _CONFIG_TEST in os.environ
 
 
 def perform(plan: Plan) -> int:
@@ -56,7 +56,7 @@ async def run_config_test(
     file: holds the state that it would take over. ended: waits for the end of a process and says how it ended.
     Errors: ``GatewayError`` that says why it would not.
     """
-    environ = {**os.environ, HANDOVER: str(file.fileno()), _REHEARSAL: "1"}
+    environ = {**os.environ, HANDOVER: str(file.fileno()), _CONFIG_TEST: "1"}
     environ.pop("NOTIFY_SOCKET", None)
     with ExitStack() as stack:
         # Files in memory, not pipes: nobody has to read along, and nothing is left when the next one cannot be opened.

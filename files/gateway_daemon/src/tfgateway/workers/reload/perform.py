@@ -1,6 +1,6 @@
 """A reload: another configuration or release takes over, and nobody notices.
 
-1. ``rehearsal``: the release that ``current`` points to is asked what it would do with the configuration of now.
+1. ``config_test``: the release that ``current`` points to says what it would do with the current configuration.
 2. The workers of the next generation start on the same sockets, beside those that serve.
 3. When all are ready they are let in, and the last generation drains.
 4. The supervisor executes the new release in its own place (same pid), with sockets and workers handed over.
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from tfgateway.errors import GatewayError
 from tfgateway.telemetry.logs import logger
-from tfgateway.workers.control_socket import tell
+from tfgateway.workers.control_socket import report
 from tfgateway.workers.handover import write
 from tfgateway.workers.processes import inherited
 from tfgateway.workers.reload import config_test
@@ -49,7 +49,7 @@ async def perform(held: Resources) -> str:
         reason = str(error) if expected else f"ended by {type(error).__name__}: see the log"
         held.reloads["failed"] += 1
         _log.error("reload failed: everything goes on as before", reason=reason, exc_info=not expected)
-        tell(callers, "failed", reason)
+        report(callers, "failed", reason)
         if not isinstance(error, Exception):
             raise
         return reason
@@ -84,11 +84,11 @@ def _keep(held: Resources, made: Prepared, callers: Sequence[socket.socket], why
     held.listeners.keep_only(made.plan.endpoints)
     held.remark = f"the supervisor is still that of the release before: {why}"
     _log.error("supervisor not replaced: the next generation serves with this one", reason=why)
-    tell(callers, "done", f"{held.pool.summary}; {held.remark}")
+    report(callers, "done", f"{held.pool.summary}; {held.remark}")
 
 
 def _execute(held: Resources, made: Prepared, callers: Sequence[socket.socket]) -> None:
-    """Become the supervisor of the release that was rehearsed. Errors: ``OSError``."""
+    """Execute the supervisor of the release that passed the config test. Errors: ``OSError``."""
     state = held.handover(callers, made.page, back=config_test.own_command())
     write(made.file, state)
     descriptor = made.file.fileno()

@@ -14,7 +14,7 @@ from pathlib import Path
 from tfgateway.plane import Plane
 from tfgateway.telemetry.logs import logger
 from tfgateway.workers import handover
-from tfgateway.workers.control_socket import tell
+from tfgateway.workers.control_socket import report
 from tfgateway.workers.listen_sockets import ListenSocket, ListenSockets
 from tfgateway.workers.reload import config_test
 from tfgateway.workers.reload.perform import execute
@@ -79,7 +79,7 @@ class TakeOver:
         if self._why:
             held.remark = f"the supervisor is that of the release before again: {self._why}"
             _log.error("supervisor not replaced: the next generation serves with this one", reason=self._why)
-        tell(answered, "done", "; ".join(filter(None, (held.pool.summary, held.remark))))
+        report(answered, "done", "; ".join(filter(None, (held.pool.summary, held.remark))))
 
     def _attach(self, held: Resources) -> list[socket.socket]:
         """Give all that was left to ``held``, which reads from it from now on; those who wait for an answer."""

@@ -44,7 +44,7 @@ def answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None
 
 
 def nothing(status: int = 200) -> web.Response:
-    """Done, nothing to tell."""
+    """Status 200 with an empty body."""
     return answer(b"null", status)
 
 

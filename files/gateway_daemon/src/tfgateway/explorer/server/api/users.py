@@ -1,4 +1,4 @@
-"""The phonebook: who is who (spec explorer-api §5)."""
+"""The users API: registration, look-up, and verification of signatures (spec explorer-api §5)."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def validate(request: web.Request) -> web.Response:
 
 
 def _check_key_proof(posted: _Creation, key: bytes, *, required: bool) -> None:
-    """That the key is the caller's own (E-4), when he says so or has to. Errors: ``ApiError`` 400."""
+    """Verify that the key is the caller's own (E-4), when a proof is given or required. Errors: ``ApiError`` 400."""
     if not posted.key_proof:
         if required:
             raise ApiError(400, "key_proof is required: a signature that proves possession of the key")

@@ -135,7 +135,7 @@ class Desired:
         self._fresh = None
 
     def take_fresh(self) -> set[str] | None:
-        """What the explorer told since the last call; None: a listing ended, so that anything may have changed."""
+        """What the explorer changed since the last call; None: a listing ended, so that anything may have changed."""
         fresh, self._fresh = self._fresh, set()
         return fresh
 

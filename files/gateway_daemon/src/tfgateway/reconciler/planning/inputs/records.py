@@ -95,9 +95,9 @@ class Reader:
         # What 4to6 answers depends on the settings: it is compared in full.
         if wanted.next_action not in WANTED or result.state != ResultState.OK or result.data_json != b"null":
             return None
-        told = results.same_answer(wanted.result, result) or results.result_field(record.id) in self._waiting
+        sent = results.same_answer(wanted.result, result) or results.result_field(record.id) in self._waiting
         asked = of_workload(wanted.workload)
-        if not told or not result.signature or wanted.workload.reference or not same_content(of_record(record), asked):
+        if not sent or not result.signature or wanted.workload.reference or not same_content(of_record(record), asked):
             return None
         return asked
 

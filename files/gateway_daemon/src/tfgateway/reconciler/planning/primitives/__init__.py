@@ -12,7 +12,7 @@ from tfgateway.reconciler.planning.primitives import domain_delegate, gateway4to
 
 
 class Primitive(Protocol):
-    """What a module of this package offers. All of it is pure: rows are written on the board."""
+    """The functions of a type of reservation, a module each. Pure: they plan rows in ``Claims``."""
 
     def admit(self, claims: Claims, reservation: Reservation) -> None:
         """May this new reservation have what it asks for? Errors: ``Refusal``, ``NotNow``."""

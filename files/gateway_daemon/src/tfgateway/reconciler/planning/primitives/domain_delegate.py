@@ -17,9 +17,9 @@ _SHOWN = 5
 
 
 def admit(claims: Claims, reservation: Reservation) -> None:
-    """Refused: what equals, is below or is above a zone or subdomain of somebody else, or is above his proxy (P-4).
+    """Refuse what equals, is below or is above another user's zone or subdomain, or is above another's proxy (P-4).
 
-    So is what would decide about a name of the gateway itself (P-6).
+    Refuse also what would decide about a name of the gateway itself (P-6).
     """
     domain = reservation.domain
     if not names.is_valid(domain):

@@ -31,7 +31,7 @@ def holds(_claims: Claims, _reservation: Reservation) -> bool:
 
 
 def ensure(claims: Claims, reservation: Reservation) -> None:
-    """The peer. Of what an old gateway let happen, the user who came first has the key, and a user his newest key."""
+    """Plan the peer. Of conflicts that an old gateway allowed, the first user of a key and a user's newest key win."""
     _given(claims)
     key = encode_key(_key(reservation))
     for holder in claims.holders("key", key):
@@ -44,13 +44,13 @@ def ensure(claims: Claims, reservation: Reservation) -> None:
 
 
 def release(claims: Claims, reservation: Reservation) -> None:
-    """The peer, unless another reservation of the user counts: he has one address, however many there are."""
+    """Remove the peer, unless another reservation of the user counts: all of them share one address."""
     if not claims.holders("peer", reservation.user):
         claims.rows.put(PEERS, reservation.user, None)
 
 
 def result_data(claims: Claims, reservation: Reservation) -> bytes:
-    """What the user configures his peer with: JSON whose bytes are signed. Errors: ``NotNow``."""
+    """The configuration for the user's peer: JSON whose bytes are signed. Errors: ``NotNow``."""
     given = _given(claims)
     server = {
         "public_key": encode_key(given.pool.public_key),

@@ -62,7 +62,7 @@ def release(claims: Claims, reservation: Reservation) -> None:
 def _secret(claims: Claims, reservation: Reservation) -> str:
     """The secret in clear, which begins with the user's tid (C-2).
 
-    Errors: ``Refusal``; ``NotNow`` until the explorer has told the user's key (P-3).
+    Errors: ``Refusal``; ``NotNow`` until the explorer has given the user's key (P-3).
     """
     given = reservation.data.get("secret")
     if not isinstance(given, str) or not given:
