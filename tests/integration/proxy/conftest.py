@@ -267,9 +267,12 @@ class Gateway:
 
     def held(self) -> int:
         """Descriptors of the worker that has most, but for pipes: a few of them are kept for the next transfers."""
-        return max(
-            sum(not what.startswith("pipe:") for what in usage.descriptors(worker)) for worker in self.process.workers
-        )
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # a worker of the last generation has ended in between
+                return max(
+                    sum(not what.startswith("pipe:") for what in usage.descriptors(worker))
+                    for worker in self.process.workers
+                )
 
     def at_rest(self) -> int:
         """``held`` when workers have found each other."""

@@ -9,7 +9,7 @@ from tests.faults import Fault, faults
 from .scenarios import Rigs
 
 _STARTED = "reload workers.worker_pool:WorkerPool._spawn>socket:socket._real_close socket.close"
-_SERVING = "reload workers.metrics.page:MetricsPage.pause>socket:socket._real_close socket.close"
+_SERVING = "reload telemetry.metrics:end_page>socket:socket._real_close socket.close"
 _EXECUTING = "reload workers.reload.perform:execute posix.execve"
 EVENTS = [
     Fault(_STARTED, "the youngest worker is killed"),

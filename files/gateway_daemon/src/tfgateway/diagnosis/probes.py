@@ -144,9 +144,9 @@ class Prober:
         if listens not in self._listening:
             self._listening[listens] = asyncio.create_task(_accepts(*listens))
         runs = await self._listening[listens]
-        if not runs:
+        if not runs and (plane not in self._down or listens == self._http):  # of two the same one is named each time
             host, port = listens
-            self._down.setdefault(plane, f"nothing answers at {f'[{host}]' if ':' in host else host}:{port}")
+            self._down[plane] = f"nothing answers at {f'[{host}]' if ':' in host else host}:{port}"
         return runs
 
     async def _query(self, server: tuple[str, int], name: str, kind: str) -> list[str]:
