@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ GUARD = {"max_removal_count": MOST, "max_removal_share": 0.0}
 
 
 @pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(tmp_path, monkeypatch)
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    yield Clock(tmp_path, monkeypatch)
+    Clock.remove_left()
 
 
 def recorded(fleet: Any) -> set[int]:
