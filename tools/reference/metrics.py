@@ -182,7 +182,13 @@ SOURCES = {
         "",
         _supervisor,
     ),
-    "explorer": Source("Explorer", "`tfgateway explorer --metrics ADDRESS:PORT`; nowhere without it.", "", _explorer),
+    "explorer": Source(
+        "Explorer",
+        "`tfgateway explorer --metrics ADDRESS:PORT`, nowhere without it; with role "
+        "[explorer](role-variables.md#explorer) at `explorer_metrics`.",
+        "",
+        _explorer,
+    ),
     "node": Source(
         "Node",
         "Written by role [monitoring](role-variables.md#monitoring), beside all that begins with `tfgateway_` on the "

@@ -1,23 +1,26 @@
-"""Every command that README.md and docs/ show is run by a test, or it is said here why not."""
+"""Every command that a page of this repository shows is run by a test, or it is said here why not."""
 
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-GENERATED = ("reference", "compatibility")  # rendered from what they describe
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent.name not in GENERATED),
-]
-_BLOCK = re.compile(r"^ *```console\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+from tools.tree import ROOT
+
+_LISTED = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+PAGES = [ROOT / name for name in _LISTED.split()]
+_BLOCK = re.compile(r"^ *```(\S*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+_OPENING = ROOT / "docs" / "reference" / "playbooks.md"  # a playbook's opening comment shows commands as text
+_STARTS = re.compile(
+    r" *(\.venv/bin/\S+|ansible(-[a-z]+)?|make|tfgateway|systemctl|pip|python|cp|install|git|curl|dig) "
+)
 PLAYBOOK = ".venv/bin/ansible-playbook"
 NOTES = "molecule/default/tests/test_playbooks.py"
 CUTOVER = "molecule/cutover/tests/test_cutover.py"
+EXPLORER = "molecule/default/tests/test_explorer_role.py"
 UPGRADE = "molecule/upgrade/tests/test_upgrade.py"
 CHECKS = "tools/check.py"
 
@@ -46,6 +49,17 @@ RUN_BY = {
     "make test-fast": (CHECKS, '"fast"'),
     "make test": (CHECKS, '"all"'),
     "make test-long": (CHECKS, '"long"'),
+    "make release": ("tests/artefact.py", "release.build("),
+    ".venv/bin/pytest tests/unit/daemon/dns/test_lookup.py": ("tools/parts.py", '"pytest"'),
+    ".venv/bin/molecule test": ("tools/parts.py", '"molecule", "test"'),
+    ".venv/bin/python": (CHECKS, '"tools.reference"'),
+    "ansible-playbook playbooks/explorer.yml": (EXPLORER, "explorer.yml"),
+    "ansible-playbook tfgrid.gateway.backup": (NOTES, '"backup"'),
+    "ansible-playbook tfgrid.gateway.restore": (NOTES, '"restore"'),
+    "tfgateway backup generate-key": (NOTES, '"generate-key"'),
+    "tfgateway explorer backup": ("tests/integration/test_explorer_service.py", '"explorer", "backup"'),
+    "tfgateway reserve": ("tests/integration/test_explorer_reserve.py", '"create"'),
+    "tfgateway tunnel": ("tests/integration/proxy/test_ipv6.py", 'tfgateway("tunnel"'),
 }
 NOT_RUN = {
     "cp inventory.example.yml inventory.yml": "the production addresses are for people",
@@ -53,19 +67,36 @@ NOT_RUN = {
     f"{PLAYBOOK} playbooks/preflight.yml": "it asks the public DNS; its rules are run by unit tests and scenario prod",
     "pip install uv mnemonic dnspython": "tests have them from requirements/dev.lock",
     "make bench": "figures for people: a measurement on a busy machine is no test",
+    "make lock": "it asks the package index for newer versions: another result every day",
+    ".venv/bin/antsibull-changelog release": "it uses the fragments up; `make test` lints them",
+    "install": "a program of the operating system; tests/unit/daemon/tunnel/test_command.py reads the unit",
+    "printf": "the same",
+    "systemctl": "the same; units that roles install are started in the molecule scenarios",
+    "cd /var/lib/tfgateway-explorer && rm": "the same; test_explorer_service.py starts a restored copy",
 }
 
 
 def commands() -> list[str]:
     """Each once, without its comment, and without its options and their values."""
     found = []
-    for page in PAGES:
-        for block in _BLOCK.findall(page.read_text()):
+    for page, language, block in blocks():
+        if language == "console" or page == _OPENING:
             for line in block.splitlines():
-                words = line.partition(" #")[0].split()
+                words = re.split(r" #|   ", line.strip())[0].split()
                 end = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
                 found.append(" ".join(words[:end]))
     return sorted(set(found) - {""})
+
+
+def blocks() -> list[tuple[Path, str, str]]:
+    """Page, language and content of each fenced block."""
+    return [(page, language, block) for page in PAGES for language, block in _BLOCK.findall(page.read_text())]
+
+
+def test_commands_are_in_blocks_of_commands() -> None:
+    """Else nobody would look for the test that runs them."""
+    others = [(page, block) for page, language, block in blocks() if language != "console" and page != _OPENING]
+    assert [(page.name, line) for page, block in others for line in block.splitlines() if _STARTS.match(line)] == []
 
 
 @pytest.mark.parametrize("command", commands())

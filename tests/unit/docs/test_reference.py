@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 
 import pytest
+import yaml
 from tfgateway.settings import Settings
 
 from tools.reference import labels, settings
@@ -48,3 +50,10 @@ def test_every_setting_is_on_the_page() -> None:
 
 def test_every_setting_says_what_it_means() -> None:
     assert [f"{key.table} {key.name}" for key in settings.all_keys() if not key.meaning] == []
+
+
+def test_a_release_has_one_version() -> None:
+    daemon = tomllib.loads((ROOT / "files" / "gateway_daemon" / "pyproject.toml").read_text())["project"]["version"]
+    collection = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
+    assert daemon == collection
+    assert f"tfgrid-gateway-{collection}.tar.gz" in (ROOT / "README.md").read_text()
