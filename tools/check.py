@@ -1,5 +1,6 @@
-"""Runs every test: what needs the machine for itself first, then the other parts beside each other, each into its own
-log, and a summary at the end.
+"""Runs every test, each part into its own log, and prints a summary at the end.
+
+What needs the machine for itself runs first, then the other parts beside each other.
 
 ``python -m tools.check fast|all|long [PART ...]``; the last line is ``N passed, N failed``. Exit code 1 when any
 failed.
@@ -53,6 +54,7 @@ PARTS = [
         ],
     ),
     Part("ruff", [["ruff", "check", "."], ["ruff", "format", "--check", "."]]),
+    Part("wording", [["codespell"], [sys.executable, "-m", "tools.wording"]]),
     Part("imports", [["lint-imports", "--no-cache"]]),
     Part("yamllint", [["yamllint", "--strict", "."]]),
     Part("changelog", [["antsibull-changelog", "lint"]]),

@@ -101,8 +101,11 @@ class DataSet:
 
 
 def is_whole(desired: Desired, left: Left) -> bool:
-    """Whether all that the explorer knows as granted is in redis, or waits for its parent: nothing is missing that was
-    served before. The rows of a record that cannot be read stay as they are."""
+    """Whether nothing is missing in redis that was served before.
+
+    All that the explorer knows as granted is there, or waits for its parent. The rows of a record that cannot be read
+    stay as they are.
+    """
     return desired.complete and all(
         identifier in left.recorded or identifier in left.waiting or identifier in left.damaged
         for identifier, wanted in desired.items()

@@ -337,8 +337,10 @@ class Reconciler:
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancel until all have ended: ``asyncio.wait_for`` of Python 3.11, which redis-py uses, may swallow a cancellation
-    (python/cpython#86296)."""
+    """Cancel until all have ended.
+
+    ``asyncio.wait_for`` of Python 3.11, which redis-py uses, may swallow a cancellation (python/cpython#86296).
+    """
     pending = {task for task in tasks if not task.done()}
     while pending:
         for task in pending:

@@ -1,4 +1,4 @@
-"""[dns]"""
+"""Settings of the DNS plane: ``[dns]``, its cookies, rate limits, transfers and notifications."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class NotifySettings(Section, frozen=True):
 
 
 class DnsSettings(Section, frozen=True):
-    """[dns]"""
+    """[dns]: the authoritative DNS server."""
 
     workers: Workers = 0
     """Processes; 0: half as many as processors."""

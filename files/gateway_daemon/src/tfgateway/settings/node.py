@@ -11,14 +11,14 @@ from tfgateway.settings.section import Port, Seconds, Section
 
 
 class IdentitySettings(Section, frozen=True):
-    """[identity]"""
+    """[identity]: who this gateway is."""
 
     seed: str = "/etc/identity.seed"
     """Path of the seed file (versions 1.0.0, 1.1.0 or raw)."""
 
 
 class RedisSettings(Section, frozen=True):
-    """[redis]"""
+    """[redis]: where the gateway keeps its data."""
 
     url: str = "redis://127.0.0.1:6379/0"
     """``redis://``, ``rediss://`` or ``unix://``; the old daemon's ``tcp://host:port`` is understood too."""
@@ -42,7 +42,7 @@ class RedisSettings(Section, frozen=True):
 
 
 class ExplorerSettings(Section, frozen=True):
-    """[explorer]"""
+    """[explorer]: the API that reservations come from."""
 
     url: str = "https://explorer.grid.tf/api/v1"
     """Base URL of the explorer's API."""
@@ -91,7 +91,7 @@ class GatewaySettings(Section, frozen=True):
 
 
 class ReconcilerSettings(Section, frozen=True):
-    """[reconciler]"""
+    """[reconciler]: limits and intervals."""
 
     max_removal_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.3
     """A plan with which more than this share of the reservations of the last hour are gone refuses itself ..."""
@@ -128,7 +128,7 @@ class WorkersSettings(Section, frozen=True):
 
 
 class FourToSixSettings(Section, frozen=True):
-    """[fourtosix]"""
+    """[fourtosix]: IPv6 over WireGuard."""
 
     endpoint: str = ""
     """``HOST:PORT`` that users connect to (IPv6 in brackets); empty: this gateway gives no IPv6."""
@@ -144,7 +144,7 @@ class FourToSixSettings(Section, frozen=True):
 
 
 class LogSettings(Section, frozen=True):
-    """[log]"""
+    """[log]: what is logged, and in which form."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe events that are logged."""

@@ -1,4 +1,4 @@
-"""[proxy]"""
+"""Settings of the proxy plane: ``[proxy]`` and its static services."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfgateway.settings.section import Port, Seconds, Section, Workers
 
 
 class TargetSettings(Section, frozen=True):
-    """One of ``targets`` of a [[proxy.services]]"""
+    """One of ``targets`` of a [[proxy.services]]."""
 
     address: str
     """IP literal or host name; names are resolved again and again."""
@@ -23,7 +23,7 @@ class TargetSettings(Section, frozen=True):
 
 
 class CheckSettings(Section, frozen=True):
-    """[proxy.services.check]: asks each target again and again whether it works"""
+    """[proxy.services.check]: health checks of the targets."""
 
     type: Literal["tcp", "http"] = "tcp"
     """``tcp``: accepts a connection; ``http``: answers ``path`` with a status below 400."""
@@ -44,7 +44,7 @@ class CheckSettings(Section, frozen=True):
 
 
 class ServiceSettings(Section, frozen=True):
-    """[[proxy.services]]: a static service, looked up before those in redis"""
+    """[[proxy.services]]: static services, looked up before those in redis."""
 
     names: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     """Host names; ``CATCH_ALL``: whatever nothing else is found for."""
@@ -64,7 +64,7 @@ class ServiceSettings(Section, frozen=True):
 
 
 class ProxySettings(Section, frozen=True):
-    """[proxy]"""
+    """[proxy]: the data plane for HTTP, TLS and tunnels."""
 
     workers: Workers = 0
     """Processes; 0: half as many as processors."""

@@ -71,8 +71,11 @@ class Resources:
     def handover(
         self, callers: Iterable[socket.socket] = (), page: socket.socket | None = None, *, back: tuple[str, ...] = ()
     ) -> Handover:
-        """All of it for another process image. callers: who wait for the outcome; page: where the metrics page goes on;
-        back: the command of this release, for a successor that cannot take over."""
+        """All of it, as state for another process image.
+
+        callers: those that wait for the outcome. page: where the metrics page goes on. back: the command of this
+        release, for a successor that cannot take over.
+        """
         pool = self.pool
         return Handover(
             plan=self.plan,

@@ -75,7 +75,7 @@ def show(as_json: bool, data: object, human: str | Table) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
-    """A table for people; what is not ``Text`` is a stranger's."""
+    """A table for people; cells that are not ``Text`` are untrusted and made printable."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         made.add_column(column, overflow="fold")

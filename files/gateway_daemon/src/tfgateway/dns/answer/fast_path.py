@@ -60,8 +60,10 @@ class Slots:
         replies: memoryview[int],
         octets: int,
     ) -> None:
-        """starts, peers: where datagrams and their clients' packed addresses are, both evenly spaced; replies: to be
-        set to the bytes of each reply; octets: of an address, for ``RateLimiter.noted``.
+        """Set up for batches in ``buffer``.
+
+        starts, peers: where datagrams and their clients' packed addresses are, both evenly spaced. replies: set to the
+        bytes of each reply. octets: of an address, for ``RateLimiter.noted``.
         """
         self.buffer = buffer
         self.replies = replies

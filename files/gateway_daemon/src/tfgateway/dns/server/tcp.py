@@ -44,7 +44,9 @@ class TcpListener:
         connections: int,
         connections_per_client: int,
     ) -> None:
-        """answer: messages for a query and a packed client address, none: the connection ends; made one by one when the
+        """Set up; ``listen`` starts it.
+
+        answer: messages for a query and a packed client address, none: the connection ends; made one by one when the
         one before is on its way, must not raise but ``OSError``. idle: seconds for one query to arrive, and for a
         full buffer to be read again.
         """

@@ -52,7 +52,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer = _Lane(path)
-        # A stranger's list of everything must not keep a gateway from the one row that it waits for.
+        # A client that lists everything must not delay a gateway that waits for one row.
         self._reader, self._scanner = _Lane(path), _Lane(path)
 
     async def open(self) -> None:
