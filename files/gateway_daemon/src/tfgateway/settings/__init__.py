@@ -1,4 +1,4 @@
-"""Typed settings, read from one ``gateway.toml``. Unknown keys are errors: a typo must not be silence."""
+"""Typed settings, each documented below its field, read from one ``gateway.toml``. Unknown keys are errors."""
 
 from tfgateway.settings.address import host_port
 from tfgateway.settings.dns import CookieSettings, DnsSettings, NotifySettings, RateSettings, TransferSettings

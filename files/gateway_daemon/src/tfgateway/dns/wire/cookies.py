@@ -1,4 +1,4 @@
-"""DNS cookies: which clients have proved their address (RFC 7873), in the form all servers share (RFC 9018). Pure."""
+"""Where a DNS cookie is made and checked: which clients have proved their address (RFC 7873, RFC 9018). Pure."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Removals that a plan leaves out, because they are too many without an operator's consent."""
+    """Why a plan was refused: removals that are too many without an operator's consent, which it leaves out."""
 
     steps: tuple[Step, ...]
     recorded: int

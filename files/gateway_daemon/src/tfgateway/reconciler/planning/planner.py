@@ -55,10 +55,10 @@ def plan_all(
 
     most: how many reservations were recorded of late (``guard``); those that are missing since count as removed.
 
-    When more would be removed than the policy allows, the plan is made as if nothing was to be removed; what would be
-    refused then is left undecided, because it may be refused only for the sake of what was kept. For the same reason
-    nothing is refused that would not be refused without the orphans. consent: the ``held_digest`` of removals and
-    orphans that an operator allowed.
+    A plan that would remove more than the policy allows is refused (``Plan.held``), and made again as if nothing was to
+    be removed; what would be refused then is left undecided, because it may be refused only for the sake of what was
+    kept. For the same reason nothing is refused that would not be refused without the orphans. consent: the
+    ``held_digest`` of removals and orphans that an operator allowed.
     """
 
     def decided(*, may_remove: bool = True, end_orphans: bool = False, spared: Collection[str] = ()) -> Planned:
