@@ -1,1 +1,1 @@
-"""What only looks: facts of each reservation, and the verdict that ``tfgateway state`` shows."""
+"""Diagnosis for ``tfgateway state``: facts of each reservation and a verdict. Changes nothing."""

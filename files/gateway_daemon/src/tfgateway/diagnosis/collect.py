@@ -1,4 +1,4 @@
-"""Gathers what ``tfgateway state`` judges: the explorer's listing, redis, and what the planes really answer."""
+"""Collects the facts for ``tfgateway state``: the explorer's listing, redis, and answers of the planes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _SHORTEST_SILENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that ``tfgateway state`` shows."""
+    """All that ``tfgateway state`` shows."""
 
     node_id: str
     problems: tuple[str, ...]
@@ -66,11 +66,11 @@ class State:
 
     @property
     def in_sync(self) -> bool:
-        """Whether there is nothing that anybody has to look at."""
+        """Whether nothing needs an operator's attention."""
         return not self.problems and all(one.settled for one in self.reservations)
 
     def as_data(self) -> dict[str, Any]:
-        """The contract with the Ansible module."""
+        """Plain values: the JSON that the Ansible module reads."""
         return {
             "node_id": self.node_id,
             "version": __version__,
@@ -88,7 +88,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What could be gathered; ``actual`` None: redis cannot be asked."""
+    """What could be collected; ``actual`` None: redis does not answer."""
 
     desired: Desired
     explorer_asked: bool
@@ -195,7 +195,7 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
 
 
 def _loop_problems(status: Status | None, settings: Settings) -> list[str]:
-    """What the reconciler wrote about itself."""
+    """Problems that the reconciler reported in its status."""
     if status is None:
         return ["the reconciler has not written its status yet"]
     found = [f"removals are held back: {status.held}"] if status.held else []
@@ -210,7 +210,7 @@ def _loop_problems(status: Status | None, settings: Settings) -> list[str]:
 
 
 def _shown(seen: _Seen, outbox: dict[str, Pending]) -> dict[str, Wanted | None]:
-    """What is of interest: everything but what ended and left nothing behind."""
+    """The reservations to show: all but those that ended and left nothing behind."""
     here = [*seen.records.entries, *seen.records.damaged, *outbox]
     here = [name for name in here if name not in seen.records.references.values()]
     there = [name for name, wanted in seen.desired.items() if wanted.next_action != NextAction.DELETED]
@@ -218,7 +218,7 @@ def _shown(seen: _Seen, outbox: dict[str, Pending]) -> dict[str, Wanted | None]:
 
 
 def _described(identifier: str, wanted: Wanted | None) -> Reservation:
-    """A reservation without record, as far as the explorer describes it."""
+    """A reservation without record, made of what the explorer says."""
     if wanted is None:
         return Reservation(identifier, "", "", {})
     if isinstance(wanted.workload, Workload):
@@ -242,7 +242,7 @@ def _tunnel(claims: Claims, reservation: Reservation) -> str:
 async def _answer(
     prober: Prober, claims: Claims, reservation: Reservation, tunnel: str, tunnels: Mapping[str, Connected] | None
 ) -> Answer | None:
-    """What the planes answer for it; None: there is nothing to ask."""
+    """Probe the planes for a reservation; None: there is nothing to probe."""
     domain = reservation.domain
     if reservation.type == "domain_delegate":
         return await prober.zone_owner(domain, claims.policy.node_id, reservation.user)

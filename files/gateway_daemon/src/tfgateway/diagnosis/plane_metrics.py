@@ -29,7 +29,7 @@ _BUCKET: Final = f"{_PREFIX}latency_seconds_bucket"
 
 @dataclass(frozen=True, slots=True)
 class DnsMetrics:
-    """Since the plane's start."""
+    """Counters since the plane's start."""
 
     queries: list[dict[str, Any]]
     """Each with ``transport``, ``type``, ``rcode`` and ``count``."""
@@ -50,7 +50,7 @@ class DnsMetrics:
 
 
 async def dns_metrics(settings: Settings) -> DnsMetrics | None:
-    """None: the plane does not answer, or in another way than ours does."""
+    """The counters of the running plane; None: it does not answer, or not as ours does."""
     page = await scrape.page(settings.dns.metrics)
     try:
         return None if page is None else _read(page)

@@ -1,4 +1,4 @@
-"""Whether the planes follow redis, as they say on their metrics pages."""
+"""Whether the data planes follow redis, from their metrics pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WORDS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class PlaneState:
-    """One that answers."""
+    """The state of a plane that answers."""
 
     plane: str
     implausible: str
@@ -31,7 +31,7 @@ class PlaneState:
 
     @property
     def problem(self) -> str:
-        """For the operator; empty: there is none."""
+        """A problem for the operator; empty: there is none."""
         if not self.implausible:
             return ""
         words = _WORDS.get(self.implausible, self.implausible)
@@ -42,7 +42,7 @@ class PlaneState:
 
 
 async def plane_states(settings: Settings) -> tuple[PlaneState, ...]:
-    """All planes that answer."""
+    """The states of all planes that answer."""
     pages = {"dns": settings.dns.metrics, "proxy": settings.proxy.metrics}
     if settings.fourtosix.endpoint:
         pages["fourtosix"] = settings.fourtosix.metrics

@@ -70,7 +70,7 @@ class Prober:
         return [f"{plane} does not run: {why}" for plane, why in self._down.items()]
 
     async def addresses(self, name: str, expected: Collection[str]) -> Answer | None:
-        """Does DNS give exactly these addresses?"""
+        """Whether DNS gives exactly these addresses."""
         if self._dns is None:
             return None
         if not await self._runs("DNS", self._dns):
@@ -80,7 +80,7 @@ class Prober:
         return _right(sorted(found[0] + found[1]) == sorted(expected))
 
     async def zone_owner(self, zone: str, node_id: str, owner: str) -> Answer | None:
-        """Does DNS give the ownership record that names gateway and owner?"""
+        """Whether DNS gives the ownership record that names gateway and owner."""
         if self._dns is None:
             return None
         if not await self._runs("DNS", self._dns):
@@ -90,7 +90,7 @@ class Prober:
         return _right(any(_members(text) == {"identity": node_id, "owner": owner} for text in texts))
 
     async def proxied(self, domain: str, target: Service) -> Answer | None:
-        """Is the target reached through the proxy, on each of its ports? The worst that was found."""
+        """Whether the proxy reaches the target, on each of its ports; the worst result counts."""
         visits: list[tuple[_Address | None, int, _Visit]] = [
             (self._http, target.httpport, _visit_http),
             (self._tls, target.tlsport, _visit_tls),
@@ -117,7 +117,7 @@ class Prober:
             return Answer.RIGHT if await through else Answer.WRONG if alone else Answer.NO_TARGET
 
     async def proxy_runs(self) -> bool:
-        """Does the proxy run? True as well when it is to listen nowhere."""
+        """Whether the proxy runs. True as well when it is configured to listen nowhere."""
         return all([await self._runs("the proxy", address) for address in (self._http, self._tls) if address])
 
     async def peer(self, key: str, address: str) -> Answer | None:
@@ -140,7 +140,7 @@ class Prober:
         return {key: addresses for key, _, addresses in lines}
 
     async def _runs(self, plane: str, listens: _Address) -> bool:
-        """Does anything listen where the plane should? Found out once."""
+        """Whether the plane listens at its address; probed once."""
         if listens not in self._listening:
             self._listening[listens] = asyncio.create_task(_accepts(*listens))
         runs = await self._listening[listens]
@@ -217,7 +217,7 @@ async def _visit_http(domain: str, host: str, port: int) -> bool:
 
 
 async def _visit_tls(domain: str, host: str, port: int) -> bool:
-    """A ClientHello with this server name; whose certificate comes back is not our business."""
+    """Send a ClientHello with this server name; any certificate counts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -236,7 +236,7 @@ async def _visit_tls(domain: str, host: str, port: int) -> bool:
 
 
 def _first(listen: Sequence[str]) -> tuple[str, int] | None:
-    """Where to ask: the first address that is listened on, loopback for a wildcard."""
+    """The address to probe: the first that is listened on, loopback for a wildcard."""
     if not listen:
         return None
     host, port = host_port(listen[0])

@@ -1,4 +1,4 @@
-"""How the targets and tunnels of the operator's static services fare, as the running proxy publishes it."""
+"""State of the targets and tunnels of static services, from the proxy's metrics."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TunnelState:
 
 
 def static_tunnels(settings: Settings, clients: Mapping[str, Connected]) -> tuple[TunnelState, ...]:
-    """All tunnels; ``clients``: those that are connected, by the fingerprint of their secret."""
+    """The tunnels of all static services; ``clients``: connected ones, by the fingerprint of their secret."""
     found = []
     for service in settings.proxy.services:
         if service.tunnel_secret:
@@ -53,7 +53,7 @@ def static_tunnels(settings: Settings, clients: Mapping[str, Connected]) -> tupl
 
 
 async def static_targets(settings: Settings) -> tuple[tuple[TargetState, ...], str]:
-    """All targets, and what kept them from being seen, if anything did. Nobody is asked when there are none."""
+    """The targets of all static services, and a problem if the proxy does not answer; without services, nothing."""
     if not any(service.targets for service in settings.proxy.services):
         return (), ""
     page = await scrape.page(settings.proxy.metrics, _PATIENCE)

@@ -1,4 +1,4 @@
-"""Brings the WireGuard interface of this gateway to what it should be, through ``wg`` and ``ip``."""
+"""Applies the wanted state to the WireGuard interface of this gateway, through ``wg`` and ``ip``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Interface:
     log: FilteringBoundLogger
 
     async def converge(self, wanted: Mapping[str, str], *, current: bool) -> Mapping[str, Present]:
-        """Make what is missing and put right what differs; the peers that it has then.
+        """Add what is missing and correct what differs; the peers that the interface has then.
 
         wanted: address by public key. current: they are what redis names; else they may be old, and the peers that the
         interface has stay as they are. A change that fails does not keep the others. Errors: ``GatewayError``.
@@ -74,7 +74,7 @@ class Interface:
         return await run("wg", "show", self.name, "dump")
 
     async def _create(self) -> None:
-        """By the kernel, or where it knows no WireGuard by wireguard-go, which stays when this process ends."""
+        """Create the interface: by the kernel, or else by wireguard-go, which outlives this process."""
         try:
             await run("ip", "link", "add", "dev", self.name, "type", "wireguard")
         except ProgramError as refusal:

@@ -1,4 +1,4 @@
-"""The interface as a network link: what it should be like, and the ``ip`` commands that make it so. Pure."""
+"""The interface as a network link: its wanted state, and the ``ip`` commands that lead to it. Pure."""
 
 from __future__ import annotations
 

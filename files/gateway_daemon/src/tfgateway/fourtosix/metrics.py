@@ -1,4 +1,4 @@
-"""What the 4to6 plane counts."""
+"""Metrics of the 4to6 plane."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FourToSixMetrics:
         )
 
     def count(self, peers: Mapping[str, Present]) -> None:
-        """The interface has these."""
+        """Set the number of peers of the interface."""
         now = time.time()
         self._peers.set(len(peers))
         self._alive.set(sum(abs(now - peer.handshake) < _ALIVE for peer in peers.values()))

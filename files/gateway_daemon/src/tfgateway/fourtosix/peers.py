@@ -1,4 +1,4 @@
-"""Peers of the interface: wanted, present, and the commands that lead from these to those. Pure."""
+"""Peers of the interface: wanted, present, and the ``wg`` commands that lead from one to the other. Pure."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def wanted_peers(fields: Mapping[bytes, bytes], pool: Pool) -> tuple[dict[str, s
 
 
 def missing(wanted: Mapping[str, str], present: Mapping[str, Present]) -> dict[str, str]:
-    """What an old list of peers has and the interface lacks; what the interface has is newer, addresses included."""
+    """Peers of an old list that the interface lacks; what the interface has is newer, addresses included."""
     taken = {address for peer in present.values() for address in peer.allowed_ips}
     return {key: address for key, address in wanted.items() if key not in present and address not in taken}
 

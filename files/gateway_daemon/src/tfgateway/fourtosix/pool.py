@@ -21,7 +21,7 @@ _HALF = 8
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What one gateway gives to its users."""
+    """The keys and addresses of one gateway."""
 
     seed: bytes = field(repr=False)
     """32 bytes; secret."""

@@ -1,4 +1,4 @@
-"""The 4to6 plane as a whole: the peers that redis wants, kept in the interface."""
+"""The 4to6 plane: keeps the peers of the interface in step with redis."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def serve(
     ready: Callable[[], None],
     status: Callable[[str], None],
 ) -> None:
-    """Keep the interface as redis wants it until ``stopping`` is set; then leave it as it is, tunnels included.
+    """Keep the interface in step with redis until ``stopping`` is set; then leave it as it is, tunnels included.
 
     ``ready`` is called once it has the peers that redis names. Errors: ``ConfigError``, ``IdentityError``;
     ``GatewayError`` when the interface cannot be made.
@@ -67,7 +67,7 @@ async def serve(
 
 
 class _Plane:
-    """What redis wants, and the interface that is to have it."""
+    """The wanted peers from redis, and the interface to apply them to."""
 
     def __init__(self, settings: Settings) -> None:
         own = settings.fourtosix

@@ -1,4 +1,4 @@
-"""A slow comparison of all that redis holds with the copy: finds what was never announced, in a bounded share of time.
+"""A slow comparison of all of redis with the copy, in a bounded share of time: finds changes that were never announced.
 
 Redis names every changed key, and after every gap all of them are read anew. What is left is what nobody can name: two
 databases that were swapped, a push that was lost on its way, a mistake of ours.
@@ -45,7 +45,7 @@ class AntiEntropy:
         """Complete comparisons so far."""
 
     async def step(self) -> None:
-        """The next part. Errors: what ``names`` and ``refresh`` raise; the round then goes on where it was."""
+        """Compare the next part. Errors: what ``names`` and ``refresh`` raise; the round then resumes where it was."""
         started = self._clock()
         if self._rest is None and self._cursor is None:
             self._began = started

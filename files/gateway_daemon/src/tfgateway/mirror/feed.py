@@ -1,4 +1,4 @@
-"""Names of changed keys, pushed by redis: tracking in broadcast mode, delivered over RESP2."""
+"""Invalidation messages for changed keys: client-side caching in broadcast mode, over RESP2."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHANNEL = b"__redis__:invalidate"
 
 
 class Feed:
-    """One connection that redirects its tracking to itself.
+    """A connection that redirects its invalidation messages to itself.
 
     With another connection as target, the death of the target alone would end the news without a sign (RESP2 can not
     say ``tracking-redir-broken``). Here tracking and delivery live and die together, and one PING proves both.
@@ -40,7 +40,7 @@ class Feed:
         await self._connection.read_response()  # an answer for each channel
 
     async def next(self) -> Sequence[bytes] | Changes | None:
-        """Changed keys; none after a quiet heartbeat; None when redis can not say which (FLUSHALL).
+        """The next changed keys; none after a quiet heartbeat; None when redis can not say which (FLUSHALL).
 
         Or what a gateway's own transaction changed, which comes before the names of the keys that it changed.
 

@@ -1,4 +1,4 @@
-"""Whether a plane follows redis, as a metric that all planes have."""
+"""Metric that says whether a plane follows redis; all planes have it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tfgateway.mirror.mirror import Mirror
 
 
 def held_name(plane: str) -> str:
-    """Of the family."""
+    """The name of the metric."""
     return f"tfgateway_{plane}_redis_implausible_seconds"
 
 
 class HeldCollector(Collector):
-    """Registered with the registry of a worker."""
+    """Collects the metric for the registry of a worker."""
 
     def __init__(self, plane: str, mirror: Mirror) -> None:
         self._plane = plane

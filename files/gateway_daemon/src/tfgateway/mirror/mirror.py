@@ -79,22 +79,22 @@ class Mirror:
 
     @property
     def resyncs(self) -> int:
-        """Complete snapshots from redis so far."""
+        """The number of complete snapshots from redis so far."""
         return self._progress.resyncs
 
     @property
     def changes(self) -> int:
-        """Calls of the sink so far that changed something."""
+        """The number of calls of the sink that changed something."""
         return self._target.changes
 
     @property
     def keys(self) -> int:
-        """How many keys the copy has."""
+        """The number of keys in the copy."""
         return len(self._target.known)
 
     @property
     def marker(self) -> Marker | None:
-        """Of the data set that the copy is of; None: there was none, as with data of old programs."""
+        """The marker of the data set in the copy; None: it had none, as with data of old programs."""
         return self._plausibility.seen
 
     @property
@@ -134,7 +134,7 @@ class Mirror:
             await asyncio.sleep(min(longest, first * 2 ** min(failures, 30)) * spread)
 
     async def _follow(self) -> None:
-        """One connection's life; ends with ``StoreError`` only."""
+        """Follow one connection until it fails with ``StoreError``."""
         with store_errors():
             async with (
                 self._connect() as client,
@@ -170,7 +170,7 @@ class Mirror:
         self._log.warning("serving from disk", path=str(path), keys=self.keys, age=round(self.age()))
 
     def _lost(self, trouble: str) -> None:
-        """Say once why redis can not be followed, not at every attempt."""
+        """Log why redis cannot be followed, once and not at every attempt."""
         self._progress.in_sync = False
         if trouble != self._progress.trouble:
             self._progress.trouble = trouble

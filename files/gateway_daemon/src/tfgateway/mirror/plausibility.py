@@ -1,4 +1,4 @@
-"""Whether redis holds what was seen there before, or what came of it, by its marker. Pure: the clock is passed in.
+"""Decides by the marker whether redis holds a plausible successor of the known data. Pure: the clock is passed in.
 
 ==============  ==========================================  ==========================================================
 state           what redis shows                            what follows
@@ -28,7 +28,7 @@ from tfgateway.redis_schema.marker import ANY, Marker, Mismatch, mismatch
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Redis is not followed."""
+    """Why, and since when, redis is not followed."""
 
     why: Mismatch
     since: float
@@ -38,7 +38,7 @@ class Hold:
 
 
 class Plausibility:
-    """Of one plane; ``seen`` is kept across its lives in the copy on disk."""
+    """The state of one plane's decision; ``seen`` survives restarts in the copy on disk."""
 
     def __init__(self, hold_for: float) -> None:
         """hold_for: seconds for which implausible data are not followed; 0: they always are."""
@@ -75,7 +75,7 @@ class Plausibility:
         return True
 
     def forget(self) -> None:
-        """There is nothing to hold: what redis has is all there is."""
+        """Accept whatever redis has: there is no copy to protect."""
         self.seen = self.hold = None
 
     def _mismatch(self, seen: Marker, found: Marker | Mismatch) -> Mismatch | None:
@@ -93,7 +93,7 @@ class Plausibility:
         return self.hold is not None and now - self.hold.since >= self._hold_for
 
     def _passed(self, found: Marker | Mismatch) -> bool:
-        """Did a full pass of the reconciler end during the hold?"""
+        """Whether a full pass of the reconciler ended during the hold."""
         if self.hold is None or self.hold.baseline is None or self.seen is None or isinstance(found, Mismatch):
             return False
         baseline = self.hold.baseline

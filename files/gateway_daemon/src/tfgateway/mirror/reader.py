@@ -1,4 +1,4 @@
-"""Values of many keys, read without trusting their type or size, each with the marker of the data set they are of."""
+"""Reads values of many keys with bounded size, each with the marker of the data set that it belongs to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MARKER: Final = ("GETRANGE", MARKER, "0", str(LONGEST))
 
 
 class Big(Enum):
-    """Stands for a hash that is too big for one reply."""
+    """Placeholder for a hash that is too big for one reply."""
 
     BIG = 0
 
@@ -49,7 +49,7 @@ class Reader:
     """Fields of one reply: neither redis nor our event loop is held up by a big hash."""
 
     async def marker(self) -> Marker | Mismatch:
-        """What redis shows now."""
+        """The current marker in redis."""
         try:
             found: Any = await self.client.getrange(MARKER, 0, LONGEST)
         except ResponseError:
@@ -136,7 +136,7 @@ class Reader:
         return found
 
     async def _asked(self, commands: Sequence[tuple[str | bytes, ...]]) -> list[Any]:
-        """The replies to all of them, errors among them, if they can be believed."""
+        """The replies to a pipeline, errors among them; checked against the marker."""
         async with self.client.pipeline(transaction=False) as pipe:
             for command in (*commands, _MARKER):
                 pipe.execute_command(*command)

@@ -37,12 +37,12 @@ class Selection:
         object.__setattr__(self, "_pattern", re.compile(_translate(self.match), re.DOTALL))
 
     def wants(self, key: bytes) -> bool:
-        """Does this key belong to the copy?"""
+        """Whether this key belongs to the copy."""
         return key in self.first or (self._pattern.fullmatch(key) is not None and self.accept(key))
 
     @property
     def prefixes(self) -> tuple[bytes, ...]:
-        """Literal beginnings, one of which each selected key has: what redis is asked to report changes of.
+        """Literal prefixes that cover all selected keys: redis is asked to announce changes of these.
 
         None is the beginning of another, which redis would refuse.
         """

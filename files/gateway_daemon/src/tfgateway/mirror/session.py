@@ -1,4 +1,4 @@
-"""One connection of a mirror, from its first look at redis to its end: one task listens, the other reads.
+"""One connection of a mirror, from its first read to its end: one task listens, the other reads.
 
 Two kinds of news come over one connection, and their order there is what makes this right:
 
@@ -63,7 +63,7 @@ _CHECK_AFTER = 1.0
 
 @dataclass(slots=True)
 class Progress:
-    """How far the copy is, over all connections."""
+    """How far the copy has come, over all connections."""
 
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     in_sync: bool = False
@@ -76,7 +76,7 @@ class Progress:
 
 
 class Session:
-    """What lives and dies with the connection to redis."""
+    """The state that belongs to one connection to redis."""
 
     def __init__(
         self,
@@ -109,11 +109,11 @@ class Session:
         )
 
     async def run(self) -> None:
-        """Until the connection breaks. Errors: ``redis.RedisError``, ``OSError``, ``StoreError``."""
+        """Follow redis until the connection breaks. Errors: ``redis.RedisError``, ``OSError``, ``StoreError``."""
         await together(self._listen(), self._apply())
 
     async def _listen(self) -> NoReturn:
-        """Take note of what changed at once, however busy ``_apply`` is: redis drops readers that fall behind."""
+        """Queue changes at once, however busy ``_apply`` is: redis disconnects readers that fall behind."""
         while True:
             changed = await self._feed.next()
             if isinstance(changed, dict):
@@ -176,7 +176,7 @@ class Session:
             self._plausibility.forget()
 
     def _check_marker(self, found: Marker | Mismatch) -> None:
-        """Whether what came with this marker may be used. Errors: ``Implausible``: it may not."""
+        """Check that data with this marker may be used. Errors: ``Implausible``: it may not."""
         before = self._plausibility.hold
         if self._plausibility.observe(found, time.monotonic()):
             if before is not None:
@@ -194,7 +194,7 @@ class Session:
         raise Implausible
 
     async def _catch_up(self) -> None:
-        """Read all that is due, for the sink. Errors: ``Implausible``."""
+        """Read all that is due and pass it on to the sink. Errors: ``Implausible``."""
         if self._pending.everything:
             await self._snapshot()
         await self._change()
@@ -205,7 +205,7 @@ class Session:
             await self._anti_entropy.step()
 
     async def _snapshot(self) -> None:
-        """Read every selected key, give the sink the differences; news that comes meanwhile is read in between."""
+        """Read every selected key and pass differences on to the sink; changes are read in between."""
         self._pending.everything = False
         unseen = set(self._target.known.keys()).difference(self._selection.first)
         await self._refresh(self._selection.first)
@@ -230,7 +230,7 @@ class Session:
         self._log.info("in sync with redis", keys=len(self._target.known), resyncs=progress.resyncs)
 
     async def _refresh(self, keys: Sequence[bytes]) -> None:
-        """Read these keys and give the sink what differs."""
+        """Read these keys and pass on to the sink what differs."""
         self._pending.begin(keys)
         async for key, found in self._reader.read(keys):
             self._checks.pop(key, None)
@@ -244,7 +244,7 @@ class Session:
             await self._target.give_way()
 
     async def _replace(self, key: bytes) -> None:
-        """A big hash to a sink that takes pieces."""
+        """Pass a big hash on in pieces."""
         started = time.monotonic()
         with self._pending.reading(key) as reading:
             try:

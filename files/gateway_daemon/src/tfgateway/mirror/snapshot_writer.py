@@ -1,4 +1,4 @@
-"""Writes a plane's snapshot to disk: from redis itself, so that no second copy of anything is in memory."""
+"""Writes a plane's snapshot to disk, reading redis, so that no second copy of the data is in memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FIELDS_AT_ONCE = 200
 
 
 class SnapshotWriter:
-    """One worker of a plane has one."""
+    """Writes snapshots, in one worker of a plane."""
 
     def __init__(
         self, mirror: Mirror, connect: Callable[[], Redis], selection: Selection, path: Path, log: FilteringBoundLogger
@@ -74,7 +74,7 @@ class SnapshotWriter:
             self._written = _NOTHING  # somebody removed it
 
     def _state(self) -> tuple[int, str]:
-        """What a file is as good as new for: the same content, of the same data set."""
+        """What makes a file current: the same content of the same data set."""
         marker = self._mirror.marker
         return self._mirror.changes, "" if marker is None else marker.incarnation
 
@@ -93,7 +93,7 @@ class SnapshotWriter:
             self._log.info("snapshot written", path=str(path), bytes=size)
 
     async def _items(self, client: Redis, marker: Marker | None) -> AsyncIterator[Item]:
-        """Everything that is selected. Not of one moment: what changes meanwhile is in it or not.
+        """All selected keys. Not atomic: what changes meanwhile is in it or not.
 
         Errors: ``StoreError`` when redis does not hold the data set of ``marker`` any more.
         """

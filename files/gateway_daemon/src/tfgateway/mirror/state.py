@@ -1,4 +1,4 @@
-"""What a mirror knows and what it still has to look at. Pure: no I/O, no clock."""
+"""Bookkeeping of a mirror: what the sink has, and what is still to be read. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fingerprint_parts(value: Value) -> Iterator[int]:
 
 @dataclass(slots=True)
 class Reading:
-    """What happens to a hash while it is read."""
+    """Changes of a hash while it is being read."""
 
     touched: bool = False
     """Others wrote it: pieces from before and after may not belong together."""
@@ -66,11 +66,11 @@ class Known:
         return new != old
 
     def holds(self, key: bytes) -> bool:
-        """Does the sink have this key?"""
+        """Whether the sink has this key."""
         return key in self._fingerprints
 
     def distrust(self, key: bytes) -> None:
-        """The sink failed on this key: whatever is read next, even "gone", is passed on again."""
+        """Note that the sink failed on this key: whatever is read next, even "gone", is passed on again."""
         self._fingerprints[key] = _DISTRUSTED
 
 
@@ -127,7 +127,7 @@ class Pending:
             self._explained.add(key)
 
     def take_changes(self) -> Changes:
-        """What was explained and not passed on to the sink since."""
+        """Take the explained changes that were not passed on to the sink yet."""
         taken, self._changes = self._changes, {}
         return taken
 
@@ -145,15 +145,15 @@ class Pending:
                 self._keys[key] = None
 
     def begin(self, keys: Iterable[bytes]) -> None:
-        """These are being read: what is explained may be in what is read, or not."""
+        """Mark keys as being read: what is explained may be in what is read, or not."""
         self._under_way.update(keys)
 
     def end(self, key: bytes) -> None:
-        """What was read of it has been passed on."""
+        """Mark a key as read and passed on."""
         self._under_way.discard(key)
 
     def take(self) -> list[bytes]:
-        """All names so far. What changes while they are read is announced, and taken, again."""
+        """Take all names so far. What changes while they are read is announced, and taken, again."""
         taken = list(self._keys)
         self._keys.clear()
         return taken

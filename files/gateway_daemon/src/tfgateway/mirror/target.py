@@ -1,4 +1,4 @@
-"""The sink of a mirror, with what it got last."""
+"""The sink of a mirror, together with fingerprints of what it has."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ _PIECE = 2000
 
 
 class Implausible(Exception):
-    """What was read is not of the data set that is followed."""
+    """Data that were read are not of the data set that is followed."""
 
 
 class Torn(Exception):
-    """A hash was written by others while it was read in pieces."""
+    """A hash changed while it was read in pieces."""
 
 
 class Target:
-    """Gives the sink what differs; one key that it cannot digest keeps no other from it."""
+    """Passes differences on to the sink; a key that the sink fails on does not block the others."""
 
     def __init__(self, sink: Sink | FieldSink, log: FilteringBoundLogger) -> None:
         self.known = Known()
@@ -96,7 +96,7 @@ class Target:
             self._failed(key, error)
 
     async def change(self, key: bytes, fields: Mapping[bytes, bytes | None]) -> bool:
-        """Some fields of a hash; False: the sink failed, and the key has to be read."""
+        """Pass some fields of a hash on; False: the sink failed, and the key has to be read."""
         assert self.fields is not None  # noqa: S101 - as above
         # Its fingerprint is not known any more: what is read next goes to the sink, whatever it is.
         self.known.distrust(key)
@@ -111,7 +111,7 @@ class Target:
         return True
 
     async def load(self, key: bytes, items: Iterator[Item]) -> None:
-        """A key as a copy on disk has it. Errors: ``ParseError``, ``OSError``."""
+        """Pass a key of a copy on disk on. Errors: ``ParseError``, ``OSError``."""
         first, *more = [value for _, value in items] if self.fields is None else [next(items)[1]]
         if self.fields is None or isinstance(first, bytes):
             value: Value = first if isinstance(first, bytes) else {}
@@ -138,12 +138,12 @@ class Target:
             await self.give_way()
 
     async def give_way(self) -> None:
-        """Let other tasks have the event loop when we had it for a slice."""
+        """Let other tasks run when this one has had the event loop for a slice."""
         if time.monotonic() > self._slice_ends:
             await asyncio.sleep(0)
             self._slice_ends = time.monotonic() + _SLICE
 
     def _failed(self, key: bytes, error: Exception) -> None:
-        """One key that the plane can not digest must not keep the others from it."""
+        """Log that the sink failed on a key, and go on with the others."""
         self.known.distrust(key)
         self._log.error("change not applied", key=key, reason=repr(error), exc_info=True)

@@ -1,4 +1,4 @@
-"""The way to redis: one set of options for every room."""
+"""Connections to redis: one set of options for the whole package."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class _MasterPool(SentinelConnectionPool):
 
 @contextlib.contextmanager
 def store_errors() -> Iterator[None]:
-    """Whatever goes wrong between us and redis becomes ``StoreError``."""
+    """Convert every error of redis and of the connection to ``StoreError``."""
     try:
         yield
     except (RedisError, OSError) as error:

@@ -52,7 +52,7 @@ end
 
 
 class Marker(NamedTuple):
-    """What one is made of."""
+    """The fields of a marker."""
 
     node_id: str
     incarnation: str
@@ -82,7 +82,7 @@ class Mismatch(StrEnum):
 
 
 def encode_marker(marker: Marker) -> bytes:
-    """As above."""
+    """The marker in the form above."""
     *parts, retired = marker
     return " ".join(["1", *map(str, parts), "retired" if retired else "live"]).encode()
 
@@ -100,7 +100,7 @@ def decode_marker(raw: bytes) -> Marker:
 
 
 def read_marker(raw: bytes) -> Marker | Mismatch:
-    """What ``GETRANGE`` answered, whatever it is."""
+    """The marker in a reply to ``GETRANGE``, whatever it holds."""
     if not raw:
         return Mismatch.ABSENT
     try:
@@ -110,7 +110,7 @@ def read_marker(raw: bytes) -> Marker | Mismatch:
 
 
 def mismatch(seen: Marker, found: Marker | Mismatch) -> Mismatch | None:
-    """Why ``found`` does not follow from ``seen``; None: it is the same data set later, or takes its place.
+    """Why ``found`` does not follow from ``seen``; None: it is a later state of the same data set, or replaces it.
 
     Only a data set that is filled takes another's place.
     """

@@ -1,4 +1,4 @@
-"""WireGuard peers of 4to6: the hash ``tfgateway:peers``. Ours, not the old daemon's.
+"""WireGuard peers of 4to6: the hash ``tfgateway:peers``. Not known to the old daemon.
 
 One field a user, so that nobody can have two keys (P-18).
 """

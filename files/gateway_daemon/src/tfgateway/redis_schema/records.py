@@ -37,7 +37,7 @@ Uint32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False):
-    """Base of the elements: immutable values, compared by content. A million of them fit into memory."""
+    """Base of the elements: immutable values, compared by content, small enough for a million of them."""
 
 
 class Address(_Record, frozen=True, gc=False):

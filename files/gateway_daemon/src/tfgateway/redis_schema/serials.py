@@ -1,4 +1,4 @@
-"""Values of the hash ``tfgateway:serials``: which serial a zone has, and for which data. Ours, not the old daemon's."""
+"""Values of the hash ``tfgateway:serials``: serials of zones and digests of their data. Not known to the old daemon."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _MAX_VALUE = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where the visitors of one domain are led. As stored: the router checks address and ports when it routes."""
+    """The target of a domain's visitors, as stored: the proxy checks address and ports when it routes."""
 
     addr: str = ""
     """IP literal of the target; empty: a reverse tunnel."""

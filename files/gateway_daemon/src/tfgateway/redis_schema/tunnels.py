@@ -1,4 +1,4 @@
-"""Values under ``tfgateway:tunnels:``: which tunnel clients a worker of the proxy has. Ours, not the old daemon's."""
+"""Values under ``tfgateway:tunnels:``: tunnel clients that a worker of the proxy has. Not known to the old daemon."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From a query to its response: lookup, fast path, rate limiting, zone transfer. Pure."""
+"""Answering a query: lookup, fast path, rate limiting, zone transfer. Pure."""

@@ -1,4 +1,4 @@
-"""Answers by question, ready to be written around it; a change forgets those that depend on the changed names. Pure."""
+"""A cache of encoded answers by question; a change of a zone drops those that depend on the changed names. Pure."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Answer = tuple[Heads, bytes, Cell, int]
 
 @cache
 def heads(flags: int, answers: int, authorities: int, additionals: int) -> Heads:
-    """flags: of the reply but for QR and RD; additionals: without an OPT record."""
+    """Headers of a reply, without and with RD and OPT. flags: all but QR and RD; additionals: without an OPT record."""
     flags |= _REPLY
     plain, recursion, edns, both = (
         _HEAD.pack(flags | rd, 1, answers, authorities, additionals + opt) for opt in (0, 1) for rd in (0, _RD)
@@ -57,7 +57,7 @@ def heads(flags: int, answers: int, authorities: int, additionals: int) -> Heads
 
 
 class AnswerCache:
-    """Positive answers and referrals that are asked for often. Each hangs on the names that it was made from."""
+    """Positive answers and referrals that are requested often, each with the names that it was made from."""
 
     def __init__(self, table: Zones, counts: Counts) -> None:
         self._table = table
@@ -72,7 +72,7 @@ class AnswerCache:
         table.watch(self._changed)
 
     def consider(self, question: bytes, answer: Answer | None) -> Answer | None:
-        """Keep the answer to a question that is asked again; None: learn it from the slow path, if that can be.
+        """Cache the answer to a question that is asked again. answer: None: learn it from the slow path.
 
         question: type and class as sent, the name folded.
         """
@@ -117,14 +117,14 @@ class AnswerCache:
         return learnt
 
     def forget(self) -> None:
-        """Everything."""
+        """Drop all answers."""
         self.known.clear()
         self._depending.clear()
         self._asked.clear()
         self._learnt = 0
 
     def _changed(self, zone: bytes, changed: Collection[bytes] | None) -> None:
-        """The table's watcher."""
+        """Drop the answers that depend on changed names; a ``Watcher`` of the zones."""
         self._asked.clear()
         if changed is None:
             self._drop(zone)  # names above it come to exist or cease to, but those have no positive answers
@@ -151,7 +151,7 @@ class AnswerCache:
 
 
 def _records(reply: bytes, at: int, count: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Type, and the names in the data, of each record of a reply of our own."""
+    """Type, and the names in the data, of each record of a reply that this server made."""
     for _ in range(count):
         at = names.skip(reply, at)
         kind, _class, _ttl, length = _RECORD.unpack_from(reply, at)

@@ -1,4 +1,4 @@
-"""What happened to queries, counted without a system call or a lock: the path of a query must not wait. Pure."""
+"""Counters of queries, kept without a system call or a lock, so that no query waits for them. Pure."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class Counts:
         return self._cells.setdefault((transport, kind if kind in codes.TYPE_NAMES else 0, rcode), [0])
 
     def answered(self, transport: str, kind: int, rcode: int) -> None:
-        """A reply was made."""
+        """Count a reply."""
         self.cell(transport, kind, rcode)[0] += 1
 
     def dropped(self, transport: str, reason: str) -> None:
-        """A message got no reply, or the reply could not be sent."""
+        """Count a message that got no reply, or whose reply could not be sent."""
         self.drops[transport, reason] += 1
 
     def took(self, seconds: float, queries: int) -> None:
-        """A batch of UDP queries was answered in this time: none of them waited longer."""
+        """Count the duration of a batch of UDP queries: none of them waited longer."""
         self.latency_sum += seconds * queries
         for bucket, bound in enumerate(LATENCY_BUCKETS):
             if seconds <= bound:

@@ -44,7 +44,7 @@ NXDOMAIN: Final = heads(codes.AUTHORITATIVE | codes.NXDOMAIN, 0, 1, 0)
 
 
 class _Accounts(dict[bytes, int]):
-    """Zone -> the account of its NXDOMAINs: arithmetic with hashes takes longer than a look-up."""
+    """Zone -> rate limiting account of its NXDOMAINs, since a look-up is quicker than hashing."""
 
     def __missing__(self, zone: bytes) -> int:
         if len(self) >= _MAX_ACCOUNTS:
@@ -54,7 +54,7 @@ class _Accounts(dict[bytes, int]):
 
 
 class DirectAnswers:
-    """Over a table's zones."""
+    """Answers from the records of a zone, without a search for cuts, wildcards or aliases."""
 
     def __init__(self, table: Zones, counts: Counts) -> None:
         self._zones = table.zones
@@ -67,7 +67,7 @@ class DirectAnswers:
         self._missing = {kind: counts.cell("udp", kind, codes.NXDOMAIN) for kind in _KINDS.values()}
 
     def denied(self, question: bytes) -> Answer | None:
-        """NXDOMAIN for a question that is like one that got it before; None: look further. question: folded."""
+        """NXDOMAIN for a question that is like one that got it before; None: take the slow path. question: folded."""
         length = question[0] if question else 0
         kept = self._denials.get(question[length + 1 :])
         if kept is None:
@@ -79,7 +79,7 @@ class DirectAnswers:
         return answers.get(length)
 
     def answer(self, name: bytes, tail: bytes) -> Answer | None:
-        """The answer; None: look further, the question may even be malformed.
+        """The answer; None: take the slow path, the question may even be malformed.
 
         name: folded bytes that should be a name; tail: those that should be type and class.
         """
@@ -155,5 +155,5 @@ class DirectAnswers:
         return made, records, cell, account
 
     def _changed(self, _zone: bytes, _names: Collection[bytes] | None) -> None:
-        """The table's watcher."""
+        """Forget what was learnt of a changed zone; a ``Watcher`` of the zones."""
         self._denials.clear()

@@ -1,4 +1,4 @@
-"""The way of nearly all UDP queries: from a datagram to its reply in the same place, without parsing what is known.
+"""The fast path of UDP queries: from a datagram to its reply in the same buffer, without parsing what is known.
 
 A query that is well-formed, asks one question of class IN and carries at most an OPT record, without options or with a
 cookie that is known to be valid, is answered here in one of two ways; whatever else arrives goes to ``respond``, byte
@@ -49,7 +49,7 @@ Slow = Callable[[bytes, bytes], bytes | None]
 
 
 class Slots:
-    """Where a batch of datagrams and what belongs to them stands in memory."""
+    """Positions of a batch of datagrams, and of their addresses, in memory."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class FastPath:
         return Slots(buffer, starts, peers, address_size, replies, octets)
 
     def answer(self, slots: Slots, sizes: Sequence[int], now: float, monotonic: int) -> list[int]:
-        """Write the reply to each datagram over it, and its size; the numbers of those that get none.
+        """Write the reply and its size over each datagram; the numbers of the datagrams that get none.
 
         sizes: of the datagrams; now: Unix seconds; monotonic: us.
         """
@@ -193,14 +193,14 @@ class FastPath:
         return silent
 
     def _find(self, name: bytes, tail: bytes) -> Answer | None:
-        """The answer to a question that is not among those known. name: folded; tail: type and class as sent."""
+        """The answer to a question that is not in the cache. name: folded; tail: type and class as sent."""
         answer = self._direct.answer(name, tail)
         if answer is not None and (answer[0] is NXDOMAIN or answer[0] is NODATA):
             return answer  # made anew each time: there is no end of names that do not exist
         return self._answers.consider(name + tail, answer)
 
     def _learn_opt(self, end: bytes, client: bytes, now: int) -> None:
-        """Take note, for the next time, of what a query ends with: an OPT record without options or with a cookie."""
+        """Remember what a query ends with: an OPT record without options or with a cookie."""
         for size in (_OPT, _COOKIE_OPT):
             record = end[-size:]
             if len(record) < size:
@@ -224,7 +224,7 @@ class FastPath:
             return
 
     def _slowly(self, message: bytes, client: bytes) -> bytes | None:
-        """Everything else."""
+        """Answer by parsing the whole query (``respond``)."""
         if len(message) > MAX_QUERY:
             self._counts.dropped("udp", "oversized")
             return None

@@ -1,4 +1,4 @@
-"""From a question to the records of its answer: RFC 1034 §4.3.2. Pure."""
+"""Looks up the records that answer a question: RFC 1034 §4.3.2. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Section = list[tuple[bytes, RRset]]
 
 @dataclass(slots=True)
 class Answer:
-    """What to say; how it is written and what fits is not decided here."""
+    """The sections and the rcode of an answer; encoding and truncation are not decided here."""
 
     rcode: int = codes.NOERROR
     authoritative: bool = True

@@ -1,4 +1,4 @@
-"""What the settings say about replies, whatever the zones. Pure."""
+"""Settings of replies that do not depend on zones. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfgateway.dns.wire.tsig import Keys
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The same for every query of a process' life."""
+    """What is the same for every query of a process."""
 
     udp_size: int = 1232
     """Bytes of UDP payload that are sent at most, and that are advertised to clients."""

@@ -52,18 +52,18 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def account(kind: int, name: bytes) -> int:
-    """What responses about ``name`` (folded) are counted under. Of this process only: names are hashed."""
+    """The account that responses about ``name`` (folded) are counted under. Of this process only: names are hashed."""
     return hash(name) << _KIND_BITS | kind
 
 
 def place(network: bytes) -> int:
-    """Where in ``RateLimiter.noted`` responses to a network are counted. network: bytes of its prefix, at least 2."""
+    """The index in ``RateLimiter.noted`` for a network. network: bytes of its prefix, at least 2."""
     return int.from_bytes(network[-2:], sys.byteorder)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """From the settings."""
+    """Responses a second by kind, and the prefixes of networks, from the settings."""
 
     rates: Mapping[int, float]
     """Kind -> responses a second; absent or 0: not limited."""
@@ -93,7 +93,7 @@ class _Busy:
 
 
 def _take(entry: list[int], cost: int, now: int, window: int) -> int:
-    """0: there was credit; else how many responses of this account were too many, so far."""
+    """Use credit of an account. 0: there was some; else the number of responses that exceeded it so far."""
     full = entry[0]
     full = (full if full > now else now) + cost
     if full <= now + _SECOND:
@@ -154,11 +154,11 @@ class RateLimiter:
         """(kind, ``dropped``, ``slipped``, ``exempt`` or ``logged``) -> responses over their limit so far."""
 
     def __len__(self) -> int:
-        """Accounts that are remembered."""
+        """The number of accounts in memory."""
         return len(self._young) + len(self._old)
 
     def begin(self, now: int) -> None:
-        """Before responses are noted or checked. now: monotonic in us."""
+        """Set the time before responses are noted or checked. now: monotonic in us."""
         if now - self._since >= _SECOND or len(self._busy) > self._limits.table_size:
             self._since = now
             self.noted[:] = bytes(len(self.noted))
@@ -208,14 +208,14 @@ class RateLimiter:
         return SEND
 
     def _gate(self) -> int:
-        """Half of the smallest limit; 0: nothing is noted."""
+        """Half of the smallest limit, below which responses are only counted; 0: they are not."""
         if any(bits % 8 or bits < _PLACE_BITS for bits in (self._limits.ipv4_prefix, self._limits.ipv6_prefix)):
             return 0
         rates = [rate for kind, rate in self._limits.rates.items() if rate and kind != ERROR]
         return min(int(min(rates, default=0) / 2), _MAX_NOTED)
 
     def report(self) -> dict[str, int]:
-        """Networks that responses were too many for -> how many, since the last call; at most 100 of them."""
+        """Limited networks -> number of limited responses since the last call; at most 100 networks."""
         limited = {}
         for (ipv4, network), count in self._reported.items():
             if ipv4:
@@ -228,7 +228,7 @@ class RateLimiter:
         return limited
 
     def _entry(self, client: bytes, about: int) -> list[int]:
-        """Of an account of the client's network: when all credit is back, and how many responses were too many."""
+        """The account of a client's network: when all credit is back, and how many responses exceeded it."""
         key = hash((*self._network(client), about))
         entry = self._young.get(key)
         if entry is None:
@@ -240,14 +240,14 @@ class RateLimiter:
         return entry
 
     def _network(self, client: bytes) -> tuple[bool, int]:
-        """IPv4?, and the bits of the prefix."""
+        """Whether it is IPv4, and the bits of the prefix."""
         address = int.from_bytes(client, "big")
         if len(client) == _IPV4:
             return True, address >> 32 - self._limits.ipv4_prefix
         return False, address >> 128 - self._limits.ipv6_prefix
 
     def _judge(self, over: int, client: bytes, kind: int) -> int:
-        """over: which one of the responses that were too many."""
+        """SLIP, DROP or, in log mode, SEND. over: the number of this response among those that exceeded the limit."""
         address = int.from_bytes(client, "big")
         ipv4, network = self._network(client)
         limits = self._limits

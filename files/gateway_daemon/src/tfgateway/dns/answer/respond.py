@@ -1,4 +1,4 @@
-"""Bytes of a query to bytes of its reply, for UDP and TCP alike. Pure."""
+"""Makes the reply to a query, from bytes to bytes, for UDP and TCP alike. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _KEEPALIVE_UNIT: Final = 0.1
 
 
 class Reply(NamedTuple):
-    """What is sent, and what decides whether it may be."""
+    """A reply, and what rate limiting has to know of it."""
 
     message: bytes
     opt_size: int
@@ -108,7 +108,7 @@ def servfail(message: bytes, service: Service, transport: Transport, counts: Cou
 
 
 def truncated(reply: Reply) -> bytes:
-    """What is sent instead of a reply that is one too many: ask again over TCP. An error is small and says all."""
+    """The reply that replaces a limited one, so that the client asks again over TCP. Errors are small and are sent."""
     message = reply.message
     if reply.account == rate_limit.account(rate_limit.ERROR, b""):
         return message
@@ -119,7 +119,7 @@ def truncated(reply: Reply) -> bytes:
 
 
 def _check_cookie(exchange: _Exchange, option: bytes, known: Cookies, counts: Counts) -> None:
-    """Has the client proved its address by a cookie?"""
+    """Check the cookie of a query; a valid one proves the client's address."""
     if not is_wellformed(option):
         counts.cookies["malformed"] += 1
         exchange.query.rcode = exchange.query.rcode or codes.FORMERR
@@ -131,7 +131,7 @@ def _check_cookie(exchange: _Exchange, option: bytes, known: Cookies, counts: Co
 
 
 def _check_signature(exchange: _Exchange, message: bytes, at: int, counts: Counts) -> None:
-    """Is the query from who has the key that it names?"""
+    """Verify the TSIG record of a query."""
     try:
         session = tsig.verify(message, at, exchange.service.keys, exchange.now)
     except ParseError:
@@ -144,7 +144,7 @@ def _check_signature(exchange: _Exchange, message: bytes, at: int, counts: Count
 
 
 def _answer(exchange: _Exchange, table: Zones, counts: Counts) -> Answer:
-    """To a query that is well-formed."""
+    """The reply to a query that is well-formed."""
     query, chaos = exchange.query, exchange.service.chaos
     if not query.question:
         return Answer(authoritative=False)  # it asks for nothing but a cookie (RFC 7873 §5.4)
@@ -163,7 +163,7 @@ def _answer(exchange: _Exchange, table: Zones, counts: Counts) -> Answer:
 
 
 def _answer_transfer(exchange: _Exchange, table: Zones, counts: Counts) -> Answer:
-    """To AXFR and IXFR. No history is kept: changes are the whole zone again (RFC 1995 §4)."""
+    """The reply to AXFR and IXFR. No history is kept: changes are the whole zone again (RFC 1995 §4)."""
     query = exchange.query
     key = b"" if exchange.session is None else exchange.session.key
     over_udp = exchange.transport == "udp"
@@ -187,7 +187,7 @@ def _answer_transfer(exchange: _Exchange, table: Zones, counts: Counts) -> Answe
 
 
 def _kind(answer: Answer) -> int:
-    """What rate limiting calls it."""
+    """The kind of a response for rate limiting."""
     if answer.rcode == codes.NXDOMAIN:
         return rate_limit.NXDOMAIN
     if answer.rcode != codes.NOERROR or not answer.about:
@@ -255,7 +255,7 @@ def _transfer(exchange: _Exchange, zone: Zone, flags: int, opt: bytes) -> Genera
 
 
 class _Body:
-    """What follows the header. Owners are pointers to names that stand before them (RFC 1035 §4.1.4).
+    """The sections of a message. Owners are pointers to names that stand before them (RFC 1035 §4.1.4).
 
     The first owner thereby points to the question and has its case (RFC 4343 §4.1).
     """
@@ -296,7 +296,7 @@ class _Body:
         self.size += len(records)
 
     def _start(self, owner: bytes) -> bytes:
-        """What each record of ``owner`` begins with: a pointer if one can reach the name."""
+        """The owner of each record: a pointer if one can reach the name."""
         at = self._known.get(owner)
         if at is None:
             for name, where in self._known.items():
@@ -308,7 +308,7 @@ class _Body:
         return (_POINTER | at).to_bytes(2, "big")
 
     def _note_targets(self, start: int, rrset: RRset) -> None:
-        """Remember where the names in an RRset will stand that is appended next."""
+        """Remember the positions of the names in an RRset that is appended next."""
         offset = start + TARGET_AT[rrset.type]
         at = self.size
         for body, target in zip(rrset.bodies, rrset.targets, strict=True):

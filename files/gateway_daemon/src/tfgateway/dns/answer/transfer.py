@@ -23,19 +23,19 @@ _ZONE: Final = (0xC000 | HEADER.size).to_bytes(2, "big")
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Who may copy zones (D-10)."""
+    """A network and key that may transfer zones (D-10)."""
 
     network: ipaddress.IPv4Network | ipaddress.IPv6Network
     key: bytes = b""
     """Folded name of the TSIG key that the request has to be signed with; empty: none."""
 
     def admits(self, client: bytes, key: bytes) -> bool:
-        """client: packed address; key: of a request that was verified."""
+        """Whether a client may. client: packed address; key: of a request that was verified."""
         return ipaddress.ip_address(client) in self.network and (not self.key or self.key == key)
 
 
 def bodies(query: Query, zone: Zone, first_size: int) -> Iterator[tuple[int, bytes]]:
-    """Of each message the number of records and what follows the header; first_size: bytes that the first has besides.
+    """For each message the number of records and the body; first_size: bytes that the first one has besides.
 
     The SOA stands first and last; in between is all the zone holds, glue and names below cuts included (§3.5).
     """

@@ -1,4 +1,4 @@
-"""Up to 64 datagrams with one system call each way: ``recvmmsg`` and ``sendmmsg`` over memory prepared once.
+"""Receives and sends up to 64 datagrams a system call: ``recvmmsg`` and ``sendmmsg`` over memory that is set up once.
 
 The C library is called through ctypes: Python's socket module knows neither. All memory is one anonymous mapping. A
 reply is written over its query and goes back to where that came from: peer and local address stay where the kernel
@@ -61,7 +61,7 @@ _sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int
 
 
 class Batch:
-    """The datagrams of one socket that are being answered."""
+    """The buffers of one socket for the datagrams that are being answered."""
 
     def __init__(self, sock: socket.socket) -> None:
         """sock: non-blocking, prepared by ``sockets.prepare_udp``."""
@@ -148,7 +148,7 @@ class Batch:
         return lost
 
     def _forget_interfaces(self, count: int) -> None:
-        """The way back is the routing table's business, but for addresses that every link has."""
+        """Let the routing table choose the interface of a reply, but for link-local addresses."""
         kept = []
         if self._first_bytes is not None and _LINK_LOCAL in (first := self._first_bytes[:count].tolist()):
             kept = [(number, self._interfaces[number]) for number in range(count) if first[number] == _LINK_LOCAL]

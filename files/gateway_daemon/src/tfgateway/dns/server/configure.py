@@ -1,4 +1,4 @@
-"""From settings to what the pure modules of this plane take."""
+"""Makes the objects that the pure modules of this plane take from the settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHAOS_VERSION = (b"\x07version\x06server\0", b"\x07version\x04bind\0")
 
 
 def policy(settings: Settings) -> Policy:
-    """What holds for all zones. Errors: ``ConfigError``."""
+    """The policy of all zones. Errors: ``ConfigError``."""
     if not settings.gateway.name_servers:
         raise ConfigError("gateway.name_servers: name at least one: each zone needs an NS and a SOA record")
     servers = []
@@ -33,7 +33,7 @@ def policy(settings: Settings) -> Policy:
 
 
 def service(settings: DnsSettings) -> Service:
-    """What holds for all replies. Errors: ``ConfigError``: the file of secrets is not usable."""
+    """The settings of all replies. Errors: ``ConfigError``: the file of secrets is not usable."""
     known = secrets.load(settings.secrets)
     keys = known.keys
     transfers = []

@@ -1,4 +1,4 @@
-"""All listening sockets of the plane, over one table."""
+"""All listening sockets of the DNS plane."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Listeners:
 
     @property
     def tcp_connections(self) -> int:
-        """Open ones."""
+        """The number of open TCP connections."""
         return self._tcp.connections
 
     async def start(self, listening: Sequence[Listening]) -> None:

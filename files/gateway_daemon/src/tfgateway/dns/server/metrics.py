@@ -1,4 +1,4 @@
-"""The plane's numbers in Prometheus' form, collected when they are asked for."""
+"""Prometheus metrics of the DNS plane, computed when they are scraped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PREFIX = "tfgateway_dns"
 
 
 class DnsCollector(Collector):
-    """Registered with the process' registry."""
+    """Collects the metrics of the plane for the registry of a worker."""
 
     def __init__(
         self,
@@ -89,6 +89,6 @@ class DnsCollector(Collector):
 
 
 def _buckets(counted: Sequence[int]) -> list[tuple[str, float]]:
-    """As Prometheus counts: each with all that are smaller."""
+    """Cumulative buckets of a histogram."""
     bounds = [*map(str, LATENCY_BUCKETS), "+Inf"]
     return list(zip(bounds, accumulate(map(float, counted)), strict=True))

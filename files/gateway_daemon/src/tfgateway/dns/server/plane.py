@@ -98,7 +98,7 @@ async def _watch_age(mirror: Mirror, table: Zones, limit: float) -> None:
 
 
 async def _first(waited: list[Coroutine[Any, Any, object]], endless: list[asyncio.Task[None]]) -> None:
-    """Until one of ``waited`` is done. ``endless`` tasks end only by an error in this program, which is raised."""
+    """Wait until one of ``waited`` is done. ``endless`` tasks end only by an error in this program, which is raised."""
     tasks = [asyncio.create_task(work) for work in waited]
     try:
         done, _ = await asyncio.wait([*tasks, *endless], return_when=asyncio.FIRST_COMPLETED)

@@ -13,7 +13,7 @@ _SHOWN = 10
 
 
 async def run(limiter: RateLimiter | None, log: FilteringBoundLogger, interval: float = 60.0) -> NoReturn:
-    """Until cancelled; interval: seconds."""
+    """Log until cancelled; interval: seconds."""
     while True:
         await asyncio.sleep(interval)
         limited = {} if limiter is None else limiter.report()

@@ -1,4 +1,4 @@
-"""The file of what the DNS plane must keep secret: cookie secrets and TSIG keys.
+"""The secrets file of the DNS plane: cookie secrets and TSIG keys.
 
 It is a TOML file of its own, so that ``gateway.toml`` may be read by everybody and shown in a diff::
 
@@ -28,7 +28,7 @@ CookieSecret = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Fa-f]{32}\Z")]
 
 
 class TsigKey(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A key that a secondary signs with."""
+    """A TSIG key that secondaries sign with: [[tsig]]."""
 
     name: str
     algorithm: str = "hmac-sha256"
@@ -37,7 +37,7 @@ class TsigKey(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
 
 
 class Secrets(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The file's content."""
+    """The content of the file."""
 
     cookies: tuple[CookieSecret, ...] = ()
     """To roll over (RFC 9018 §5): add the new one last on all servers, then make it the first, then drop the old."""
@@ -61,7 +61,7 @@ class Secrets(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
 
     @property
     def cookie_secrets(self) -> list[bytes]:
-        """As bytes."""
+        """The cookie secrets as bytes."""
         return [bytes.fromhex(secret) for secret in self.cookies]
 
 

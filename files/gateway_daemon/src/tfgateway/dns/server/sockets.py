@@ -1,4 +1,4 @@
-"""Options of sockets for DNS, and the address that a datagram's reply has to leave from."""
+"""Socket options for DNS, and the source address of replies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNFRAGMENTED: Final = 1400
 
 
 class PacketInfo(NamedTuple):
-    """Where the ancillary data of a datagram says at which address it arrived."""
+    """Layout of the ancillary data that says to which address a datagram was sent."""
 
     size: int
     """Bytes of struct in_pktinfo, in6_pktinfo."""
@@ -35,7 +35,7 @@ _RECEIVE_BUFFER: Final = 1 << 20
 
 
 def prepare_udp(sock: socket.socket, udp_size: int) -> None:
-    """Set what a bound UDP socket of ours needs; again is harmless. udp_size: bytes of a reply at most."""
+    """Set the options of a bound UDP socket; again is harmless. udp_size: bytes of a reply at most."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     # A socket that is bound to one address replies from it anyway.
     anywhere = sock.getsockname()[0] in ANYWHERE

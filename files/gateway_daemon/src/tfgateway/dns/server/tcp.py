@@ -1,4 +1,4 @@
-"""DNS over TCP (RFC 7766): pipelined queries, limits on who may hold what for how long."""
+"""DNS over TCP (RFC 7766): pipelined queries, limited in number, time and memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ACCEPTING = 5
 
 
 class TcpListener:
-    """Answers the connections of all TCP sockets: the limits hold for them together."""
+    """Serves all TCP sockets of a worker, which share the limits."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class TcpListener:
 
     @property
     def connections(self) -> int:
-        """Open ones."""
+        """The number of open connections."""
         return self._clients.total()
 
     async def listen(self, sock: socket.socket) -> None:
@@ -156,14 +156,14 @@ class TcpListener:
         return self._read_until < math.inf
 
     def _patience(self) -> float:
-        """Seconds for which a query is waited for."""
+        """Seconds to wait for a query."""
         if self._closing:
             return min(_QUIET, self._idle)
         crowded = 2 * len(self._tasks) > self._limit
         return self._idle / _CROWDED if crowded else self._idle
 
     async def _linger(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Say that nothing more comes, and see that all was read: what is unread would make close() a reset.
+        """Half-close, and read until the client closes: with unread data, close() would send a reset.
 
         A reset throws away what is still on its way to the client.
         """
@@ -176,5 +176,5 @@ class TcpListener:
 
 
 def _client(address: bytes) -> bytes:
-    """Whom a connection counts for: an IPv4 address, or an IPv6 /64, which one host has for itself."""
+    """What connections are counted by: an IPv4 address, or an IPv6 /64, which one host has for itself."""
     return address[:8]

@@ -17,7 +17,7 @@ _ROUNDS = 4
 
 
 class UdpListener:
-    """Answers what arrives at one socket."""
+    """Answers the datagrams of one socket."""
 
     def __init__(self, sock: socket.socket, hot: FastPath, counts: Counts, log: FilteringBoundLogger) -> None:
         """sock: prepared by ``sockets.prepare_udp``; closed by ``close``."""

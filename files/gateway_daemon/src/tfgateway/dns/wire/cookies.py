@@ -29,7 +29,7 @@ made up."""
 
 
 class Checked(NamedTuple):
-    """What a COOKIE option says."""
+    """The outcome of checking a COOKIE option."""
 
     outcome: Outcome
     reply: bytes
@@ -37,7 +37,7 @@ class Checked(NamedTuple):
 
 
 def is_wellformed(option: bytes) -> bool:
-    """Has the data of the option a length that is allowed? If not, the query is malformed (RFC 7873 §5.2.2)."""
+    """Whether the data of the option has an allowed length. If not, the query is malformed (RFC 7873 §5.2.2)."""
     return len(option) in _SIZES
 
 

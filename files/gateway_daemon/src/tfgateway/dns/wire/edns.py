@@ -19,7 +19,7 @@ _DNSSEC_OK: Final = 0x8000
 
 
 class Edns(NamedTuple):
-    """What the OPT record of a query says."""
+    """The content of a query's OPT record."""
 
     udp_size: int
     """Bytes of UDP payload that the client takes, at least MIN_UDP."""

@@ -25,7 +25,7 @@ class Unanswerable(ParseError):
 
 @dataclass(slots=True)
 class Query:
-    """What could be read. Of a malformed query that is everything before the fault."""
+    """What could be parsed of a query. Of a malformed one that is everything before the fault."""
 
     id: int
     flags: int

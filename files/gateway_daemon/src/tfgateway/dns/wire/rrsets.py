@@ -64,7 +64,7 @@ def _targets(kind: int, bodies: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 class Policy(NamedTuple):
-    """What the settings say about all zones."""
+    """Settings that hold for all zones."""
 
     ttl: int
     """Ceiling and default of TTLs in seconds; 0: none."""
@@ -81,7 +81,7 @@ def served_ttl(stored: int, ceiling: int) -> int:
 
 @lru_cache(maxsize=64)
 def address_head(stored: int, ceiling: int) -> bytes:
-    """What stands before the address in the body of an A record. stored, ceiling: see ``served_ttl``."""
+    """The part of an A record that precedes the address. stored, ceiling: see ``served_ttl``."""
     return _HEAD.pack(codes.A, codes.CLASS_IN, served_ttl(stored, ceiling), 4)
 
 

@@ -33,7 +33,7 @@ Keys = Mapping[bytes, dns.tsig.Key]
 
 
 class Session:
-    """One request and the messages that answer it."""
+    """A signed request and the messages that answer it."""
 
     def __init__(self, key: dns.tsig.Key, rdata: dns.rdtypes.ANY.TSIG.TSIG, error: int) -> None:
         self._key = key

@@ -21,7 +21,7 @@ def next_serial(previous: int, now: int) -> int:
 
 
 class SerialBook:
-    """Which serial each zone has, and for which data."""
+    """The serials of all zones, and the digests of the data that they stand for."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         """changed: called whenever there is something to save."""
@@ -58,12 +58,12 @@ class SerialBook:
         return issued.serial
 
     def forget(self, key: bytes) -> None:
-        """The zone is gone; if it comes back, it starts with the time of then."""
+        """Drop a zone that is gone; if it comes back, it starts with the time of then."""
         if self._issued.pop(key, None) is not None:
             self._note(key)
 
     def forget_others(self, keys: Collection[bytes]) -> None:
-        """Only these zones exist."""
+        """Drop the serials of all other zones."""
         for key in [key for key in self._issued if key not in keys]:
             self.forget(key)
 
@@ -74,11 +74,11 @@ class SerialBook:
         return taken
 
     def give_back(self, keys: Collection[bytes]) -> None:
-        """These could not be saved."""
+        """Mark serials that could not be saved as unsaved again."""
         self._unsaved.update(keys)
 
     def save_all(self) -> None:
-        """What was saved is lost."""
+        """Mark all serials as unsaved: what was saved is lost."""
         for key in self._issued:
             self._note(key)
 

@@ -26,7 +26,7 @@ _GATHER = 0.2
 
 
 class SerialStore:
-    """Saves what changes in the book."""
+    """Saves the serials of a ``SerialBook``."""
 
     def __init__(self, connect: Callable[[], Redis], retry_after: float = 1.0) -> None:
         """connect: makes a client, which is closed here. retry_after: seconds after redis could not be reached."""
@@ -55,7 +55,7 @@ class SerialStore:
 
 
 async def _saved(client: Redis, changes: Mapping[bytes, Issued | None]) -> bool:
-    """Write what is newer than what is there; False: another process was faster, and it is to be looked at again."""
+    """Write serials that are newer than those in redis; False: another process was faster, try again."""
     async with client.pipeline() as pipe:
         await pipe.watch(SERIALS)
         reply: Any = await pipe.hmget(SERIALS, list(changes))

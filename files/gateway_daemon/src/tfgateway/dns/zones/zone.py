@@ -17,7 +17,7 @@ _DIGEST_MASK: Final = 2 ** (8 * _DIGEST_SIZE) - 1
 
 
 class Node(NamedTuple):
-    """A name that stands in the zone's hash; it exists even if none of its elements is usable."""
+    """A name of the zone with its records; it exists even if none of its elements is usable."""
 
     rrsets: tuple[RRset, ...]
 
@@ -40,7 +40,7 @@ EMPTY: Final = Node(())
 
 
 class Nodes(Mapping[bytes, Node]):
-    """Name -> node, made when it is asked for: what is kept of a name is one ``bytes``, which no collector looks at.
+    """The nodes of a zone, made on demand from one ``bytes`` a name, which the garbage collector need not visit.
 
     A million of them take a third of the memory of as many nodes, and less than they would to be loaded.
     """
@@ -133,7 +133,7 @@ class Zone:
 
     @property
     def soa(self) -> RRset:
-        """As it is served."""
+        """The SOA as it is served."""
         return next(item for item in self.nodes[self.name].rrsets if item.type == codes.SOA)
 
     def snapshot(self) -> Iterator[tuple[bytes, tuple[RRset, ...]]]:
@@ -198,7 +198,7 @@ def _is_cut(packed: bytes) -> bool:
 
 
 def _digest(name: bytes, packed: bytes) -> int:
-    """Of the records of one name; those of a zone are added up, so that a change costs no more than itself."""
+    """Digest of the records of one name; those of a zone are added up, so that a change costs only its own name."""
     if len(packed) > _SMALLEST:
         packed = b"".join(body for rrset in _with_serial(unpack(packed), 0) for body in sorted(rrset.bodies))
     return int.from_bytes(hashlib.blake2b(name + packed, digest_size=_DIGEST_SIZE).digest(), "big")

@@ -1,4 +1,4 @@
-"""From the mirror's news to the zones in memory, a slice of work at a time, so that answers never wait for it."""
+"""Loads zones from the mirror into memory, in slices of work, so that answers never wait for it."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ class ZoneLoader:
         return len(changes)
 
     async def _put(self, key: bytes, zone: Zone, changes: list[Change]) -> None:
-        """Into the zone itself, or, if they are many, into a new one while the old one is served."""
+        """Apply changes to the zone itself or, if they are many, to a new one while the old one is served."""
         if not changes:
             return
         if len(changes) <= _AT_ONCE:

@@ -1,1 +1,1 @@
-"""The copy on disk of what a plane serves, from which it starts while redis is away."""
+"""The copy on disk, from which a plane starts while redis is away."""

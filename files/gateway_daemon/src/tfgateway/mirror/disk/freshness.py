@@ -1,4 +1,4 @@
-"""How old a copy on disk is: when redis was known last to hold what is in it, whoever sets the clock since.
+"""The age of a copy on disk: when redis was last known to hold its content, even if the clock was set since.
 
 That stands in the file's time of modification, for everybody to see, and with the boot in an extended attribute. Where
 the file system has none, or the copy is of an earlier boot, the clock is all there is.
@@ -20,7 +20,7 @@ _ATTRIBUTE: Final = "user.tfgateway.known"
 
 
 def confirm(path: Path, age: float) -> None:
-    """It was right so many seconds ago. Errors: ``OSError``: it is not there any more."""
+    """Note that the copy was right so many seconds ago. Errors: ``OSError``: the file does not exist any more."""
     now = machine.now()
     known = now.unix_ns - round(age * NANOSECONDS)
     os.utime(path, ns=(known, known))
@@ -29,7 +29,7 @@ def confirm(path: Path, age: float) -> None:
 
 
 def age(path: Path) -> float:
-    """Seconds since it was right, at least 0. Errors: ``OSError``."""
+    """Seconds since the copy was right, at least 0. Errors: ``OSError``."""
     now = machine.now()
     found = path.stat().st_mtime_ns
     with contextlib.suppress(OSError, msgspec.MsgspecError):

@@ -45,7 +45,7 @@ Item = tuple[bytes, Mapping[bytes, bytes] | bytes]
 
 
 class Copy(NamedTuple):
-    """What a file holds."""
+    """The content of a snapshot file."""
 
     age: float
     """Seconds since it was right."""
@@ -58,7 +58,7 @@ class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def path_of(plane: str) -> Path | None:
-    """Where systemd says that this service keeps its state; None: nowhere."""
+    """The path of a plane's snapshot, in the state directory that systemd made; None: there is none."""
     directory = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(directory) / f"{plane}.snapshot" if directory else None
 
@@ -66,7 +66,7 @@ def path_of(plane: str) -> Path | None:
 async def write(
     path: Path, match: bytes, items: AsyncIterator[Item], largest: int, marker: Marker | None = None
 ) -> int:
-    """Replace the file by one of these items; its bytes. It is the old one or the whole new one, whatever happens.
+    """Replace the file atomically by one of these items; its size in bytes.
 
     largest: bytes that it may have. marker: of the data set that they are of. Errors: ``OSError``, and what ``items``
     raises.
@@ -102,7 +102,7 @@ async def write(
 
 
 def read(path: Path, match: bytes) -> Copy:
-    """The whole file. Errors: ``OSError``; ``ParseError``: it is not to be believed."""
+    """The whole file. Errors: ``OSError``; ``ParseError``: it is damaged."""
     with path.open("rb", buffering=_BUFFER) as file:
         age = freshness.age(path)
         _check(file)
@@ -131,7 +131,7 @@ def _head(file: BinaryIO, match: bytes) -> _Head:
 
 
 def _check(file: BinaryIO) -> None:
-    """Is it whole, and as it was written?"""
+    """Verify length and digest of the file."""
     size = os.fstat(file.fileno()).st_size - _DIGEST_SIZE
     _expect(size >= len(_MAGIC), "too short")
     state = hashlib.blake2b(digest_size=_DIGEST_SIZE)
