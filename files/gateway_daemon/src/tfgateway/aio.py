@@ -1,4 +1,4 @@
-"""Tasks that belong together: all end when one does."""
+"""Groups of tasks that end together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 async def together(*jobs: Coroutine[Any, Any, None]) -> None:
-    """Run all as tasks; raise what the first that fails raised, once the others have ended too."""
+    """Run all; raise what the first that fails raised, once the others have ended too."""
     tasks = [asyncio.create_task(job) for job in jobs]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

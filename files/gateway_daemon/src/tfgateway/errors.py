@@ -1,4 +1,4 @@
-"""The one error tree. Whoever catches decides by class, never by text."""
+"""The error classes of the daemon. Handlers decide by class, never by text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LayoutError(GatewayError):
 
 
 class StoreError(GatewayError):
-    """Redis is away, loading, full or answered with an error: worth trying again."""
+    """Redis is away, loading, full or answered with an error: a retry may succeed."""
 
 
 class ProgramError(GatewayError):
@@ -36,7 +36,7 @@ class AddressInUseError(GatewayError):
 
 
 class LeaseError(GatewayError):
-    """Another process is the one that may write; the text says which."""
+    """Another process has the lease; the text says which."""
 
 
 class ExplorerError(GatewayError):
@@ -44,7 +44,7 @@ class ExplorerError(GatewayError):
 
 
 class ExplorerUnavailable(ExplorerError):
-    """Network failure, time-out, 5xx, 429 or an answer that is no JSON: worth trying again."""
+    """Network failure, time-out, 5xx, 429 or an answer that is not JSON: a retry may succeed."""
 
 
 class ExplorerRefused(ExplorerError):

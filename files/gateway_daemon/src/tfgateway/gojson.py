@@ -1,4 +1,4 @@
-"""JSON as the Go programs around us write and read it (spec README §4)."""
+"""JSON as Go programs write and read it (spec README §4)."""
 
 from __future__ import annotations
 

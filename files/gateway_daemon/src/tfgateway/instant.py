@@ -1,4 +1,4 @@
-"""Points in time whose age is right even when the clock is set: for what redis keeps and outlives a process (pure)."""
+"""Points in time whose age is right even when the clock is set: for values in redis that outlive a process (pure)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ NANOSECONDS = 10**9
 
 
 class Instant(msgspec.Struct, frozen=True):
-    """A moment by the clock, and by the time since the machine has booted, which nobody sets."""
+    """A moment by the clock, and by the time since boot, which nobody sets."""
 
     unix_ns: int
     """Unix nanoseconds, by the clock of then."""
@@ -19,7 +19,7 @@ class Instant(msgspec.Struct, frozen=True):
 
     @property
     def unix(self) -> float:
-        """Unix seconds, by the clock of then."""
+        """Unix seconds, by the clock of that moment."""
         return self.unix_ns / NANOSECONDS
 
     def since(self, earlier: Instant) -> float:

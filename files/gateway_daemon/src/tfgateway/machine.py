@@ -1,4 +1,4 @@
-"""The time, and which boot of which machine this is."""
+"""The current time, and the identity of machine and boot."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def now() -> Instant:
-    """This moment."""
+    """The current moment."""
     return Instant(time.time_ns(), boot_id(), time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 @cache
 def boot_id() -> str:
-    """Random, new with every boot; empty where the kernel does not say."""
+    """A random id, new with every boot; empty where the kernel has none."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:

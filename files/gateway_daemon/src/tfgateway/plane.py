@@ -44,12 +44,12 @@ from tfgateway.settings import Settings
 
 
 def share(limit: int, workers: int) -> int:
-    """One worker's part of what is limited; the kernel spreads connections over them by chance."""
+    """One worker's part of a limit; the kernel spreads connections over workers by chance."""
     return -(-limit // workers)
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """What the plane listens at."""
+    """An address and protocol that a plane listens at."""
 
     name: str
     """What is spoken there, in the plane's own words: ``dns``, ``http``, ``tls`` ..."""
@@ -60,30 +60,30 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Listening:
-    """One socket of a worker."""
+    """A listening socket of a worker."""
 
     endpoint: Endpoint
     socket: socket.socket
 
 
 class WorkerContext(Protocol):
-    """What a worker's ``serve`` gets from its supervisor."""
+    """What a worker gets from its supervisor."""
 
     @property
     def name(self) -> str:
-        """Of this worker, unique for as long as the plane runs: ``worker-7``."""
+        """The name of this worker, unique for as long as the plane runs: ``worker-7``."""
 
     @property
     def slot(self) -> int:
-        """0 ... ``workers`` - 1; its successors have the same."""
+        """The slot of this worker, 0 ... ``workers`` - 1; its successors have the same."""
 
     @property
     def workers(self) -> int:
-        """How many slots this generation has: ``share`` among them what is limited."""
+        """The number of slots of this generation, which ``share`` what is limited."""
 
     @property
     def generation(self) -> int:
-        """Counts reloads, from 1."""
+        """The number of this generation: 1, and one more with each reload."""
 
     @property
     def runtime(self) -> Path:
@@ -95,20 +95,20 @@ class WorkerContext(Protocol):
 
     @property
     def stopping(self) -> asyncio.Event:
-        """Set: stop accepting, finish, return."""
+        """Set when the worker has to stop accepting, finish and return."""
 
     @property
     def peers(self) -> frozenset[str]:
-        """Names of the other workers that live now, starting and draining ones included."""
+        """Names of the other workers that are running, starting and draining ones included."""
 
     def on_peers(self, changed: Callable[[], None]) -> None:
-        """Call ``changed`` whenever ``peers`` is another set."""
+        """Call ``changed`` whenever ``peers`` changes."""
 
     async def ready(self) -> None:
         """Report that this worker can serve; return when its sockets listen, or when ``stopping`` is set."""
 
     def status(self, text: str) -> None:
-        """One line for ``systemctl status``, while there is something to say."""
+        """Set the line for ``systemctl status``; empty: none."""
 
     def publish(self, registry: CollectorRegistry, *, greatest: Collection[str] = ()) -> None:
         """Publish a registry, once.
@@ -121,7 +121,7 @@ class WorkerContext(Protocol):
 
 @dataclass(frozen=True)
 class Plane:
-    """What the supervisor has to know of a plane; the functions are pure and quick."""
+    """A data plane as its supervisor sees it; the functions are pure and quick."""
 
     name: str
     """As the command is called: ``dns``."""

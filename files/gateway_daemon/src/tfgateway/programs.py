@@ -1,4 +1,4 @@
-"""Programs of the system, run without a shell and for a bounded time."""
+"""Runs programs of the system without a shell and for a bounded time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 async def run(*command: str, secret: bytes = b"", limit: float = 10.0) -> bytes:
-    """What the program writes to its standard output. Errors: ``ProgramError``.
+    """Run a program; its standard output. Errors: ``ProgramError``.
 
     secret: at most 4096 bytes for its standard input; what it then says about an error is not repeated. limit: seconds
     after which it is killed.

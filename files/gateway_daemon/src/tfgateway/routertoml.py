@@ -1,4 +1,4 @@
-"""How the old router read its ``router.toml`` (spec tcprouter §1): keys match in any case. Pure."""
+"""Reads TOML as the old router did (spec tcprouter §1): keys match in any case. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfgateway.telemetry.text import printable
 
 
 def load(raw: bytes) -> Mapping[str, Any]:
-    """The document. Errors: ``ConfigError``."""
+    """Parse a document. Errors: ``ConfigError``."""
     try:
         return tomllib.loads(raw.decode("utf-8"))
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError

@@ -1,4 +1,4 @@
-"""Options and ends of TCP connections: to visitors, to targets and of tunnels alike."""
+"""Creation, options and closing of TCP sockets, for visitors, targets and tunnels alike."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _S = TypeVar("_S", bound=socket.SocketType)
 
 
 def tune(sock: socket.SocketType) -> None:
-    """Find dead peers (T-20), send at once. Set on a listening socket, accepted ones inherit it (tcp(7))."""
+    """Set keep-alive (T-20) and no delay. Set on a listening socket, accepted ones inherit it (tcp(7))."""
     keep_alive(sock)
     send_at_once(sock)
 
 
 def send_at_once(sock: socket.SocketType) -> None:
-    """What is sent is not held back for more."""
+    """Set TCP_NODELAY."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def keep_alive(sock: socket.SocketType) -> None:
-    """Find dead peers (T-20)."""
+    """Set keep-alive, to find dead peers (T-20)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL)
@@ -70,7 +70,7 @@ def ordinary(plain: socket.SocketType) -> socket.socket:
 
 
 def close_descriptor(descriptor: int) -> None:
-    """As ``close``, of a descriptor that no object owns."""
+    """Close a descriptor as ``close`` does."""
     with contextlib.suppress(OSError):
         os.close(descriptor)
 
@@ -85,7 +85,7 @@ def _not_blocking(sock: _S) -> _S:
 
 
 async def resolve(host: str, port: int) -> Sequence[AddressInfo]:
-    """What the system's resolver finds for TCP. Errors: ``OSError``, whatever the reason is."""
+    """Addresses of a host, from the system's resolver. Errors: ``OSError``, whatever the reason is."""
     try:
         return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (ValueError, RuntimeError) as error:  # not a host name at all; no thread can be started

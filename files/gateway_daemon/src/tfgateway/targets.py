@@ -1,4 +1,4 @@
-"""Where a tenant's proxy may point: never at the gateway itself, nor into networks that only it can see (T-15).
+"""The addresses that a tenant's proxy may point to: never the gateway itself, nor networks that only it can see (T-15).
 
 Used twice: the reconciler answers a denied target with an error result, the proxy refuses to dial one that is already
 in redis. Pure, but for ``own_addresses``, which reads the kernel's tables.

@@ -1,1 +1,1 @@
-"""Copies of a gateway that only its operator can read: its redis data and its seed in one encrypted file."""
+"""Encrypted backups of a gateway that only its operator can read: redis data and seed in one file."""

@@ -1,4 +1,4 @@
-"""Backups as files: made of a running gateway, and put back onto one."""
+"""Creates backup files of a running gateway, and restores them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_SEED = 4096
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came of it."""
+    """The outcome of a restore."""
 
     node_id: str
     created: float
@@ -78,7 +78,7 @@ def _refuse_existing(path: Path) -> None:
 
 
 def unwrap(archive: Path, private: bytes) -> bytes:
-    """The key of this one file. Errors: ``ConfigError``, ``CryptoError``."""
+    """The file key of one backup. Errors: ``ConfigError``, ``CryptoError``."""
     try:
         with archive.open("rb") as file:
             return envelope.unwrap(file.read, private)
@@ -87,7 +87,7 @@ def unwrap(archive: Path, private: bytes) -> bytes:
 
 
 async def restore(archive: Path, file_key: bytes, seed: Path, redis: Redis, *, replace_seed: bool = False) -> Restored:
-    """Put a backup back; it is read to its end, and proven, before anything is changed.
+    """Restore a backup; it is read and verified to its end before anything is changed.
 
     Keys of redis that it does not have stay. Planes that run serve what they know until the reconciler has made a full
     pass over what came back; where another identity was replaced, what they know is of no use, and they follow at once.
@@ -165,7 +165,7 @@ async def _rows(redis: Redis) -> AsyncIterator[Row]:
 
 
 async def _begin_data_set(redis: Redis, node_id: str) -> Marker:
-    """What is in redis from now on takes the place of what was there, once a full pass has gone over it."""
+    """Begin a new data set in redis, which counts once a full pass has gone over it."""
     found = read_marker(await marker_text(redis))
     previous = found.incarnation if isinstance(found, Marker) else NONE
     begun = Marker(node_id, secrets.token_hex(16), previous=previous)

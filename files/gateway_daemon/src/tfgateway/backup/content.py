@@ -1,4 +1,4 @@
-"""What a backup holds, as messages (pure): first what it is, then the seed file, the rows of redis, and the end."""
+"""The content of a backup as messages (pure): about, seed file, rows of redis, end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfgateway.errors import CryptoError
 
 
 class About(msgspec.Struct, frozen=True, tag="about"):
-    """First."""
+    """The first message."""
 
     node_id: str
     created: float
@@ -21,7 +21,7 @@ class About(msgspec.Struct, frozen=True, tag="about"):
 
 
 class Seed(msgspec.Struct, frozen=True, tag="seed"):
-    """Second: the seed file, byte for byte."""
+    """The second message: the seed file, byte for byte."""
 
     content: bytes
 
@@ -30,7 +30,7 @@ class Seed(msgspec.Struct, frozen=True, tag="seed"):
 
 
 class Row(msgspec.Struct, frozen=True, tag="row"):
-    """A key of redis."""
+    """A message with a key of redis."""
 
     key: bytes
     value: bytes
@@ -40,7 +40,7 @@ class Row(msgspec.Struct, frozen=True, tag="row"):
 
 
 class End(msgspec.Struct, frozen=True, tag="end"):
-    """Last."""
+    """The last message."""
 
     rows: int
 
@@ -50,19 +50,19 @@ Part = About | Seed | Row | End
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What stands before the rows."""
+    """The messages before the rows."""
 
     about: About
     seed: Seed
 
 
 def encode(part: Part) -> bytes:
-    """One message."""
+    """Encode a message."""
     return msgspec.msgpack.encode(part)
 
 
 def decode(messages: Iterable[bytes]) -> Iterator[Head | Row]:
-    """The head, then every row. Errors: ``CryptoError``: what was encrypted is not of this form."""
+    """Decode the head, then every row. Errors: ``CryptoError``: what was encrypted is not of this form."""
     parts = map(_part, messages)
     about, seed = next(parts, None), next(parts, None)
     if not isinstance(about, About) or not isinstance(seed, Seed):

@@ -1,4 +1,4 @@
-"""The encryption of a backup: frames that only the holder of the operator's private key can read (pure).
+"""The encryption of a backup: frames that only the operator's private key can decrypt (pure).
 
 ``MAGIC``, the file's own key (32 bytes) sealed for the operator (libsodium sealed box, 80 bytes), the header of a
 libsodium secretstream (XChaCha20-Poly1305, 24 bytes), then frames: length of the ciphertext (4 bytes, big endian) and
@@ -38,12 +38,12 @@ Read = Callable[[int], bytes]
 
 
 def encode_key(key: bytes) -> str:
-    """Base64, as keys are shown and kept."""
+    """A key in base64, as it is shown and kept."""
     return base64.b64encode(key).decode("ascii")
 
 
 def decode_key(text: str) -> bytes:
-    """Errors: ``CryptoError``, which repeats nothing of the text."""
+    """A key from base64. Errors: ``CryptoError``, which repeats nothing of the text."""
     try:
         key = base64.b64decode(text.strip().encode("ascii"), validate=True)
     except (ValueError, binascii.Error):
@@ -54,17 +54,17 @@ def decode_key(text: str) -> bytes:
 
 
 def generate_private_key() -> bytes:
-    """An operator's key, 32 bytes."""
+    """A new private key of an operator, 32 bytes."""
     return bytes(PrivateKey.generate())
 
 
 def public_key(private: bytes) -> bytes:
-    """The half that nodes are given."""
+    """The public key that nodes are given."""
     return bytes(PrivateKey(private).public_key)
 
 
 class Sealer:
-    """Makes a file, part by part."""
+    """Encrypts a file, frame by frame."""
 
     def __init__(self, recipient: bytes) -> None:
         """recipient: the operator's public key, 32 bytes."""
@@ -76,14 +76,14 @@ class Sealer:
         """What stands first in the file."""
 
     def frame(self, message: bytes, *, last: bool = False) -> bytes:
-        """The next part of the file."""
+        """The next frame of the file."""
         tag = _FINAL if last else _MESSAGE
         sealed = bindings.crypto_secretstream_xchacha20poly1305_push(self._state, message, None, tag)
         return _LENGTH.pack(len(sealed)) + sealed
 
 
 def unwrap(read: Read, private: bytes) -> bytes:
-    """The file's own key. private: the operator's. Errors: ``CryptoError``."""
+    """The file key. private: the operator's key. Errors: ``CryptoError``."""
     sealed = _sealed_key(read)
     try:
         return SealedBox(PrivateKey(private)).decrypt(sealed)
@@ -92,7 +92,7 @@ def unwrap(read: Read, private: bytes) -> bytes:
 
 
 def messages(read: Read, file_key: bytes) -> Iterator[bytes]:
-    """Every message, each proven to be genuine and in its place.
+    """All messages of a file, each authenticated and in its place.
 
     Errors: ``CryptoError``, also for a file that was cut.
     """

@@ -1,4 +1,4 @@
-"""What every command shares: settings, and errors turned into one clear line and an exit code."""
+"""Common parts of all commands: settings, and errors as one clear line and an exit code."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def load_settings(ctx: click.Context) -> settings.Settings:
 
 
 def settings_path(ctx: click.Context) -> Path:
-    """The file that ``--config`` or the environment names."""
+    """The settings file, from ``--config`` or the environment."""
     path: Path | None = ctx.find_root().params.get("config")
     return path or settings.DEFAULT_PATH
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module when it is asked for: a plane's process loads its own room only."""
+    """A group that imports a command's module on demand: a plane's process loads only its own code."""
 
     def __init__(self, *args: Any, modules: dict[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

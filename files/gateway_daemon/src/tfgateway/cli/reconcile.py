@@ -25,7 +25,7 @@ _LONGEST_REASON = 1000
 
 
 class _Released(NamedTuple):
-    """What the command line says is to be given up."""
+    """Domains and reservations that the command line releases."""
 
     domains: frozenset[str]
     reservations: dict[str, str]
@@ -112,7 +112,7 @@ def command(
 
 
 def _kept(made: Plan, released: _Released) -> list[str]:
-    """Domains of which the claim stays what it is, and reservations that do not end."""
+    """Domains and reservations that the plan does not release."""
     steps = [step for step in made.steps if step.action in _RELEASING]
     domains = released.domains.difference(step.domain for step in steps if not step.id)
     return [*sorted(domains), *sorted(released.reservations.keys() - {step.id for step in steps})]

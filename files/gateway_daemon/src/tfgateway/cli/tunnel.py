@@ -49,7 +49,7 @@ class _Address(click.ParamType[HostPort]):
 
 
 class _Addresses(_Address):
-    """Several of them, as the environment has them: with commas."""
+    """Several addresses, separated by commas in the environment."""
 
     def split_envvar_value(self, rv: str) -> list[str]:
         return [part.strip() for part in rv.split(",") if part.strip()]

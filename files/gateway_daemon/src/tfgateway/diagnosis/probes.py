@@ -121,7 +121,7 @@ class Prober:
         return all([await self._runs("the proxy", address) for address in (self._http, self._tls) if address])
 
     async def peer(self, key: str, address: str) -> Answer | None:
-        """Has the WireGuard interface this peer (base64), with this address and no other? None: we may not look."""
+        """Whether the WireGuard interface has this peer (base64), with this address only; None: not permitted."""
         self._peers = self._peers or asyncio.create_task(self._listed_peers())
         found = await self._peers
         if _4TO6 in self._down:

@@ -1,4 +1,4 @@
-"""An explorer's client, for gateways and for users (spec explorer-api).
+"""A client of the explorer's API, for gateways and for users (spec explorer-api).
 
 Every call either returns or raises one of two errors: ``ExplorerUnavailable`` (network, time-out, 5xx, 408, 429, an
 answer that is not the explorer's: worth trying again) or ``ExplorerRefused`` (the explorer's own 4xx: it is not). Calls
@@ -159,7 +159,7 @@ class ExplorerClient:
         return _workload(await self._call("GET", f"/reservations/nodes/workloads/{_part(gwid)}"))
 
     async def put_result(self, node_id: str, gwid: str, result: Result) -> None:
-        """Answer for a workload; the result is signed already."""
+        """Post the signed result of a workload."""
         path = f"/reservations/nodes/{_part(node_id)}/workloads/{_part(gwid)}"
         await self._call("PUT", path, expect=201, body=result, sign=True)
 
@@ -188,7 +188,7 @@ class ExplorerClient:
         return _structs(await self._all("/farms", {"name": name}), Farm)
 
     async def create_farm(self, farm: Farm) -> int:
-        """The new farm's id."""
+        """Create a farm; its id."""
         return await self._created("/farms", farm, "id")
 
     async def create_pool(self, order: PoolOrder, tid: int) -> int:
@@ -332,7 +332,7 @@ class ExplorerClient:
 
 
 def _part(text: str) -> str:
-    """One path segment."""
+    """Quote one path segment."""
     return quote(text, safe="")
 
 

@@ -1,4 +1,4 @@
-"""How far our clock and the explorer's are apart, and in words. Pure."""
+"""The difference between our clock and the explorer's, in seconds and in words. Pure."""
 
 from __future__ import annotations
 

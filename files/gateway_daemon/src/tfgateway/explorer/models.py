@@ -67,7 +67,7 @@ class _Object(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SigningRequest(_Object, frozen=True):
-    """Who has to sign, and how many of them. ``quorum_min`` 0: nobody can (spec §8)."""
+    """The users that have to sign, and how many of them. ``quorum_min`` 0: nobody can (spec §8)."""
 
     signers: tuple[Int64, ...] = ()
     quorum_min: Int64 = 0
@@ -246,7 +246,7 @@ def _number(value: object, name: str) -> int | None:
 
 
 class Location(_Object, frozen=True):
-    """Where a gateway or farm stands."""
+    """The location of a gateway or farm."""
 
     city: str = ""
     country: str = ""
@@ -292,7 +292,7 @@ class Gateway(_Object, frozen=True):
 
 
 class WalletAddress(_Object, frozen=True):
-    """Where a user or farm is paid."""
+    """A payment address of a user or farm."""
 
     asset: str = ""
     address: str = ""

@@ -1,4 +1,4 @@
-"""When to poll again. Pure: works with explorers that hold a poll back (``wait=``) and with those that do not."""
+"""The delay until the next poll. Pure: for explorers that support long polling (``wait=``) and those that do not."""
 
 from __future__ import annotations
 

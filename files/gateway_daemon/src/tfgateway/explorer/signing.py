@@ -150,7 +150,7 @@ def challenge(workload: Workload) -> str:
 
 
 def workload_message(workload: Workload) -> bytes:
-    """What ``customer_signature`` signs."""
+    """The message that ``customer_signature`` signs."""
     return _digest(challenge(workload))
 
 

@@ -1,4 +1,4 @@
-"""A user's side: register, reserve on a gateway, follow what becomes of it, delete (spec explorer-api §§5, 7, 8)."""
+"""A user's actions: register, reserve on a gateway, wait for the outcome, delete (spec explorer-api §§5, 7, 8)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CURRENCY = "TFT"
 
 
 class Status(StrEnum):
-    """What a user wants to know about a workload."""
+    """The state of a workload for its user."""
 
     PENDING = "pending"
     DEPLOYED = "deployed"
@@ -54,7 +54,7 @@ class Account:
 
 
 def status(workload: Workload) -> tuple[Status, str]:
-    """Where a workload stands, and the gateway's (or explorer's) words about it."""
+    """The state of a workload, with the gateway's (or explorer's) message."""
     message = workload.result.message
     if workload.next_action in (NextAction.DELETE, NextAction.DELETED):
         wanted = workload.signing_request_delete
@@ -140,7 +140,7 @@ def encrypted_secret(account: Account, node_id: str, secret: str) -> str:
 
 
 async def provision(client: ExplorerClient, account: Account, workload_id: int) -> None:
-    """Sign that a workload may be deployed, whoever's it is. Errors: ``ExplorerError``."""
+    """Sign that a workload may be deployed, one's own or another user's. Errors: ``ExplorerError``."""
     await _approve(client, account, workload_id, "provision")
 
 
@@ -156,7 +156,7 @@ async def _approve(client: ExplorerClient, account: Account, workload_id: int, w
 
 
 def dependents(ids: Collection[int], workloads: Iterable[Workload]) -> dict[int, list[Workload]]:
-    """What of a user's workloads loses its zone when those with these ids are deleted: delegated domain -> children.
+    """Workloads of a user that lose their zone when those with these ids are deleted: delegated domain -> children.
 
     A child that has another domain of the user above it on the same gateway, or goes itself, is none.
     """

@@ -34,7 +34,7 @@ def public_key(private_key: str) -> str:
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """The gateway."""
+    """The gateway as a WireGuard peer."""
 
     public_key: str
     endpoint: str
@@ -94,7 +94,7 @@ def _check(peer: Peer) -> None:
 
 
 def _plain(text: str) -> str:
-    """Python takes any text, line feeds included, for the zone of an IPv6 address."""
+    """An address without a zone, for which Python takes any text, line feeds included."""
     if "%" in text:
         raise ParseError("an address has a zone")
     return text

@@ -1,1 +1,1 @@
-"""Who we are: seed file, mnemonic, keys, node id, sealed secrets. Imports nothing of ours but the base."""
+"""Identities: seed file, mnemonic, keys, node id, sealed secrets. Imports only the base of this package."""

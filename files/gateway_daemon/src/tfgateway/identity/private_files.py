@@ -12,7 +12,7 @@ _LARGEST = 65_000
 
 
 def read_or_create(path: Path, make: Callable[[], str]) -> str:
-    """The one line in ``path``; what ``make`` returns, and a new file (mode 0600) that holds it, when there is none.
+    """The one line of the file ``path``; when it does not exist, it is created (mode 0600) with what ``make`` returns.
 
     The file is on the disk (fsync) before this returns. Errors: ``ConfigError``.
     """
@@ -25,7 +25,7 @@ def read_or_create(path: Path, make: Callable[[], str]) -> str:
 
 
 def read(path: Path) -> str:
-    """The one line in ``path``. Errors: ``ConfigError``."""
+    """The one line of the file ``path``. Errors: ``ConfigError``."""
     try:
         with path.open("rb") as file:
             line = file.read(_LARGEST + 1).decode().strip()

@@ -17,7 +17,7 @@ _LOOPBACK = ("", "localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One setting."""
+    """A setting, as the old programs have it and as this node has it."""
 
     key: str
     """As in ``gateway.toml``."""
@@ -38,7 +38,7 @@ def compare(
     router: Router | None,
     router_path: str,
 ) -> tuple[Item, ...]:
-    """All that can be compared; ``None`` for what was not found. ``router_path``: where ``router`` was read.
+    """Compare all settings that were found; ``None``: not found. ``router_path``: where ``router`` was read.
 
     A setting that several old programs share is one item, with another for each value that differs.
     """
@@ -89,7 +89,7 @@ def _ports(listen: Iterable[str]) -> tuple[int, ...]:
 
 
 def _endpoint(url: str) -> str:
-    """Host and port of a redis, however it is spelled; the login is none of a comparison's business."""
+    """Host and port of a redis URL in any form; the login is not compared."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return parts.path

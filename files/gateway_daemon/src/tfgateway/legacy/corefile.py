@@ -1,4 +1,4 @@
-"""CoreDNS' ``Corefile`` as far as the redis plugin goes (spec dns.md §1, installation.md §2). Pure."""
+"""Reads CoreDNS' ``Corefile``, as far as it concerns the redis plugin (spec dns.md §1, installation.md §2). Pure."""
 
 from __future__ import annotations
 

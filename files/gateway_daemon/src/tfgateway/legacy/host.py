@@ -1,4 +1,4 @@
-"""Looks at this host for the old programs: their units, what they were started with, their files."""
+"""Finds the old programs on this host: their units, command lines and files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there is. ``None``: not there, or not readable, and then a problem says why."""
+    """The settings that were found. ``None``: absent or not readable, and then a problem says why."""
 
     flags: Flags | None
     corefile: Corefile | None
@@ -40,7 +40,7 @@ class _Read(Generic[_T]):
 
 
 async def look(corefile_path: Path = COREFILE, router_path: Path = ROUTER, proc: Path = Path("/proc")) -> Found:
-    """Read everything; never fails for what is broken. Errors: ``ProgramError`` without systemd."""
+    """Look for all of them; never fails for what is broken. Errors: ``ProgramError`` without systemd."""
     daemon = await _daemon(proc)
     dns = _file(corefile_path, lambda raw: corefile.parse(raw.decode("utf-8", "replace")))
     routes = _file(router_path, router.parse)
@@ -51,7 +51,7 @@ async def look(corefile_path: Path = COREFILE, router_path: Path = ROUTER, proc:
 
 
 async def _daemon(proc: Path) -> _Read[Flags]:
-    """From the running process: its unit computes the flags at start (I-14), so the file does not have them."""
+    """The flags of the running process: its unit computes them at start (I-14), so the file does not have them."""
     said = (await programs.run("systemctl", "show", "--property=MainPID", f"{_DAEMON}.service")).decode()
     pid = said.strip().rpartition("=")[2]
     if pid in ("", "0"):

@@ -1,4 +1,4 @@
-"""The server part of an old ``router.toml``; its services are read by ``proxy.routing.router_file``. Pure."""
+"""Reads the server part of an old ``router.toml``; its services are read by ``proxy.routing.router_file``. Pure."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From what the explorer wants to what redis holds: plan, apply, report (provision-engine)."""
+"""The reconciler: plans from what the explorer wants, applies the plan to redis, reports results (provision-engine)."""

@@ -1,4 +1,4 @@
-"""How long to wait after failures: exponential, bounded, jittered so that a fleet does not knock in step."""
+"""Delays after failures: exponential, bounded, jittered so that a fleet does not retry in step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Backoff:
-    """first, longest: seconds. spread: picks a number between two, replaced where chance must not play."""
+    """Exponential back-off. first, longest: seconds. spread: picks a number between two."""
 
     def __init__(
         self, first: float = 1.0, longest: float = 60.0, spread: Callable[[float, float], float] = random.uniform
@@ -18,12 +18,12 @@ class Backoff:
         self._failures = 0
 
     def failed(self) -> float:
-        """Seconds to wait after one more failure in a row."""
+        """Seconds to wait after another failure in a row."""
         # The exponent is bounded before the power is taken: after a week away it would not fit a float.
         ceiling = min(self._first * 2.0 ** min(self._failures, 30), self._longest)
         self._failures += 1
         return self._spread(ceiling / 2, ceiling)
 
     def succeeded(self) -> None:
-        """Start again from the shortest wait."""
+        """Start again from the shortest delay."""
         self._failures = 0

@@ -1,4 +1,4 @@
-"""One pass: look at redis, plan, apply step by step."""
+"""One pass of the reconciler: read redis, plan, apply step by step."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Applied:
 
     @property
     def may_have_answers(self) -> bool:
-        """Whether something may wait in the outbox that did not before."""
+        """Whether the outbox may have new entries."""
         return bool(self.done or self.unconfirmed)
 
 
@@ -104,7 +104,7 @@ class Cycle:
         """The samples without them, until that is written: they are no loss."""
 
     async def preview(self, *, allow_removals: bool = False) -> Plan:
-        """What a pass would do. allow_removals: as if an operator had allowed them. Errors: ``StoreError``."""
+        """The plan of the next pass. allow_removals: as if an operator had allowed them. Errors: ``StoreError``."""
         most = guard.most(await self._store.samples(), machine.now())
         return (await self._preview(most, allow_removals=allow_removals, thorough=True)).plan
 
@@ -127,7 +127,7 @@ class Cycle:
         return made
 
     async def run(self, lease: Lease, *, allow_removals: bool = False, keep_steps: bool = True) -> Pass:
-        """One look at everything. What was applied stays when it ends early. Errors: ``StoreError``, ``LeaseError``.
+        """A full pass. What was applied stays when it ends early. Errors: ``StoreError``, ``LeaseError``.
 
         keep_steps: whether anybody wants to see them. If not, and if nearly nothing is recorded yet, they are carried
         out as they are decided.
@@ -188,7 +188,7 @@ class Cycle:
         return done
 
     async def _look(self, *, thorough: bool = False) -> tuple[Actual, Records]:
-        """Redis as it is, and what the explorer says about all that is recorded.
+        """Read redis, and what the explorer says about all recorded reservations.
 
         thorough: ask it for all that it did not list, however many that are: an operator's consent is to all of them.
         """
@@ -208,14 +208,14 @@ class Cycle:
         return actual, records
 
     async def _note(self, samples: tuple[guard.Sample, ...]) -> None:
-        """Note how many are recorded, if that is due."""
+        """Note the number of recorded reservations, if that is due."""
         noted = guard.noted(samples, machine.now(), self._recorded)
         if noted != samples:
             await self._store.write_samples(noted)
             self._count_anew = False
 
     async def _converge(self, lease: Lease, most: int) -> Pass | None:
-        """None: so much is, or was of late, recorded, or some of it is so, that there has to be a whole plan first."""
+        """Make a full pass as a stream; None: a whole plan is needed first (``Stream.fits``, orphans)."""
         if not Stream.fits(self._policy, max(most, await self._store.recorded())):
             return None
         actual, records = await self._look()
@@ -226,7 +226,7 @@ class Cycle:
         return await self._carry_out(stream.steps(), stream.outcome, lease)
 
     async def _carry_out(self, steps: Iterable[Step], outcome: Callable[[], Planned], lease: Lease) -> Pass:
-        """outcome: asked for when all steps are through. Errors: ``StoreError``."""
+        """Apply all steps. outcome: called when all are through. Errors: ``StoreError``."""
         remaining = iter(steps)
         applied = Applied()
         try:
@@ -238,7 +238,7 @@ class Cycle:
         return Pass(made.plan, frozenset(applied.failed), made.incremental)
 
     async def _apply(self, some: Sequence[Step], lease: Lease, applied: Applied) -> None:
-        """Errors: ``StoreError``."""
+        """Apply transactions and count what became of them. Errors: ``StoreError``."""
         applied.unconfirmed += len(some)
         self._ended.update(step.id for step in some if step.action is Action.RELEASE and step.id)
         failures = await self._store.apply([step.transaction for step in some], lease.row)
@@ -273,7 +273,7 @@ class Cycle:
             gc.enable()
 
     def _policy_now(self) -> Policy:
-        """Addresses of this host come and go while we run, and so does what an operator says."""
+        """The policy with the current addresses of this host and releases by an operator."""
         released = self._policy.released | self._released
         ended = {**self._policy.released_reservations, **self._released_reservations}
         with contextlib.suppress(OSError):  # those that were read last go on

@@ -1,4 +1,4 @@
-"""The marker (``redis_schema.marker``) that says which data set redis holds: written by passes, read by planes."""
+"""Maintains the marker that says which data set redis holds: written by passes, read by planes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logger("reconciler")
 
 
 class DataSet:
-    """What this process knows of the data set in redis; whoever holds the lease is the only one who writes rows."""
+    """The marker as this process last wrote it; only the holder of the lease writes rows."""
 
     def __init__(self, store: Store, node_id: str) -> None:
         self._store = store
@@ -28,7 +28,7 @@ class DataSet:
         """As it should stand in redis."""
 
     async def begin(self, lease: Row) -> None:
-        """Before a pass looks at redis: give it a marker, unless it holds what this process has written.
+        """Prepare for a pass: give redis a new marker, unless it holds what this process has written.
 
         Errors: ``StoreError``.
         """
@@ -44,16 +44,16 @@ class DataSet:
             raise StoreError("the marker in redis was changed by others")
 
     def wrote(self, transactions: int) -> None:
-        """So many transactions with rows went through since ``begin``."""
+        """Count transactions with rows that were applied since ``begin``."""
         if self._last is not None:
             self._last = self._last._replace(counter=self._last.counter + transactions)
 
     async def unchanged(self) -> bool:
-        """Whether redis holds what this process left there, and not a state before. Errors: ``StoreError``."""
+        """Whether redis holds what this process wrote last, and not an earlier state. Errors: ``StoreError``."""
         return read_marker(await self._store.marker()) == self._last
 
     async def complete(self, lease: Row) -> None:
-        """A pass has recorded all that the explorer had granted.
+        """Note that a pass has recorded all that the explorer had granted.
 
         Nothing is noted when redis has changed under the pass: then it has not looked at what is there now.
         Errors: ``StoreError``.
@@ -69,7 +69,7 @@ class DataSet:
             _log.info("data set complete", incarnation=noted.incarnation)
 
     def _continued(self, found: Marker | Mismatch) -> Marker | None:
-        """The same data set; None: it is not."""
+        """The next marker of the same data set; None: it is another one."""
         if isinstance(found, Mismatch) or found.node_id != self._node_id:
             return None
         if self._last is not None and mismatch(self._last, found) is not None:
@@ -79,7 +79,7 @@ class DataSet:
         return found._replace(retired=False, writer=self._writer, base=found.counter)
 
     def _new(self, found: Marker | Mismatch) -> Marker:
-        """Another data set, in the place of what this process, or else whoever was here before, has left."""
+        """The marker of a new data set, which replaces the one of this process or of the writer before it."""
         before = self._last or (found if isinstance(found, Marker) else None)
         # What was never filled has taken nothing's place.
         previous = NONE if before is None else before.incarnation if before.passes else before.previous
@@ -92,7 +92,7 @@ class DataSet:
         return begun
 
     async def _write(self, expected: tuple[Row, ...], marker: Marker, lease: Row) -> bool:
-        """By the script that writes rows, which raises the counter by one; False: something else is there."""
+        """Write by the script that writes rows, which raises the counter; False: redis holds another marker."""
         transaction = Transaction(expected, (Row(MARKER, None, encode_marker(marker)),))
         if await self._store.apply([transaction], lease) != [""]:
             return False

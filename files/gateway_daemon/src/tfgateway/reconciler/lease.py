@@ -1,4 +1,4 @@
-"""Only one reconciler writes: the lease in redis says which, and every transaction expects it to be unchanged.
+"""A lease in redis, so that only one reconciler writes; every transaction expects the lease to be unchanged.
 
 It ends by the clock of redis. When that is set back it would last hours longer, so whoever waits for it counts as well
 how long it was not renewed.
@@ -45,7 +45,7 @@ _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """One process, as it stands in redis: never the same text for two of them."""
+    """The identity of a process as it stands in redis, unique for each process."""
 
     node_id: str
     host: str
@@ -59,14 +59,14 @@ class Holder(msgspec.Struct, frozen=True):
 
     @classmethod
     def me(cls, node_id: str) -> Self:
-        """This process."""
+        """The identity of this process."""
         return cls(node_id, socket.gethostname(), os.getpid(), _space(), _started(os.getpid()))
 
     def __str__(self) -> str:
         return f"process {self.pid} on {printable(self.host)} for node {printable(self.node_id)}"
 
     def runs(self) -> bool | None:
-        """Whether it still runs; None: it cannot be known from here."""
+        """Whether the process is running; None: it cannot be known from here."""
         if not self.space or self.space != _space() or self.pid <= 0:
             return None
         try:
@@ -80,7 +80,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class Lease:
-    """ttl: seconds for which it lasts without being renewed."""
+    """The lease of this process. ttl: seconds for which it is valid without being renewed."""
 
     def __init__(self, redis: Redis, holder: Holder, ttl: float) -> None:
         self._ttl = ttl
@@ -91,7 +91,7 @@ class Lease:
         """To be expected by every transaction: one that lost the lease writes nothing."""
 
     async def hold(self) -> None:
-        """Take or renew it; one whose holder has ended without a word is taken over at once.
+        """Acquire or renew the lease; that of a holder that has ended is taken over at once.
 
         Errors: ``LeaseError`` that says who holds it, ``StoreError``.
         """
@@ -102,7 +102,7 @@ class Lease:
             raise _held(answer[0])
 
     async def take(self) -> None:
-        """As ``hold``, but outlasts a holder that may have died where nobody can see it. Errors: as ``hold``."""
+        """As ``hold``, but waits for a lease to expire whose holder cannot be checked. Errors: as ``hold``."""
         answer = await self._ask(b"")
         holder = _read(answer[0]) if answer else None
         if holder is None or holder.runs() is not None:
@@ -126,7 +126,7 @@ class Lease:
             raise _held(found[0])
 
     async def renew(self) -> None:
-        """Keep it until cancelled, however long a pass takes. Errors: ``LeaseError``: it went to another."""
+        """Renew until cancelled, however long a pass takes. Errors: ``LeaseError``: another process has it."""
         while True:
             await asyncio.sleep(self._ttl / _RENEWALS)
             try:
@@ -135,7 +135,7 @@ class Lease:
                 _log.warning("lease not renewed", reason=str(error))
 
     async def release(self) -> None:
-        """Give it back, if it is ours; a redis that is away lets it expire."""
+        """Release the lease, if it is ours; while redis is away it expires by itself."""
         with contextlib.suppress(StoreError), store_errors():
             await self._release(keys=[LEASE], args=[self._value])
 
@@ -150,7 +150,7 @@ class Lease:
 
 
 class _Watch:
-    """When a lease ends, by our own clock: a moment that stays where it is, unless somebody renews it (pure).
+    """When a lease expires by our own clock: fixed, unless somebody renews it (pure).
 
     tolerance: seconds by which that moment may be somewhere else. Times in seconds of one monotonic clock.
     """
@@ -164,7 +164,7 @@ class _Watch:
         """Seconds since it was seen first, or renewed."""
 
     def see(self, asked: float, answered: float, left: float) -> None:
-        """In between it had so many seconds left."""
+        """Observe that it has so many seconds left."""
         earliest, latest = asked + left, answered + left
         if self._ends is None:
             self._ends, self._since = (earliest, latest), answered
@@ -186,7 +186,7 @@ def _read(raw: bytes) -> Holder | None:
 
 
 def _space() -> str:
-    """Boot id and pid namespace; empty where the kernel does not say."""
+    """Boot id and pid namespace; empty where the kernel does not provide them."""
     try:
         return f"{boot} {(_PROC / 'self/ns/pid').readlink()}" if (boot := boot_id()) else ""
     except OSError:
@@ -194,7 +194,7 @@ def _space() -> str:
 
 
 def _started(pid: int) -> str:
-    """Field 22 of proc_pid_stat(5); empty: it cannot be read."""
+    """Start time of a process, field 22 of proc_pid_stat(5); empty: it cannot be read."""
     try:
         return (_PROC / str(pid) / "stat").read_text("ascii", "replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):

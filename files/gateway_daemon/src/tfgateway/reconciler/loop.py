@@ -1,4 +1,4 @@
-"""The reconciler as it runs: one task follows the explorer, one makes passes, one delivers, one keeps the directory."""
+"""The running reconciler: tasks that poll the explorer, make passes, deliver results and maintain the registration."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _LONGEST_PAUSE = 6
 
 
 class Reconciler:
-    """One gateway's reconciler; whoever makes it opens and closes redis and client."""
+    """One gateway's reconciler; its creator opens and closes redis and client."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class Reconciler:
         await work()
 
     async def _follow(self) -> None:
-        """Ask the explorer again and again; news are planned for at once."""
+        """Poll the explorer until cancelled; news are planned for at once."""
         backoff = Backoff(self._interval, _LONGEST_PAUSE * self._interval)
         away = False
         while True:
@@ -203,7 +203,7 @@ class Reconciler:
             await asyncio.sleep(pause)
 
     async def _poll(self, wait: float) -> bool:
-        """One poll; whether it brought news. Errors: ``ExplorerError``."""
+        """Poll once; whether there were news. Errors: ``ExplorerError``."""
         self._asked()
         try:
             news = await self._poller.poll(wait)
@@ -280,18 +280,18 @@ class Reconciler:
                 shown = text
 
     def _listing_first(self) -> bool:
-        """Is the first listing coming in?"""
+        """Whether the first listing is still coming in."""
         return self._poller.arriving and not self._poller.desired.complete
 
     async def _news_pass(self) -> bool:
-        """False: everything has to be looked at. Errors: ``StoreError``."""
+        """Plan for news only; False: a full pass is needed. Errors: ``StoreError``."""
         made = await self._cycle.news(self._lease)
         if made is not None:
             self._note(made)
         return made is not None
 
     async def _pass(self, *, allow_removals: bool = False, keep_steps: bool = False) -> Pass:
-        """Errors: ``StoreError``, ``LeaseError``."""
+        """Make a full pass. Errors: ``StoreError``, ``LeaseError``."""
         self._last = None  # it holds all that the last plan was made of
         made = await self._cycle.run(self._lease, allow_removals=allow_removals, keep_steps=keep_steps)
         self._status = msgspec.structs.replace(self._status, held=held_reason(made.plan.held))
@@ -319,7 +319,7 @@ class Reconciler:
         )
 
     def _tally(self) -> None:
-        """Of a hundred thousand it takes a moment: not again and again."""
+        """Update the counts of reservations by verdict, not too often: a hundred thousand take a moment."""
         if self._last is None or time.monotonic() < self._next_tally:
             return
         started = time.monotonic()
@@ -349,7 +349,7 @@ async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 
 def _uint16(count: int) -> int:
-    """The explorer's counters have 16 bits."""
+    """Limit a number to the 16 bits of the explorer's counters."""
     return min(count, 65535)
 
 
@@ -359,7 +359,7 @@ async def opened(
     released: frozenset[str] = frozenset(),
     released_reservations: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Reconciler]:
-    """A reconciler made of the settings. The others: see ``Policy``. Errors: ``ConfigError``, ``IdentityError``."""
+    """A reconciler as configured. The other arguments: see ``Policy``. Errors: ``ConfigError``, ``IdentityError``."""
     identity = load_identity(settings)
     async with open_redis(settings) as redis, open_explorer(settings, identity) as client:
         yield Reconciler(settings, identity, redis, client, released, released_reservations)

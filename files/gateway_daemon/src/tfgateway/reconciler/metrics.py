@@ -1,4 +1,4 @@
-"""What the reconciler counts."""
+"""Metrics of the reconciler."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class ReconcilerMetrics:
             self.steps_failed.labels(action)
 
     def done(self, action: Action) -> None:
-        """A step was carried out."""
+        """Count a step that was applied."""
         self._steps.labels(action).inc()
 
     def verdicts(self, counts: Mapping[str, int]) -> None:
-        """Reservations by verdict; all verdicts are given."""
+        """Set the number of reservations of each verdict; all verdicts are given."""
         for name, count in counts.items():
             self._verdicts.labels(name).set(count)
 
     def reservations(self, counts: Mapping[str, int]) -> None:
-        """Recorded reservations by type."""
+        """Set the number of recorded reservations of each type."""
         self._reservations.clear()
         for name, count in counts.items():
             self._reservations.labels(name).set(count)

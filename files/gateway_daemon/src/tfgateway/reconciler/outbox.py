@@ -1,4 +1,4 @@
-"""Delivers the outbox: everything that waits is sent again and again until the explorer has acknowledged it (P-16)."""
+"""Delivers the outbox: entries are sent until the explorer has acknowledged them (P-16)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Outbox:
         self._news = asyncio.Event()
 
     def wake(self) -> None:
-        """Something was put into the outbox."""
+        """Note that the outbox has new entries."""
         self._news.set()
 
     async def run(self) -> None:
@@ -88,7 +88,7 @@ class Outbox:
         await self._store.take_from_outbox(damaged)
 
     async def _deliver_all(self, waiting: list[Pending]) -> bool:
-        """False: the explorer is away."""
+        """Deliver all that is due; False: the explorer is away."""
         queue = deque(waiting)
         in_a_row = 0
 

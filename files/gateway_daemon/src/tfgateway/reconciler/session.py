@@ -1,4 +1,4 @@
-"""From settings to what a command of the reconciler works with."""
+"""Opens what the commands of the reconciler need, as the settings say."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def make_policy(settings: Settings, identity: Identity) -> Policy:
 
 
 def _own_names(settings: Settings) -> frozenset[str]:
-    """Names under which the gateway itself is known; an address among them is no user's domain anyway."""
+    """Host names of the gateway itself; an address among them is no user's domain anyway."""
     endpoint = settings.fourtosix.endpoint.rpartition(":")[0]
     hosts = (*settings.gateway.name_servers, endpoint)
     return frozenset(host.lower().removesuffix(".") for host in hosts if host)
 
 
 async def look(store: Store, desired: Desired | None = None) -> tuple[Actual, Records]:
-    """Redis as it is now, records decoded. desired: see ``Reader``. Errors: ``StoreError``."""
+    """Read redis, with decoded records. desired: see ``Reader``. Errors: ``StoreError``."""
     reader = Reader(desired)
     actual = await store.observe(reader)
     return actual, reader.records()

@@ -1,4 +1,4 @@
-"""How the reconciler fares, as it writes it to redis for ``tfgateway state`` (pure)."""
+"""The reconciler's status, as it writes it to redis for ``tfgateway state`` (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfgateway.instant import NANOSECONDS, Instant
 
 
 class Status(msgspec.Struct, frozen=True):
-    """``tfgateway:status``. Times in Unix seconds; 0: never."""
+    """The string ``tfgateway:status``. Times in Unix seconds; 0: never."""
 
     version: str = ""
     last_poll: float = 0
@@ -49,7 +49,7 @@ def _by_the_clock(seconds: float) -> Instant:
 
 
 def decode_status(raw: bytes | None) -> Status | None:
-    """None: nothing was written yet, or nobody can read it."""
+    """The decoded status; None: there is none, or it cannot be read."""
     try:
         return msgspec.json.decode(raw or b"", type=Status)
     except msgspec.MsgspecError:

@@ -1,4 +1,4 @@
-"""Redis for the reconciler: look at all of it, apply one transaction, keep outbox and status."""
+"""The reconciler's access to redis: read all of it, apply transactions, keep outbox and status."""
 
 from __future__ import annotations
 
@@ -83,13 +83,13 @@ _APPLY_SHA = hashlib.sha1(_APPLY.encode(), usedforsecurity=False).hexdigest()
 
 
 class Store:
-    """Every call raises ``StoreError`` when redis cannot be asked, and nothing else."""
+    """Access to redis. Every call raises ``StoreError`` when redis does not answer, and nothing else."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def observe(self, reader: Reader) -> Actual:
-        """All that concerns the reconciler. Not one moment: ``apply`` finds out whether it still holds.
+        """Read all that concerns the reconciler. Not atomic: ``apply`` checks whether it still holds.
 
         reader: takes outbox and records in; see ``Reader.take`` for what is kept of them.
         """
@@ -138,7 +138,7 @@ class Store:
         return found
 
     async def apply(self, transactions: Sequence[Transaction], lease: Row | None = None) -> list[str]:
-        """Write each of them at once, one after the other, or say why it was not written; empty: done.
+        """Apply transactions, each atomically; for each the reason why it was not applied, or an empty text.
 
         lease: the row that says that we may write. Errors: ``StoreError`` too when it is not in redis any more.
         """
@@ -166,7 +166,7 @@ class Store:
         return await marker_text(self._redis)
 
     async def recorded(self) -> int:
-        """How many reservations are recorded."""
+        """The number of recorded reservations."""
         with store_errors():
             try:
                 return int(await self._redis.hlen(RESERVATIONS))
@@ -174,13 +174,13 @@ class Store:
                 raise StoreError(f"redis: {RESERVATIONS} is not a hash") from error
 
     async def outbox_names(self) -> list[str]:
-        """Fields of everything that waits for the explorer."""
+        """The fields of the outbox."""
         with store_errors():
             found: list[Any] = await self._redis.hkeys(OUTBOX)
         return [_text(name) for name in found]
 
     async def outbox(self, names: Sequence[str]) -> dict[str, bytes]:
-        """These fields of what waits for the explorer, as far as they still do."""
+        """These fields of the outbox, as far as they still exist."""
         with store_errors():
             found: list[Any] = await self._redis.hmget(OUTBOX, [_bytes(name) for name in names])
         return {name: value for name, value in zip(names, found, strict=True) if value is not None}
@@ -190,12 +190,12 @@ class Store:
             return int(await self._redis.hlen(OUTBOX))
 
     async def take_from_outbox(self, fields: Sequence[str]) -> None:
-        """The explorer has acknowledged these."""
+        """Remove entries that the explorer has acknowledged."""
         with store_errors():
             await self._redis.hdel(OUTBOX, *[_bytes(name) for name in fields])
 
     async def status(self) -> bytes | None:
-        """What the loop wrote last."""
+        """The status that the loop wrote last."""
         with store_errors():
             found: Any = await self._redis.get(STATUS)
         return None if found is None else bytes(found)
@@ -205,7 +205,7 @@ class Store:
             await self._redis.set(STATUS, raw)
 
     async def disk_trouble(self) -> str:
-        """Why redis takes no writes although it answers; empty: it takes them, or does not let us ask."""
+        """Why redis takes no writes although it answers; empty: it takes them, or does not say."""
         with store_errors():
             try:
                 found: Any = await self._redis.info("persistence")
@@ -240,7 +240,7 @@ class Store:
                 await pipe.execute()
 
     async def take_released(self, domains: Iterable[str]) -> None:
-        """A pass has done what could be done about these."""
+        """Remove releases of domains that a pass has handled."""
         with store_errors():
             await self._redis.srem(RELEASED, *sorted(domains))
 
@@ -251,7 +251,7 @@ class Store:
         return {_text(name): _text(reason) for name, reason in found.items()}
 
     async def release_reservations(self, reasons: Mapping[str, str], seconds: int) -> None:
-        """Have the next pass end these, if it comes within a while. reasons: by gwid."""
+        """Ask the next pass to end these; the request expires after ``seconds``. reasons: by gwid."""
         with store_errors():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.hset(RELEASED_RESERVATIONS, mapping={name: _bytes(reason) for name, reason in reasons.items()})
@@ -259,12 +259,12 @@ class Store:
                 await pipe.execute()
 
     async def take_released_reservations(self, identifiers: Iterable[str]) -> None:
-        """A pass has ended these."""
+        """Remove releases of reservations that a pass has handled."""
         with store_errors():
             await self._redis.hdel(RELEASED_RESERVATIONS, *sorted(identifiers))
 
     async def samples(self) -> tuple[Sample, ...]:
-        """How many reservations were recorded of late."""
+        """The samples of the number of recorded reservations."""
         with store_errors():
             found: Any = await self._redis.get(SAMPLES)
         return decode_samples(found)
@@ -274,7 +274,7 @@ class Store:
             await self._redis.set(SAMPLES, msgspec.json.encode(samples))
 
     async def location(self) -> bytes | None:
-        """What ``write_location`` kept."""
+        """The location that ``write_location`` wrote."""
         with store_errors():
             found: Any = await self._redis.get(LOCATION)
         return None if found is None else bytes(found)
@@ -320,7 +320,7 @@ class Store:
 
 
 def _arguments(transaction: Transaction, lease: Row | None) -> tuple[list[bytes], list[bytes | str]]:
-    """KEYS and ARGV of the script."""
+    """KEYS and ARGV for the script."""
     expected = [*([lease] if lease is not None else []), *transaction.expected]
     rows = [*expected, *transaction.writes]
     keys = list(dict.fromkeys(row.key for row in rows))

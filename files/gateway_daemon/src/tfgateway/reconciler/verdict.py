@@ -1,4 +1,4 @@
-"""What became of each reservation: a verdict from what the explorer, the record, redis and the planes say (pure)."""
+"""A verdict for each reservation, from the explorer, the record, redis and the planes (pure)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfgateway.redis_schema.tunnels import Connected
 
 
 class Verdict(StrEnum):
-    """One word for an operator."""
+    """The state of a reservation, in one word for an operator."""
 
     IN_SYNC = "in_sync"
     """As the explorer wants it, and the explorer knows."""
@@ -44,7 +44,7 @@ _DONE = frozenset({Verdict.IN_SYNC, Verdict.TARGET_DOWN})
 
 
 class Answer(StrEnum):
-    """What comes back when the gateway is asked for a reservation as a visitor would."""
+    """The outcome of probing a reservation as a visitor would."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -58,7 +58,7 @@ class Answer(StrEnum):
 
 
 class RowState(StrEnum):
-    """What redis holds for a reservation."""
+    """The state of a reservation's rows in redis."""
 
     OK = "ok"
     MISSING = "missing"
@@ -73,7 +73,7 @@ class RowState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is known of one reservation."""
+    """All known facts of one reservation."""
 
     explorer_asked: bool
     """The explorer answered, so that ``wanted`` None means that it does not list the reservation."""
@@ -92,7 +92,7 @@ class Facts:
 
     @property
     def served(self) -> bool | None:
-        """Whether a visitor is served; None: nobody was asked."""
+        """Whether a visitor is served; None: not probed."""
         return None if self.answer is None else self.answer is Answer.RIGHT
 
 
@@ -107,7 +107,7 @@ class Judged:
 
     @property
     def settled(self) -> bool:
-        """Whether the gateway has done its part: nobody has to look at it."""
+        """Whether nothing is left to do for the gateway or an operator."""
         return self.verdict in _DONE or self.facts.rows is RowState.WAITING
 
     def as_data(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Judged:
 
 
 def judge(facts: Facts) -> tuple[Verdict, str]:
-    """The verdict, and a sentence where it needs one."""
+    """The verdict, and an explanation where one is needed."""
     wanted = facts.wanted
     if wanted is None:
         if facts.explorer_asked:
@@ -218,7 +218,7 @@ def row_state(claims: Claims, reservation: Reservation, *, recorded: bool = True
 
 
 def tally(desired: Desired, left: Left, problems: Mapping[str, RowState]) -> dict[str, int]:
-    """Reservations by verdict as the reconciler knows them after a pass, without asking redis or the planes again.
+    """The number of reservations of each verdict after a pass, without asking redis or the planes again.
 
     left: what the pass left behind. problems: what redis holds of those that it could not put right; the others are as
     planned.

@@ -1,4 +1,4 @@
-"""Addresses as they stand in the file."""
+"""Parses addresses in the settings."""
 
 from __future__ import annotations
 

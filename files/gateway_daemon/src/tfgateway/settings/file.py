@@ -1,4 +1,4 @@
-"""The whole of ``gateway.toml``, read and checked."""
+"""Reads and checks the whole of ``gateway.toml``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 
 
 class Settings(Section, frozen=True):
-    """The whole file."""
+    """The content of ``gateway.toml``."""
 
     identity: IdentitySettings = IdentitySettings()
     redis: RedisSettings = RedisSettings()

@@ -1,4 +1,4 @@
-"""What all tables of the file are made of."""
+"""The base class and common types of all tables of the file."""
 
 from __future__ import annotations
 

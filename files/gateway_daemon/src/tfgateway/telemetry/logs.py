@@ -16,7 +16,7 @@ _SECRET_WORDS = ("secret", "mnemonic", "seed", "password", "private")
 
 
 class _Unfailing:
-    """A stream that loses what cannot be written: the disk is full, nobody reads any more (EPIPE), it is closed.
+    """A stream that drops what cannot be written: disk full, reader gone (EPIPE), closed.
 
     Logging happens everywhere, also where an error is handled: a line is worth no connection and no process.
     """

@@ -1,4 +1,4 @@
-"""Reads the ``/metrics`` page of a plane, as a scraper would."""
+"""Scrapes the ``/metrics`` page of a plane."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _KINDS = ("gauge", "counter")
 
 
 async def read(listen: str) -> dict[str, float] | None:
-    """Gauges and counters by name, summed over their labels; None: nobody answers there. listen: ADDRESS:PORT."""
+    """Gauges and counters by name, summed over their labels; None: no answer. listen: ADDRESS:PORT."""
     text = await page(listen)
     return None if text is None else parse(text)
 
 
 async def page(listen: str, patience: float = _TIME) -> str | None:
-    """The text; None: nobody answers there within ``patience`` seconds."""
+    """The text of a page; None: no answer within ``patience`` seconds."""
     try:
         async with (
             asyncio.timeout(patience),
@@ -35,7 +35,7 @@ async def page(listen: str, patience: float = _TIME) -> str | None:
 
 
 def parse(text: str) -> dict[str, float]:
-    """What the page says; a line that cannot be read ends it, what stands before counts."""
+    """Values by name, summed over labels, up to the first line that cannot be read."""
     found: dict[str, float] = {}
     try:
         for family in text_string_to_metric_families(text):

@@ -1,4 +1,4 @@
-"""What a supervisor leaves to the one that takes its place in the same process. Pure but for the file.
+"""State that a supervisor hands over to its successor in the same process. Pure but for the file.
 
 Releases hand over to each other in both directions: fields are only ever added, with a default.
 """
@@ -21,7 +21,7 @@ State = Literal["starting", "ready", "serving", "draining", "killed"]
 
 
 class ListenSocketState(msgspec.Struct, frozen=True):
-    """A listening socket."""
+    """A listening socket with its descriptor."""
 
     fd: int
     slot: int
@@ -30,7 +30,7 @@ class ListenSocketState(msgspec.Struct, frozen=True):
 
 
 class WorkerState(msgspec.Struct, frozen=True):
-    """A worker."""
+    """A worker, with the descriptor of its channel."""
 
     fd: int
     number: int
@@ -51,7 +51,7 @@ _NAMES = {"listeners": "doors", "workers": "members", "control_fd": "desk_fd"}
 
 
 class Handover(msgspec.Struct, frozen=True, rename=_NAMES):
-    """All of it."""
+    """The whole state."""
 
     plan: Plan
     generation: int
@@ -75,7 +75,7 @@ class Handover(msgspec.Struct, frozen=True, rename=_NAMES):
 
     @property
     def descriptors(self) -> Iterator[int]:
-        """All that are open; an end whose other end is gone is -1, and left out."""
+        """All descriptors that are open; -1, for a channel whose worker is gone, is left out."""
         named = (
             self.page_fd,
             self.control_fd,

@@ -14,7 +14,7 @@ _log = logger("workers")
 
 
 class Lifecycle:
-    """Handed to a plane's main coroutine."""
+    """Signals and notifications of a process, for a plane's main coroutine."""
 
     def __init__(self, notifier: Notifier) -> None:
         self.stopping = asyncio.Event()
@@ -23,22 +23,22 @@ class Lifecycle:
         self._reload: Callable[[], None] | None = None
 
     def on_reload(self, reload: Callable[[], None]) -> None:
-        """What SIGHUP shall do; nothing, as long as nobody says."""
+        """Set what SIGHUP does; by default nothing."""
         self._reload = reload
 
     def reload(self) -> None:
-        """SIGHUP: a terminal that closes is no reason to stop serving."""
+        """Handle SIGHUP: a terminal that closes is no reason to stop serving."""
         if self._reload is None:
             _log.info("SIGHUP ignored")
         else:
             self._reload()
 
     def ready(self) -> None:
-        """Serving now: ``READY=1``."""
+        """Report ``READY=1``: the process serves."""
         self._notifier.send("READY=1")
 
     def status(self, text: str) -> None:
-        """One line for ``systemctl status``."""
+        """Report one line for ``systemctl status``."""
         self._notifier.send(f"STATUS={text}")
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""The listening sockets of a plane: one set a slot, kept by the supervisor for as long as the address is served."""
+"""The listening sockets of a plane: a set for each slot, held by the supervisor while the address is served."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logger("workers")
 
 @dataclass
 class ListenSocket:
-    """One socket. Closed it is not bound yet: it takes nothing in, and nobody is in its way."""
+    """A listening socket. Before ``open`` it is not bound: it accepts nothing and blocks nobody."""
 
     slot: int
     endpoint: Endpoint
@@ -29,7 +29,7 @@ class ListenSocket:
     is_open: bool = False
 
     def open(self) -> None:
-        """Take in from now on. Errors: ``GatewayError``."""
+        """Bind and listen. Errors: ``GatewayError``."""
         try:
             self.socket.bind(host_port(self.endpoint.address))
             if self.endpoint.kind == "tcp":
@@ -40,7 +40,7 @@ class ListenSocket:
 
 
 class ListenSockets:
-    """All sockets of a plane."""
+    """All listening sockets of a plane."""
 
     def __init__(self, listeners: Iterable[ListenSocket] = ()) -> None:
         self._listeners = list(listeners)
@@ -49,7 +49,7 @@ class ListenSockets:
         return iter(self._listeners)
 
     def prepare(self, endpoints: Sequence[Endpoint], slots: int) -> list[ListenSocket]:
-        """Make what is missing for so many slots, closed; the new ones. Errors: ``GatewayError``, nothing is kept then.
+        """Make the missing sockets of so many slots, closed; the new ones. Errors: ``GatewayError``, and none is kept.
 
         An address family that this machine does not have is left out, with a warning: the default settings name IPv6.
         """
@@ -70,7 +70,7 @@ class ListenSockets:
         return made
 
     def of(self, slot: int, workers: int, endpoints: Collection[Endpoint]) -> list[ListenSocket]:
-        """The sockets that a worker serves. Slots beyond the number of workers are shared out: no queue is lost."""
+        """The sockets of a worker. Slots beyond the number of workers are shared out: no accept queue is lost."""
         return [
             listener
             for listener in self._listeners
@@ -78,7 +78,7 @@ class ListenSockets:
         ]
 
     def open(self, listeners: Collection[ListenSocket]) -> None:
-        """Open those that are closed, none unless nobody else has their addresses. Errors: ``GatewayError``."""
+        """Open those that are closed, none unless their addresses are free. Errors: ``GatewayError``."""
         closed = [listener for listener in listeners if not listener.is_open]
         ours = {listener.endpoint for listener in self._listeners if listener.is_open}
         for endpoint in {listener.endpoint for listener in closed} - ours:
@@ -121,7 +121,7 @@ def _make(slot: int, endpoint: Endpoint) -> ListenSocket:
 
 
 def _probe(endpoint: Endpoint) -> None:
-    """Fail when somebody else has the address, even one who would share it. Errors: ``GatewayError``."""
+    """Fail when another process has the address, even one that would share it. Errors: ``GatewayError``."""
     try:
         bind(endpoint, shared=False).close()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What one reading of the configuration by one release asks of the supervisor. Pure."""
+"""The plan for the workers of a plane, made by one release from one reading of the configuration. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GRACE = 5.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A generation of workers to be."""
+    """How a generation of workers is started, watched and drained."""
 
     program: str
     """Path of the release's own launcher, symbolic links resolved: replacements are of the same release."""
@@ -60,5 +60,5 @@ def make(plane: Plane, program: str, arguments: tuple[str, ...], config: str, co
 
 
 def default_workers(processors: int) -> int:
-    """Half of the processors: the planes share the machine with each other and with redis."""
+    """Half of the processors: planes share the machine with each other and with redis."""
     return max(1, min(processors // 2, _MOST))

@@ -1,4 +1,4 @@
-"""Child processes of the supervisor, and what they inherit: started without a shell, reaped without waiting."""
+"""Child processes of the supervisor: started without a shell, reaped without blocking."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def spawn(
 
 
 def open_file() -> BinaryIO:
-    """An empty file in memory: neither a full disk nor a missing directory is in its way. Errors: ``OSError``."""
+    """An empty file in memory, which needs neither disk space nor a directory. Errors: ``OSError``."""
     return os.fdopen(os.memfd_create("tfgateway", os.MFD_CLOEXEC), "w+b")
 
 
 @contextlib.contextmanager
 def inherited(descriptors: Iterable[int]) -> Iterator[None]:
-    """Programs that are started meanwhile inherit these descriptors."""
+    """A context in which started programs inherit these descriptors."""
     passed = list(descriptors)
     try:
         for descriptor in passed:
@@ -47,7 +47,7 @@ def inherited(descriptors: Iterable[int]) -> Iterator[None]:
 
 
 def reap(pid: int) -> str | None:
-    """How a child ended: ``exit code 1``, ``SIGKILL``; None: it lives."""
+    """How a child ended: ``exit code 1``, ``SIGKILL``; None: it is running."""
     try:
         ended, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:

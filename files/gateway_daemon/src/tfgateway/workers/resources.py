@@ -1,4 +1,4 @@
-"""What a supervisor holds, and hands on to the release that takes its place."""
+"""The resources of a supervisor: sockets, workers and counts, as they are handed over to the next release."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfgateway.workers.worker_pool import WorkerPool
 
 
 class Resources:
-    """One plane's sockets, workers and counts."""
+    """The resources of one plane."""
 
     def __init__(
         self,
@@ -53,17 +53,17 @@ class Resources:
 
     @property
     def plan(self) -> Plan:
-        """Of the generation that is kept complete."""
+        """The plan of the generation that is kept complete."""
         assert self.pool.plan is not None  # noqa: S101 - adopted before anything runs
         return self.pool.plan
 
     def ask_reload(self) -> None:
-        """Reload when the one that is under way, if any, has ended."""
+        """Reload now, or after the reload that is under way."""
         self.again = True
         self.wake()
 
     def wake(self) -> None:
-        """There is news."""
+        """Wake the supervisor's loop."""
         self.news.set()
         self.turn.set()
         self.turn = asyncio.Event()

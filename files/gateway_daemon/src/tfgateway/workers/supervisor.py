@@ -1,4 +1,4 @@
-"""The supervisor of a plane: systemd's main process. Small on purpose: it serves nobody and reads no redis.
+"""The supervisor of a plane: systemd's main process. Small on purpose: it serves no requests and reads no redis.
 
 It holds the listening sockets, keeps the workers complete (``worker_pool``), serves their metrics on one page, and
 changes the configuration or the release without a gap (``reload``).
@@ -49,7 +49,7 @@ _log = logger("workers")
 
 
 def run(plane: Plane, config: Path) -> int:
-    """The whole of the command ``tfgateway <plane>``, in all its parts; the exit code. Errors: ``GatewayError``."""
+    """Run the command ``tfgateway <plane>`` in any of its roles; the exit code. Errors: ``GatewayError``."""
     if worker.called():
         return worker.run(plane)
     program = os.path.abspath(sys.argv[0])  # noqa: PTH100 - links stay: `current` points elsewhere after a switch
@@ -72,7 +72,7 @@ def _text(config: Path) -> str:
 
 
 async def _begin(plane: Plane, program: str, plan: Plan) -> int:
-    """A cold start."""
+    """Start a supervisor from scratch."""
     listeners = ListenSockets()
     listeners.prepare(plan.endpoints, plan.workers)
     listening = page.listen(plane, plan)
@@ -101,7 +101,7 @@ async def _begin(plane: Plane, program: str, plan: Plan) -> int:
 
 
 def _take_over(taken: TakeOver) -> int:
-    """After the supervisor of another release."""
+    """Start a supervisor that takes over from another release."""
 
     async def go_on() -> int:
         supervisor = Supervisor()
@@ -119,7 +119,7 @@ def _take_over(taken: TakeOver) -> int:
 
 
 class Supervisor:
-    """One plane's."""
+    """The main loop of a plane's supervisor."""
 
     held: Resources
 
@@ -203,7 +203,7 @@ class Supervisor:
                 await self._pause()
 
     async def _pause(self) -> None:
-        """Until there is news, or for a tick."""
+        """Wait for news, or for one tick."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_BLOCKED_TICK if self.held.pool.blocked else _TICK):
                 await self.held.news.wait()
@@ -234,7 +234,7 @@ class Supervisor:
     # -- figures ----------------------------------------------------------------------------------------------
 
     async def render(self) -> bytes:
-        """The page: of now, as far as the workers answer at once."""
+        """The metrics page, with current values of all workers that answer in time."""
         token = self._token = self._token + 1
         self.held.pool.collect(token)
         with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""The worker's side: one process, one event loop, one plane's ``serve``."""
+"""A worker process: one event loop that runs a plane's ``serve``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def called() -> bool:
 
 
 def load(plane: Plane) -> Serve:
-    """The plane's ``serve``, with all that it imports."""
+    """The plane's ``serve``, with all its imports."""
     serve: Serve = _imported(plane.serve)
     return serve
 
@@ -125,7 +125,7 @@ class _Channel:
         return self._waiting.pop(0)
 
     def send(self, message: FromWorker) -> None:
-        """Say it; never waits, never fails."""
+        """Send a message; never blocks, never fails."""
         self._writer.write(encode(message))
 
 
@@ -170,7 +170,7 @@ class ProcessContext:
         self._registry, self._greatest = registry, greatest
 
     def stop(self) -> None:
-        """Drain; again is harmless."""
+        """Begin to drain; again is harmless."""
         self.stopping.set()
         self._go.set()
 
@@ -185,7 +185,7 @@ class ProcessContext:
             await asyncio.sleep(_HEARTBEAT)
 
     async def listen(self, channel: _Channel) -> None:
-        """Follow the supervisor; without one there is nobody to serve for."""
+        """Handle the supervisor's messages; without a supervisor, drain."""
         while (message := await channel.receive()) is not None:
             match message:
                 case Go():

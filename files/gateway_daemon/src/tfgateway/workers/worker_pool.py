@@ -78,7 +78,7 @@ class Worker:
 
     @property
     def active(self) -> bool:
-        """Not on its way out."""
+        """Whether it is neither draining nor killed."""
         return self.state in ("starting", "ready", "serving")
 
 
@@ -115,22 +115,22 @@ class WorkerPool:
     # -- what is there ----------------------------------------------------------------------------------------
 
     def active(self, generation: int) -> list[Worker]:
-        """Its workers that are not on their way out."""
+        """Workers of a generation that are starting, ready or serving."""
         return [one for one in self.workers.values() if one.generation == generation and one.active]
 
     @property
     def serving(self) -> int:
-        """How many of the kept generation serve."""
+        """The number of workers of the kept generation that serve."""
         return sum(one.state == "serving" for one in self.active(self.generation))
 
     @property
     def draining(self) -> int:
-        """How many finish."""
+        """The number of workers that drain."""
         return sum(not one.active for one in self.workers.values())
 
     @property
     def trouble(self) -> str:
-        """What an operator should know; empty: all is well."""
+        """What an operator should know; empty: nothing."""
         looping = sorted(slot for slot, count in self._failures.items() if count >= _LOOP)
         if not looping:
             return f"waiting: {self.blocked}" if self.blocked else ""
@@ -138,25 +138,25 @@ class WorkerPool:
 
     @property
     def summary(self) -> str:
-        """Which generation is kept, in words."""
+        """The kept generation in words."""
         assert self.plan is not None  # noqa: S101 - adopted before anything runs
         return f"generation {self.generation}: {self.plan.workers} workers of {self.plan.release}"
 
     def figures(self) -> tuple[Family, ...]:
-        """Of all workers, those that ended included. One that does not serve yet knows nothing worth showing."""
+        """Metrics of all workers, ended ones included; of those that do not serve yet only when none serves."""
         serving = [one for one in self.workers.values() if one.state not in ("starting", "ready")]
         return merge([self.retired, *(one.figures for one in serving or self.workers.values())])
 
     # -- generations ------------------------------------------------------------------------------------------
 
     def adopt(self, plan: Plan, generation: int, *, settled: bool) -> None:
-        """Keep this generation complete from now on."""
+        """Keep this generation complete from now on, by replacing workers that end."""
         self.plan, self.generation, self.settled = plan, generation, settled
         self._failures.clear()
         self._not_before.clear()
 
     def start(self, plan: Plan, generation: int) -> None:
-        """Start a generation that is not kept: what ends of it is gone. Errors: ``OSError``."""
+        """Start a generation that is not kept: workers that end are not replaced. Errors: ``OSError``."""
         for slot in range(plan.workers):
             self._spawn(plan, generation, slot)
 
@@ -170,7 +170,7 @@ class WorkerPool:
         self.settled = self.settled or (self.plan is not None and self.serving == self.plan.workers)
 
     def drain(self, workers: Iterable[Worker]) -> None:
-        """Let them finish, but not longer than their plan says."""
+        """Let workers finish, within the drain limit of their plan."""
         for worker in workers:
             if worker.active:
                 worker.state = "draining"
@@ -186,19 +186,19 @@ class WorkerPool:
                 self._signal(worker, signal.SIGKILL)
 
     def kill(self, workers: Iterable[Worker]) -> None:
-        """At once."""
+        """Kill workers at once."""
         for worker in workers:
             self._signal(worker, signal.SIGKILL)
 
     def collect(self, token: int) -> None:
-        """Ask all for their figures of now; ``Worker.token`` is at least ``token`` for those that have answered."""
+        """Request current metrics; ``Worker.token`` reaches ``token`` for workers that have answered."""
         for worker in self.workers.values():
             worker.channel.send(Collect(token))
 
     # -- time and chance --------------------------------------------------------------------------------------
 
     def tick(self, *, replace: bool = True) -> None:
-        """Look after everybody: to be called a few times a second, and after SIGCHLD. replace: fill empty slots."""
+        """Reap, check and replace workers: to be called a few times a second and after SIGCHLD. replace: fill slots."""
         for worker in list(self.workers.values()):
             reaped = reap(worker.pid)
             if reaped is not None:
@@ -301,7 +301,7 @@ class WorkerPool:
         self._send_peers()
 
     def attach(self, worker: Worker, sock: socket.socket, unread: bytes = b"", unsent: bytes = b"") -> None:
-        """Count a worker in, behind this end of its channel."""
+        """Add a worker with this end of its channel."""
 
         def received(message: FromWorker) -> None:
             self._received(worker, message)
@@ -338,7 +338,7 @@ class WorkerPool:
             self._give_up(worker)
 
     def _may_wait(self, worker: Worker, why: str) -> bool:
-        """Whether who has the address gets more time."""
+        """Whether to go on waiting for an address that another process has."""
         if not self.blocked:
             self._blocked_since = time.monotonic()
             _log.warning("waiting", reason=why)

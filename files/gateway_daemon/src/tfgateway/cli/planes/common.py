@@ -1,4 +1,4 @@
-"""What the commands of the supervised data planes share."""
+"""Common parts of the commands of supervised data planes."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def create() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A reservable type. ``members`` makes the model's members of the options' values, when they are not the same."""
+    """A reservable type. ``members`` makes the model's members from the options' values, when they differ."""
 
     model: type[Workload]
     help: str
@@ -38,7 +38,7 @@ class _Kind:
 
 
 def _with_secret(account: Account, node_id: str, options: _Members) -> _Members:
-    """What the tunnel client has to send, encrypted for the gateway: it never leaves this machine otherwise."""
+    """Encrypt the secret of the tunnel client for the gateway; it leaves this machine in no other form."""
     path: Path = options["secret_file"]
     secret = private_files.read_or_create(path, lambda: f"{account.tid}:{secrets.token_urlsafe(32)}")
     if not secret.startswith(f"{account.tid}:"):

@@ -71,7 +71,7 @@ def register(target: Target, name: str, email: str, output: Path | None, as_json
 
 
 def _new_identity(output: Path) -> Identity:
-    """A new key, on disk before the explorer knows it: when the answer is lost, the next attempt uses it again."""
+    """A new key, on disk before the explorer knows it, so that another attempt uses it when the answer is lost."""
     kept = _unregistered(output)
     if not kept.exists():
         seedfile.create(kept, seedfile.generate_seed())
@@ -216,7 +216,7 @@ def delete(target: Target, ids: tuple[int, ...], *, yes: bool, as_json: bool) ->
 
 
 def _confirm(target: Target, ids: tuple[int, ...], *, yes: bool, may_ask: bool) -> None:
-    """Errors: ``ConfigError``: something else goes too, and nobody can be asked."""
+    """Ask before other reservations end too. Errors: ``ConfigError``: nobody can be asked."""
     account = target.account()
     mine = target.run(lambda client: client.list_workloads(customer_tid=account.tid))
     known = [workload for workload in mine if isinstance(workload, Workload)]
@@ -275,7 +275,7 @@ def _words(error: ExplorerError) -> str:
 
 
 def _fail_for(failures: Mapping[int, str]) -> None:
-    """One line for each reservation that did not become what was asked, and exit code 1 if there is any."""
+    """Print a line for each reservation that failed; exit code 1 if there is any."""
     for number, reason in failures.items():
         click.echo(f"tfgateway: error: reservation {number}: {printable(reason, 1000)}", err=True)
     if failures:

@@ -1,4 +1,4 @@
-"""What all commands of ``tfgateway reserve`` share: who asks whom, and how answers are shown."""
+"""Common parts of all commands of ``tfgateway reserve``: account, explorer, and output."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RETRIES = 2
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What all subcommands work with."""
+    """The options that all subcommands share."""
 
     url: str
     seed: Path | None
@@ -50,7 +50,7 @@ class Target:
         return seedfile.load(self.seed)
 
     def run(self, work: Callable[[ExplorerClient], Awaitable[_T]], account: Account | None = None) -> _T:
-        """What ``work`` returns; its calls are signed by ``account``."""
+        """Run ``work`` and return its result; its calls are signed by ``account``."""
 
         async def main() -> _T:
             identity, key_id = (account.identity, str(account.tid)) if account else (None, "")
@@ -64,7 +64,7 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON on s
 
 
 def show(as_json: bool, data: object, human: str | Table) -> None:
-    """Print ``data`` as JSON, or what is for people."""
+    """Print ``data`` as JSON, or ``human``."""
     if as_json:
         click.echo(wire.encode(data))
     elif isinstance(human, str):

@@ -30,7 +30,7 @@ class SerialBook:
         self._unsaved: set[bytes] = set()
 
     def observe(self, saved: Mapping[bytes, Issued]) -> bool:
-        """What this or another process has saved: the newer serial stands, and our own newer one has to be saved.
+        """Take over saved serials of any process: the newer counts, and a newer one of our own is to be saved.
 
         False: nothing of it was new.
         """

@@ -1,4 +1,4 @@
-"""Counters of one explorer, and the middleware that keeps them."""
+"""Metrics of one explorer, and the middleware that updates them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ExplorerMetrics:
-    """Registered in an own registry."""
+    """Metrics in a registry of their own."""
 
     def __init__(self, waiting: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
@@ -36,7 +36,7 @@ class ExplorerMetrics:
 
     @web.middleware
     async def count(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Outermost, so that it sees what is really answered."""
+        """Middleware that counts requests; the outermost, so that it sees the final status."""
         started = time.monotonic()
         status = 500
         try:

@@ -1,4 +1,4 @@
-"""What an operator may choose, and every limit."""
+"""Settings and limits of the explorer."""
 
 from __future__ import annotations
 

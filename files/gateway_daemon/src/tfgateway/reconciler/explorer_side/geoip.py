@@ -1,4 +1,4 @@
-"""Where this gateway stands: as configured, else what a GeoIP service says or said last (provision-engine §2)."""
+"""The location of this gateway: as configured, else from a GeoIP service (provision-engine §2)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Locator:
         self._store = store
 
     async def location(self) -> Location:
-        """What is to be published. The service is asked each time; its last answer is kept in redis."""
+        """The location to publish. The service is asked each time; its last answer is kept in redis."""
         if self._configured != Configured():
             return Location(**msgspec.structs.asdict(self._configured))
         if not self._url:
@@ -56,7 +56,7 @@ class Locator:
 
 
 def parse_location(raw: bytes) -> Location:
-    """A GeoIP service's answer; a member that is missing or makes no sense keeps 0 or ``Unknown``.
+    """The location in a GeoIP service's answer; members that are missing or invalid are 0 or ``Unknown``.
 
     Errors: ``ValueError``: it is no JSON object.
     """

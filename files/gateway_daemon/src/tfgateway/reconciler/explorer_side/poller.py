@@ -1,4 +1,4 @@
-"""Follows the explorer: pages from 0 once and from time to time, then only what is new (provision-engine §3)."""
+"""Polls the explorer: all pages at first and from time to time, else only news (provision-engine §3)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Poller:
         self._next_relisting = clock()
 
     async def poll(self, wait: float = 0) -> bool:
-        """Everything that is new, and the queue; False: there was nothing that was not known.
+        """Poll once: news and the queue; False: there was nothing new.
 
         wait: seconds that the explorer may hold its answer back until there is news; a listing is not held back.
         Errors: ``ExplorerError``; the position is kept (P-15).
@@ -117,7 +117,7 @@ class Poller:
         return last_id >= max(known, self._position - 1) + _JUMP
 
     def _list_again(self) -> bool:
-        """Begin another listing; False: not now."""
+        """Begin another listing if it is due; False: it is not."""
         now = self._clock()
         if now < self._next_relisting or (self._listing and not self._interrupted):
             # The listing itself showed an id that was never given out; or it was not long ago.
@@ -130,7 +130,7 @@ class Poller:
         return True
 
     async def ask_for(self, identifiers: Sequence[str]) -> None:
-        """What a complete listing did not show is asked for by itself; only what the explorer says counts."""
+        """Ask for reservations one by one that a complete listing did not show."""
         generation = self.desired.generation
         limit = asyncio.Semaphore(_AT_ONCE)
 

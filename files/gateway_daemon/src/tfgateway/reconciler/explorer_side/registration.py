@@ -24,7 +24,7 @@ _FORGOTTEN = 404
 
 
 class Registration:
-    """Keeps the entry up to date; whatever fails here never keeps the gateway from serving."""
+    """Keeps the entry up to date; failures never keep the gateway from serving."""
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class Registration:
         self._changed = asyncio.Event()
 
     def count(self, counts: Counts) -> None:
-        """How many reservations of each kind there are now."""
+        """Set the number of reservations of each kind."""
         if counts != self._counts:
             self._counts = counts
             self._changed.set()
 
     def heartbeat(self) -> None:
-        """The explorer was away, and may have come back without us: the heartbeat is due."""
+        """Make the heartbeat due: the explorer was away, and may have lost the gateway."""
         self._next_heartbeat = 0.0
         self._changed.set()
 

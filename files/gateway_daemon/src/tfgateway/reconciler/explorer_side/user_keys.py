@@ -20,7 +20,7 @@ _NOT_FOUND = 404
 
 
 class UserKeyCache:
-    """``known`` grows with every answer; a key never changes."""
+    """Public keys of users by tid; a key never changes."""
 
     def __init__(self, client: ExplorerClient) -> None:
         self._client = client
@@ -31,7 +31,7 @@ class UserKeyCache:
         return self._known
 
     async def ask(self, tids: Iterable[str]) -> UserKeys:
-        """What is known, and of these users also whom the explorer does not know: next time that may be different.
+        """The known keys, and None for those of these users that the explorer does not know (not cached).
 
         Whose key cannot be had now is left out (P-3).
         """

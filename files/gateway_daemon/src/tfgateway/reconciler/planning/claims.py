@@ -1,4 +1,4 @@
-"""Who holds which name while a plan is made (pure): the reservations that count, and what redis says besides."""
+"""Claims to names while a plan is made, of reservations that count and of rows in redis (pure)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class NotNow(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FourToSix:
-    """What this gateway gives to WireGuard peers."""
+    """The pool and endpoint of this gateway for WireGuard peers."""
 
     pool: Pool
     endpoint: str
@@ -76,7 +76,7 @@ class FourToSix:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What this gateway is and allows."""
+    """Identity, limits and permissions of this gateway."""
 
     identity: Identity
     managed_domains: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ class Policy:
 
 
 class Claims:
-    """Indexes over reservations and rows; both change while the plan grows.
+    """Indexes of reservations and rows by name; both change while the plan grows.
 
     ``zones`` and ``names`` hold zones and subdomains by owner (node id or tid). A reservation that counts overrules
     what redis says, so that a row changed by others is repaired rather than believed.
@@ -141,7 +141,7 @@ class Claims:
         return owners
 
     def accept(self, reservation: Reservation) -> None:
-        """From now on the reservation counts."""
+        """Count a reservation: it holds its names from now on."""
         self._counts[reservation.user, reservation.type] += 1
         kind = _KINDS.get(reservation.type)
         for place, name in _places(reservation):
@@ -155,11 +155,11 @@ class Claims:
             self.names.set(reservation.domain, reservation.user)
 
     def reserve_place(self, reservation: Reservation) -> None:
-        """It waits for its parent: it counts for the quotas of its user, and holds nothing."""
+        """Count a reservation that waits for its parent for the quotas of its user; it holds nothing."""
         self._counts[reservation.user, reservation.type] += 1
 
     def withdraw(self, reservation: Reservation) -> None:
-        """The reservation does not count any more; its rows are still there."""
+        """Count a reservation no more; its rows are still there."""
         self._counts[reservation.user, reservation.type] -= 1
         for place, name in _places(reservation):
             if left := tuple(one for one in self.holders(place, name) if one.id != reservation.id):
@@ -168,7 +168,7 @@ class Claims:
                 self._holders[place].pop(name, None)
 
     def check_quotas(self, reservation: Reservation) -> None:
-        """One more for its user (P-26). Errors: ``Refusal``."""
+        """Check that its user may have one more reservation (P-26). Errors: ``Refusal``."""
         user, policy = reservation.user, self.policy
         zones = self._counts[user, "domain_delegate"]
         if reservation.type == "domain_delegate" and zones >= policy.max_zones_per_user:
@@ -181,7 +181,7 @@ class Claims:
             raise Refusal(f"quota exceeded: a subdomain may have {policy.max_addresses} addresses")
 
     def settle(self, kind: Literal["zone", "name"], name: str) -> None:
-        """Rows of ``name`` were removed: whoever is left holds it."""
+        """Update the index after rows of ``name`` were removed: another reservation may hold it."""
         index, key, read = (self.zones, ZONE_OWNERS, _owner) if kind == "zone" else (self.names, MANAGED_DOMAINS, _tid)
         raw = self.rows.get(key, name)
         owners = [holder.user for holder in self.holders(kind, name)] or [read(raw) if raw is not None else ""]
@@ -230,7 +230,7 @@ class Claims:
         return self.zones.get(zone) == OPERATOR
 
     def check_readable(self, name: str) -> None:
-        """Errors: ``NotNow`` when who holds a zone at or above ``name`` has to be put right by an operator first."""
+        """Check the owners of zones at or above ``name``. Errors: ``NotNow``: an operator has to correct one."""
         for zone, owner in self.zones.at_or_above(name):
             if owner == UNREADABLE:
                 raise NotNow(f"the owner of zone {zone} in redis cannot be read")
@@ -239,7 +239,7 @@ class Claims:
 
 
 def _places(reservation: Reservation) -> list[tuple[Kind, str]]:
-    """What a reservation holds while it counts."""
+    """The names, keys and peers that a reservation holds while it counts."""
     kind = _KINDS.get(reservation.type)
     if kind is None:
         return []

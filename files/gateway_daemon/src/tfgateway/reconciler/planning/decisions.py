@@ -1,4 +1,4 @@
-"""What becomes of one reservation or domain, as the steps of a plan (pure). ``planner`` says in which order."""
+"""Decisions about single reservations and domains, as the steps of a plan (pure). ``planner`` has their order."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ class Decisions:
         self.problems = list(actual.problems)
 
     def begin(self, now: Instant) -> None:
-        """Plan on top of what was planned, at another time."""
+        """Begin another plan on top of the last one."""
         self._results.now = now
         self.problems = []
 
     def left(self) -> Left:
-        """What is recorded when all steps are applied."""
+        """What is recorded once all steps are applied."""
         damaged = {name: why for name, why in self._records.damaged.items() if name not in self.accepted}
         return Left(self.accepted, damaged, frozenset(self._undecided), frozenset(self.waiting))
 
@@ -82,7 +82,7 @@ class Decisions:
         return steps
 
     def isolated(self, what: str, decide: Callable[[], None]) -> list[Step]:
-        """The steps for one item; one that breaks a rule nobody thought of must not stop the others (P-1, P-2)."""
+        """The steps for one item; an unexpected error about it must not stop the others (P-1, P-2)."""
         try:
             decide()
         except NotNow as reason:
@@ -96,7 +96,7 @@ class Decisions:
         return self.taken()
 
     def claim(self, domain: str) -> None:
-        """A managed domain (P-17). Errors: ``NotNow``, somebody else has it."""
+        """Claim a managed domain (P-17). Errors: ``NotNow``, somebody else has it."""
         owner, own = self.claims.zones.get(domain), self.claims.policy.node_id
         is_gateways = self.claims.is_gateways(domain)
         if owner != own and not (is_gateways and domain in self.claims.policy.released):
@@ -108,12 +108,12 @@ class Decisions:
         self.close(Action.CLAIM, domain=domain, message="" if owner == own else f"taken over from {owner}")
 
     def give_up(self, domain: str) -> None:
-        """A domain that is not managed any more (P-19)."""
+        """Give up a domain that is not managed any more (P-19)."""
         domain_delegate.give_up(self.claims, domain)
         self.close(Action.RELEASE, domain=domain)
 
     def release(self, identifier: str, reason: str) -> None:
-        """End a reservation, as an operator said: an error to its user, with the reason. Errors: ``NotNow``."""
+        """End a reservation for an operator: its user gets an error with the reason. Errors: ``NotNow``."""
         if identifier not in self._records and identifier not in self._records.damaged:
             raise NotNow("it is not released: nothing is recorded for it")
         if identifier in self.orphans or identifier in self._desired.unknown:
@@ -128,7 +128,7 @@ class Decisions:
         self._refuse(identifier, wanted.workload, reason, Action.RELEASE)
 
     def end_orphan(self, identifier: str, action: Action = Action.REMOVE, message: str = _UNKNOWN) -> None:
-        """Nothing is reported: the explorer does not know it, or knows another reservation under its id."""
+        """End a reservation that the explorer does not know, or has another one for; nothing is reported."""
         reservation = self.accepted.get(identifier)
         if reservation is not None:
             self._withdraw(identifier, reservation)
@@ -136,7 +136,7 @@ class Decisions:
         self.close(action, identifier, reservation, message=message)
 
     def remove(self, identifier: str, wanted: Wanted) -> None:
-        """P-7: what was recorded or left in redis decides, not whether the explorer ever saw our answer."""
+        """Remove what was recorded or left in redis, whether or not the explorer ever saw our answer (P-7)."""
         reported = wanted.next_action == NextAction.DELETED or self._results.has_deletion(identifier)
         if reported and identifier not in self.accepted and identifier not in self._records.damaged:
             return
@@ -152,7 +152,7 @@ class Decisions:
         self.close(Action.REMOVE, identifier, reservation)
 
     def admit(self, identifier: str, wanted: Wanted, refused: set[str] | None) -> None:
-        """Deploy it, or add it to ``refused``; without that, answer with the refusal."""
+        """Deploy a reservation, or add it to ``refused``; without that, answer with the refusal."""
         if self._results.has_deletion(identifier):
             return
         workload = wanted.workload
@@ -202,7 +202,7 @@ class Decisions:
         self.close(Action.DEPLOY, identifier, reservation)
 
     def _wait(self, identifier: str, reservation: Reservation, missing: ParentMissing, *, counts: bool) -> bool:
-        """Whether it waits for its parent zone, still or from now on. counts: whether the time does."""
+        """Whether a reservation waits for its parent zone, still or from now on. counts: whether the time does."""
         waiting = self.claims.waiting
         if not waiting.allowed or (counts and waiting.over(identifier, self._results.now)):
             return False
@@ -214,7 +214,7 @@ class Decisions:
         return True
 
     def repair(self, identifier: str, *, may_refuse: bool) -> None:
-        """What was deployed, where it differs from what it should be. Errors: ``NotNow``."""
+        """Correct rows of a deployed reservation that differ from what they should be. Errors: ``NotNow``."""
         reservation = self.accepted[identifier]
         primitive = PRIMITIVES.get(reservation.type)
         wanted = self._desired.get(identifier)
@@ -245,7 +245,7 @@ class Decisions:
         self.close(action, identifier, reservation)
 
     def _report(self, identifier: str, record: Recorded, wanted: Wanted, workload: Workload, data: bytes) -> None:
-        """P-16: the explorer has no answer of ours, or another one. data: of the answer as it would be given now."""
+        """Send a result when the explorer has none of ours, or another one (P-16). data: of the current answer."""
         if self._results.has_result(identifier):
             return
         given = record.result
@@ -261,7 +261,7 @@ class Decisions:
         self.close(Action.REPORT, identifier, of_record(record))
 
     def _end(self, identifier: str, reservation: Reservation, workload: Workload | Undecodable, message: str) -> None:
-        """A deployed reservation that lost its ground: nothing can serve it any more, and its user should know."""
+        """End a deployed reservation that cannot be served any more, and report that to its user."""
         self._withdraw(identifier, reservation)
         self._drop_record(identifier)
         self._refuse(identifier, workload, message)
@@ -308,7 +308,7 @@ class Decisions:
         user: str = "",
         message: str = "",
     ) -> None:
-        """End the step; one that writes nothing is none."""
+        """Close the step, unless it writes nothing."""
         transaction = self._rows.take()
         if not transaction.writes:
             return
@@ -318,7 +318,7 @@ class Decisions:
         self._steps.append(Step(action, transaction, identifier, type_name, domain, user, message))
 
     def _field(self, identifier: str) -> str:
-        """Where a reservation is recorded."""
+        """The row that a reservation is recorded in."""
         return self._records.references.get(identifier, identifier)
 
 

@@ -44,7 +44,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One transaction, and why."""
+    """A transaction, and the reason for it."""
 
     action: Action
     transaction: Transaction
@@ -57,13 +57,13 @@ class Step:
 
     @property
     def name(self) -> str:
-        """What it is about: a reservation, else a domain."""
+        """The reservation or domain that it is about."""
         return self.id or printable(self.domain)
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is recorded once a plan is applied."""
+    """The recorded reservations once a plan is applied."""
 
     recorded: Mapping[str, Reservation] = field(default_factory=dict)
     damaged: Mapping[str, str] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done, and what cannot be done."""
+    """Steps to carry out, and what cannot be done."""
 
     steps: tuple[Step, ...] = ()
     problems: tuple[str, ...] = ()
@@ -130,6 +130,6 @@ class Plan:
 
 
 def digest(steps: Iterable[Step]) -> str:
-    """Names exactly these steps, whatever their order; empty: there are none."""
+    """A digest of exactly these steps, in any order; empty: there are none."""
     names = sorted(step.name for step in steps)
     return hashlib.sha256("\n".join(names).encode()).hexdigest() if names else ""

@@ -1,4 +1,4 @@
-"""What was left behind in redis and is served although nobody reserved it: removed when the settings say so (pure).
+"""Orphans: rows that are served although nobody reserved them; removed when the settings say so (pure).
 
 Left over by the old gateway's bugs (P-5, P-12, R-4), by a lost record, or by hands. Nothing is taken that a recorded
 or wanted reservation could stand on, that an operator made (no ``__owner__``, no ``user``), or that is the gateway's.
@@ -43,7 +43,7 @@ def remove(claims: Claims, wanted: Collection[str]) -> Iterator[Orphan]:
 
 
 def _zones(claims: Claims, wanted: Collection[str]) -> Iterator[Orphan]:
-    """P-5: the hash that a removal left behind; a zone of a user who has no reservation for it."""
+    """Remove zones that a removal left behind, or whose user has no reservation for them (P-5)."""
     for key in list(claims.rows.hashes()):
         claims.rows.undo()
         zone = zone_of_key(key.encode("utf-8", "surrogateescape"))
@@ -72,7 +72,7 @@ def _needed(claims: Claims, zone: str, wanted: Collection[str]) -> bool:
 
 
 def _names(claims: Claims, wanted: Collection[str]) -> Iterator[Orphan]:
-    """P-12: a claim and its addresses; other records of the name stay."""
+    """Remove claims and addresses of names (P-12); other records of the name stay."""
     for name, user in list(claims.rows.fields(MANAGED_DOMAINS)):
         if name.lower() in wanted or claims.holders("name", name.lower()):
             continue
@@ -104,7 +104,7 @@ def _services(claims: Claims, wanted: Collection[str]) -> Iterator[Orphan]:
 
 
 def _fields(claims: Claims) -> Iterator[Orphan]:
-    """R-4: fields of the gateway's zones that the old DNS server cannot read, without what makes them so."""
+    """Correct fields of the gateway's zones that the old DNS server cannot read (R-4)."""
     for key in list(claims.rows.hashes()):
         zone = zone_of_key(key.encode("utf-8", "surrogateescape"))
         if zone is None or claims.rows.get(zone_key(zone), OWNER_FIELD) is None:

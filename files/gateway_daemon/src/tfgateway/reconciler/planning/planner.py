@@ -33,7 +33,7 @@ _GONE = frozenset({NextAction.DELETE, NextAction.DELETED})
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A full plan, and what plans for news once it is applied."""
+    """A full plan, and the incremental planner for what comes after it."""
 
     plan: Plan
     incremental: Incremental | None = None
@@ -108,11 +108,11 @@ class Stream:
         return most <= allowed(policy, most, most)[0]
 
     def steps(self) -> Iterator[Step]:
-        """All steps, each decided when it is asked for."""
+        """All steps, each decided on demand."""
         return self._planner.steps()
 
     def outcome(self) -> Planned:
-        """All but the steps, once they are through."""
+        """The plan without its steps, once they are through."""
         return Planned(self._planner.outcome(()), self._planner.incremental(0))
 
 
@@ -127,7 +127,7 @@ class Incremental:
         self._may_remove = may_remove
 
     def plan(self, identifiers: Collection[str], now: Instant) -> Plan | None:
-        """Reservations (by gwid) of which there are news.
+        """Plan for reservations (by gwid) with news.
 
         None: everything has to be looked at, and this is not to be asked again.
         """
@@ -160,7 +160,7 @@ class Incremental:
         return bool(gone) and (not self._may_remove or before + gone > may_be)
 
     def _has_children(self, identifier: str, wanted: Wanted) -> bool:
-        """Whether others stand in, or wait for, the zone that this is about."""
+        """Whether other reservations are in, or wait for, the zone of this one."""
         reservation = self._decisions.accepted.get(identifier)
         if reservation is None and isinstance(wanted.workload, DomainDelegate):
             reservation = of_workload(wanted.workload)
@@ -176,7 +176,7 @@ class Incremental:
 
 
 class _FullPlanner:
-    """The order of all decisions."""
+    """Takes all decisions in their order."""
 
     def __init__(
         self, desired: Desired, records: Records, actual: Actual, policy: Policy, now: Instant, users: UserKeys
@@ -190,7 +190,7 @@ class _FullPlanner:
     def steps(
         self, *, may_remove: bool = True, end_orphans: bool = False, spared: Collection[str] = ()
     ) -> Iterator[Step]:
-        """Step by step. end_orphans: whether orphans end; spared: who is not to be refused."""
+        """All steps. end_orphans: whether orphans end; spared: reservations that are not to be refused."""
         decisions, policy = self._decisions, self._policy
         # Before everything was listed, what a reservation stands on may only not have been shown yet.
         may_refuse = may_remove and self._desired.complete
@@ -215,7 +215,7 @@ class _FullPlanner:
             yield from self._sweep()
 
     def outcome(self, steps: tuple[Step, ...]) -> Plan:
-        """Once everything is decided."""
+        """The plan, once everything is decided."""
         decisions = self._decisions
         decisions.problems += unowned_rows(decisions.claims, self._desired, self._records)
         return Plan(
@@ -226,11 +226,11 @@ class _FullPlanner:
         )
 
     def incremental(self, most: int) -> Incremental:
-        """What plans on top of this plan."""
+        """The planner for news after this plan."""
         return Incremental(self._decisions, self._desired, most, may_remove=self._may_remove)
 
     def _admit_all(self, wanted: list[tuple[str, Wanted]], *, may_refuse: bool) -> Iterator[Step]:
-        """By ascending id; who would be refused is looked at once more after all others (P-14).
+        """Admit by ascending id; refused ones are tried once more after all others (P-14).
 
         Without that, a redis that lost everything would cost the subdomains of a zone that was given up and taken
         again, since they are older than it.
@@ -246,7 +246,7 @@ class _FullPlanner:
                 yield from decisions.isolated(identifier, partial(decisions.admit, identifier, item, last))
 
     def _sweep(self) -> Iterator[Step]:
-        """P-12: claims to names that stand behind no reservation and serve nothing, and peers of users that are gone.
+        """Remove claims without reservation that serve nothing (P-12), and peers of users that are gone.
 
         Where the settings say so, P-5: all that is served without one.
         """

@@ -18,7 +18,7 @@ def removals(made: Plan, records: Records) -> tuple[Step, ...]:
 
 
 def allowed(policy: Policy, most: int, recorded: int) -> tuple[int, int]:
-    """How many may be removed of what there was of late, and how many are gone already.
+    """How many of the recent reservations may be removed, and how many are gone already.
 
     most: how many reservations were recorded within the last hour (``guard``); recorded: how many are now.
     """
@@ -27,12 +27,12 @@ def allowed(policy: Policy, most: int, recorded: int) -> tuple[int, int]:
 
 
 def served(records: Records, actual: Actual) -> int:
-    """How many reservations are recorded and do not wait for their parent zone."""
+    """The number of recorded reservations that do not wait for their parent zone."""
     return len(records) - sum(identifier in records for identifier in actual.hashes.get(WAITING, ()))
 
 
 def _removes(step: Step, records: Records) -> bool:
-    """What waits was served until it began to wait."""
+    """Whether a step ends something that is served; what waits was served before."""
     if step.action is Action.WAIT:
         return step.id in records
     if step.action is Action.REFUSE and any(row.key == WAITING for row in step.transaction.writes):

@@ -1,4 +1,4 @@
-"""A plan as text, Markdown and plain data: what ``tfgateway reconcile --dry-run`` shows (pure)."""
+"""Renders a plan as text, Markdown and plain data, for ``tfgateway reconcile --dry-run`` (pure)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def step_line(step: Step) -> str:
 
 
 def held_reason(held: Held | None) -> str:
-    """Why removals are held back, and what to do about it; empty: they are not."""
+    """Why removals are held back, and how to allow them; empty: they are not."""
     if held is None:
         return ""
     others = f" and {held.unowned} orphans" if held.unowned else ""
@@ -32,7 +32,7 @@ def held_reason(held: Held | None) -> str:
 
 
 def as_text(plan: Plan) -> str:
-    """For people; the last line is the sum."""
+    """The plan for people; the last line is the sum."""
     lines = [step_line(step) for step in plan.steps]
     lines += [f"problem {text}" for text in plan.problems]
     lines += [f"held    {held_reason(plan.held)}"] if plan.held else []
@@ -42,7 +42,7 @@ def as_text(plan: Plan) -> str:
 
 
 def as_markdown(plan: Plan) -> str:
-    """For a ticket or a chat: one table, then what is wrong."""
+    """The plan as a table, then problems: for a ticket or a chat."""
     lines = ["| action | reservation | type | domain | user | why |", "|---|---|---|---|---|---|"]
     for mark, steps in (("", plan.steps), ("held: ", plan.held_steps), ("orphan: ", plan.orphans)):
         for step in steps:
@@ -55,7 +55,7 @@ def as_markdown(plan: Plan) -> str:
 
 
 def as_data(plan: Plan) -> dict[str, Any]:
-    """For programs: JSON of ``tfgateway reconcile --dry-run --json``."""
+    """The plan as plain data: JSON of ``tfgateway reconcile --dry-run --json``."""
     return {
         "steps": [_step_data(step) for step in plan.steps],
         "summary": plan.summary(),
@@ -86,5 +86,5 @@ def _sum(plan: Plan) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text of a user that stays in its cell and is no markup."""
+    """Untrusted text as a cell of a table, without markup."""
     return _MARKDOWN.sub(r"\\\g<0>", printable(text))

@@ -1,4 +1,4 @@
-"""Results and deletions of one plan, on their way into the outbox (pure). ``answers`` is what they look like there."""
+"""Writes results and deletions of a plan into the outbox's rows (pure). ``results`` has their encoding."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class ResultWriter:
         self.now = now
 
     def has_result(self, identifier: str) -> bool:
-        """Whether the outbox holds a result for it."""
+        """Whether the outbox holds a result for a reservation."""
         return self._rows.get(OUTBOX, results.result_field(identifier)) is not None
 
     def has_deletion(self, identifier: str) -> bool:
-        """Whether its deletion is about to be reported."""
+        """Whether the outbox holds its deletion."""
         return self._rows.get(OUTBOX, results.deleted_field(identifier)) is not None
 
     def make(self, identifier: str, category: int, state: ResultState, message: str, data: bytes = b"null") -> Result:
-        """A signed result; it is not written."""
+        """A signed result, not written yet."""
         return results.make_result(identifier, category, state, message, self._identity, self.now.unix_ns, data)
 
     def ok(self, identifier: str, wanted: Wanted, category: int, data: bytes) -> Result:
-        """The result that was given already, or a new one, written. Errors: ``NotNow``."""
+        """The result that waits already, or a new one, which is written. Errors: ``NotNow``."""
         waiting = self._rows.get(OUTBOX, results.result_field(identifier))
         if isinstance(waiting, Seal):
             raise NotNow("an answer for it is still on its way")
@@ -52,13 +52,13 @@ class ResultWriter:
         return result
 
     def write(self, identifier: str, result: Result) -> None:
-        """Under both ids of a migrated reservation (P-24)."""
+        """Write a result, under both ids of a migrated reservation (P-24)."""
         for name in self._names(identifier):
             own = msgspec.structs.replace(result, workload_id=name)
             self._rows.put(OUTBOX, results.result_field(name), results.encode_result(own))
 
     def write_deletion(self, identifier: str) -> None:
-        """Under both ids of a migrated reservation (P-24)."""
+        """Write a deletion, under both ids of a migrated reservation (P-24)."""
         for name in self._names(identifier):
             self._rows.put(OUTBOX, results.deleted_field(name), results.encode_deleted(self.now.unix_ns))
 

@@ -33,7 +33,7 @@ def deleted_field(identifier: str) -> str:
 
 
 def is_field(field: str) -> bool:
-    """Whether it is the name of a field of the outbox at all."""
+    """Whether this is the name of a field of the outbox."""
     return field.startswith((_RESULT, _DELETED))
 
 
@@ -44,7 +44,7 @@ def of_field(field: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Everything that the outbox holds about one reservation."""
+    """All that the outbox holds about one reservation."""
 
     id: str
     result: Result | None = None
@@ -60,7 +60,7 @@ def make_result(
     now: int,
     data: bytes = b"null",
 ) -> Result:
-    """A signed answer. data: one JSON value, compact. now: Unix nanoseconds."""
+    """A signed result. data: one JSON value, compact. now: Unix nanoseconds."""
     return Result(
         category=category,
         workload_id=identifier,
@@ -79,7 +79,7 @@ def _signature(state: ResultState, message: str, data: bytes, identity: Identity
 
 
 def recorded_result(result: Result, type_name: str, now: int) -> RecordedResult:
-    """The form in which an answer is recorded. now: Unix nanoseconds."""
+    """The recorded form of a result. now: Unix nanoseconds."""
     return RecordedResult(
         type=type_name,
         id=result.workload_id,
@@ -92,7 +92,7 @@ def recorded_result(result: Result, type_name: str, now: int) -> RecordedResult:
 
 
 def from_record(identifier: str, category: int, recorded: RecordedResult, now: int) -> Result:
-    """The answer as it was recorded, to be sent again with the same content.
+    """A result from its recorded form, to be sent again with the same content.
 
     now: Unix nanoseconds, of an answer that was recorded without its time.
     """
@@ -108,7 +108,7 @@ def from_record(identifier: str, category: int, recorded: RecordedResult, now: i
 
 
 def same_answer(known: Result | None, own: RecordedResult | Result) -> bool:
-    """Whether the explorer has our answer: what the signature covers, and the signature."""
+    """Whether the explorer has our result: what the signature covers, and the signature."""
     if known is None:
         return False
     return (known.state, known.message, known.signature) == (own.state, own.message, own.signature)
@@ -162,7 +162,7 @@ def encode_deleted(now: int) -> bytes:
 
 
 def read_outbox(fields: dict[str, bytes]) -> tuple[list[Pending], list[str]]:
-    """What is waiting, and the fields that nobody can read."""
+    """Decode the outbox: what is waiting, and the fields that cannot be read."""
     results: dict[str, Result] = {}
     deleted: set[str] = set()
     damaged: list[str] = []

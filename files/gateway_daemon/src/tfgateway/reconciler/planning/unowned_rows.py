@@ -1,4 +1,4 @@
-"""What is in redis and stands behind nothing: reported, never touched (pure; P-5, P-12, P-17, P-19)."""
+"""Reports rows of redis that no reservation owns; never touches them (pure; P-5, P-12, P-17, P-19)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN = 20
 
 
 def unowned_rows(claims: Claims, desired: Desired, records: Records) -> list[str]:
-    """One line each, a bounded number of each kind. What nobody needs is known after a complete listing only."""
+    """A bounded number of lines for each kind. Unneeded rows are known after a complete listing only."""
     found = [
         *_bounded(f"record {printable(name)} cannot be read: {reason}" for name, reason in records.damaged.items()),
         *_bounded(_formerly_managed(claims)),

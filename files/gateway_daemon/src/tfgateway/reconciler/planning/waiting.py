@@ -1,4 +1,4 @@
-"""Reservations whose parent zone is not there: since when each of them waits for it (pure).
+"""Reservations that wait for their parent zone, and since when (pure).
 
 That stands in redis, so that a restart begins no new wait, and a fresh look agrees with the process that runs.
 """
@@ -40,11 +40,11 @@ class Waiting:
         """None: nobody can read it, and it begins anew."""
 
     def __contains__(self, identifier: str) -> bool:
-        """Whether it was found waiting by this or an earlier plan."""
+        """Whether a reservation was found waiting by this or an earlier plan."""
         return identifier in self._since
 
     def names(self) -> list[str]:
-        """gwids of all that were found waiting."""
+        """The gwids of all waiting reservations."""
         return list(self._since)
 
     @property
@@ -53,12 +53,12 @@ class Waiting:
         return self._timeout > 0
 
     def over(self, identifier: str, now: Instant) -> bool:
-        """Whether it has waited long enough."""
+        """Whether a reservation has waited long enough."""
         wait = self._since.get(identifier)
         return wait is not None and wait.age(now) >= self._timeout
 
     def start(self, identifier: str, now: Instant) -> None:
-        """It waits from now on, unless it does already. When the clock was set, its beginning is put right."""
+        """Note that a reservation waits, unless it does already. Corrects the beginning when the clock was set."""
         wait = self._since.get(identifier)
         waited = 0.0 if wait is None else wait.age(now)
         since = int(now.unix - waited)
@@ -67,7 +67,7 @@ class Waiting:
             self._rows.put(WAITING, identifier, msgspec.json.encode(wait))
 
     def stop(self, identifier: str) -> None:
-        """It does not wait any more."""
+        """Note that a reservation does not wait any more."""
         if identifier in self._since:
             self._rows.put(WAITING, identifier, None)
 

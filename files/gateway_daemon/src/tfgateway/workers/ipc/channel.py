@@ -1,4 +1,4 @@
-"""The supervisor's end of the channel to one worker: never waits, and survives the supervisor's own re-execution."""
+"""The supervisor's end of the channel to one worker: never blocks, and survives the supervisor's re-execution."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class Channel:
 
     @property
     def unread(self) -> bytes:
-        """For a successor."""
+        """Received bytes of an incomplete message, for a successor."""
         return self._frames.unread
 
     @property
     def unsent(self) -> bytes:
-        """For a successor."""
+        """Bytes that were not sent yet, for a successor."""
         return bytes(self._unsent)
 
     def send(self, message: ToWorker) -> None:
-        """Say it now or when the worker reads; to a worker that is gone, not at all."""
+        """Send a message now or when the worker reads; to a worker that is gone, not at all."""
         if self.socket.fileno() < 0:
             return
         idle = not self._unsent
@@ -62,7 +62,7 @@ class Channel:
             self._flush()
 
     def receive(self) -> None:
-        """Take all that is there."""
+        """Read and handle all messages that are there."""
         while self.socket.fileno() >= 0:
             try:
                 data = self.socket.recv(_READ)
@@ -80,7 +80,7 @@ class Channel:
                     self._on_message(message)
 
     def close(self) -> None:
-        """Again is harmless."""
+        """Close the socket; again is harmless."""
         if self.socket.fileno() >= 0:
             loop = asyncio.get_running_loop()
             loop.remove_reader(self.socket)

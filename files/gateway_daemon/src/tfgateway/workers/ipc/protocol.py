@@ -1,4 +1,4 @@
-"""What supervisor and worker say to each other: msgpack objects, each behind its length. Pure.
+"""Messages between supervisor and worker: msgpack objects, each behind its length. Pure.
 
 Both sides may be of different releases: fields are only ever added, with a default.
 """
@@ -27,7 +27,7 @@ class HeldSocket(msgspec.Struct, frozen=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, tag="assignment"):
-    """First word to a worker: who it is and what it works with."""
+    """The first message to a worker: its name, slot, configuration and sockets."""
 
     name: str
     slot: int
@@ -41,11 +41,11 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment"):
 
 
 class Go(msgspec.Struct, frozen=True, tag="go"):
-    """To a ready worker: the sockets listen."""
+    """To a ready worker: serve, the sockets listen."""
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
-    """To a worker: finish and end."""
+    """To a worker: finish what is under way and end."""
 
 
 class Collect(msgspec.Struct, frozen=True, tag="collect"):
@@ -55,23 +55,23 @@ class Collect(msgspec.Struct, frozen=True, tag="collect"):
 
 
 class Peers(msgspec.Struct, frozen=True, tag="peers"):
-    """To a worker: these live, itself included."""
+    """To a worker: names of all workers that live, itself included."""
 
     names: tuple[str, ...]
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """From a worker: it can serve."""
+    """From a worker: it is ready to serve."""
 
 
 class Status(msgspec.Struct, frozen=True, tag="status"):
-    """From a worker: one line for people."""
+    """From a worker: one line for ``systemctl status``."""
 
     text: str
 
 
 class Figures(msgspec.Struct, frozen=True, tag="figures"):
-    """From a worker: its figures, and that it lives."""
+    """From a worker: its metrics, and the sign that it lives."""
 
     families: tuple[Family, ...]
     token: int = 0
@@ -115,18 +115,18 @@ def decode_from_worker(body: bytes) -> FromWorker | None:
 
 
 class Frames:
-    """Takes bytes as they come, gives the bodies of complete frames."""
+    """Splits a stream of bytes into the bodies of frames."""
 
     def __init__(self, unread: bytes = b"") -> None:
         self._buffer = bytearray(unread)
 
     @property
     def unread(self) -> bytes:
-        """What came of a frame that is not complete."""
+        """The bytes of an incomplete frame."""
         return bytes(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Bodies that ``data`` completes. Errors: ``ParseError`` for a length beyond reason; the rest is lost."""
+        """The bodies that ``data`` completes. Errors: ``ParseError`` for a length above the limit; the rest is lost."""
         self._buffer += data
         while len(self._buffer) >= _LENGTH:
             end = _LENGTH + int.from_bytes(self._buffer[:_LENGTH], "big")

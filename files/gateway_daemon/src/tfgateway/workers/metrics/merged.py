@@ -1,4 +1,4 @@
-"""Metrics of several processes made one page: sums that never go backwards. Pure."""
+"""Metrics of several processes merged into one page: sums that never decrease. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALIKE = frozenset({"process_start_time_seconds", "process_max_fds"})
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):
-    """One line of a page."""
+    """One sample of a metric."""
 
     name: str
     labels: tuple[tuple[str, str], ...]
@@ -23,7 +23,7 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Family(msgspec.Struct, frozen=True):
-    """One metric with all its label values."""
+    """A metric with all its samples."""
 
     name: str
     help: str
@@ -34,7 +34,7 @@ class Family(msgspec.Struct, frozen=True):
 
 
 def take(registry: CollectorRegistry, greatest: Collection[str] = ()) -> tuple[Family, ...]:
-    """What a registry holds now."""
+    """The current content of a registry."""
     return tuple(
         Family(
             metric.name,
@@ -52,7 +52,7 @@ def take(registry: CollectorRegistry, greatest: Collection[str] = ()) -> tuple[F
 
 
 def merge(parts: Iterable[Iterable[Family]]) -> tuple[Family, ...]:
-    """Families of several processes as those of one."""
+    """The families of several processes merged into one set."""
     heads: dict[str, Family] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for part in parts:
@@ -74,23 +74,23 @@ def merge(parts: Iterable[Iterable[Family]]) -> tuple[Family, ...]:
 
 
 def lasting(families: Iterable[Family]) -> tuple[Family, ...]:
-    """What stays true when the process has ended: counts, not states."""
+    """The part that outlives the process: counters, not gauges."""
     return tuple(family for family in families if family.kind in _CUMULATIVE)
 
 
 def gauge(name: str, text: str, plane: str, value: float) -> Family:
-    """One figure of the supervisor itself."""
+    """A gauge of the supervisor itself."""
     return Family(name, text, "gauge", (Sample(name, (("plane", plane),), value),))
 
 
 def total(name: str, text: str, plane: str, counts: Mapping[str, int], label: str) -> Family:
-    """A counter of the supervisor itself, by ``label``."""
+    """A counter of the supervisor itself, labelled by ``label``."""
     samples = (Sample(f"{name}_total", (("plane", plane), (label, key)), count) for key, count in counts.items())
     return Family(name, text, "counter", tuple(samples))
 
 
 class Page(Collector):
-    """Families as a collector: what ``generate_latest`` makes text of."""
+    """Families as a collector for ``generate_latest``."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = families

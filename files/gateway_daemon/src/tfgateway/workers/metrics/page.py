@@ -1,4 +1,4 @@
-"""The metrics page of a plane: its socket, which outlives releases, and the server behind it."""
+"""The metrics page of a plane: a socket that outlives releases, and the server behind it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logger("workers")
 
 
 def listen(plane: Plane, plan: Plan) -> socket.socket:
-    """A listening socket for the page: who connects waits until it is served. Errors: ``GatewayError``."""
+    """The listening socket of the page; connections wait until it is served. Errors: ``GatewayError``."""
     endpoint = Endpoint("metrics", "tcp", plan.metrics)
     try:
         sock = bind(endpoint, shared=False)
@@ -36,7 +36,7 @@ def listen(plane: Plane, plan: Plan) -> socket.socket:
 
 
 class MetricsPage:
-    """What is served at one listening socket; it can be closed and served again."""
+    """The server at one listening socket; it can be stopped and started again."""
 
     def __init__(self, sock: socket.socket, render: Callable[[], Awaitable[bytes]]) -> None:
         self.socket = sock
@@ -45,7 +45,7 @@ class MetricsPage:
         self._refused = False
 
     async def serve(self) -> None:
-        """Serve, unless it is served. Errors: ``OSError``."""
+        """Serve, unless it is running. Errors: ``OSError``."""
         if self._runner is None:
             # Here, since aiohttp is a third of what a worker takes to start and 8 MB, and workers serve no page.
             from tfgateway.telemetry import metrics
@@ -53,7 +53,7 @@ class MetricsPage:
             self._runner = await metrics.serve_page(self._render, self.socket)
 
     async def keep_served(self) -> None:
-        """The same as often as needed: a failure is logged, and the next call tries again."""
+        """Serve again after failures: each is logged, and the next call retries."""
         try:
             await self.serve()
         except OSError as error:
@@ -64,7 +64,7 @@ class MetricsPage:
             self._refused = False
 
     async def pause(self) -> None:
-        """Answer all connections that were accepted; who connects now waits for the next ``serve``."""
+        """Answer all accepted connections and stop; new ones wait for the next ``serve``."""
         runner, self._runner = self._runner, None
         if runner is not None:
             from tfgateway.telemetry import metrics
@@ -72,7 +72,7 @@ class MetricsPage:
             await metrics.end_page(runner)
 
     def move(self, sock: socket.socket) -> None:
-        """Serve at another socket from the next ``serve`` on; the last one is closed."""
+        """Serve at another socket from the next ``serve`` on; the previous one is closed."""
         if sock is not self.socket:
             self.socket.close()
             self.socket = sock

@@ -1,1 +1,1 @@
-"""Another configuration or release takes over: prepared, performed, and taken over in the same process."""
+"""Reloads: another configuration or release is prepared, performed, and takes over in the same process."""

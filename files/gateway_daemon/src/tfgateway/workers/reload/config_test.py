@@ -1,4 +1,4 @@
-"""Before a release takes over: does it start, does it accept the configuration, could it take over from this one?
+"""The config test of a reload: does the release start, accept the configuration, and understand the handed-over state?
 
 The release is started as it will be, with the same arguments and the state that it would get, but only prints what it
 would do and ends. So a missing interpreter, an import that fails and a wrong configuration are found while the
@@ -37,21 +37,21 @@ def called() -> bool:
 
 
 def perform(plan: Plan) -> int:
-    """Say what this release would do. Errors: ``GatewayError`` when it could not take over."""
+    """Run the config test and print the plan. Errors: ``GatewayError`` when this release could not take over."""
     handover.read(int(os.environ[HANDOVER]))
     sys.stdout.write(msgspec.json.encode(msgspec.structs.replace(plan, command=own_command())).decode())
     return 0
 
 
 def own_command() -> tuple[str, ...]:
-    """How this process was started, with its interpreter and without its launcher; empty: that is not known."""
+    """The command line of this process, with its interpreter and without its launcher; empty: unknown."""
     return (sys.executable, *sys.orig_argv[1:]) if sys.executable else ()
 
 
 async def run_config_test(
     program: str, arguments: tuple[str, ...], file: BinaryIO, ended: Callable[[int], Awaitable[str]]
 ) -> Plan:
-    """What the release at ``program`` would do now.
+    """The plan of the release at ``program``, by a config test.
 
     file: holds the state that it would take over. ended: waits for the end of a process and says how it ended.
     Errors: ``GatewayError`` that says why it would not.

@@ -1,4 +1,4 @@
-"""A reload: another configuration or release takes over, and nobody notices.
+"""A reload: another configuration or release takes over without a gap.
 
 1. ``config_test``: the release that ``current`` points to says what it would do with the current configuration.
 2. The workers of the next generation start on the same sockets, beside those that serve.
@@ -32,7 +32,7 @@ _log = logger("workers")
 
 
 async def perform(held: Resources) -> str:
-    """Reload, and answer those who asked; why it failed. Empty: the next generation serves.
+    """Reload and answer the callers; the reason of a failure. Empty: the next generation serves.
 
     Does not return when all went well: another program goes on. When it returns all the same, the next generation is
     this supervisor's, and ``held.remark`` says why.
@@ -59,7 +59,7 @@ async def perform(held: Resources) -> str:
 
 
 async def _go_on_with(held: Resources, made: Prepared, callers: Sequence[socket.socket]) -> None:
-    """The next generation serves: hand it over to its own release, or keep it."""
+    """Switch to the next generation: hand it over to its own release, or keep it."""
     last = [one for one in held.pool.workers.values() if one.generation != made.generation]
     held.pool.adopt(made.plan, made.generation, settled=True)
     held.pool.drain(last)
@@ -79,7 +79,7 @@ async def _go_on_with(held: Resources, made: Prepared, callers: Sequence[socket.
 
 
 def _keep(held: Resources, made: Prepared, callers: Sequence[socket.socket], why: str) -> None:
-    """This supervisor goes on with the next generation's workers."""
+    """Go on as the supervisor of the next generation's workers."""
     held.page.move(made.page)
     held.listeners.keep_only(made.plan.endpoints)
     held.remark = f"the supervisor is still that of the release before: {why}"
@@ -98,7 +98,7 @@ def _execute(held: Resources, made: Prepared, callers: Sequence[socket.socket]) 
 
 
 def execute(command: tuple[str, ...], environ: Mapping[str, str]) -> None:
-    """Become another program; signals wait until it takes them. Errors: ``OSError``, and nothing has changed."""
+    """Replace this process by another program; signals are blocked until it handles them. Errors: ``OSError``."""
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     try:
         os.execve(command[0], command, environ)  # noqa: S606 - no shell is wanted

@@ -1,4 +1,4 @@
-"""The part of a reload that can fail, or be interrupted, with everything as it was before."""
+"""The first half of a reload, which may fail or be interrupted and leaves everything as it was."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfgateway.workers.worker_pool import Worker
 
 @dataclass(frozen=True)
 class Prepared:
-    """A generation that is ready and serves nobody yet, and what its supervisor needs."""
+    """A generation that is ready but does not serve yet, and what its supervisor needs."""
 
     plan: Plan
     generation: int
@@ -33,7 +33,7 @@ class Prepared:
 
 
 async def prepare(held: Resources) -> Prepared:
-    """What the release of now makes of the configuration of now, ready to be let in.
+    """Start the workers of the current release with the current configuration, up to the point where they may serve.
 
     Errors: ``GatewayError``, ``OSError``; all is undone then.
     """
@@ -53,7 +53,7 @@ async def prepare(held: Resources) -> Prepared:
 
 
 async def _until_ready(held: Resources, plan: Plan, generation: int) -> list[Worker]:
-    """Its workers, when all are. Errors: ``GatewayError`` when one will not be."""
+    """The workers, when all are ready. Errors: ``GatewayError`` when one fails."""
     workers = held.pool.active(generation)
     while not all(one.state == "ready" and not one.ended for one in workers):
         for one in workers:
@@ -69,7 +69,7 @@ async def _until_ready(held: Resources, plan: Plan, generation: int) -> list[Wor
 
 
 async def _ended(held: Resources, pid: int) -> str:
-    """How a child ended, when it has."""
+    """Wait for a child; how it ended."""
     while (how := reap(pid)) is None:
         await held.turn.wait()
     return how

@@ -1,4 +1,4 @@
-"""In the place of a supervisor that has executed this one; back to it when that fails.
+"""Takes over from the supervisor that has executed this one; hands back when that fails.
 
 Until it runs, this supervisor closes none of the descriptors that were left to it, reads from none and changes none.
 """
@@ -28,7 +28,7 @@ _log = logger("workers")
 
 
 class TakeOver:
-    """One, from start to end."""
+    """A take-over, from the inherited state to the running supervisor."""
 
     def __init__(self, plane: Plane, program: str) -> None:
         """Errors: ``GatewayError`` for a state that cannot be read."""
@@ -42,11 +42,11 @@ class TakeOver:
 
     @property
     def state(self) -> handover.Handover:
-        """What was left."""
+        """The inherited state."""
         return self._state
 
     def resources(self, render: Callable[[], Awaitable[bytes]]) -> Resources:
-        """All but the workers and those who wait: nothing is read from them yet. Errors: ``OSError``."""
+        """All resources but the workers and callers: nothing is read from those yet. Errors: ``OSError``."""
         state = self._state
         return Resources(
             self._plane,
@@ -61,7 +61,7 @@ class TakeOver:
         )
 
     def complete(self, held: Resources) -> None:
-        """All else is done, and the metrics page is served: this supervisor goes on. Errors: ``OSError``."""
+        """Finish once all else is done and the metrics page is served. Errors: ``OSError``."""
         try:
             answered = self._attach(held)
         except OSError:
@@ -82,7 +82,7 @@ class TakeOver:
         report(answered, "done", "; ".join(filter(None, (held.pool.summary, held.remark))))
 
     def _attach(self, held: Resources) -> list[socket.socket]:
-        """Give all that was left to ``held``, which reads from it from now on; those who wait for an answer."""
+        """Give workers and callers to ``held``, which reads from them from now on; the callers to answer."""
         state, pool = self._state, held.pool
         pool.adopt(state.plan, state.generation, settled=True)
         pool.number, pool.retired = state.number, state.retired
@@ -100,7 +100,7 @@ class TakeOver:
         return answered
 
     def hand_back(self, error: Exception) -> None:
-        """Execute the release that handed over, if this one does not run yet and that one can. Errors: ``OSError``."""
+        """Execute the previous release, if this one does not run yet and that one can. Errors: ``OSError``."""
         back = self._state.back
         if self._done or self._why or not back:
             return
@@ -111,7 +111,7 @@ class TakeOver:
         execute(back, {**os.environ, config_test.HANDOVER: str(self._file), _HANDED_BACK: why})
 
     def _own(self, descriptor: int) -> socket.socket:
-        """An inherited socket; for -1, one whose other end is gone."""
+        """The socket of an inherited descriptor; for -1, one whose peer is closed."""
         if descriptor < 0:
             ours, theirs = socket.socketpair()
             theirs.close()

@@ -1,4 +1,4 @@
-"""Farms: who owns gateways (spec explorer-api §5)."""
+"""The farms API: owners of gateways (spec explorer-api §5)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def one(request: web.Request) -> web.Response:
 
 
 def _check(farm: Farm) -> None:
-    """Errors: ``ApiError`` 400."""
+    """Validate a farm. Errors: ``ApiError`` 400."""
     if not _NAME.fullmatch(farm.name):
         raise ApiError(400, "name must be of letters, digits, - and _")
     if not farm.threebot_id:

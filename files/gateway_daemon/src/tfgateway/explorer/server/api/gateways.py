@@ -1,4 +1,4 @@
-"""The directory of gateways (spec explorer-api §5)."""
+"""The gateways API: the directory of gateways (spec explorer-api §5)."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def reserved_resources(request: web.Request) -> web.Response:
 
 
 def _check(gateway: Gateway, policy: Policy) -> None:
-    """Errors: ``ApiError`` 400."""
+    """Validate a gateway. Errors: ``ApiError`` 400."""
     if not gateway.node_id:
         raise ApiError(400, "node_id is required")
     if not gateway.farm_id:

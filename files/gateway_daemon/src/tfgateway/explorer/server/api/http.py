@@ -1,4 +1,4 @@
-"""What an explorer's requests and answers have in common (spec explorer-api §1)."""
+"""Requests and responses of all endpoints (spec explorer-api §1): bodies, queries, errors, CORS."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ApiError(ExplorerError):
-    """An answer that is an error: HTTP status, text for the caller, further headers."""
+    """An error response: HTTP status, text for the caller, further headers."""
 
     def __init__(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(text)
@@ -92,7 +92,7 @@ def public_key(text: str) -> bytes:
 
 
 def path_number(request: web.Request, name: str) -> int:
-    """A number that the route has made sure of. Errors: ``ApiError`` 404 when no id can be that large."""
+    """A number of the path, digits by its route. Errors: ``ApiError`` 404 when no id can be that large."""
     number = int(request.match_info[name])
     if number > _MAX_ID:
         raise missing()
@@ -142,7 +142,7 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
 
 @web.middleware
 async def preflight(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Browsers ask before they send: anybody may."""
+    """Answer a CORS preflight request: all origins are allowed."""
     return web.Response() if request.method == "OPTIONS" else await handler(request)
 
 

@@ -1,4 +1,4 @@
-"""Workloads as their gateways see them: poll, answer, report gone (spec explorer-api §9)."""
+"""The node side of workloads: poll, post results, report deletions (spec explorer-api §9)."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _start(request: web.Request) -> int:
 
 
 def _wait(request: web.Request) -> float:
-    """Errors: ``ApiError`` 400."""
+    """Seconds of ``wait``. Errors: ``ApiError`` 400."""
     try:
         seconds = float(request.query.get("wait", "0"))
     except ValueError:
@@ -167,7 +167,7 @@ def _workload(connection: sqlite3.Connection, request: web.Request) -> Workload:
 
 
 def _own_workload(connection: sqlite3.Connection, request: web.Request, node_id: str) -> Workload:
-    """Errors: ``ApiError`` 404, 403 when it belongs to another node."""
+    """The workload that the path names. Errors: ``ApiError`` 404, 403 when it belongs to another node."""
     workload = _workload(connection, request)
     if workload.node_id != node_id:
         raise ApiError(403, "the workload belongs to another node")

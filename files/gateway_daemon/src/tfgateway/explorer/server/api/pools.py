@@ -1,4 +1,4 @@
-"""Capacity pools (spec explorer-api §7). Gateways use no units: a pool says on which of them a user may reserve."""
+"""The pools API: the gateways that a user may reserve on (spec explorer-api §7). Gateways use no units."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def of_owner(request: web.Request) -> web.Response:
 
 
 def _check(posted: _Reservation, policy: Policy) -> None:
-    """What can be said without the database. Errors: ``ApiError`` 400, 409."""
+    """Validate without the database. Errors: ``ApiError`` 400, 409."""
     order = posted.data_reservation
     try:
         signed = wire.decode(gojson.decode(posted.json.encode()), PoolOrder)

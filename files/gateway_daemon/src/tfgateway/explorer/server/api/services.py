@@ -1,4 +1,4 @@
-"""What every handler works with."""
+"""The services that request handlers use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfgateway.explorer.server.storage.feed import Feed
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """One explorer. ``clock``: Unix seconds."""
+    """The services of one explorer. ``clock``: Unix seconds."""
 
     database: Database
     policy: Policy

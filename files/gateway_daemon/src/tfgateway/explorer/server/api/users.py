@@ -30,7 +30,7 @@ class _Creation(User, frozen=True):
 
 
 class _Signed(msgspec.Struct, frozen=True):
-    """What somebody says a user has signed; both hex."""
+    """A payload and signature to validate; both hex."""
 
     payload: str = ""
     signature: str = ""
@@ -111,7 +111,7 @@ async def listing(request: web.Request) -> web.Response:
 
 
 async def validate(request: web.Request) -> web.Response:
-    """POST /users/{id}/validate: has this user signed that?"""
+    """POST /users/{id}/validate: verify a user's signature."""
     tid = http.path_number(request, "id")
     posted = http.decoded(http.parsed(await http.body(request)), _Signed)
     try:
@@ -140,7 +140,7 @@ def _check_email(email: str) -> None:
 
 
 async def _signed(request: web.Request) -> bool:
-    """Whether a user asks: others do not see e-mail addresses."""
+    """Whether the request is signed by a user: others do not see e-mail addresses."""
     if "Authorization" not in request.headers:
         return False
     try:

@@ -1,4 +1,4 @@
-"""What a gateway would refuse, said already when a workload is created (spec explorer-api §10). Pure."""
+"""Validates new workloads by the rules of the gateway that would refuse them (spec explorer-api §10). Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workloads as their users see them: create, look up, sign (spec explorer-api §§7, 8)."""
+"""The user side of workloads: create, look up, sign (spec explorer-api §§7, 8)."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _posted(value: object) -> Workload:
 
 
 def _check(workload: Workload, policy: Policy) -> None:
-    """Errors: ``ApiError`` 400."""
+    """Validate a workload. Errors: ``ApiError`` 400."""
     if not workload.customer_tid:
         raise ApiError(400, "customer_tid is required")
     if not workload.customer_signature:
@@ -160,7 +160,7 @@ def _check(workload: Workload, policy: Policy) -> None:
 
 
 def _check_servable(connection: sqlite3.Connection, workload: Workload, policy: Policy) -> None:
-    """Errors: ``ApiError`` 400 with what the gateway would say."""
+    """Check that a gateway can serve it. Errors: ``ApiError`` 400 with what the gateway would say."""
     if rows.gateway(connection, workload.node_id) is None:
         raise ApiError(400, f"gateway '{workload.node_id}' not found")
     if problem := workload_problem(workload, policy.max_addresses):
@@ -203,7 +203,7 @@ def _signable(connection: sqlite3.Connection, request: web.Request, approval: Ap
 
 
 def _reached(wanted: SigningRequest, given: tuple[Approval, ...]) -> bool:
-    """Enough of those who have to sign did; a quorum of 0 is never reached (spec §8)."""
+    """Whether enough of the signers have signed; a quorum of 0 is never reached (spec §8)."""
     return 0 < wanted.quorum_min <= len({approval.tid for approval in given} & set(wanted.signers))
 
 

@@ -1,1 +1,1 @@
-"""What the explorer keeps, in SQLite."""
+"""Storage of the explorer in SQLite."""

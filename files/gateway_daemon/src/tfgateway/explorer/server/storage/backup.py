@@ -1,4 +1,4 @@
-"""A copy of the database while the explorer runs (SQLite's online backup)."""
+"""Copies the database while the explorer runs (SQLite's online backup)."""
 
 from __future__ import annotations
 

@@ -62,13 +62,13 @@ class Database:
             await lane.run(_read_only)
 
     async def close(self) -> None:
-        """Finish what was asked for, then close."""
+        """Finish all pending work, then close."""
         # The last one to close tidies up, and has to be allowed to write.
         for lane in (self._scanner, self._reader, self._writer):
             await lane.close()
 
     async def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """What ``work``, which looks at few rows, returns, seeing one state of the data: all that was written before.
+        """Run ``work``, which reads few rows, on one state of the data: all that was written before.
 
         Errors: its own, ``StoreError``.
         """
@@ -79,12 +79,12 @@ class Database:
         return await self._scanner.transaction("BEGIN", work)
 
     async def write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """What ``work`` returns, durable; when it raises, nothing has changed. Errors: its own, ``StoreError``."""
+        """Run ``work`` durably; when it raises, nothing has changed. Errors: its own, ``StoreError``."""
         return await self._writer.transaction("BEGIN IMMEDIATE", work)
 
 
 class _Lane:
-    """One connection, and the one thread that uses it."""
+    """A connection with the one thread that uses it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -92,7 +92,7 @@ class _Lane:
         self._connection: sqlite3.Connection | None = None
 
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """What ``work`` returns; opened at the first time. Errors: its own, ``StoreError``."""
+        """Run ``work``; opened at the first call. Errors: its own, ``StoreError``."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
 
     async def transaction(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:

@@ -1,4 +1,4 @@
-"""Who is waiting for news about which node."""
+"""Wakes long polls when there is news about their node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Feed:
-    """Wakes long polls. Keeps nothing about nodes that nobody waits for and that have no queued items."""
+    """Events by node. Keeps nothing about nodes that nobody waits for and that have no queued items."""
 
     def __init__(self) -> None:
         self._watchers: dict[str, set[asyncio.Event]] = {}
@@ -18,7 +18,7 @@ class Feed:
 
     @property
     def waiting(self) -> int:
-        """How many polls watch now."""
+        """The number of long polls."""
         return self._waiting
 
     @contextmanager
@@ -38,21 +38,21 @@ class Feed:
                 del self._watchers[node_id]
 
     def publish(self, node_id: str) -> None:
-        """Something about the node has changed (and is committed)."""
+        """Notify long polls of a committed change of the node."""
         self._delivered.discard(node_id)
         for event in self._watchers.get(node_id, ()):
             event.set()
 
     def delivered(self, node_id: str) -> bool:
-        """True when the node was given its queued items since the last change: they are no news."""
+        """Whether the queued items were delivered since the last change: they are no news then."""
         return node_id in self._delivered
 
     def mark_delivered(self, node_id: str) -> None:
-        """The node, which has queued items, is about to be given them."""
+        """Note that the queued items of a node are about to be delivered."""
         self._delivered.add(node_id)
 
     def close(self) -> None:
-        """Answer everybody now, and from now on at once."""
+        """End all long polls now, and later ones at once."""
         self._closed = True
         for events in self._watchers.values():
             for event in events:

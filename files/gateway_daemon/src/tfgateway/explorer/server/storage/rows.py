@@ -1,4 +1,4 @@
-"""Typed reading and writing of what the tables hold."""
+"""Typed access to the rows of all tables."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def add_workload(connection: sqlite3.Connection, workload: Workload) -> None:
 
 
 def next_workload_id(connection: sqlite3.Connection) -> int:
-    """Ids only grow, whatever the type and the node, and are never given out twice."""
+    """A new id: ids only grow, for all types and nodes, and are never reused."""
     return database.last_id(connection, "workload") + 1
 
 
@@ -81,7 +81,7 @@ def enqueue(connection: sqlite3.Connection, workload: Workload) -> None:
 
 
 def dequeue(connection: sqlite3.Connection, workload_id: int) -> None:
-    """The node has answered."""
+    """Drop the queued copy: the node has answered."""
     connection.execute("DELETE FROM queue WHERE id = ?", (workload_id,))
 
 

@@ -1,1 +1,1 @@
-"""What a plan is made of: the explorer's reservations, our records, and the rows of redis. Pure."""
+"""Inputs of a plan: the explorer's reservations, our records, and the rows of redis. Pure."""

@@ -1,4 +1,4 @@
-"""What the explorer wants of this gateway (pure), as its pages and answers said so far."""
+"""The desired state: what the explorer wants of this gateway, from its pages and answers so far (pure)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NO_SIGNERS, _NO_APPROVAL, _NO_RESULT, _NULL = SigningRequest(), Approval(), Res
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the explorer says about one reservation."""
+    """A reservation as the explorer describes it."""
 
     workload: Workload | Undecodable
     next_action: int
@@ -97,18 +97,18 @@ class Desired:
 
     @property
     def complete(self) -> bool:
-        """Whether a listing came to its end."""
+        """Whether a listing was completed."""
         return self.generation > 0
 
     def get(self, identifier: str) -> Wanted | None:
         return self._wanted.get(identifier)
 
     def items(self) -> list[tuple[str, Wanted]]:
-        """All by ascending id (P-8)."""
+        """All reservations by ascending id (P-8)."""
         return sorted(self._wanted.items(), key=lambda item: order(item[0]))
 
     def referring(self) -> list[tuple[str, Workload]]:
-        """Those that name an older reservation which they replace, by ascending id."""
+        """Reservations that replace an older one, by ascending id."""
         found = [(name, wanted.workload) for name, wanted in self._wanted.items()]
         return sorted(
             ((name, work) for name, work in found if isinstance(work, Workload) and work.reference),
@@ -116,14 +116,14 @@ class Desired:
         )
 
     def begin_listing(self) -> None:
-        """The pages that follow are a listing from 0; one that was begun before counts for nothing."""
+        """Begin a listing from 0; an unfinished one is discarded."""
         if not self.complete:
             self._wanted = {}
         self._incoming = {} if self.complete else self._wanted
         self._acknowledged = {}
 
     def end_listing(self) -> None:
-        """The listing came to its end: what it showed is what is wanted."""
+        """Complete the listing: what it showed is what is wanted."""
         if self._incoming is None:
             return
         self._wanted, self._incoming = self._incoming, None
@@ -151,7 +151,7 @@ class Desired:
         return True
 
     def answer(self, identifier: str, item: Workload | None, generation: int) -> None:
-        """What the explorer says of a reservation that it was asked for by itself; None: it does not know it.
+        """Take in the answer for a single reservation; None: the explorer does not know it.
 
         generation: when it was asked. A later listing has said it better.
         """
@@ -164,13 +164,13 @@ class Desired:
             self._put(*taken)
 
     def acknowledge(self, identifier: str, result: Result) -> None:
-        """The explorer has this result now."""
+        """Note that the explorer has this result."""
         self._settle(identifier, result)
         if self._incoming is not None:
             self._acknowledged[identifier] = result
 
     def finish(self, identifier: str) -> None:
-        """The explorer has acknowledged the deletion."""
+        """Note that the explorer has acknowledged the deletion."""
         self.acknowledge(identifier, _DELETED)
 
     def _settle(self, identifier: str, result: Result) -> None:
@@ -193,7 +193,7 @@ class Desired:
         return identifier, Wanted(slim, item.next_action, result)
 
     def _slim(self, identifier: str, result: Result) -> Result:
-        """The same with as little of its own as possible: all who succeed have the same signature."""
+        """The same in less memory: equal parts of many reservations are shared."""
         if len(self._texts) >= _MOST_TEXTS:
             self._texts.clear()
         share = self._texts.setdefault
@@ -208,7 +208,7 @@ class Desired:
         )
 
     def unlisted(self, recorded: Iterable[str]) -> list[str]:
-        """Recorded ones that a complete listing did not show: each has to be asked for, by ascending id."""
+        """Recorded reservations that a complete listing did not show, by ascending id: each has to be asked for."""
         if not self.complete:
             return []
         return sorted((name for name in recorded if name not in self._wanted and name not in self.unknown), key=order)
@@ -221,7 +221,7 @@ class Desired:
                 self._fresh.add(identifier)
 
     def _show(self, shown: dict[str, Wanted], identifier: str, wanted: Wanted) -> bool:
-        """Whether it was not known."""
+        """Add or replace a reservation; whether that is news."""
         known = shown.get(identifier)
         if known is None:
             # Nearly everything is what it was before: then both generations hold the same object.

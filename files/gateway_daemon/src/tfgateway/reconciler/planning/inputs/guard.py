@@ -1,4 +1,4 @@
-"""How many reservations there were of late (pure): what may be removed is counted against that, in one go or in slices.
+"""Samples of the number of reservations: removals are counted against the last hour, at once or in slices (pure).
 
 The number is noted every ten minutes, for an hour. What was made and removed again in between is no loss. A clock that
 is set ends no hour; a reboot, after which nobody can know, may make it longer.
@@ -17,7 +17,7 @@ EVERY = 600.0
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):
-    """So many reservations were recorded then."""
+    """The number of recorded reservations at a time."""
 
     taken: float
     """Unix seconds, by our clock."""
@@ -27,12 +27,12 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     """See ``Instant``; older releases have written neither."""
 
     def age(self, now: Instant) -> float:
-        """Seconds."""
+        """Age in seconds."""
         return now.since(Instant(round(self.taken * NANOSECONDS), self.boot, self.uptime))
 
 
 def decode_samples(raw: bytes | None) -> tuple[Sample, ...]:
-    """Empty: nothing was noted yet, or nobody can read it."""
+    """Decoded samples; empty: there are none, or they cannot be read."""
     try:
         return msgspec.json.decode(raw or b"[]", type=tuple[Sample, ...])
     except msgspec.MsgspecError:
@@ -40,22 +40,22 @@ def decode_samples(raw: bytes | None) -> tuple[Sample, ...]:
 
 
 def most(samples: tuple[Sample, ...], now: Instant) -> int:
-    """The most that were recorded of late."""
+    """The highest number of the last hour."""
     return max((sample.recorded for sample in _late(samples, now)), default=0)
 
 
 def noted(samples: tuple[Sample, ...], now: Instant, recorded: int) -> tuple[Sample, ...]:
-    """With one more, if one is due; what does not count any more is dropped."""
+    """The samples with another one, if one is due, without expired ones."""
     late = _late(samples, now)
     due = all(sample.age(now) >= EVERY for sample in late)
     return (*late, Sample(now.unix, recorded, now.boot, now.uptime)) if due else late
 
 
 def without(samples: tuple[Sample, ...], count: int) -> tuple[Sample, ...]:
-    """As if so many reservations had not been there: an operator ended them, which is no loss."""
+    """The samples reduced by reservations that an operator ended, which is no loss."""
     return tuple(msgspec.structs.replace(one, recorded=max(0, one.recorded - count)) for one in samples)
 
 
 def _late(samples: tuple[Sample, ...], now: Instant) -> tuple[Sample, ...]:
-    """Those of the last hour."""
+    """The samples of the last hour."""
     return tuple(sample for sample in samples if sample.age(now) <= WINDOW)

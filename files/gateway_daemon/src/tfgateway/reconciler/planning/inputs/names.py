@@ -1,4 +1,4 @@
-"""Names of domains: which are valid, and who holds what above and below a name."""
+"""Domain names: validation, and an index of owners above and below a name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONGEST = 253  # RFC 1035 §2.3.4, as text without the final dot
 
 
 def is_valid(domain: str) -> bool:
-    """Provision-engine §7: at least two labels, no final dot, underscores yes, ``*`` no, not an IP address."""
+    """Whether a domain is valid (provision-engine §7): two labels, no final dot, ``_`` but no ``*``, no IP address."""
     labels = domain.split(".")
     if len(domain) > _LONGEST or len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels):
         return False
@@ -36,7 +36,7 @@ def relative(name: str, zone: str) -> str:
 
 
 class NameIndex:
-    """Name -> owner, with everything above and below a name found without looking at all names."""
+    """Index from name to owner, which finds everything above and below a name without a scan."""
 
     def __init__(self, owners: Mapping[str, str]) -> None:
         self._owners = dict(owners)

@@ -1,4 +1,4 @@
-"""What was granted (pure): ``tfgateway_reservations``, decoded, compared with what the explorer says on the way."""
+"""Recorded reservations (pure): ``tfgateway_reservations``, decoded and compared with what the explorer says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfgateway.telemetry.text import printable
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """``tfgateway_reservations``, decoded."""
+    """The decoded content of ``tfgateway_reservations``."""
 
     entries: Mapping[str, Recorded] = field(default_factory=dict)
     damaged: Mapping[str, str] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Records:
 
 
 class Reader:
-    """Takes in the records as they come out of redis, so that not all of their bytes are ever in memory.
+    """Decodes records as they are read from redis, so that not all of their bytes are in memory at once.
 
     desired: with it, records that say the same as the explorer become ``settled``.
     """
@@ -53,7 +53,7 @@ class Reader:
         self._settled: dict[str, Reservation] = {}
 
     def take(self, key: str, name: str, value: bytes) -> bytes:
-        """One field; what of its value is to be kept. The outbox comes before the records."""
+        """Decode one field; the part of its value to keep. The outbox comes before the records."""
         if key == OUTBOX and self._desired is not None:
             self._waiting.add(name)
             return seal(value)
@@ -65,11 +65,11 @@ class Reader:
         return [name for name in self._waiting if not any(results.of_field(name) in some for some in known)]
 
     def records(self) -> Records:
-        """All of them."""
+        """All records."""
         return Records(self._entries, self._damaged, settled=self._settled)
 
     def _record(self, name: str, value: bytes) -> bytes:
-        """Decode it; the field names the reservation, whatever stands inside."""
+        """Decode a record; the field names the reservation, whatever is inside."""
         for known in (self._entries, self._settled, self._damaged):
             known.pop(name, None)  # a scan may show a field twice
         try:
@@ -103,7 +103,7 @@ class Reader:
 
 
 def read_records(raw: Iterable[tuple[str, bytes]]) -> Records:
-    """Decode what can be decoded."""
+    """Decode all records that can be decoded."""
     reader = Reader()
     for name, value in raw:
         reader.take(RESERVATIONS, name, value)
@@ -111,7 +111,7 @@ def read_records(raw: Iterable[tuple[str, bytes]]) -> Records:
 
 
 def another(record: Recorded, workload: Workload) -> bool:
-    """Whether an id was given out twice, as by an explorer that was restored: the record is of another reservation.
+    """Whether the record is of another reservation of the same id, as after a restore of the explorer.
 
     What an old record does not say is no difference.
     """
@@ -121,7 +121,7 @@ def another(record: Recorded, workload: Workload) -> bool:
 
 
 def orphans(records: Records, desired: Desired) -> list[str]:
-    """Recorded, and a complete listing does not show them, and the explorer says that it does not know them.
+    """Recorded reservations that neither a complete listing shows nor the explorer knows.
 
     Or what it knows under the id is another reservation. By ascending id.
     """

@@ -1,4 +1,4 @@
-"""Redis as a plan sees it: what was read, covered by what the plan changes. Pure; a plan is made of transactions."""
+"""The rows of redis as a plan sees them: as read, with the plan's changes on top; makes transactions. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Seal(bytes):
 
 
 def seal(value: bytes) -> Seal:
-    """What stands for ``value``. Whoever could forge one could write redis anyway: SHA-1 is what its scripts have."""
+    """The digest that stands for ``value``. SHA-1 is enough: who could forge one could write redis anyway."""
     return Seal(hashlib.sha1(value, usedforsecurity=False).digest())
 
 
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """To be written at once or not at all, and only if redis still holds what the plan was made from."""
+    """Rows to write atomically, and only if redis still holds what the plan was made from."""
 
     expected: tuple[Row, ...] = ()
     writes: tuple[Row, ...] = ()
@@ -49,7 +49,7 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Actual:
-    """What redis holds of the keys that concern us."""
+    """The content of redis, as far as it concerns a gateway."""
 
     hashes: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     strings: Mapping[str, bytes] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Actual:
 
 
 class Rows:
-    """Reads and writes are collected until ``take`` makes a transaction of them or ``undo`` forgets them."""
+    """Collects reads and writes until ``take`` makes a transaction of them or ``undo`` discards them."""
 
     def __init__(self, actual: Actual) -> None:
         self._actual = actual
@@ -84,7 +84,7 @@ class Rows:
             self._written[(key, field)] = value
 
     def forget(self, key: str, field: str) -> None:
-        """Remove whatever the field holds by then: no expectation."""
+        """Remove a field whatever it holds by then: no expectation."""
         self._written[(key, field)] = None
 
     def fields(self, key: str) -> Iterator[tuple[str, bytes]]:
@@ -128,7 +128,7 @@ class Rows:
         return transaction
 
     def undo(self) -> None:
-        """Forget the open transaction."""
+        """Discard the open transaction."""
         self._read = {}
         self._written = {}
 

@@ -1,4 +1,4 @@
-"""One module a primitive; the table names those that this gateway serves."""
+"""The types of reservations that this gateway serves, one module each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Primitive(Protocol):
     """The functions of a type of reservation, a module each. Pure: they plan rows in ``Claims``."""
 
     def admit(self, claims: Claims, reservation: Reservation) -> None:
-        """May this new reservation have what it asks for? Errors: ``Refusal``, ``NotNow``."""
+        """Check that this new reservation may have what it asks for. Errors: ``Refusal``, ``NotNow``."""
 
     def holds(self, claims: Claims, reservation: Reservation) -> bool:
         """Does redis hold exactly what this reservation asks for, as its user's, and does none that counts have it?

@@ -1,4 +1,4 @@
-"""A zone that a user claims (provision-engine §7.1)."""
+"""``domain_delegate``: a zone that a user claims (provision-engine §7.1)."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def holds(claims: Claims, reservation: Reservation) -> bool:
 
 
 def ensure(claims: Claims, reservation: Reservation) -> None:
-    """The owner of the zone, and its ownership record."""
+    """Write the owner of the zone and its ownership record."""
     claim(claims, reservation.domain, reservation.user)
 
 
 def release(claims: Claims, reservation: Reservation) -> None:
-    """The owner, the zone itself if its ownership record names the user (P-5), and the subdomains in it (P-12)."""
+    """Remove owner, zone if its ownership record names the user (P-5), and the subdomains in it (P-12)."""
     zone, user = reservation.domain, reservation.user
     if claims.holders("zone", zone) or zone in claims.policy.managed_domains:
         return
@@ -120,7 +120,7 @@ def _names_user(raw: bytes | None, user: str) -> bool:
 
 
 def _named(raw: bytes | None) -> Iterator[tuple[object, object]]:
-    """Owner and identity that an ownership record names."""
+    """The owner and the identity in an ownership record."""
     for text in decode_records(raw)[0].txt if raw is not None else ():
         try:
             members = gojson.decode_object(text.text.encode())

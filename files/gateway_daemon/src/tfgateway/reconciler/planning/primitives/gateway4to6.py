@@ -1,4 +1,4 @@
-"""An IPv6 address for a user's WireGuard peer (provision-engine §7.5, identity-and-crypto §6)."""
+"""``gateway4to6``: an IPv6 address for a user's WireGuard peer (provision-engine §7.5, identity-and-crypto §6)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfgateway.redis_schema.peers import decode_key, encode_key
 
 
 def admit(claims: Claims, reservation: Reservation) -> None:
-    """Refused: what is no key, a key that is somebody else's, and a second key of one user (P-18)."""
+    """Refuse an invalid key, another user's key, and a second key of one user (P-18)."""
     given = claims.policy.fourtosix
     if given is None:
         raise Refusal(f"type of reservation not supported: {reservation.type}: this gateway gives no IPv6")

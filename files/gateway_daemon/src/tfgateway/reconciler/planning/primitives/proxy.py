@@ -1,4 +1,4 @@
-"""A domain whose visitors are led to an address (provision-engine §7.3)."""
+"""``proxy``: a domain whose visitors are relayed to an address (provision-engine §7.3)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HIGHEST_PORT = 65535
 
 
 def admit(claims: Claims, reservation: Reservation) -> None:
-    """Refused: a name or an entry of somebody else (P-6, P-13), and a target that is denied (T-1, T-15)."""
+    """Refuse a name or entry of another user (P-6, P-13), and a target that is denied (T-1, T-15)."""
     domain = reservation.domain
     if not names.is_valid(domain):  # CATCH_ALL is none either: it has no dot (T-9)
         raise Refusal(f"domain '{domain}' name is invalid")
@@ -27,12 +27,12 @@ def holds(claims: Claims, reservation: Reservation) -> bool:
 
 
 def ensure(claims: Claims, reservation: Reservation) -> None:
-    """The entry of the domain."""
+    """Write the entry of the domain."""
     services.write(claims, reservation, target(reservation))
 
 
 def release(claims: Claims, reservation: Reservation) -> None:
-    """The entry, unless it is needed by or belongs to others."""
+    """Remove the entry, unless other reservations need or own it."""
     services.remove(claims, reservation)
 
 
@@ -49,7 +49,7 @@ def _check_target(claims: Claims, reservation: Reservation) -> None:
 
 
 def target(reservation: Reservation) -> Service:
-    """Where visitors are led; a port that is 0 is not served."""
+    """The target of visitors; a port that is 0 is not served."""
     data = reservation.data
     addr = data.get("addr")
     return Service(

@@ -1,4 +1,4 @@
-"""A domain whose visitors are led into a tunnel of its user (provision-engine §7.4)."""
+"""``reverse_proxy``: a domain whose visitors are relayed into a tunnel of its user (provision-engine §7.4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SEALED = 0
 
 
 def admit(claims: Claims, reservation: Reservation) -> None:
-    """Refused: a name or an entry of somebody else (P-6, P-13), and a secret that nobody could use (P-1)."""
+    """Refuse a name or entry of another user (P-6, P-13), and a secret that nobody could use (P-1)."""
     domain = reservation.domain
     if not domain:
         raise Refusal("domain cannot be empty")
@@ -43,7 +43,7 @@ def holds(claims: Claims, reservation: Reservation) -> bool:
 
 
 def ensure(claims: Claims, reservation: Reservation) -> None:
-    """The entry of the domain. One that is there stays while the user's key cannot be had."""
+    """Write the entry of the domain. An existing one stays while the user's key cannot be had."""
     try:
         secret = _secret(claims, reservation)
     except (NotNow, Refusal):
@@ -55,7 +55,7 @@ def ensure(claims: Claims, reservation: Reservation) -> None:
 
 
 def release(claims: Claims, reservation: Reservation) -> None:
-    """The entry, unless it is needed by or belongs to others."""
+    """Remove the entry, unless other reservations need or own it."""
     services.remove(claims, reservation)
 
 

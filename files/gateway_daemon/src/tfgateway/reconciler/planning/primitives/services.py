@@ -10,7 +10,7 @@ from tfgateway.redis_schema.services import Service, decode_service, encode_serv
 
 
 def check_free(claims: Claims, reservation: Reservation) -> None:
-    """The name is the user's or nobody's (P-6), and so is the entry, which one reservation has (P-13)."""
+    """Check that name and entry are free or the user's (P-6); one reservation has an entry (P-13)."""
     domain = reservation.domain
     claims.check_readable(domain)
     _check_name(claims, reservation)
@@ -28,7 +28,7 @@ def holds(claims: Claims, reservation: Reservation, wanted: Service) -> bool:
 
 
 def write(claims: Claims, reservation: Reservation, wanted: Service) -> None:
-    """The entry of the domain. Of several reservations that an old gateway took for it, the newest has overwritten."""
+    """Write the entry of the domain. Of several reservations from an old gateway, the newest wins."""
     if any(order(holder.id) > order(reservation.id) for holder in claims.holders("service", reservation.domain)):
         return
     key = service_key(reservation.domain)
@@ -38,7 +38,7 @@ def write(claims: Claims, reservation: Reservation, wanted: Service) -> None:
 
 
 def remove(claims: Claims, reservation: Reservation) -> None:
-    """The entry, if it is the user's and no other reservation counts for the domain (P-13)."""
+    """Remove the entry, if it is the user's and no other reservation counts for the domain (P-13)."""
     for spelling in {reservation.domain, reservation.stored_domain}:
         raw = claims.rows.get(service_key(spelling))
         if raw is not None and _user(raw) == reservation.user and not claims.holders("service", reservation.domain):
@@ -58,7 +58,7 @@ def refusal(reservation: Reservation, why: str) -> Refusal:
 
 
 def _check_name(claims: Claims, reservation: Reservation) -> None:
-    """A name outside of all zones is anybody's; one inside belongs to its zone's user, or is free or the user's."""
+    """Check a name: outside of all zones it is free; inside one it must be free or the user's."""
     domain, user = reservation.domain, reservation.user
     if domain in claims.policy.own_names:
         raise refusal(reservation, "unauthorized error: it is a name of the gateway")

@@ -1,4 +1,4 @@
-"""Address records of one name in a managed or delegated zone (provision-engine §7.2)."""
+"""``subdomain``: address records of one name in a managed or delegated zone (provision-engine §7.2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OLD_APEX_FIELD = ""
 
 
 def admit(claims: Claims, reservation: Reservation) -> None:
-    """The name must lie in a zone of the user, or be free in a managed domain."""
+    """Check that the name is in a zone of the user, or free in a managed domain."""
     name, user = reservation.domain, reservation.user
     if not names.is_valid(name):
         raise Refusal(f"domain '{name}' name is invalid")
@@ -37,7 +37,7 @@ def admit(claims: Claims, reservation: Reservation) -> None:
 
 
 def _admit_to_managed(claims: Claims, reservation: Reservation, label: str, zone: str) -> None:
-    """First come, first served; no name that matters to somebody else (P-4, P-20)."""
+    """Check that nobody else has or needs the name (P-4, P-20): first come, first served."""
     name, user = reservation.domain, reservation.user
     taken = Refusal(f"cannot add subdomain {label} to zone {zone}: subdomain already reserved")
     if not label:
@@ -68,7 +68,7 @@ def holds(claims: Claims, reservation: Reservation) -> bool:
 
 
 def ensure(claims: Claims, reservation: Reservation) -> None:
-    """The claim to the name, and as its addresses the union of what all reservations of the name ask for (P-11)."""
+    """Write the claim to the name, and the union of the addresses of all its reservations (P-11)."""
     name = reservation.domain
     zones = list(_own_zones(claims, reservation))
     if not zones:
@@ -86,7 +86,7 @@ def ensure(claims: Claims, reservation: Reservation) -> None:
 
 
 def release(claims: Claims, reservation: Reservation) -> None:
-    """Its addresses, unless another reservation of the name asks for them; the claim when none is left (P-12).
+    """Remove its addresses unless another reservation has them, and the claim when none is left (P-12).
 
     Nothing happens to a name that the user does not hold: who asks for the name and address of another, and deletes
     that at once, must not take the other's records away.
@@ -135,13 +135,13 @@ def strip_addresses(claims: Claims, name: str) -> None:
 
 
 def addresses_of(reservations: Sequence[Reservation]) -> list[str]:
-    """The union of what reservations ask for, in canonical form, in the order of their ids."""
+    """The union of the addresses of reservations, in canonical form, in the order of their ids."""
     ordered = sorted(reservations, key=lambda reservation: order(reservation.id))
     return list(dict.fromkeys(address for reservation in ordered for address in _addresses(reservation)))
 
 
 def _parent(name: str) -> str:
-    """Where the zone of a name usually begins; any domain above would do."""
+    """The usual apex of a name's zone; any parent domain would do."""
     return name.partition(".")[2]
 
 
@@ -187,7 +187,7 @@ def _destination(reservation: Reservation) -> list[object]:
 
 
 def _addresses(reservation: Reservation) -> list[str]:
-    """Old records may hold what is no address (R-4): those serve nothing."""
+    """The valid addresses of a reservation; old records may hold invalid ones, which serve nothing (R-4)."""
     texts = [canonical_address(text) for text in _destination(reservation) if isinstance(text, str)]
     return [text for text in texts if text is not None]
 
