@@ -33,6 +33,7 @@ INSTEAD = {
     **dict.fromkeys(("door", "doors"), "listening socket"),
     **dict.fromkeys(("tell", "tells", "telling", "told"), _REPORT),
     **dict.fromkeys(("hear", "hears", "hearing", "heard", "unheard"), _OBSERVE),
+    **dict.fromkeys(("whoever", "whomever"), "a client, the caller, another process"),
     **dict.fromkeys(("he", "him", "his", "himself", "she", "her", "hers", "herself"), _PERSON),
 }
 """Word -> what to write."""

@@ -16,7 +16,7 @@ Rules:
 * The sockets in ``worker.listening`` are non-blocking and shared with the supervisor, with the worker's predecessor and
   with its successor. Do not read before ``ready()`` has returned, do not call ``bind``, ``listen`` or ``shutdown``;
   closing one is harmless, since the supervisor keeps it. Options (``setsockopt``) may be set at any time. A worker may
-  get several sockets of one endpoint: after a reload that lowers the number of workers, nobody's queue is thrown away.
+  get several sockets of one endpoint: after a reload that lowers the number of workers, no accept queue is lost.
 * At a reload or a switch of the release, the workers of the next **generation** serve the same sockets before
   those of the last drain. Both run for as long as the last ones drain.
 * The event loop must turn at least every few seconds: a worker that is silent for ``workers.hang_timeout`` seconds is
@@ -52,7 +52,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     """An address and protocol that a plane listens at."""
 
     name: str
-    """What is spoken there, in the plane's own words: ``dns``, ``http``, ``tls`` ..."""
+    """The protocol, in the plane's own terms: ``dns``, ``http``, ``tls`` ..."""
     kind: Literal["tcp", "udp"]
     address: str
     """``ADDRESS:PORT``, IPv6 in brackets."""

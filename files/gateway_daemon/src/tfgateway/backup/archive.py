@@ -23,7 +23,7 @@ from tfgateway.redis_schema.connection import marker_text, store_errors
 from tfgateway.redis_schema.marker import ANY, NONE, Marker, encode_marker, read_marker
 
 _PASSING = frozenset(name.encode() for name in (keys.LEASE, keys.STATUS, keys.CONSENT, keys.MARKER))
-"""Keys that say how a process fares, or how far redis has come, and nothing that should come back."""
+"""Keys with the state of processes or of the data set, which must not be restored."""
 _TUNNELS = keys.TUNNELS_PREFIX.encode()
 _AT_ONCE = 500
 _MOST_SEED = 4096

@@ -38,7 +38,7 @@ def accept(ctx: click.Context) -> None:
 def retire(ctx: click.Context) -> None:
     """Leave redis to the old programs: planes follow whatever it holds, until the reconciler writes again."""
     asyncio.run(_write(load_settings(ctx), retired=True))
-    click.echo("retired: the planes follow redis, whoever writes it")
+    click.echo("retired: the planes follow redis, whatever program writes it")
 
 
 async def _write(settings: Settings, *, retired: bool) -> None:

@@ -83,7 +83,7 @@ def _targets(found: State) -> Table:
 
 
 def _reconciler(status: Status, now: Instant) -> Table:
-    """How the reconciler fares; its last error is among the problems."""
+    """The reconciler's status; its last error is among the problems."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("last poll", "last success", "outbox", "drift repaired"):
         table.add_column(title)

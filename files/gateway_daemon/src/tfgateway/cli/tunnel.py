@@ -26,7 +26,7 @@ from tfgateway.tunnel.handshake import MAX_SECRET
 from tfgateway.workers import lifecycle
 
 _COLOURS = {Phase.CONNECTED: "green", Phase.CONNECTING: "yellow", Phase.WAITING: "yellow", Phase.RETRYING: "red"}
-_REFRESH = 1.0  # seconds between two looks at the figures
+_REFRESH = 1.0  # seconds between two updates of the table
 
 _log = logs.logger("tunnel")
 

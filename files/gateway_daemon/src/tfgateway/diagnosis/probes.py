@@ -2,7 +2,7 @@
 
 Whose fault it is that the proxy does not serve: where nothing listens, the plane's. Else the target is visited without
 the proxy, as far as the proxy may reach it; what does not answer then either is the target's fault. That holds for both
-ports: on the TLS port the end of a connection says nothing about who ended it.
+ports: on the TLS port the end of a connection does not say which side ended it.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ async def _visit_tls(domain: str, host: str, port: int) -> bool:
     except ssl.SSLEOFError:
         return False
     except ssl.SSLError as error:
-        # Whoever disagrees about versions or ciphers has been reached.
+        # A target that disagrees about versions or ciphers has been reached.
         return not any(alert in (error.reason or "") for alert in _OWN_ALERTS)
     except (OSError, TimeoutError, ValueError):
         return False

@@ -1,4 +1,4 @@
-"""All that is signed towards an explorer (spec explorer-api §§3, 7, 8; identity §§5, 7). Pure: no I/O, no clock."""
+"""Signatures for an explorer: requests, workloads, results (spec explorer-api §§3, 7, 8; identity §§5, 7). Pure."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def parse_seed_file(raw: bytes) -> SeedFile:
     words, tid = members.get("mnemonic"), members.get("threebotid")
     if not isinstance(words, str):
         raise IdentityError("the seed file has no mnemonic")
-    # The old gateway reads the words only: whatever else stands there must not keep a node from starting.
+    # The old gateway reads the words only: anything else must not keep a node from starting.
     return SeedFile(seed_from_words(words), tid if type(tid) is int and tid >= 0 else None)
 
 

@@ -1,7 +1,7 @@
 """A slow comparison of all of redis with the copy, in a bounded share of time: finds changes that were never announced.
 
-Redis names every changed key, and after every gap all of them are read anew. What is left is what nobody can name: two
-databases that were swapped, a push that was lost on its way, a mistake of ours.
+Redis names every changed key, and after every gap all of them are read anew. What is left is what no message
+names: two databases that were swapped, a push that was lost on its way, a mistake of ours.
 """
 
 from __future__ import annotations

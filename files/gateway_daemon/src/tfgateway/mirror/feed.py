@@ -95,6 +95,6 @@ async def open_feed(client: Redis, prefixes: Iterable[bytes], heartbeat: float) 
         await feed.subscribe(prefixes)
         yield feed
     finally:
-        # Given back as it is, it would go on receiving news as somebody else's replies.
+        # Given back as it is, its next user would get invalidations for replies.
         await connection.disconnect(nowait=True)
         await client.connection_pool.release(connection)

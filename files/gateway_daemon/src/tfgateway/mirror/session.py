@@ -3,13 +3,13 @@
 Two kinds of news come over one connection, and their order there is what makes this right:
 
 * ``explain``: a gateway's transaction publishes every field that it wrote (``redis_schema.news``), while it runs;
-* ``announce``: redis names the keys that anybody changed, after the commands of one turn of its event loop have run.
+* ``announce``: redis names the keys that any client changed, after the commands of one turn of its event loop have run.
 
 A key that is announced, and of which changes were explained since the last announcement, is taken as explained: its
 fields go to the sink, and it is not read. Any other announced key is read whole. What can go wrong, and why the
 sink ends with what redis holds all the same:
 
-* Somebody else writes the same key in the same turn of redis as a gateway does. Then the announcement stands for both
+* Another client writes the same key in the same turn of redis as a gateway does. Then the announcement stands for both
   writes and the explanation for one. So every explained key is read again later, when that costs no more than a
   hundredth of the time (``_CHECK_SHARE``); until then one foreign write may stay unseen.
 * A change is explained while its key is read in pieces. It is held and put on top of what was read: it is newer than

@@ -71,7 +71,7 @@ class SnapshotWriter:
         try:
             freshness.confirm(self._path, self._mirror.age())
         except OSError:
-            self._written = _NOTHING  # somebody removed it
+            self._written = _NOTHING  # it was removed
 
     def _state(self) -> tuple[int, str]:
         """What makes a file current: the same content of the same data set."""

@@ -129,7 +129,7 @@ class Cycle:
     async def run(self, lease: Lease, *, allow_removals: bool = False, keep_steps: bool = True) -> Pass:
         """A full pass. What was applied stays when it ends early. Errors: ``StoreError``, ``LeaseError``.
 
-        keep_steps: whether anybody wants to see them. If not, and if nearly nothing is recorded yet, they are carried
+        keep_steps: whether the caller needs them. If not, and if nearly nothing is recorded yet, they are carried
         out as they are decided.
         """
         started = time.monotonic()

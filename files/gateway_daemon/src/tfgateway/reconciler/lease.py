@@ -1,6 +1,6 @@
 """A lease in redis, so that only one reconciler writes; every transaction expects the lease to be unchanged.
 
-It ends by the clock of redis. When that is set back it would last hours longer, so whoever waits for it counts as well
+It ends by the clock of redis. When that is set back it would last hours longer, so a process that waits counts as well
 how long it was not renewed.
 """
 
@@ -73,7 +73,7 @@ class Holder(msgspec.Struct, frozen=True):
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
-        except OSError:  # somebody else's, so there is one
+        except OSError:  # another user's process, so there is one
             return True
         started = _started(self.pid)
         return self.started in ("", started) or not started
@@ -150,7 +150,7 @@ class Lease:
 
 
 class _Watch:
-    """When a lease expires by our own clock: fixed, unless somebody renews it (pure).
+    """When a lease expires by our own clock: fixed, unless it is renewed (pure).
 
     tolerance: seconds by which that moment may be somewhere else. Times in seconds of one monotonic clock.
     """

@@ -27,7 +27,7 @@ _READ_AT_ONCE = 500
 _GIVE_UP_AFTER = 3
 """Failures without one success between them after which a round ends: the explorer is away, not one item bad."""
 _UNDELIVERABLE = frozenset({400, 404, 409, 410, 422})
-"""Answers about the item itself. Anything else (who we are, what we may) can be put right, and then it is sent."""
+"""Answers about the item itself. Anything else (identity, permissions) can be put right, and then it is sent."""
 
 
 class Outbox:

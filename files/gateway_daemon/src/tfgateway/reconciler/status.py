@@ -32,11 +32,11 @@ class Status(msgspec.Struct, frozen=True):
     """``last_poll`` and ``last_success`` again, for their age; None: not yet, or of an older release."""
 
     def since_poll(self, now: Instant) -> float:
-        """Seconds since ``last_poll``, whoever sets the clock."""
+        """Seconds since ``last_poll``, even if the clock was set."""
         return now.since(self.polled or _by_the_clock(self.last_poll))
 
     def since_success(self, now: Instant) -> float:
-        """Seconds since ``last_success``, whoever sets the clock."""
+        """Seconds since ``last_success``, even if the clock was set."""
         return now.since(self.succeeded or _by_the_clock(self.last_success))
 
     def as_data(self) -> dict[str, Any]:

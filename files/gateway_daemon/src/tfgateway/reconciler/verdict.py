@@ -81,7 +81,7 @@ class Facts:
     recorded: bool
     rows: RowState
     answer: Answer | None
-    """None: there is nothing to ask, or nobody."""
+    """None: there is nothing to probe, or nothing to probe it with."""
     waiting: Pending | None = None
     damaged: str = ""
     """Why the record cannot be read; empty: it can, or there is none."""

@@ -48,7 +48,7 @@ def connect(url: str, *, timeout: float, sentinels: Sequence[str] = (), sentinel
         socket_connect_timeout=timeout,
         decode_responses=False,
         protocol=2,
-        # Whoever calls decides what is safe to repeat: a lost reply does not mean a lost write.
+        # The caller decides what is safe to repeat: a lost reply does not mean a lost write.
         retry=Retry(NoBackoff(), 0),
     )
     if not sentinels:

@@ -49,7 +49,7 @@ end
 
 
 def encode_news(changes: Changes) -> bytes:
-    """A message for those who write without a script; empty when it would be too long to be sent."""
+    """A message for writes without a script; empty when it would be too long to be sent."""
     parts: list[bytes] = []
     for key, fields in changes.items():
         if fields is None:
@@ -63,7 +63,7 @@ def encode_news(changes: Changes) -> bytes:
 
 
 def decode_news(raw: bytes) -> Changes:
-    """The changes in a message. Errors: ``LayoutError``: nothing of it can be believed."""
+    """The changes in a message. Errors: ``LayoutError``: it is invalid as a whole."""
     found: Changes = {}
     at = 0
     while at < len(raw):

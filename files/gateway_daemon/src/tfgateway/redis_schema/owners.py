@@ -1,4 +1,4 @@
-"""Who owns a zone: the values of the hash ``zone`` (redis-layout §5)."""
+"""Owners of zones: the values of the hash ``zone`` (redis-layout §5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def encode_zone_owner(owner: str) -> bytes:
 
 
 def decode_zone_owner(raw: bytes) -> str:
-    """The owner; empty: nobody. Errors: ``LayoutError``: a damaged value is somebody's, not nobody's."""
+    """The owner; empty: there is none. Errors: ``LayoutError``: a damaged value does not make the zone free."""
     if len(raw) > _MAX_VALUE:
         raise LayoutError(f"zone owner: larger than {_MAX_VALUE} bytes")
     try:

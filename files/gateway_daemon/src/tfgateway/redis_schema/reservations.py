@@ -128,7 +128,7 @@ def encode_reservation(reservation: Recorded) -> bytes:
 def decode_reservation(raw: bytes) -> Recorded:
     """A stored reservation of any version up to 1.0.0, or of none.
 
-    Errors: ``LayoutError``. Whoever reads the hash sets that one entry aside and goes on (P-17).
+    Errors: ``LayoutError``. Readers of the hash set that one entry aside and go on (P-17).
     """
     if len(raw) > _MAX_VALUE:
         raise LayoutError(f"reservation: larger than {_MAX_VALUE} bytes")

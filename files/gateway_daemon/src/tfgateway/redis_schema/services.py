@@ -46,7 +46,7 @@ _ENTRY, _MEMBERS = msgspec.json.Decoder(_Entry), msgspec.json.Decoder(_Members)
 
 
 def encode_service(domain: str, service: Service) -> bytes:
-    """The bytes that the old gateway writes; it matters to nobody that ``Key`` repeats the redis key."""
+    """The bytes that the old gateway writes; ``Key`` repeats the redis key, and is not read."""
     inner = gojson.encode(
         {
             "addr": service.addr,

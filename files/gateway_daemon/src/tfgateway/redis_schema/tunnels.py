@@ -23,7 +23,7 @@ class Connected(NamedTuple):
 
 
 def fingerprint(secret: str) -> str:
-    """What stands for a secret there: 32 hex digits. Whoever reads redis reads the secrets too."""
+    """The digest that stands for a secret: 32 hex digits. A reader of redis can read the secrets anyway."""
     return hashlib.sha256(secret.encode()).hexdigest()[:32]
 
 

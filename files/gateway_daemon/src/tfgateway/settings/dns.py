@@ -56,7 +56,7 @@ class RateSettings(Section, frozen=True):
 
 
 class TransferSettings(Section, frozen=True):
-    """[[dns.transfer]]: who may copy zones (AXFR, over TCP)."""
+    """[[dns.transfer]]: networks and keys that may copy zones (AXFR, over TCP)."""
 
     network: str
     """CIDR."""

@@ -137,7 +137,7 @@ class FourToSixSettings(Section, frozen=True):
     listen_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 3443
     """UDP."""
     private_key: Literal["seed", "derived"] = "seed"
-    """``seed``: the seed file's, which users of the old gateway know, and which whoever reads the interface's key has.
+    """``seed``: the seed itself, as users of the old gateway know it: the interface then holds the seed.
     ``derived``: one that reveals nothing about the seed (C-3). Changing it changes every user's configuration."""
     metrics: str = "127.0.0.1:9156"
     """``ADDRESS:PORT`` of the 4to6 plane's metrics page."""

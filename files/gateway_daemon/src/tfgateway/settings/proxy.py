@@ -87,7 +87,7 @@ class ProxySettings(Section, frozen=True):
     max_connections_per_source: Annotated[int, msgspec.Meta(ge=1)] = 1000
     """Workers share it, as ``max_connections``: chance may turn a source away a little sooner."""
     max_unmatched: Annotated[int, msgspec.Meta(ge=1)] = 2000
-    """Visitors who have not yet said what they want; above, whoever is silent longest gives way."""
+    """Visitors that have not sent a request yet; above, the one that is silent longest is closed."""
     services: tuple[ServiceSettings, ...] = ()
     proxy_protocol_from: tuple[str, ...] = ()
     """Networks (CIDR) of balancers whose connections begin with a PROXY header (v1 or v2)."""

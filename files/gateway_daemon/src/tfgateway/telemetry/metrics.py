@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from tfgateway.settings import host_port
 
 _LAST_PAGES = 2.0
-"""Seconds that who is being answered has when the page ends."""
+"""Seconds for responses that are under way when the page ends."""
 _ACCEPTED = 0.01
 """Seconds in which asyncio has made a connection of what it has accepted, and between looks at what is open."""
 

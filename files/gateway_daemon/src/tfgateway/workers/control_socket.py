@@ -59,7 +59,7 @@ class ControlSocket:
     """The supervisor's end of the control socket."""
 
     def __init__(self, sock: socket.socket, asked: Callable[[], None]) -> None:
-        """sock: from ``open_control_socket``, or a predecessor's. asked: called when somebody wants a reload."""
+        """sock: from ``open_control_socket``, or a predecessor's. asked: called when a reload is requested."""
         self.socket = sock
         self.waiting: list[socket.socket] = []
         """Callers that wait for the outcome."""

@@ -69,7 +69,7 @@ class Handover(msgspec.Struct, frozen=True, rename=_NAMES):
     waiting: tuple[int, ...]
     """Descriptors of callers that asked for another one since."""
     again: bool
-    """Another one was asked for, by whomever."""
+    """Another reload was requested, by a caller or a signal."""
     back: tuple[str, ...] = ()
     """Command of the release that hands over: it goes on when its successor cannot. Empty: it could not."""
 

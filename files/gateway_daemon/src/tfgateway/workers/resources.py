@@ -49,7 +49,7 @@ class Resources:
         self.news = asyncio.Event()
         """Set by whatever the main loop has to look at."""
         self.turn = asyncio.Event()
-        """Set by the next news, once: for whoever waits beside the main loop."""
+        """Set by the next news, once: for tasks beside the main loop."""
 
     @property
     def plan(self) -> Plan:

@@ -40,9 +40,9 @@ from tfgateway.workers.resources import Resources
 _TICK = 0.2
 """Seconds between two looks at the workers."""
 _BLOCKED_TICK = 0.01
-"""The same while another process has an address: nobody answers from when it lets go until we notice."""
+"""The same while another process has an address: between its release and our next look nothing answers."""
 _FRESH = 0.5
-"""Seconds that the page waits for figures of now; then it shows those of a second ago."""
+"""Seconds that the page waits for current metrics; then it shows those of a second ago."""
 _SCRATCH = "tfgateway-"
 
 _log = logger("workers")
@@ -135,7 +135,7 @@ class Supervisor:
         self._stopping = True
         self.held.wake()
 
-    # -- the life of it ---------------------------------------------------------------------------------------
+    # -- main loop --------------------------------------------------------------------------------------------
 
     async def run(self, plan: Plan, begin: Callable[[], None]) -> int:
         """Run until SIGTERM or SIGINT; the exit code. begin: called when nothing else is left that can fail.
@@ -231,7 +231,7 @@ class Supervisor:
         parts += filter(None, (self.held.remark, pool.trouble))
         return "; ".join(parts)
 
-    # -- figures ----------------------------------------------------------------------------------------------
+    # -- metrics ----------------------------------------------------------------------------------------------
 
     async def render(self) -> bytes:
         """The metrics page, with current values of all workers that answer in time."""

@@ -36,7 +36,7 @@ from tfgateway.workers.processes import reap, spawn
 from tfgateway.workers.worker import CONTROL
 
 _STABLE = 30.0
-"""Seconds of life after which a worker's end is a new story, not the next step of a crash loop."""
+"""Seconds of life after which a worker's end begins a new count, instead of being part of a crash loop."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _LOOP = 3
@@ -102,13 +102,13 @@ class WorkerPool:
         self.retired: tuple[Family, ...] = ()
         """The counts of workers that have ended."""
         self.replaced: Counter[str] = Counter()
-        """Ends that nobody had asked for, by reason."""
+        """Unexpected ends, by reason."""
         self.number = 0
         """Of the youngest worker."""
         self._runtime = runtime
         self._changed = changed
         self._failures: Counter[int] = Counter()
-        """Such ends in a row, by slot."""
+        """Unexpected ends in a row, by slot."""
         self._not_before: dict[int, float] = {}
         """When a slot is filled again."""
 
@@ -243,7 +243,7 @@ class WorkerPool:
                     self._failed(slot, "start")
 
     def _ended(self, worker: Worker, how: str) -> None:
-        worker.channel.receive()  # its last words
+        worker.channel.receive()  # its last messages
         worker.channel.close()
         worker.ended = how
         del self.workers[worker.number]

@@ -1,4 +1,4 @@
-"""``tfgateway info``: which gateway this is, and how its planes fare."""
+"""``tfgateway info``: the identity of this gateway, and the state of its planes."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ LATENCY_BUCKETS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005
 """Upper bounds in seconds; one more bucket takes the rest."""
 
 Cell = list[int]
-"""One counter, alone in a list: whoever keeps the list counts without looking it up again."""
+"""One counter, alone in a list: a holder of the list counts without another look-up."""
 
 
 class Counts:

@@ -27,6 +27,6 @@ class Service:
     keys: Keys = field(default_factory=dict)
     """TSIG keys that requests may be signed with."""
     transfers: Sequence[Allowed] = ()
-    """Who may copy zones; empty: nobody."""
+    """Networks and keys that may transfer zones; empty: none."""
     tcp_idle: float = 10.0
     """Seconds that an idle connection is kept."""

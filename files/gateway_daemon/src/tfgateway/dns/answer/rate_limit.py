@@ -1,6 +1,6 @@
 """Response rate limiting: how many alike responses a network may cause a second (D-12). Pure.
 
-A query's source address is easily forged; what is answered then hits somebody who asked for nothing. Responses are
+A query's source address is easily forged; the response then hits a victim that asked for nothing. Responses are
 counted by the network that they go to and by what they are about, the *account*. Each has a credit of one second's
 worth; what exceeds it is dropped, but for each n-th, which goes out truncated, so that a real client asks again over
 TCP. The debt grows up to ``window`` seconds: a flood that goes on gets no more than those. As BIND, NSD and Knot do it.
@@ -162,7 +162,7 @@ class RateLimiter:
         if now - self._since >= _SECOND or len(self._busy) > self._limits.table_size:
             self._since = now
             self.noted[:] = bytes(len(self.noted))
-            # Half of what would be charged anyway: who goes on like this is charged from the first response on.
+            # Half of what would be charged anyway: a client that goes on like this is charged from the first one on.
             busy = [network for network, found in self._busy.items() if 2 * found.count >= self.gate]
             self._busy = {network: _Busy() for network in busy}
             for network in busy:

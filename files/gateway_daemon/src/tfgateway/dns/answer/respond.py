@@ -88,7 +88,7 @@ def respond(
         if query.rcode == codes.NOTIMP:
             answer.ede = codes.EDE_NOT_SUPPORTED
     elif service.cookies_required and transport == "udp" and not exchange.proven:
-        # RFC 7873 §5.2.3: fetch a cookie; who does not know how proves its address over TCP.
+        # RFC 7873 §5.2.3: fetch a cookie; clients without cookies prove their address over TCP.
         cookie = exchange.cookie
         answer = Answer(codes.BADCOOKIE if cookie else codes.NOERROR, authoritative=False, truncated=not cookie)
     else:

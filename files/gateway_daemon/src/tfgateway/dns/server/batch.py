@@ -101,7 +101,7 @@ class Batch:
         received = self._in + _Message.len.offset
         self._sizes = view[self._in : self._in + SIZE * _MESSAGE].cast("I")[(received - self._in) // 4 :: _MESSAGE // 4]
         self.replies = view[self._out_iov : self._out_iov + SIZE * _IOVEC].cast("L")[1 :: _IOVEC // 8]
-        """Bytes of reply i, to be set by whoever writes it."""
+        """Bytes of reply i, to be set by its writer."""
         info = view[controls : controls + SIZE * _CONTROL]
         interface = _CMSG_HEADER + pktinfo.interface_at
         self._interfaces = info.cast("I")[interface // 4 :: _CONTROL // 4]

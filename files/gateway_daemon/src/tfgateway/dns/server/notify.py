@@ -160,7 +160,7 @@ class _Queue:
         except (OSError, dns.exception.DNSException):
             return False
         if secondary.key is not None and not answer.had_tsig:
-            return False  # anybody could have said it
+            return False  # it may be forged
         outcome = "acknowledged" if answer.rcode() == codes.NOERROR else "refused"
         self._counts.notifies[outcome] += 1
         if outcome == "refused":

@@ -92,8 +92,8 @@ def load(path: str) -> Secrets:
 def of_this_boot() -> bytes:
     """A cookie secret for a server whose configuration has none: the same for all workers, until the node reboots.
 
-    It comes from the kernel's random boot id, which nobody outside can know; who is on the node can, and gains no more
-    than not to be rate limited.
+    It comes from the kernel's random boot id, which is unknown outside of the node; what local users gain by it is
+    only not to be rate limited.
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     return bytes.fromhex(boot.strip().replace("-", ""))[:SECRET_SIZE]

@@ -76,7 +76,7 @@ class TcpListener:
         """Accept no more; answer what was asked, for up to ``idle`` seconds, and end all connections.
 
         What a client has sent without waiting for replies may not have been read yet: a connection ends when nothing
-        more comes for a moment. Who never stops asking is not listened to for the second half of the time.
+        more comes for a moment. From clients that never stop, nothing is read for the second half of the time.
         """
         for server in self._servers:
             server.close()
@@ -149,7 +149,7 @@ class TcpListener:
                 if answered % _TURN == 0 or len(reply) > _LONG:
                     await asyncio.sleep(0)
             if not answerable:
-                return  # whoever sends no queries has lost the framing
+                return  # without a query, the client has lost the framing
 
     @property
     def _closing(self) -> bool:

@@ -1,4 +1,4 @@
-"""Transaction signatures (RFC 8945): who signed a query, and signing what is answered. Pure.
+"""Transaction signatures (RFC 8945): verifies queries and signs responses. Pure.
 
 Never on the path of ordinary queries: secondaries alone sign. The digests are dnspython's; the record around them is
 read and written here, for messages that are bytes.
@@ -50,7 +50,7 @@ class Session:
 
     @property
     def rcode(self) -> int:
-        """NOERROR: the request is from who has the key."""
+        """NOERROR: the request is signed with a known key."""
         return codes.NOTAUTH if self._error else codes.NOERROR
 
     @property

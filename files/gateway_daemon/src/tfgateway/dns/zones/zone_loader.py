@@ -138,7 +138,7 @@ class ZoneLoader:
             self._log.info("zone removed", zone=key)
 
     def forget_old_serials(self) -> None:
-        """Keep no serials of zones that went away while nobody looked. Call when the first snapshot is loaded."""
+        """Drop serials of zones that were removed while this process was down; for the end of the first snapshot."""
         self._serials.forget_others({self._prefix + names.to_text(zone.name) + self._suffix for zone in self._table})
 
     async def _observe(self, saved: Mapping[bytes, bytes | None]) -> bool:

@@ -13,8 +13,8 @@ or have other records; None: the zone as a whole came, went or was replaced.
 
 With any change the zone's serial may change too: its SOA, and with it every NXDOMAIN and NODATA of the zone. And an
 answer depends on more than its own name: on a cut or wildcard above it, on the targets of its CNAME, on the addresses
-of hosts that its NS, MX and SRV name, and on whether anything stands below it. Whoever keeps answers keeps each under
-all those names, or drops more than what changed.
+of hosts that its NS, MX and SRV name, and on whether anything stands below it. A cache keeps each
+answer under all those names, or drops more than what changed.
 """
 
 

@@ -24,7 +24,7 @@ from tfgateway.telemetry.logs import logger
 
 _BASE = "/api/v1"
 _DRAIN = 5.0
-_BACKLOG = 1024  # a restart has every gateway of the grid knock at once
+_BACKLOG = 1024  # after a restart every gateway of the grid connects at once
 _log = logger("explorer")
 METRICS = web.AppKey("metrics", CollectorRegistry)
 """The application's registry."""

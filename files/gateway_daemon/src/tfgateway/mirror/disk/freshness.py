@@ -34,7 +34,7 @@ def age(path: Path) -> float:
     found = path.stat().st_mtime_ns
     with contextlib.suppress(OSError, msgspec.MsgspecError):
         known = msgspec.json.decode(os.getxattr(path, _ATTRIBUTE), type=Instant)
-        # Somebody who touched the file since knows better.
+        # Another program has set the file's time since: it counts.
         if known.boot == now.boot != "" and abs(known.unix_ns - found) < NANOSECONDS:
             return now.since(known)
     return max(0, now.unix_ns - found) / NANOSECONDS

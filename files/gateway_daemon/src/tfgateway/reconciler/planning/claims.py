@@ -32,7 +32,7 @@ from tfgateway.targets import IPAddress, IPNetwork
 OPERATOR = "(operator)"
 """Holds a zone that was made by hand: it has no owner, and is not to be touched (redis-layout §10)."""
 UNREADABLE = "(unreadable)"
-"""Holds a zone whose owner in redis cannot be read: it is somebody's."""
+"""Holds a zone whose owner in redis cannot be read: it is not free."""
 
 Kind = Literal["zone", "name", "service", "peer", "key"]
 """What is held: domains as zone, name or service; of 4to6 a user as peer, and the user's public key."""
@@ -82,11 +82,11 @@ class Policy:
     managed_domains: tuple[str, ...] = ()
     """Lower case."""
     released: frozenset[str] = frozenset()
-    """Domains, lower case, of which an operator says that whoever claims them is not a gateway of today (P-19)."""
+    """Domains, lower case, that an operator releases: the gateway that claims them does not exist any more (P-19)."""
     released_reservations: Mapping[str, str] = field(default_factory=dict)
     """Reservations, by gwid, that an operator ends, and the reason, which is for the user."""
     own_names: frozenset[str] = frozenset()
-    """Host names of the gateway itself, lower case: whoever had one could get a certificate for it (P-6)."""
+    """Host names of the gateway itself, lower case: a user with one could get a certificate for it (P-6)."""
     allowed_targets: tuple[IPNetwork, ...] = ()
     own_addresses: frozenset[IPAddress] = frozenset()
     fourtosix: FourToSix | None = None
@@ -198,7 +198,7 @@ class Claims:
     def services_within(self, name: str) -> Iterator[tuple[str, str]]:
         """Domains at or below ``name`` in the proxy's table, and whose; (operator): made by hand, or unreadable."""
         if self._services is None:
-            # Sorting all of them is the business of those who need it: hardly any plan does.
+            # Not sorted: hardly any plan needs the order.
             keys = (key.encode("utf-8", "surrogateescape") for key in self.rows.strings())
             found = {domain.lower() for key in keys if (domain := domain_of_service_key(key))}
             self._services = NameIndex(dict.fromkeys(found.union(self._holders["service"]), ""))

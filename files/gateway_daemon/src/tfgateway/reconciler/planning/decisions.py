@@ -170,7 +170,7 @@ class Decisions:
             try:
                 primitive.admit(self.claims, reservation)
             except Refusal:
-                # P-14: only its record was lost. The explorer's word alone is not enough: anybody may give it (E-1).
+                # P-14: only its record was lost. The explorer's result alone is not enough: it may be forged (E-1).
                 if not granted or not primitive.holds(self.claims, reservation):
                     raise
         except Refusal as refusal:

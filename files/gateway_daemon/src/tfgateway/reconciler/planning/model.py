@@ -117,7 +117,7 @@ class Plan:
 
     @property
     def held_digest(self) -> str:
-        """What an operator consents to who allows exactly ``held_steps`` and ``orphans``; empty: there are none."""
+        """Digest by which an operator allows exactly ``held_steps`` and ``orphans``; empty: there are none."""
         return digest((*self.held_steps, *self.orphans))
 
     def needs_consent(self) -> frozenset[str]:

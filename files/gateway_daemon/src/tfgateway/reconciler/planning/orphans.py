@@ -30,7 +30,7 @@ class Orphan(NamedTuple):
 
     domain: str
     user: str
-    """Who it was made for, as far as it says so."""
+    """The user that it was made for, as far as it says so."""
     what: str
 
 
@@ -92,7 +92,7 @@ def _services(claims: Claims, wanted: Collection[str]) -> Iterator[Orphan]:
         try:
             user = decode_service(raw).user
         except LayoutError:
-            # Nobody can be led anywhere by it; whose it was may still be found out.
+            # It serves nothing; its owner may still be found out.
             claims.rows.put(QUARANTINE, key, raw)
             claims.rows.put(key, None, None)
             yield Orphan(domain, "", "proxy entry that cannot be read, put into quarantine")

@@ -9,7 +9,7 @@ from tfgateway.reconciler.planning.model import Action, Plan, Step
 from tfgateway.redis_schema.keys import OUTBOX, QUARANTINE, RESERVATIONS, WAITING
 
 _UNSERVED = frozenset({OUTBOX, QUARANTINE, RESERVATIONS, WAITING})
-"""Keys whose rows nobody is served from."""
+"""Keys whose rows serve nothing."""
 
 
 def removals(made: Plan, records: Records) -> tuple[Step, ...]:

@@ -14,9 +14,9 @@ _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>()#|!~&]")
 def step_line(step: Step) -> str:
     """One line for people."""
     what = " ".join(part for part in (step.id, step.type, printable(step.domain)) if part)
-    who = f" of user {step.user}" if step.user else ""
+    user = f" of user {step.user}" if step.user else ""
     why = f": {printable(step.message)}" if step.message else ""
-    return f"{step.action:<7} {what}{who}{why}"
+    return f"{step.action:<7} {what}{user}{why}"
 
 
 def held_reason(held: Held | None) -> str:

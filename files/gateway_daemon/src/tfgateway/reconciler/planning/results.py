@@ -74,7 +74,7 @@ def make_result(
 
 @lru_cache(maxsize=256)
 def _signature(state: ResultState, message: str, data: bytes, identity: Identity) -> str:
-    """It covers no id: all who succeed have the same, and it takes as long to make as everything else of a step."""
+    """It covers no id: all successes have the same, and it takes as long to make as everything else of a step."""
     return sign_result(state, message, data, identity)
 
 

@@ -37,7 +37,7 @@ class Waiting:
         self._rows = rows
         self._timeout = timeout
         self._since = {identifier: _decode(raw) for identifier, raw in rows.fields(WAITING)}
-        """None: nobody can read it, and it begins anew."""
+        """None: it cannot be read, and the wait begins anew."""
 
     def __contains__(self, identifier: str) -> bool:
         """Whether a reservation was found waiting by this or an earlier plan."""

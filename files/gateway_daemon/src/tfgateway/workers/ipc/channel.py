@@ -101,7 +101,7 @@ class Channel:
                 loop.call_later(_RETRY, self._flush)
                 return
             self._unsent.clear()
-            self.receive()  # the worker has ended: its last words may still be there
+            self.receive()  # the worker has ended: its last messages may still be there
             return
         if self._unsent:
             loop.add_writer(self.socket, self._flush)

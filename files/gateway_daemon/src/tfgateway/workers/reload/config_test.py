@@ -59,7 +59,7 @@ async def run_config_test(
     environ = {**os.environ, HANDOVER: str(file.fileno()), _CONFIG_TEST: "1"}
     environ.pop("NOTIFY_SOCKET", None)
     with ExitStack() as stack:
-        # Files in memory, not pipes: nobody has to read along, and nothing is left when the next one cannot be opened.
+        # Files in memory, not pipes: no reader is needed, and nothing is left when the next one cannot be opened.
         asked, said, complained = (stack.enter_context(open_file()) for _ in range(3))
         standard = [one.fileno() for one in (asked, said, complained)]
         try:

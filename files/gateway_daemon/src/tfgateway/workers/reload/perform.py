@@ -70,7 +70,7 @@ async def _go_on_with(held: Resources, made: Prepared, callers: Sequence[socket.
     )
     why = "it was stopped"
     try:
-        await held.page.pause()  # pages that are being made are finished; who comes now asks the successor
+        await held.page.pause()  # scrapes that are under way are finished; the successor answers later ones
         _execute(held, made, callers)
     except Exception as error:
         why = str(error)

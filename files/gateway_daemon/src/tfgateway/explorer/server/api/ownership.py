@@ -34,6 +34,6 @@ async def check(resolver: str, domains: Iterable[str], node_id: str) -> None:
 def _names(text: bytes, node_id: str) -> bool:
     try:
         members = gojson.decode_object(text)
-    except ValueError:  # somebody else's text
+    except ValueError:  # a TXT record of another use
         return False
     return members.get("identity") == node_id and members.get("owner") == node_id

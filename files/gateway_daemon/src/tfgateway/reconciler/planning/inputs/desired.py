@@ -63,7 +63,7 @@ _UNUSED: dict[str, Any] = {
     "metadata": "",
     "result": _NO_RESULT,
 }
-"""Members of a workload that nobody looks at here; of a hundred thousand they are a hundred megabytes."""
+"""Members of a workload that are not used here; of a hundred thousand they are a hundred megabytes."""
 
 
 class Desired:

@@ -1,7 +1,7 @@
 """Samples of the number of reservations: removals are counted against the last hour, at once or in slices (pure).
 
 The number is noted every ten minutes, for an hour. What was made and removed again in between is no loss. A clock that
-is set ends no hour; a reboot, after which nobody can know, may make it longer.
+is set ends no hour; a reboot, after which it cannot be known, may make it longer.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def release(claims: Claims, reservation: Reservation) -> None:
 
 
 def claim(claims: Claims, zone: str, owner: str) -> None:
-    """Write who owns a zone. owner: decimal tid, or the gateway's node id for a managed domain."""
+    """Write the owner of a zone. owner: decimal tid, or the gateway's node id for a managed domain."""
     if _owner_in_redis(claims, zone) != owner:
         claims.rows.put(ZONE_OWNERS, zone, encode_zone_owner(owner))
     claims.rows.put(zone_key(zone), OWNER_FIELD, owner_record(claims.policy.node_id, owner))

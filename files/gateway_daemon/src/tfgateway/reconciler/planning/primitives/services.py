@@ -17,7 +17,7 @@ def check_free(claims: Claims, reservation: Reservation) -> None:
     for holder in claims.holders("service", domain):
         raise refusal(reservation, f"unauthorized error: the domain is taken by reservation {holder.id}")
     raw = claims.rows.get(service_key(domain))
-    # An entry without a user was made by hand, one that cannot be read may be anybody's.
+    # An entry without a user was made by hand, the owner of an unreadable one is unknown.
     if raw is not None and _user(raw) != reservation.user:
         raise refusal(reservation, "unauthorized error")
 
@@ -70,7 +70,7 @@ def _check_name(claims: Claims, reservation: Reservation) -> None:
     if domain == zone:
         raise refusal(reservation, "unauthorized error: it is a managed domain")
     for held, holder in claims.names.at_or_above(domain):
-        # Outside of all zones only what waits for its zone is somebody's; other claims are about to be swept.
+        # Outside of all zones only waiting reservations have a claim; other claims are about to be swept.
         if holder != user and (zone or claims.holders("name", held)):
             raise refusal(reservation, f"unauthorized error: {held} belongs to another user")
 

@@ -88,8 +88,8 @@ def ensure(claims: Claims, reservation: Reservation) -> None:
 def release(claims: Claims, reservation: Reservation) -> None:
     """Remove its addresses unless another reservation has them, and the claim when none is left (P-12).
 
-    Nothing happens to a name that the user does not hold: who asks for the name and address of another, and deletes
-    that at once, must not take the other's records away.
+    Nothing happens to a name that the user does not hold: to reserve the name and address of another user, and to
+    delete that at once, must not remove the other's records.
     """
     name, user = reservation.domain, reservation.user
     if claims.names.get(name) != user:
