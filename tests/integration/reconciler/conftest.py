@@ -386,7 +386,7 @@ async def scene(
     tmp_path: Path, redis_server: Any, rogue: Rogue, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Scene]:
     """Failures are tried again at once, and the outbox hears of what was done, or never."""
-    monkeypatch.setattr("tfgateway.reconciler.backoff.Backoff.failed", lambda _self: 0.02)
+    monkeypatch.setattr("tfgateway.aio.Backoff.failed", lambda _self: 0.02)
     monkeypatch.setattr("tfgateway.reconciler.outbox._LOOK", 3600.0)
     made = Scene(tmp_path, redis_server, rogue)
     made.geoip_url = await serve(("GET", "/", made.geoip)) + "/"

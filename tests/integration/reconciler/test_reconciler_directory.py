@@ -91,7 +91,7 @@ async def test_it_registers_then_reports_and_counts_what_changes(server: Server,
 
 async def test_failures_are_retried(server: Server, entry: Registration, monkeypatch: pytest.MonkeyPatch) -> None:
     server.failing = 2
-    monkeypatch.setattr("tfgateway.reconciler.backoff.Backoff.failed", lambda _self: 0.01)
+    monkeypatch.setattr("tfgateway.aio.Backoff.failed", lambda _self: 0.01)
     await server.called(3)
     assert server.kinds() == ["gateways", "uptime", "reserved_resources"]
 
@@ -116,7 +116,7 @@ async def test_counters_that_are_refused_make_it_register_at_once(
     server: Server, entry: Registration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await server.called(3)
-    monkeypatch.setattr("tfgateway.reconciler.backoff.Backoff.failed", lambda _self: 0.01)
+    monkeypatch.setattr("tfgateway.aio.Backoff.failed", lambda _self: 0.01)
     server.known = False
     entry.count(Counts(subdomain=2))
     await server.called(6)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from tfgateway import settings
+from tfgateway.aio import Backoff
 from tfgateway.errors import ConfigError
 from tfgateway.reconciler import loop
-from tfgateway.reconciler.backoff import Backoff
 
 from tests.patience import soon
 

@@ -8,7 +8,6 @@ may run at the same time.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import aiohttp
 import msgspec
 
 from tfgateway import __version__, gojson
+from tfgateway.aio import Backoff
 from tfgateway.errors import ExplorerRefused, ExplorerUnavailable, IdentityError, ParseError
 from tfgateway.explorer import clocks, signing, wire
 from tfgateway.explorer.models import (
@@ -262,7 +262,7 @@ class ExplorerClient:
         patience: float = 0,
     ) -> _Answer:
         data = None if body is None else wire.encode(body) + b"\n"
-        attempt = 0
+        attempt, backoff = 0, Backoff(_FIRST_PAUSE)
         while True:
             try:
                 answer = await self._exchange(method, path, query, data, sign=sign, patience=patience)
@@ -273,7 +273,7 @@ class ExplorerClient:
                     raise
             else:
                 return answer
-            await asyncio.sleep(_FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
+            await asyncio.sleep(backoff.failed())
             attempt += 1
 
     async def _exchange(

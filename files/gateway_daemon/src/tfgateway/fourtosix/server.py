@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from prometheus_client import CollectorRegistry
 
+from tfgateway.aio import first_of
 from tfgateway.errors import ConfigError, GatewayError
 from tfgateway.fourtosix.apply import Interface
 from tfgateway.fourtosix.metrics import FourToSixMetrics
@@ -56,14 +57,11 @@ async def serve(
         stack.push_async_callback(page.cleanup)
         status("waiting for redis")
         endless = [asyncio.create_task(work) for work in (plane.mirror.run(), plane.run(ready, status))]
-        stop = asyncio.create_task(stopping.wait())
         if plane.keeper is not None:
             endless.append(asyncio.create_task(plane.keeper.run()))
-        for task in (stop, *endless):
+        for task in endless:
             stack.callback(task.cancel)
-        done, _ = await asyncio.wait((stop, *endless), return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await first_of(stopping.wait(), beside=endless)
 
 
 class _Plane:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
 from collections.abc import Callable
 from itertools import groupby
@@ -15,7 +14,7 @@ from typing import NoReturn
 from redis.asyncio import Redis
 from structlog.typing import FilteringBoundLogger
 
-from tfgateway.aio import together
+from tfgateway.aio import Backoff, together
 from tfgateway.errors import ParseError, StoreError
 from tfgateway.mirror.disk import snapshot
 from tfgateway.mirror.feed import open_feed
@@ -117,7 +116,8 @@ class Mirror:
         """Follow redis until cancelled; only an error in this program ends it otherwise."""
         if self._file is not None:
             self._plausibility.seen = snapshot.marker(self._file, self._selection.match)
-        failures = 0
+        first, longest = self._retry_after
+        backoff = Backoff(first, longest)
         while True:
             resyncs = self.resyncs
             try:
@@ -127,11 +127,9 @@ class Mirror:
                 self._lost(str(error))
                 if not self.ready.is_set():
                     await self._restore()
-            failures = 0 if self.resyncs > resyncs else failures + 1
-            first, longest = self._retry_after
-            # Half of the delay is by chance: a fleet of planes must not come back in the same instant.
-            spread = random.uniform(0.5, 1.0)  # noqa: S311 - nobody gains by guessing it
-            await asyncio.sleep(min(longest, first * 2 ** min(failures, 30)) * spread)
+            if self.resyncs > resyncs:
+                backoff.succeeded()
+            await asyncio.sleep(backoff.failed())
 
     async def _follow(self) -> None:
         """Follow one connection until it fails with ``StoreError``."""

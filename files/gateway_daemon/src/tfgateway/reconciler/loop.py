@@ -7,22 +7,21 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from tfgateway import __version__, machine
+from tfgateway import __version__, aio, machine
+from tfgateway.aio import Backoff
 from tfgateway.errors import ConfigError, ExplorerError, StoreError
 from tfgateway.explorer import clocks, poll_delay
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Counts
 from tfgateway.identity.keys import Identity
-from tfgateway.reconciler.backoff import Backoff
 from tfgateway.reconciler.cycle import Applied, Cycle, Pass
 from tfgateway.reconciler.explorer_side.geoip import Locator
 from tfgateway.reconciler.explorer_side.poller import Poller
@@ -43,8 +42,6 @@ from tfgateway.telemetry.logs import logger
 
 _log = logger("reconciler")
 
-_END_AGAIN = 0.2
-"""Seconds after which a task that should have ended is cancelled again."""
 _CONSENT = 600
 """Seconds for which an operator's consent to removals, and to the release of a domain, is valid."""
 _REST = 9
@@ -98,9 +95,8 @@ class Reconciler:
         """
         # None of them ever ends: when one fails on a bug, all end, and the service manager starts us again.
         claimed = asyncio.Event()
-        tasks = [
-            asyncio.create_task(work)
-            for work in (
+        try:
+            await aio.together(
                 stopping.wait(),
                 self._make_passes(status, ready, claimed),
                 self._after(claimed, self._follow),
@@ -108,13 +104,7 @@ class Reconciler:
                 self._after(claimed, self._directory.run),
                 self._after(claimed, self._lease.renew),
             )
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
         finally:
-            await _end(tasks)
             await self._lease.release()
 
     async def once(self, *, allow_removals: bool = False) -> Plan:
@@ -127,7 +117,7 @@ class Reconciler:
         try:
             return await self._once(allow_removals=allow_removals)
         finally:
-            await _end([renewing])
+            await aio.end([renewing])
             await self._lease.release()
 
     async def preview(self, *, allow_removals: bool = False) -> Plan:
@@ -334,18 +324,6 @@ class Reconciler:
         self._status = msgspec.structs.replace(self._status, outbox=await self._store.outbox_length())
         self._metrics.outbox.set(self._status.outbox)
         await self._store.write_status(msgspec.json.encode(self._status))
-
-
-async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancel until all have ended.
-
-    ``asyncio.wait_for`` of Python 3.11, which redis-py uses, may swallow a cancellation (python/cpython#86296).
-    """
-    pending = {task for task in tasks if not task.done()}
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_END_AGAIN)
 
 
 def _uint16(count: int) -> int:

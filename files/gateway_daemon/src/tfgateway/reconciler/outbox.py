@@ -7,9 +7,9 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import Awaitable
 
+from tfgateway.aio import Backoff
 from tfgateway.errors import ExplorerError, ExplorerRefused, StoreError
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.reconciler.backoff import Backoff
 from tfgateway.reconciler.planning import results
 from tfgateway.reconciler.planning.inputs.desired import Desired
 from tfgateway.reconciler.planning.inputs.reservation import order

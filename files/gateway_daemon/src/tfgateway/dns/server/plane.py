@@ -10,6 +10,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from tfgateway.aio import first_of
 from tfgateway.dns.answer.counters import Counts
 from tfgateway.dns.server import configure, rate_limit_log
 from tfgateway.dns.server.listeners import Listeners
@@ -69,13 +70,13 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
         for task in endless:
             stack.callback(task.cancel)
         worker.status("waiting for redis")
-        await _first([worker.stopping.wait(), mirror.ready.wait()], endless)
+        await first_of(worker.stopping.wait(), mirror.ready.wait(), beside=endless)
         if worker.stopping.is_set():
             return
         loader.forget_old_serials()
         endless.append(asyncio.create_task(_watch_age(mirror, table, settings.dns.serve_stale)))
         stack.callback(endless[-1].cancel)
-        await _first([worker.ready()], endless)
+        await first_of(worker.ready(), beside=endless)
         await listeners.start(worker.listening)
         later: list[Coroutine[Any, Any, None]] = [rate_limit_log.run(limiter, _log)]
         if worker.slot == 0:  # one does it for all
@@ -86,7 +87,7 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
             endless.append(asyncio.create_task(work))
             stack.callback(endless[-1].cancel)
         worker.status("")
-        await _first([worker.stopping.wait()], endless)
+        await first_of(worker.stopping.wait(), beside=endless)
         await listeners.close()  # while the zones are still kept up to date
 
 
@@ -95,15 +96,3 @@ async def _watch_age(mirror: Mirror, table: Zones, limit: float) -> None:
     while True:
         table.set_age(stale=mirror.age() > min(_STALE_AFTER, limit / 2), expired=mirror.away() > limit)
         await asyncio.sleep(_LOOK_AT_AGE)
-
-
-async def _first(waited: list[Coroutine[Any, Any, object]], endless: list[asyncio.Task[None]]) -> None:
-    """Wait until one of ``waited`` is done. ``endless`` tasks end only by an error in this program, which is raised."""
-    tasks = [asyncio.create_task(work) for work in waited]
-    try:
-        done, _ = await asyncio.wait([*tasks, *endless], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tfgateway import __version__
+from tfgateway.aio import Backoff
 from tfgateway.errors import ExplorerError, ExplorerRefused
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Counts, Gateway, Location
 from tfgateway.identity.keys import Identity
-from tfgateway.reconciler.backoff import Backoff
 from tfgateway.settings import GatewaySettings
 from tfgateway.telemetry.logs import logger
 
