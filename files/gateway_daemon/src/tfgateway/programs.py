@@ -31,7 +31,7 @@ async def run(*command: str, secret: bytes = b"", limit: float = 10.0) -> bytes:
             process.kill()
             await process.wait()
     if process.returncode:
-        # The last line: wireguard-go says what it thinks of the kernel first, in a box.
+        # The last line: wireguard-go prints a notice about the kernel before it.
         lines = said.strip().splitlines() if not secret else []
         why = printable(lines[-1]) if lines else f"exit code {process.returncode}"
         raise ProgramError(f"{_shown(command)}: {why}")
@@ -51,9 +51,9 @@ async def _start(command: tuple[str, ...], secret: bytes) -> asyncio.subprocess.
             stdin=reading,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            # Nothing of ours in it: no LOG_LEVEL that makes wireguard-go keep our pipes open, no other language.
+            # An environment of its own: with LOG_LEVEL wireguard-go keeps our pipes open, LANG changes messages.
             env={"PATH": os.environ.get("PATH", _PATH), "LC_ALL": "C"},
-            # What stays after the program has ended is not to be hit by a signal that is meant for us.
+            # In a session of its own: what it leaves running must not get signals that are meant for us.
             start_new_session=True,
         )
     finally:

@@ -159,7 +159,7 @@ async def _rows(redis: Redis) -> AsyncIterator[Row]:
                 pipe.dump(key)
                 pipe.pttl(key)
                 kind, value, ttl = await pipe.execute()
-            # Gone meanwhile; or a stream: news, which are of no use later.
+            # Removed meanwhile; or a stream of news, which is of no use later.
             if value is not None and kind != b"stream":
                 yield Row(key, value, max(ttl, 0))
 

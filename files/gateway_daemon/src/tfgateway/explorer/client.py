@@ -222,7 +222,7 @@ class ExplorerClient:
         body = {"tid": approval.tid, "signature": approval.signature}
         await self._call("POST", f"/reservations/workloads/{workload_id}/sign/{word}", expect=201, body=body)
 
-    # Plumbing
+    # Requests
 
     def _signer(self) -> Identity:
         if self._identity is None:
@@ -300,7 +300,7 @@ class ExplorerClient:
                 data=data,
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=self._timeout + patience),
-                # A signature must not be carried to wherever an answer points.
+                # A signed request must not follow a redirect.
                 allow_redirects=False,
             ) as response:
                 self._clock_ahead = clocks.ahead(self._clock(), response.headers)

@@ -75,7 +75,7 @@ async def register(client: ExplorerClient, identity: Identity, name: str, email:
     try:
         return await client.register_user(wanted, identity)
     except ExplorerRefused as refused:
-        # An answer that was lost is no reason to fail the second time.
+        # The first attempt may have succeeded although its answer was lost.
         known = await client.users(name.lower()) if refused.status == _CONFLICT else []
         for user in known:
             if user.pubkey.lower() == wanted.pubkey:
@@ -123,7 +123,7 @@ async def reserve(
         pool_id=pool,
         customer_tid=account.tid,
         epoch=int(clock()),
-        # Without a quorum nobody could ever delete it (spec §8).
+        # Without a quorum it could never be deleted (spec §8).
         signing_request_delete=SigningRequest(signers=(account.tid,), quorum_min=1),
     )
     workload = signing.sign_workload(workload, account.identity)

@@ -48,7 +48,7 @@ class Interface:
         return (await self._device()).peers
 
     async def _configure(self) -> None:
-        # Through a pipe: a command line is for everybody to read, and a file would stay (C-3).
+        # Through a pipe: every user can read a command line, and a file would stay (C-3).
         key = encode_key(self.pool.private_key).encode()
         port = str(self.listen_port)
         await run("wg", "set", self.name, "listen-port", port, "private-key", "/dev/stdin", secret=key)

@@ -47,7 +47,7 @@ async def serve(
     if not settings.fourtosix.endpoint:
         raise ConfigError("fourtosix.endpoint: set it to the HOST:PORT that peers connect to")
     plane = _Plane(settings)
-    # Also before redis is there: tunnels go on, and an interface that cannot be made is said at once.
+    # Also before redis answers: tunnels go on, and an interface that cannot be made is reported at once.
     await plane.converge()
     async with contextlib.AsyncExitStack() as stack:
         try:

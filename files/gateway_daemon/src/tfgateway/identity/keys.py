@@ -74,7 +74,7 @@ def node_id_to_public_key(node_id: str) -> bytes:
         public_key = base58.b58decode(node_id)
     except ValueError:
         raise wrong from None
-    # The decoder forgives trailing white space; one key must have one id.
+    # The decoder ignores trailing white space, but a key must have one id.
     if len(public_key) != PUBLIC_KEY_SIZE or public_key_to_node_id(public_key) != node_id:
         raise wrong
     return public_key

@@ -35,7 +35,7 @@ class Feed:
         own_id = await self._ask("CLIENT", "ID")
         narrowed = [word for prefix in prefixes if prefix for word in ("PREFIX", prefix)]
         await self._ask("CLIENT", "TRACKING", "ON", "REDIRECT", own_id, "BCAST", *narrowed)
-        # In one command: news that came between two would be taken for the second one's answer.
+        # In one command: a push between two would be taken for the reply to the second.
         await self._ask("SUBSCRIBE", _CHANNEL, news.CHANNEL)
         await self._connection.read_response()  # an answer for each channel
 

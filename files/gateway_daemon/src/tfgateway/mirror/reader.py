@@ -89,7 +89,7 @@ class Reader:
                 reply: Any = await asked
                 cursor, fields = reply
                 if cursor:
-                    # Redis makes the next piece while this one is looked at.
+                    # Redis prepares the next piece while this one is processed.
                     asked = asyncio.ensure_future(self.client.hscan(key, cursor, count=self.fields_at_once))
                 yield fields
         finally:

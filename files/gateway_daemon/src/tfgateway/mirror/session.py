@@ -138,7 +138,7 @@ class Session:
         text = (changes.pop(_MARKER, None) or {}).get(b"")
         written = read_marker(text or b"")
         if not self._plausibility.confirm(written if isinstance(written, Marker) else None):
-            # The planes' own keys are in no data set of the reconciler's.
+            # Keys that planes write are not part of the reconciler's data set.
             changes = {key: changes[key] for key in self._selection.first if key in changes}
             if self._plausibility.hold is not None:
                 return
@@ -216,7 +216,7 @@ class Session:
             await self._refresh(names)
             await self._change()
             await self._refresh(self._pending.take())
-        # A key that was deleted and made again during the scan may be missing in it: gone is what can not be read.
+        # A key that was deleted and made again during the scan may be missing in it: only a read shows that it is gone.
         await self._refresh(list(unseen))
         await self._look()  # where nothing was to be read, nothing was judged
         if self._pending.everything:

@@ -98,7 +98,7 @@ class Target:
     async def change(self, key: bytes, fields: Mapping[bytes, bytes | None]) -> bool:
         """Pass some fields of a hash on; False: the sink failed, and the key has to be read."""
         assert self.fields is not None  # noqa: S101 - as above
-        # Its fingerprint is not known any more: what is read next goes to the sink, whatever it is.
+        # Its fingerprint is dropped: whatever is read next goes to the sink.
         self.known.distrust(key)
         self.changes += 1
         try:

@@ -113,12 +113,12 @@ class Cycle:
         actual, records = await self._look(thorough=thorough or allow_removals or bool(consent))
         users = self._user_keys.known
         made = self._plan(actual, records, users, most)
-        # Without a complete listing the explorer may be away, and this pass is not to wait for it.
+        # Without a complete listing the explorer may be away, and this pass must not wait for it.
         if made.plan.unknown_users and self._desired.complete:
             users = await self._user_keys.ask(made.plan.unknown_users)
             made = self._plan(actual, records, users, most)
         if held := made.plan.needs_consent():
-            # Of a pass that ended early, some of them are left.
+            # A pass that ended early leaves some of them.
             allowed = allow_removals or held <= self._allowed
             if allowed or consent == made.plan.held_digest:
                 made = self._plan(actual, records, users, most, made.plan.held_digest)
@@ -246,7 +246,7 @@ class Cycle:
         self._data_set.wrote(failures.count(""))
         for step, failure in zip(some, failures, strict=True):
             if failure:
-                # The next pass looks again and decides anew.
+                # The next pass reads redis and decides again.
                 applied.failed.add(step.id)
                 self._ended.discard(step.id)
                 self._metrics.steps_failed.labels(step.action).inc()
@@ -264,7 +264,7 @@ class Cycle:
             )
 
     def _plan(self, actual: Actual, records: Records, users: UserKeys, most: int, consent: str = "") -> Planned:
-        # A big plan makes millions of objects that all live as long as it does: looking for garbage doubles its time.
+        # A big plan makes millions of objects that all live as long as it: garbage collection would double its time.
         gc.disable()
         try:
             policy, now = self._policy_now(), machine.now()

@@ -38,7 +38,7 @@ class DataSet:
         if begun == found:
             self._last = begun
             return
-        # Whatever is no marker is overwritten, of whatever type it is.
+        # An invalid marker is overwritten, whatever its type.
         expected = () if found is Mismatch.UNREADABLE else (Row(MARKER, None, raw or None),)
         if not await self._write(expected, begun, lease):
             raise StoreError("the marker in redis was changed by others")
@@ -81,7 +81,7 @@ class DataSet:
     def _new(self, found: Marker | Mismatch) -> Marker:
         """The marker of a new data set, which replaces the one of this process or of the writer before it."""
         before = self._last or (found if isinstance(found, Marker) else None)
-        # What was never filled has taken nothing's place.
+        # A data set that was never filled has replaced nothing.
         previous = NONE if before is None else before.incarnation if before.passes else before.previous
         begun = Marker(self._node_id, secrets.token_hex(16), writer=self._writer, previous=previous)
         if before is None:

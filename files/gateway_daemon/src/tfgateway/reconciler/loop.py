@@ -174,7 +174,7 @@ class Reconciler:
             before = self._poll_error
             news = False
             try:
-                # Whether it is back is to be known at once.
+                # Its return should be noticed at once.
                 news = await self._poll(0 if away else self._wait)
             except ExplorerError as error:
                 _log.warning("poll failed", reason=str(error))
@@ -242,7 +242,7 @@ class Reconciler:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), max(0.0, due - time.monotonic()))
             if not self._news.is_set() and self._listing_first() and time.monotonic() < patience:
-                # A plan for what has come so far would only be in the way of the one for all of it.
+                # A plan for an incomplete listing would only delay the plan for all of it.
                 due = time.monotonic() + self._interval
                 continue
             self._news.clear()

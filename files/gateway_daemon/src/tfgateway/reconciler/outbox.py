@@ -72,7 +72,7 @@ class Outbox:
         if strange:
             await self._drop(strange)
         while queue:
-            # Not all at once: their bytes would be the biggest thing in memory.
+            # Not all at once, to bound memory.
             some = [queue.popleft() for _ in range(min(_READ_AT_ONCE, len(queue)))]
             fields = [field(name) for name in some for field in (results.result_field, results.deleted_field)]
             found, damaged = results.read_outbox(await self._store.outbox(fields))

@@ -91,7 +91,7 @@ class DnsSettings(Section, frozen=True):
     cookies: CookieSettings = CookieSettings()
     rate_limit: RateSettings = RateSettings()
     transfer: tuple[TransferSettings, ...] = ()
-    """Empty: nobody may copy zones (D-10)."""
+    """Networks and keys that may copy zones; empty: none (D-10)."""
     notify: tuple[NotifySettings, ...] = ()
     nsid: DnsText = ""
     """The name server identifier (NSID) for clients that ask for it (RFC 5001); empty: none."""
@@ -100,14 +100,14 @@ class DnsSettings(Section, frozen=True):
     chaos_version: DnsText = ""
     """Answers ``version.server`` and ``version.bind`` in class CHAOS; empty: REFUSED."""
     tcp_idle: Seconds = 10.0
-    """A tenth of it, when more than half of ``tcp_connections`` are in use."""
+    """Seconds until an idle connection is closed; a tenth of it when more than half of ``tcp_connections`` exist."""
     tcp_connections: Annotated[int, msgspec.Meta(ge=1)] = 1000
     """Open TCP connections at most."""
     tcp_connections_per_client: Annotated[int, msgspec.Meta(ge=1)] = 20
-    """Workers share it, rounded up, as all limits on connections: chance may turn a client away a little sooner."""
+    """Workers share it, rounded up, as all limits on connections: a client may be refused a little sooner."""
     key_prefix: str = ""
-    """What stands before a zone's name in its redis key; the original's ``prefix``."""
+    """Text before a zone's name in its redis key; ``prefix`` of the old DNS server."""
     key_suffix: str = ""
-    """What stands after it; the original's ``suffix``."""
+    """Text after a zone's name in its redis key; ``suffix`` of the old DNS server."""
     metrics: str = "127.0.0.1:9154"
     """``ADDRESS:PORT`` of the DNS plane's metrics page."""

@@ -49,7 +49,7 @@ class ExplorerSettings(Section, frozen=True):
     timeout: Seconds = 15.0
     """Seconds for one request, long polling excluded."""
     poll_interval: Seconds = 10.0
-    """Seconds between two polls that bring nothing, and between two looks at redis."""
+    """Seconds between two polls without news, and between two checks of redis."""
     long_poll: Annotated[float, msgspec.Meta(ge=0)] = 30.0
     """Seconds that the explorer may hold a poll back until there is news; old ones ignore it. 0: never."""
     max_answer: Annotated[int, msgspec.Meta(ge=1024)] = 16 * 1024 * 1024
@@ -87,21 +87,21 @@ class GatewaySettings(Section, frozen=True):
     location: Location = Location()
     """Without it, what ``geoip`` says."""
     geoip: str = ""
-    """URL of a GeoIP service that is asked when no location is configured; empty: nobody is asked."""
+    """URL of a GeoIP service that is asked when no location is configured; empty: none."""
 
 
 class ReconcilerSettings(Section, frozen=True):
     """[reconciler]: limits and intervals."""
 
     max_removal_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.3
-    """A plan with which more than this share of the reservations of the last hour are gone refuses itself ..."""
+    """A plan is refused when more than this share of the reservations of the last hour would be gone ..."""
     max_removal_count: Annotated[int, msgspec.Meta(ge=0)] = 10
     """... unless that is no more than this many."""
     repair_orphans: bool = False
     """Remove zones, subdomains, proxy entries and unreadable records behind which there is no reservation (P-5, P-12);
     they are reported as problems in any case."""
     max_reservations_per_user: Annotated[int, msgspec.Meta(ge=0)] = 1000
-    """Of all types, on this gateway; what was granted once stays (P-26)."""
+    """Reservations of one user on this gateway, of all types; what was granted once stays (P-26)."""
     max_zones_per_user: Annotated[int, msgspec.Meta(ge=0)] = 100
     """Delegated domains among them."""
     max_addresses: Annotated[int, msgspec.Meta(ge=0)] = 100
@@ -120,11 +120,11 @@ class WorkersSettings(Section, frozen=True):
     """[workers]: the processes of the data planes dns and proxy."""
 
     start_timeout: Seconds = 120.0
-    """Seconds that the new workers of a reload have to get ready; then the old ones go on and the reload has failed."""
+    """Seconds for the new workers of a reload to become ready; then the reload has failed and the old ones go on."""
     hang_timeout: Seconds = 30.0
     """Seconds of silence after which a worker is replaced."""
     address_timeout: Seconds = 30.0
-    """Seconds that another process has, at a start, to let go of an address once everything is loaded."""
+    """Seconds that a start waits, once everything is loaded, for an address that another process has."""
 
 
 class FourToSixSettings(Section, frozen=True):
@@ -135,7 +135,7 @@ class FourToSixSettings(Section, frozen=True):
     interface: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}\Z")] = "wg-tfgateway"
     """Name of the WireGuard interface."""
     listen_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 3443
-    """UDP."""
+    """UDP port."""
     private_key: Literal["seed", "derived"] = "seed"
     """``seed``: the seed itself, as users of the old gateway know it: the interface then holds the seed.
     ``derived``: one that reveals nothing about the seed (C-3). Changing it changes every user's configuration."""

@@ -13,13 +13,13 @@ class TargetSettings(Section, frozen=True):
     """One of ``targets`` of a [[proxy.services]]."""
 
     address: str
-    """IP literal or host name; names are resolved again and again."""
+    """IP literal or host name; names are resolved regularly."""
     http_port: Port = 0
     """0: takes no plain HTTP."""
     tls_port: Port = 0
     """0: takes no TLS."""
     weight: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
-    """Its share of the visitors, beside the other targets."""
+    """Its share of the visitors, relative to the other targets."""
 
 
 class CheckSettings(Section, frozen=True):
@@ -47,16 +47,16 @@ class ServiceSettings(Section, frozen=True):
     """[[proxy.services]]: static services, looked up before those in redis."""
 
     names: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    """Host names; ``CATCH_ALL``: whatever nothing else is found for."""
+    """Host names; ``CATCH_ALL``: all names without a service of their own."""
     targets: tuple[TargetSettings, ...] = ()
     tunnel_secret: str = ""
-    """Of the tunnel that leads there, instead of ``targets``."""
+    """Secret of the tunnel that serves these names, instead of ``targets``."""
     balance: Literal["round_robin", "least_connections"] = "round_robin"
     """How a target is chosen for the next visitor."""
     check: CheckSettings | None = None
-    """Without it, a target is always taken to work."""
+    """Health check; without it, a target always counts as up."""
     slow_start: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """Seconds in which a target that came back is led up to its full share."""
+    """Seconds in which a target that came back gets its full share step by step."""
     allow: tuple[str, ...] = ()
     """Networks (CIDR) whose visitors are served; empty: everybody."""
     proxy_protocol: Literal["off", "v1", "v2"] = "off"
@@ -77,15 +77,15 @@ class ProxySettings(Section, frozen=True):
     head_timeout: Seconds = 10.0
     """Seconds until a visitor must have sent its ClientHello or HTTP head (T-2)."""
     dial_timeout: Seconds = 10.0
-    """Seconds until a target must have accepted."""
+    """Seconds until a target must have accepted a connection."""
     idle_timeout: Seconds = 3600.0
-    """Seconds after which a connection is closed on which nothing moves."""
+    """Seconds without data in either direction after which a connection is closed."""
     drain_timeout: Seconds = 30.0
     """Seconds that open connections have to end at a stop or reload."""
     max_connections: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     """Open connections of visitors at most."""
     max_connections_per_source: Annotated[int, msgspec.Meta(ge=1)] = 1000
-    """Workers share it, as ``max_connections``: chance may turn a source away a little sooner."""
+    """Workers share it, as ``max_connections``: a source may be refused a little sooner."""
     max_unmatched: Annotated[int, msgspec.Meta(ge=1)] = 2000
     """Visitors that have not sent a request yet; above, the one that is silent longest is closed."""
     services: tuple[ServiceSettings, ...] = ()
@@ -96,7 +96,7 @@ class ProxySettings(Section, frozen=True):
     allowed_targets: tuple[str, ...] = ()
     """Networks (CIDR) that tenants may name although they are denied by default (T-15)."""
     listen_tunnels: tuple[str, ...] = ("0.0.0.0:18000", "[::]:18000")
-    """Where tunnel clients connect; empty: this gateway takes none."""
+    """``ADDRESS:PORT`` of the sockets for tunnel clients; empty: none are accepted."""
     listen_tunnels_tls: tuple[str, ...] = ()
     """The same inside TLS (T-21); needs ``tunnel_certificate`` and ``tunnel_key``."""
     tunnel_certificate: str = ""

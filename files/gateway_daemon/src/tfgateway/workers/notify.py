@@ -29,7 +29,7 @@ class Notifier:
                 link.setblocking(False)
                 link.sendto(message.encode(), self._address)
         except OSError as error:
-            # A busy or vanished manager must not take the service down with it.
+            # A service manager that is busy or gone must not stop the service.
             _log.warning("service manager not notified", assignment=message, reason=str(error))
 
 

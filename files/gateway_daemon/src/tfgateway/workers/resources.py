@@ -43,11 +43,11 @@ class Resources:
         self.pool = WorkerPool(listeners, runtime, self.wake)
         self.reloads: Counter[str] = Counter({"done": 0, "failed": 0})
         self.again = False
-        """A reload was asked for that has not begun."""
+        """A reload was requested and has not begun."""
         self.remark = ""
-        """What is not as it was asked for, since the last reload; empty: nothing."""
+        """What the last reload could not do; empty: it did everything."""
         self.news = asyncio.Event()
-        """Set by whatever the main loop has to look at."""
+        """Wakes the main loop."""
         self.turn = asyncio.Event()
         """Set by the next news, once: for tasks beside the main loop."""
 

@@ -150,7 +150,7 @@ class Supervisor:
                 loop.add_signal_handler(number, self._stop, number)
             loop.add_signal_handler(signal.SIGHUP, held.ask_reload)
             loop.add_signal_handler(signal.SIGCHLD, held.wake)
-            # Before the loop closes: it closes its pipe for signals first, and complains of the last children's end.
+            # Before the loop closes: it closes its pipe for signals first, and would warn when the last children end.
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 stack.callback(loop.remove_signal_handler, number)
             await held.page.serve()

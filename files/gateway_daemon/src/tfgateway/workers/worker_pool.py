@@ -40,7 +40,7 @@ _STABLE = 30.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _LOOP = 3
-"""Ends in a row that are called a crash loop."""
+"""Unexpected ends in a row that make a crash loop."""
 _AWAKE = 60.0
 """Seconds until the first sign of life: an interpreter starts on a busy machine."""
 _LAST_WORDS = 5.0
@@ -62,14 +62,14 @@ class Worker:
     since: float = field(default_factory=time.monotonic)
     last_message: float = field(default_factory=time.monotonic)
     deadline: float | None = None
-    """When it is killed."""
+    """Monotonic time at which it is killed."""
     figures: tuple[Family, ...] = ()
     status: str = ""
     failure: Failed | None = None
     ended: str = ""
-    """How, when it has."""
+    """How it ended; empty: it is running."""
     token: int = -1
-    """Of the last request for figures that was answered; -1: no figures yet."""
+    """Token of the last ``Collect`` that was answered; -1: no metrics yet."""
     channel: Channel = field(init=False)
 
     @property
@@ -91,26 +91,26 @@ class WorkerPool:
         self.workers: dict[int, Worker] = {}
         self.plan: Plan | None = None
         self.generation = 0
-        """The one that is kept complete; 0: none yet."""
+        """The generation that is kept complete; 0: none yet."""
         self.settled = False
-        """It has been complete once."""
+        """The generation has been complete once."""
         self.fatal: GatewayError | None = None
-        """Why it will never be, before it was."""
+        """Why the generation cannot start; set only before it was complete."""
         self.blocked = ""
-        """Which address another process has, as long as it is waited for."""
+        """Error text about an address that another process has, while it is waited for."""
         self._blocked_since = 0.0
         self.retired: tuple[Family, ...] = ()
-        """The counts of workers that have ended."""
+        """Counters of workers that have ended."""
         self.replaced: Counter[str] = Counter()
         """Unexpected ends, by reason."""
         self.number = 0
-        """Of the youngest worker."""
+        """Number of the newest worker."""
         self._runtime = runtime
         self._changed = changed
         self._failures: Counter[int] = Counter()
         """Unexpected ends in a row, by slot."""
         self._not_before: dict[int, float] = {}
-        """When a slot is filled again."""
+        """Slot -> monotonic time before which it is not filled again."""
 
     # -- what is there ----------------------------------------------------------------------------------------
 

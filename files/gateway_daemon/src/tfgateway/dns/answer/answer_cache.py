@@ -131,7 +131,7 @@ class AnswerCache:
             return
         for name in changed:
             self._drop(name)
-            # It may have brought names between it and the apex into being, or taken them with it.
+            # Names between it and the apex may have begun or ceased to exist with it.
             while name != zone and (name := names.parent(name)) != zone:
                 self._drop(name)
 

@@ -40,7 +40,7 @@ _POSITIVE: Final = [heads(codes.AUTHORITATIVE, count, 0, 0) for count in range(R
 """By the number of records; none is shorter than 16 bytes with its pointer."""
 NODATA: Final = heads(codes.AUTHORITATIVE | codes.NOERROR, 0, 1, 0)
 NXDOMAIN: Final = heads(codes.AUTHORITATIVE | codes.NXDOMAIN, 0, 1, 0)
-"""The heads of answers that say that there is nothing."""
+"""Headers of NXDOMAIN responses."""
 
 
 class _Accounts(dict[bytes, int]):

@@ -69,7 +69,7 @@ class Slots:
         self.replies = replies
         self.numbers = list(range(len(starts)))
         self.starts = list(starts)
-        # Slices made once are quicker than those written out in the loop.
+        # Slice objects are made once, which is quicker than slicing in the loop.
         self.heads = [slice(at + 2, at + 12) for at in starts]
         """What follows the id in the header."""
         self.clients = [slice(at, at + address_size) for at in peers]

@@ -12,7 +12,7 @@ _NOTHING = b"{}"
 
 
 _BYTE = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-# What the gateways write for one IPv4 address, byte for byte: nearly all that there is, at a tenth of the price.
+# What the gateways write for one IPv4 address, byte for byte: nearly all fields, decoded ten times faster.
 _ONE_ADDRESS = re.compile(rb'\{"a":\[\{"ip":"(' + rb"\.".join([_BYTE] * 4) + rb')","ttl":(0|[1-9][0-9]{0,8})\}\]\}')
 
 

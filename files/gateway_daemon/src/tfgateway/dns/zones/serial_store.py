@@ -40,7 +40,7 @@ class SerialStore:
         async with self._connect() as client:
             while True:
                 await self._unsaved.wait()
-                # One write for many changes; a serial that is lost meanwhile is followed by a newer one all the same.
+                # One write for many changes; if this process ends before it, the next serial is newer anyway.
                 await asyncio.sleep(_GATHER)
                 self._unsaved.clear()
                 changes = self.book.take_unsaved()

@@ -89,7 +89,7 @@ def _listener(host: str, port: int, read_timeout: float) -> socket.socket:
     listener = socket.create_server(
         (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
     )
-    # Connections inherit it. A peer with a closed window acknowledges, so that no keepalive would ever find it out.
+    # Connections inherit it. A peer with a closed window still answers keep-alive probes, which find only dead ones.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(read_timeout * 1000))
     return listener
 

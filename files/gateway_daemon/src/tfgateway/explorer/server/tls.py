@@ -32,7 +32,7 @@ class Certificate:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         certificate, key = self._files
         try:
-            # Nobody is there to be asked for a password.
+            # A service cannot ask for a password.
             context.load_cert_chain(certificate, key, password="")
         except OSError as error:  # SSLError is one
             raise ConfigError(f"TLS certificate {certificate} with key {key}: {error}") from error

@@ -47,7 +47,7 @@ class Poller:
         self._interrupted = False
         """Did a page of this listing fail, so that it may show an explorer before and after it was restored?"""
         self._away = False
-        # Spread, since all gateways of a fleet find it back at the same time.
+        # Spread, since all gateways of a fleet notice its return at the same time.
         self._after_away = _RELIST_AFTER * (1 + zlib.crc32(node_id.encode()) / 2**32)
         self.arriving = False
         """Are pages of a listing coming in right now?"""
@@ -85,7 +85,7 @@ class Poller:
             for item in page.items:
                 if not self.desired.merge(item):
                     _log.warning("item skipped", id=item.id, reason=_unusable(item, self._node_id))
-            # Not x-last-id: with queued items it moves past ids that nobody has got yet.
+            # Not x-last-id: with queued items it moves past ids that were not delivered yet.
             if highest >= self._position:
                 self._position = highest + 1
             elif page.items or not self._restored(page.last_id) or not self._list_again():

@@ -67,7 +67,7 @@ class Registration:
                 await self._report_counts()
             except ExplorerError as error:
                 if isinstance(error, ExplorerRefused) and error.status == _FORGOTTEN:
-                    # It lost its data base, or is another one by now; it may refuse new workloads until we register.
+                    # It lost its database, or is another server by now; it may refuse new workloads until we register.
                     self._registered = False
                 self._next_heartbeat = 0.0
                 _log.warning("directory entry not up to date", reason=str(error))

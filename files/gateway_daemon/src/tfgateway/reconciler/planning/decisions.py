@@ -165,7 +165,7 @@ class Decisions:
                 raise Refusal(f"type of reservation not supported: {reservation.type}")
             granted = wanted.result is not None and wanted.result.state == ResultState.OK
             if not granted:
-                # What was granted once and got lost here is no more than the user had.
+                # A reservation that was granted before and lost here is within the quotas.
                 self.claims.check_quotas(reservation)
             try:
                 primitive.admit(self.claims, reservation)

@@ -192,7 +192,7 @@ class _FullPlanner:
     ) -> Iterator[Step]:
         """All steps. end_orphans: whether orphans end; spared: reservations that are not to be refused."""
         decisions, policy = self._decisions, self._policy
-        # Before everything was listed, what a reservation stands on may only not have been shown yet.
+        # Before a complete listing, the parent of a reservation may just not have been shown yet.
         may_refuse = may_remove and self._desired.complete
         self._may_remove, decisions.spared = may_remove, spared
         wanted = self._desired.items()

@@ -16,7 +16,7 @@ from tfgateway.workers.metrics.merged import Family
 
 _LENGTH: Final = 4
 _MAX_FRAME: Final = 64 * 1024 * 1024
-"""Bytes: far above any configuration or set of figures, far below what would hurt."""
+"""Bytes: far more than any configuration or metrics, far less than the memory."""
 
 
 class HeldSocket(msgspec.Struct, frozen=True):

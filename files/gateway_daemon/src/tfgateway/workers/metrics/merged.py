@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 _CUMULATIVE = frozenset({"counter", "histogram", "summary"})
 _ALIKE = frozenset({"process_start_time_seconds", "process_max_fds"})
-"""Of every process by itself: a sum would say nothing."""
+"""Metrics of single processes, whose sum has no meaning."""
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):
@@ -30,7 +30,7 @@ class Family(msgspec.Struct, frozen=True):
     kind: str
     samples: tuple[Sample, ...]
     greatest: bool = False
-    """Shown is the greatest, not the sum."""
+    """Merged by maximum, not by sum."""
 
 
 def take(registry: CollectorRegistry, greatest: Collection[str] = ()) -> tuple[Family, ...]:

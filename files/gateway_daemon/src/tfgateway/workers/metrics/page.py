@@ -47,7 +47,7 @@ class MetricsPage:
     async def serve(self) -> None:
         """Serve, unless it is running. Errors: ``OSError``."""
         if self._runner is None:
-            # Here, since aiohttp is a third of what a worker takes to start and 8 MB, and workers serve no page.
+            # Imported here: aiohttp takes a third of a worker's start and 8 MB, and workers serve no page.
             from tfgateway.telemetry import metrics
 
             self._runner = await metrics.serve_page(self._render, self.socket)

@@ -28,7 +28,7 @@ _CONFIG_TEST = "TFGATEWAY_REHEARSAL"
 _LIMIT = 60.0
 """Seconds: starting an interpreter on a busy machine."""
 _MOST = 64 * 1024 * 1024
-"""Bytes that are read of what it says: a configuration, and far below what would hurt."""
+"""Bytes of output that are read: far more than a plan, far less than the memory."""
 
 
 def called() -> bool:

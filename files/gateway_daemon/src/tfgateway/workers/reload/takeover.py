@@ -65,7 +65,7 @@ class TakeOver:
         try:
             answered = self._attach(held)
         except OSError:
-            # The event loop turns before all is handed back: what is read by then, or closed, would be missing there.
+            # The event loop runs once more before the hand-back: what it read or closed would be missing there.
             loop = asyncio.get_running_loop()
             for sock in self._sockets:
                 loop.remove_reader(sock)

@@ -113,7 +113,7 @@ def paging(request: web.Request) -> tuple[int, int]:
     """Page (from 1) and size of a list; size 0 is the default size (E-11). Errors: ``ApiError`` 400."""
     policy = request.app[SERVICES].policy
     page, size = query_number(request, "page") or 1, query_number(request, "size") or policy.page
-    # Nobody has that many rows, and SQLite's numbers end somewhere.
+    # No table has that many rows, and SQLite's integers have 64 bits.
     return min(page, 2**32), min(size, policy.max_page)
 
 

@@ -77,7 +77,7 @@ async def put_result(request: web.Request) -> web.Response:
         action = NextAction.DELETE if result.state == ResultState.ERROR else workload.next_action
         if result.state == ResultState.ERROR or workload.next_action != NextAction.DELETE:
             rows.dequeue(connection, workload.id)
-        # Otherwise the user has deleted it meanwhile, and that is what is queued.
+        # Otherwise the user has deleted it meanwhile, and the deletion is queued.
         rows.change_workload(connection, msgspec.structs.replace(workload, result=result, next_action=action))
 
     await services.database.write(work)

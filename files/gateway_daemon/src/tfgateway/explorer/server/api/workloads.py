@@ -56,7 +56,7 @@ async def create(request: web.Request) -> web.Response:
         workload = msgspec.structs.replace(
             posted,
             id=rows.next_workload_id(connection),
-            # A quorum that was asked for is waited for (E-6); without one the workload is on its way.
+            # With a quorum, the workload waits for its signatures (E-6); without one it is deployed at once.
             next_action=NextAction.SIGN if posted.signing_request_provision.quorum_min > 0 else NextAction.DEPLOY,
             signatures_provision=(),
             signature_farmer=Approval(),

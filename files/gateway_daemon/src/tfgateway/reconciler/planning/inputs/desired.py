@@ -36,7 +36,7 @@ class Wanted:
     """The answer that the explorer has; None: none yet."""
 
 
-# Within a generation a workload never goes back.
+# Within a generation, the state of a workload only advances.
 _PROGRESS: dict[int, int] = {
     NextAction.CREATE: 0,
     NextAction.SIGN: 1,
@@ -224,7 +224,7 @@ class Desired:
         """Add or replace a reservation; whether that is news."""
         known = shown.get(identifier)
         if known is None:
-            # Nearly everything is what it was before: then both generations hold the same object.
+            # Most reservations are unchanged: both generations share the object, to save memory.
             before = self._wanted.get(identifier)
             shown[identifier] = before if before is not None and before == wanted else wanted
         elif known == wanted or _progress(wanted) < _progress(known):
