@@ -59,8 +59,8 @@ def heads(flags: int, answers: int, authorities: int, additionals: int) -> Heads
 class AnswerCache:
     """Positive answers and referrals that are requested often, each with the names that it was made from."""
 
-    def __init__(self, table: Zones, counts: Counts) -> None:
-        self._table = table
+    def __init__(self, zones: Zones, counts: Counts) -> None:
+        self._zones = zones
         self._counts = counts
         self.known: dict[bytes, Answer] = {}
         """Folded question (name, type, class) -> its answer."""
@@ -69,7 +69,7 @@ class AnswerCache:
         self._depending: defaultdict[bytes, set[bytes]] = defaultdict(set)
         """Name -> questions whose answer its records, or anything at or below it, may change."""
         self._learnt = 0
-        table.watch(self._changed)
+        zones.watch(self._changed)
 
     def consider(self, question: bytes, answer: Answer | None) -> Answer | None:
         """Cache the answer to a question that is asked again. answer: None: learn it from the slow path.
@@ -91,7 +91,7 @@ class AnswerCache:
     def _learn(self, question: bytes, answer: Answer | None) -> Answer | None:
         """Ask the slow path as a client that takes everything, and keep what is true for all clients."""
         message = bytes(2) + _HEAD.pack(0, 1, 0, 0, 0) + question
-        made = respond(message, b"", 0, self._table, _SERVICE, "tcp", Counts())
+        made = respond(message, b"", 0, self._zones, _SERVICE, "tcp", Counts())
         if made is None or len(made.message) > _HEADER + ROOM:
             return answer
         reply = made.message
@@ -137,7 +137,7 @@ class AnswerCache:
 
     def _dependencies(self, name: bytes) -> Iterator[bytes]:
         """Names whose change may change what ``name`` leads to: it, those above it, and the wildcards beside those."""
-        zone = self._table.find(name, codes.A)
+        zone = self._zones.find(name, codes.A)
         top = names.ROOT if zone is None else zone.name
         yield name
         while name not in (top, names.ROOT):

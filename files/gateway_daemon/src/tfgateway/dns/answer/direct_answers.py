@@ -56,13 +56,13 @@ class _Accounts(dict[bytes, int]):
 class DirectAnswers:
     """Answers from the records of a zone, without a search for cuts, wildcards or aliases."""
 
-    def __init__(self, table: Zones, counts: Counts) -> None:
-        self._zones = table.zones
-        self._above = table.above
+    def __init__(self, zones: Zones, counts: Counts) -> None:
+        self._zones = zones.zones
+        self._above = zones.above
         self._accounts = _Accounts()
         self._denials: dict[bytes, tuple[Zone, dict[int, Answer]]] = {}
         """What follows the first label of a folded question -> the zone, and the NXDOMAIN by that label's length."""
-        table.watch(self._changed)
+        zones.watch(self._changed)
         self._found = {kind: counts.cell("udp", kind, codes.NOERROR) for kind in _KINDS.values()}
         self._missing = {kind: counts.cell("udp", kind, codes.NXDOMAIN) for kind in _KINDS.values()}
 

@@ -82,15 +82,15 @@ class Slots:
 class FastPath:
     """Answers batches of datagrams in place."""
 
-    def __init__(self, table: Zones, service: Service, limiter: RateLimiter | None, slow: Slow, counts: Counts) -> None:
+    def __init__(self, zones: Zones, service: Service, limiter: RateLimiter | None, slow: Slow, counts: Counts) -> None:
         """limiter: None: responses are not limited."""
-        self._table = table
+        self._zones = zones
         self._service = service
         self._limiter = limiter
         self._slow = slow
         self._counts = counts
-        self._answers = AnswerCache(table, counts)
-        self._direct = DirectAnswers(table, counts)
+        self._answers = AnswerCache(zones, counts)
+        self._direct = DirectAnswers(zones, counts)
         self._opts: dict[bytes, bytes] = {}
         """OPT record without options of a query -> that of its reply."""
         self._proven: dict[bytes, tuple[bytes, int]] = {}
@@ -117,7 +117,7 @@ class FastPath:
         """
         limiter = self._limiter
         variants: Mapping[bytes, int] = VARIANTS
-        if self._table.stale or self._table.expired or self._service.cookies_required:
+        if self._zones.stale or self._zones.expired or self._service.cookies_required:
             variants = {}  # every reply is a special one
         known, opts, proven = self._answers.known, self._opts, self._proven
         denied, find = self._direct.denied, self._find

@@ -39,13 +39,13 @@ class Answer:
     """Additional records that may be left out."""
 
 
-def lookup(table: Zones, name: bytes, kind: int) -> Answer:
+def lookup(zones: Zones, name: bytes, kind: int) -> Answer:
     """The answer to a question of class IN. name: folded; kind: any type but AXFR and IXFR.
 
     Outside of all zones: REFUSED (D-4). A CNAME is followed through all zones that are served (D-8); its end decides
     about rcode and authority section (RFC 6604 §3), the first owner about the AA bit (RFC 1035 §4.1.1).
     """
-    zone = table.find(name, kind)
+    zone = zones.find(name, kind)
     if zone is None:
         return Answer(codes.REFUSED, authoritative=False, ede=codes.EDE_NOT_AUTHORITATIVE)
     reply = Answer(about=name if name in zone.nodes else zone.name)
@@ -56,9 +56,9 @@ def lookup(table: Zones, name: bytes, kind: int) -> Answer:
             if not reply.answer:
                 reply.authoritative = False
                 reply.about = found.name
-            _refer(reply, table, zone, found)
+            _refer(reply, zones, zone, found)
             return reply
-        if isinstance(found, Cut) or (found is None and table.leads_to_zone(name)):
+        if isinstance(found, Cut) or (found is None and zones.leads_to_zone(name)):
             return _denied(reply, zone, codes.NOERROR)
         if found is None:
             return _denied(reply, zone, codes.NXDOMAIN)
@@ -66,7 +66,7 @@ def lookup(table: Zones, name: bytes, kind: int) -> Answer:
         rrset = next(iter(found.rrsets), None) if kind == codes.ANY else found.get(kind)
         if rrset is not None:
             reply.answer.append((name, rrset))
-            _add_addresses(reply, table, zone, rrset)
+            _add_addresses(reply, zones, zone, rrset)
             return reply
         alias = found.get(codes.CNAME)
         if alias is None:
@@ -76,7 +76,7 @@ def lookup(table: Zones, name: bytes, kind: int) -> Answer:
         if name in visited or len(reply.answer) == MAX_CHAIN:
             return reply
         visited.add(name)
-        zone = table.find(name, kind)
+        zone = zones.find(name, kind)
     return reply
 
 
@@ -87,7 +87,7 @@ def _denied(reply: Answer, zone: Zone, rcode: int) -> Answer:
     return reply
 
 
-def _refer(reply: Answer, table: Zones, zone: Zone, cut: Cut) -> None:
+def _refer(reply: Answer, zones: Zones, zone: Zone, cut: Cut) -> None:
     """A referral, with the addresses of those servers whose names are in this zone."""
     servers = cut.node.get(codes.NS)
     assert servers is not None  # noqa: S101 - what makes a cut
@@ -98,16 +98,16 @@ def _refer(reply: Answer, table: Zones, zone: Zone, cut: Cut) -> None:
         if node is not None:
             section = reply.glue if names.is_within(host, cut.name) else reply.additional
             section += _addresses(host, node)
-        elif table.find(host, codes.A) is zone and isinstance(made := zone.locate(host), Node):
+        elif zones.find(host, codes.A) is zone and isinstance(made := zone.locate(host), Node):
             reply.additional += _addresses(host, made)
 
 
-def _add_addresses(reply: Answer, table: Zones, zone: Zone, rrset: RRset) -> None:
+def _add_addresses(reply: Answer, zones: Zones, zone: Zone, rrset: RRset) -> None:
     """The addresses of hosts that NS, MX and SRV name, as far as this very zone knows them (D-9)."""
     if rrset.type == codes.CNAME:
         return
     for host in dict.fromkeys(rrset.targets):
-        if table.find(host, codes.A) is zone:
+        if zones.find(host, codes.A) is zone:
             node = zone.locate(host)
             if isinstance(node, Node):
                 reply.additional += _addresses(host, node)

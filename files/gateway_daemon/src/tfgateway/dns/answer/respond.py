@@ -64,7 +64,7 @@ class _Exchange:
 
 
 def respond(
-    message: bytes, client: bytes, now: int, table: Zones, service: Service, transport: Transport, counts: Counts
+    message: bytes, client: bytes, now: int, zones: Zones, service: Service, transport: Transport, counts: Counts
 ) -> Reply | None:
     """The reply to ``message``; None: it gets none. What happened is added to ``counts``.
 
@@ -92,7 +92,7 @@ def respond(
         cookie = exchange.cookie
         answer = Answer(codes.BADCOOKIE if cookie else codes.NOERROR, authoritative=False, truncated=not cookie)
     else:
-        answer = _answer(exchange, table, counts)
+        answer = _answer(exchange, zones, counts)
     counts.answered(transport, query.type, answer.rcode)
     return _write(exchange, answer)
 
@@ -143,7 +143,7 @@ def _check_signature(exchange: _Exchange, message: bytes, at: int, counts: Count
     exchange.proven = exchange.proven or session.rcode == codes.NOERROR
 
 
-def _answer(exchange: _Exchange, table: Zones, counts: Counts) -> Answer:
+def _answer(exchange: _Exchange, zones: Zones, counts: Counts) -> Answer:
     """The reply to a query that is well-formed."""
     query, chaos = exchange.query, exchange.service.chaos
     if not query.question:
@@ -153,16 +153,16 @@ def _answer(exchange: _Exchange, table: Zones, counts: Counts) -> Answer:
     if query.rrclass != codes.CLASS_IN:
         return Answer(codes.REFUSED, authoritative=False, ede=codes.EDE_NOT_AUTHORITATIVE)
     if query.type in (codes.AXFR, codes.IXFR):
-        return _answer_transfer(exchange, table, counts)
-    if table.expired:
+        return _answer_transfer(exchange, zones, counts)
+    if zones.expired:
         return Answer(codes.SERVFAIL, authoritative=False, ede=codes.EDE_NOT_READY)
-    answer = lookup(table, query.name, query.type)
-    if table.stale and answer.rcode != codes.REFUSED:
+    answer = lookup(zones, query.name, query.type)
+    if zones.stale and answer.rcode != codes.REFUSED:
         answer.ede = codes.EDE_STALE_ANSWER
     return answer
 
 
-def _answer_transfer(exchange: _Exchange, table: Zones, counts: Counts) -> Answer:
+def _answer_transfer(exchange: _Exchange, zones: Zones, counts: Counts) -> Answer:
     """The reply to AXFR and IXFR. No history is kept: changes are the whole zone again (RFC 1995 §4)."""
     query = exchange.query
     key = b"" if exchange.session is None else exchange.session.key
@@ -171,9 +171,9 @@ def _answer_transfer(exchange: _Exchange, table: Zones, counts: Counts) -> Answe
     if not admitted or (over_udp and query.type == codes.AXFR):  # D-10; RFC 5936 §4.2
         counts.transfers["refused"] += 1
         return Answer(codes.REFUSED, authoritative=False, ede=codes.EDE_PROHIBITED)
-    if table.expired:
+    if zones.expired:
         return Answer(codes.SERVFAIL, authoritative=False, ede=codes.EDE_NOT_READY)
-    zone = table.get(query.name)
+    zone = zones.get(query.name)
     if zone is None:
         return Answer(codes.NOTAUTH, authoritative=False, ede=codes.EDE_NOT_AUTHORITATIVE)
     if query.type == codes.IXFR:

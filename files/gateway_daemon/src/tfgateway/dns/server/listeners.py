@@ -25,7 +25,7 @@ class Listeners:
 
     def __init__(
         self,
-        table: Zones,
+        zones: Zones,
         service: Service,
         limiter: RateLimiter | None,
         settings: DnsSettings,
@@ -35,12 +35,12 @@ class Listeners:
         workers: int = 1,
     ) -> None:
         """limiter: None: responses over UDP are not limited; workers: that share the connections that are allowed."""
-        self._table = table
+        self._zones = zones
         self._service = service
         self._limiter = limiter
         self._counts = counts
         self._log = log
-        self._hot = FastPath(table, service, limiter, self._answer_udp, counts)
+        self._hot = FastPath(zones, service, limiter, self._answer_udp, counts)
         self._udp: list[UdpListener] = []
         self._tcp = TcpListener(
             self._answer_tcp,
@@ -64,7 +64,7 @@ class Listeners:
                 self._udp[-1].start()
             else:
                 await self._tcp.listen(one.socket)
-        self._log.info("listening", addresses=[one.endpoint.address for one in listening], zones=len(self._table))
+        self._log.info("listening", addresses=[one.endpoint.address for one in listening], zones=len(self._zones))
 
     async def close(self) -> None:
         """Stop listening and end connections; harmless when nothing was started."""
@@ -104,7 +104,7 @@ class Listeners:
     def _respond(self, message: bytes, client: bytes, transport: Transport) -> Reply | None:
         """``respond`` that never raises: a query that it fails on gets SERVFAIL, and the next one is answered."""
         try:
-            return respond(message, client, int(time.time()), self._table, self._service, transport, self._counts)
+            return respond(message, client, int(time.time()), self._zones, self._service, transport, self._counts)
         except Exception as error:
             self._log.error("query not answered", message=message.hex(), reason=repr(error), exc_info=True)
             return servfail(message, self._service, transport, self._counts)

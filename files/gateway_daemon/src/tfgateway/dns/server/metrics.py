@@ -23,16 +23,16 @@ class DnsCollector(Collector):
     def __init__(
         self,
         counts: Counts,
-        table: Zones,
+        zones: Zones,
         *,
         mirror_age: Callable[[], float],
         damaged: Callable[[], int],
         tcp_connections: Callable[[], int],
         rate_limited: Callable[[], Mapping[tuple[int, str], int]],
     ) -> None:
-        """mirror_age: seconds since the table was known to be what redis holds; rate_limited: ``RateLimiter.over``."""
+        """mirror_age: seconds since the zones were known to be what redis holds; rate_limited: ``RateLimiter.over``."""
         self._counts = counts
-        self._table = table
+        self._zones = zones
         self._mirror_age = mirror_age
         self._damaged = damaged
         self._tcp_connections = tcp_connections
@@ -82,8 +82,8 @@ class DnsCollector(Collector):
             "Seconds since the zones were known to be what redis holds.",
             value=self._mirror_age(),
         )
-        yield GaugeMetricFamily(f"{_PREFIX}_zones", "Zones that are served.", value=len(self._table))
-        names = sum(len(zone.nodes) for zone in self._table)
+        yield GaugeMetricFamily(f"{_PREFIX}_zones", "Zones that are served.", value=len(self._zones))
+        names = sum(len(zone.nodes) for zone in self._zones)
         yield GaugeMetricFamily(f"{_PREFIX}_names", "Names that are served, apexes included.", value=names)
         yield GaugeMetricFamily(f"{_PREFIX}_tcp_connections", "Open connections.", value=self._tcp_connections())
 

@@ -45,7 +45,7 @@ class Notify:
 
     def __init__(
         self,
-        table: Zones,
+        zones: Zones,
         secondaries: Sequence[Secondary],
         counts: Counts,
         log: FilteringBoundLogger,
@@ -55,8 +55,8 @@ class Notify:
         timeout: float = _TIMEOUT,
     ) -> None:
         """collected, first_retry, timeout: seconds."""
-        self._table = table
-        self._queues = [_Queue(item, table, counts, log, first_retry, timeout) for item in secondaries]
+        self._zones = zones
+        self._queues = [_Queue(item, zones, counts, log, first_retry, timeout) for item in secondaries]
         self._collected = collected
         self._announced: dict[bytes, int] = {}
         """Zone -> the serial that was announced last."""
@@ -66,8 +66,8 @@ class Notify:
     async def run(self) -> NoReturn:
         """Announce every zone once, then each that changes, until cancelled. Does nothing without secondaries."""
         if self._queues:
-            self._table.watch(self._watch)
-            for zone in self._table:
+            self._zones.watch(self._watch)
+            for zone in self._zones:
                 self._watch(zone.name, None)
         async with asyncio.TaskGroup() as group:
             for queue in self._queues:
@@ -85,7 +85,7 @@ class Notify:
         self._news.set()
 
     def _look_at(self, name: bytes) -> None:
-        zone = self._table.get(name)
+        zone = self._zones.get(name)
         if zone is None:
             self._announced.pop(name, None)
         elif self._announced.get(name) != zone.serial:
@@ -100,14 +100,14 @@ class _Queue:
     def __init__(
         self,
         secondary: Secondary,
-        table: Zones,
+        zones: Zones,
         counts: Counts,
         log: FilteringBoundLogger,
         first_retry: float,
         timeout: float,
     ) -> None:
         self._secondary = secondary
-        self._table = table
+        self._zones = zones
         self._counts = counts
         self._log = log.bind(secondary=secondary.host, port=secondary.port)
         self._first_retry = first_retry
@@ -130,7 +130,7 @@ class _Queue:
                 continue
             name = next(iter(self._waiting))
             attempts = self._waiting.pop(name) + 1
-            zone = self._table.get(name)
+            zone = self._zones.get(name)
             if zone is None:
                 continue
             if await self._notify(zone):

@@ -43,18 +43,18 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
     policy, service = configure.policy(settings), configure.service(settings.dns)
     limiter = configure.limiter(settings.dns.rate_limit, worker.workers)
     secondaries = configure.secondaries(settings.dns)
-    table = Zones()
+    zones = Zones()
     counts = Counts()
     store = SerialStore(redis)
-    loader = ZoneLoader(table, policy, store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix)
+    loader = ZoneLoader(zones, policy, store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix)
     file = snapshot.path_of("dns")
     mirror = Mirror(redis, loader.selection, loader, _log, file=file, hold_for=settings.redis.hold_for)
-    listeners = Listeners(table, service, limiter, settings.dns, counts, _log, workers=worker.workers)
+    listeners = Listeners(zones, service, limiter, settings.dns, counts, _log, workers=worker.workers)
     registry = CollectorRegistry()
     registry.register(
         DnsCollector(
             counts,
-            table,
+            zones,
             mirror_age=mirror.age,
             damaged=lambda: loader.damaged,
             tcp_connections=lambda: listeners.tcp_connections,
@@ -74,13 +74,13 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
         if worker.stopping.is_set():
             return
         loader.forget_old_serials()
-        endless.append(asyncio.create_task(_watch_age(mirror, table, settings.dns.serve_stale)))
+        endless.append(asyncio.create_task(_watch_age(mirror, zones, settings.dns.serve_stale)))
         stack.callback(endless[-1].cancel)
         await first_of(worker.ready(), beside=endless)
         await listeners.start(worker.listening)
         later: list[Coroutine[Any, Any, None]] = [rate_limit_log.run(limiter, _log)]
         if worker.slot == 0:  # one does it for all
-            later.append(Notify(table, secondaries, counts, _log).run())
+            later.append(Notify(zones, secondaries, counts, _log).run())
             if file is not None:
                 later.append(SnapshotWriter(mirror, redis, loader.selection, file, _log).run())
         for work in later:
@@ -91,8 +91,8 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
         await listeners.close()  # while the zones are still kept up to date
 
 
-async def _watch_age(mirror: Mirror, table: Zones, limit: float) -> None:
+async def _watch_age(mirror: Mirror, zones: Zones, limit: float) -> None:
     """Keep the age of the zones up to date. limit: seconds for which they are served while redis does not answer."""
     while True:
-        table.set_age(stale=mirror.age() > min(_STALE_AFTER, limit / 2), expired=mirror.away() > limit)
+        zones.set_age(stale=mirror.age() > min(_STALE_AFTER, limit / 2), expired=mirror.away() > limit)
         await asyncio.sleep(_LOOK_AT_AGE)

@@ -46,7 +46,7 @@ class ZoneLoader:
 
     def __init__(
         self,
-        table: Zones,
+        zones: Zones,
         policy: Policy,
         serials: SerialBook,
         log: FilteringBoundLogger,
@@ -56,7 +56,7 @@ class ZoneLoader:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """prefix, suffix: what redis keys have around the zone's name (dns.md §1). clock: Unix time."""
-        self._table = table
+        self._zones = zones
         self._policy = policy
         self._serials = serials
         self._log = log
@@ -92,7 +92,7 @@ class ZoneLoader:
         name = self._name(key)
         if name is None:
             return False
-        old = self._table.get(name)
+        old = self._zones.get(name)
         problems: list[Problem] = []
         if old is None:
             zone = Zone(name, field_decoder.read_apex(None, name, self._policy)[0])
@@ -104,7 +104,7 @@ class ZoneLoader:
                     count += len(changes)
                     await self._breathe()
             zone.stamp(self._serials.issue(key, zone.digest, int(self._clock())))
-            self._table.put(zone)
+            self._zones.put(zone)
         else:
             count = await self._compare(key, old, pieces, problems)
         self._report(key, name, problems, all_there_are=True)
@@ -117,7 +117,7 @@ class ZoneLoader:
             await self._observe(fields)
             return
         name = self._name(key)
-        zone = None if name is None else self._table.get(name)
+        zone = None if name is None else self._zones.get(name)
         if name is None or zone is None:
             return
         problems: list[Problem] = []
@@ -132,14 +132,14 @@ class ZoneLoader:
             return
         name = self._name(key, again=True)
         if name is not None:
-            self._table.remove(name)
+            self._zones.remove(name)
             self._serials.forget(key)
             self._said.pop(name, None)
             self._log.info("zone removed", zone=key)
 
     def forget_old_serials(self) -> None:
         """Drop serials of zones that were removed while this process was down; for the end of the first snapshot."""
-        self._serials.forget_others({self._prefix + names.to_text(zone.name) + self._suffix for zone in self._table})
+        self._serials.forget_others({self._prefix + names.to_text(zone.name) + self._suffix for zone in self._zones})
 
     async def _observe(self, saved: Mapping[bytes, bytes | None]) -> bool:
         """Go on from what was saved, and serve the serial that another worker has given to the data that we have.
@@ -158,10 +158,10 @@ class ZoneLoader:
                     continue
                 news |= self._serials.observe({key: issued})
                 name = self._name(key, again=True)
-                zone = None if name is None else self._table.get(name)
+                zone = None if name is None else self._zones.get(name)
                 if zone is not None and zone.digest == issued.digest and is_newer(issued.serial, zone.serial):
                     zone.stamp(issued.serial)
-                    self._table.announce(zone.name, [zone.name])
+                    self._zones.announce(zone.name, [zone.name])
             await self._breathe()
         return news
 
@@ -234,7 +234,7 @@ class ZoneLoader:
         if len(changes) <= _AT_ONCE:
             zone.apply(changes)
             zone.stamp(self._serials.issue(key, zone.digest, int(self._clock())))
-            self._table.announce(zone.name, [owner for owner, _ in changes])
+            self._zones.announce(zone.name, [owner for owner, _ in changes])
             return
         new = Zone(zone.name, field_decoder.read_apex(None, zone.name, self._policy)[0])
         for source in (zone.copy(), changes):
@@ -242,7 +242,7 @@ class ZoneLoader:
                 new.apply(chunk)
                 await self._breathe()
         new.stamp(self._serials.issue(key, new.digest, int(self._clock())))
-        self._table.put(new)
+        self._zones.put(new)
 
     def _report(self, key: bytes, name: bytes, problems: list[Problem], *, all_there_are: bool) -> None:
         """Log what could not be used, once. all_there_are: the zone has no other problems."""
