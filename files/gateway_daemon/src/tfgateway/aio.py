@@ -22,7 +22,7 @@ async def together(*jobs: Coroutine[Any, Any, object]) -> None:
 async def first_of(*waited: Coroutine[Any, Any, object], beside: Collection[asyncio.Task[Any]] = ()) -> None:
     """Wait until one of ``waited`` is done, and cancel the others. Errors: its own, and those of tasks ``beside``.
 
-    beside: tasks that go on afterwards, and end by an error only.
+    beside: tasks that keep running, and end by an error only.
     """
     tasks = [asyncio.create_task(job) for job in waited]
     try:

@@ -11,7 +11,7 @@ class Instant(msgspec.Struct, frozen=True):
     """A moment by the clock, and by the time since boot, which nobody sets."""
 
     unix_ns: int
-    """Unix nanoseconds, by the clock of then."""
+    """Unix nanoseconds, by the clock of that moment."""
     boot: str = ""
     """Which boot of which machine (``machine.boot_id``); empty: not known, as in what older releases have written."""
     uptime: float = 0.0

@@ -37,7 +37,7 @@ class AntiEntropy:
         self._rest: list[bytes] | None = None
         """Keys of the copy that are still to be read in this round; None: it has not begun, or is past them."""
         self._cursor: int | None = None
-        """Where the scan for keys that the copy has not got goes on."""
+        """Cursor of the scan for keys that the copy does not have."""
         self._began = clock()
         self.due = self._began + PERIOD
         """When the next step is to be made, by ``clock``."""

@@ -22,7 +22,7 @@ def fingerprint_parts(value: Value) -> Iterator[int]:
     """Numbers whose sum (64 bits of it) differs between two values, whatever the order of a hash's fields.
 
     Each took at most a few milliseconds, so that a million fields need not hold up everything else. Good within this
-    process only: built on the interpreter's SipHash, keyed by chance at start. So nobody who can write redis can aim
+    process only: built on the interpreter's SipHash, with a random key at start. So a writer of redis cannot aim
     for a collision, at a quarter of the cost of a cryptographic digest.
     """
     if isinstance(value, bytes):

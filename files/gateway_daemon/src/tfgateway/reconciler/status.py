@@ -24,7 +24,7 @@ class Status(msgspec.Struct, frozen=True):
     held: str = ""
     """Why removals are held back; empty: they are not."""
     repaired: int = 0
-    """Reservations whose rows or record were put right since the start."""
+    """Reservations whose rows or record were corrected since the start."""
     clock: str = ""
     """How far our clock and the explorer's are apart, in words; empty: they agree."""
     polled: Instant | None = None

@@ -1,4 +1,4 @@
-"""``tfgateway reload``: a running plane takes over the configuration and the release of now."""
+"""``tfgateway reload``: a running plane takes over the current configuration and release."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ class FastPath:
             gate, noted = limiter.gate, limiter.noted
         valid = 0
         cookies_first = False
-        """Had the last query with an OPT record a cookie in it? The next one is likely to be alike."""
+        """Whether the last query with an OPT record had a cookie: the next one is likely to be similar."""
         silent = []
         lengths = array("L")
         places = slots.places[: len(sizes)].tolist()

@@ -26,7 +26,7 @@ class Answer:
     ede: int | None = None
     """Extended DNS Error (RFC 8914) that explains the rcode to a person."""
     about: bytes = b""
-    """What alike answers are limited by: the name if it stands in the zone, else zone cut or zone; of errors: none."""
+    """The name that rate limiting counts: the name if it is in the zone, else zone cut or zone; of errors: none."""
     transfer: Zone | None = None
     """Send all of this zone."""
     truncated: bool = False

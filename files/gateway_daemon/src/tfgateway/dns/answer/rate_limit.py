@@ -1,4 +1,4 @@
-"""Response rate limiting: how many alike responses a network may cause a second (D-12). Pure.
+"""Response rate limiting: how many similar responses a network may cause a second (D-12). Pure.
 
 A query's source address is easily forged; the response then hits a victim that asked for nothing. Responses are
 counted by the network that they go to and by what they are about, the *account*. Each has a credit of one second's

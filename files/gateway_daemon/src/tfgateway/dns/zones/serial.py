@@ -58,7 +58,7 @@ class SerialBook:
         return issued.serial
 
     def forget(self, key: bytes) -> None:
-        """Drop a zone that is gone; if it comes back, it starts with the time of then."""
+        """Drop a zone that is gone; if it comes back, its serial is the time of that moment."""
         if self._issued.pop(key, None) is not None:
             self._note(key)
 

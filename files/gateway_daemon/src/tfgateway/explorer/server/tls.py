@@ -19,7 +19,7 @@ class Certificate:
         self.context = self._loaded()
 
     def reload(self) -> None:
-        """Serve what the files hold now; connections go on, and so does the old pair when the new one is no good."""
+        """Serve what the files hold now; connections stay open, and an invalid new pair leaves the old one in use."""
         try:
             self._loaded()
             self.context.load_cert_chain(*self._files)

@@ -22,7 +22,7 @@ _MOST_QUESTIONS = 200
 _AT_ONCE = 8
 _NOT_FOUND = 404
 _HIGHEST_ID = 10**18
-"""Ids from here on are nonsense: an explorer that goes on after one could not be asked for anything."""
+"""Ids from here on are invalid: after one of them, the explorer could not be asked for any later id."""
 _RELIST_AFTER = 60.0
 """Seconds between two listings for the reason that the explorer seems to have been restored."""
 _JUMP = SKIPPED_BY_A_COPY // 2

@@ -62,7 +62,7 @@ class ParentMissing(Refusal):
 
 
 class NotNow(Exception):
-    """No answer until something else is put right (P-3); the text is for the operator."""
+    """No result until something else is corrected (P-3); the text is for the operator."""
 
 
 @dataclass(frozen=True, slots=True)

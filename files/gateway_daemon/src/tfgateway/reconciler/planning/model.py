@@ -69,7 +69,7 @@ class Left:
     damaged: Mapping[str, str] = field(default_factory=dict)
     """Records that cannot be read, and why."""
     undecided: frozenset[str] = frozenset()
-    """Reservations that wait for something else to be put right."""
+    """Reservations that wait for something else to be corrected."""
     waiting: frozenset[str] = frozenset()
     """Reservations, recorded or not, that wait for their parent zone."""
 

@@ -53,7 +53,7 @@ def plan_all(
 ) -> Planned:
     """Compare and decide. now: for the times in records and results. users: keys known so far.
 
-    most: how many reservations were recorded of late (``guard``); those that are missing since count as removed.
+    most: the highest number of recorded reservations of the last hour (``guard``); missing ones count as removed.
 
     A plan that would remove more than the policy allows is refused (``Plan.held``), and made again as if nothing was to
     be removed; what would be refused then is left undecided, because it may be refused only for the sake of what was

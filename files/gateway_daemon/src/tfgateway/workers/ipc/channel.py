@@ -71,7 +71,7 @@ class Channel:
                 return
             except (OSError, ParseError):
                 data = b""
-            if not data:  # the worker has ended or talks nonsense; its end, or its silence, is noticed elsewhere
+            if not data:  # the worker has ended or sends invalid messages; its end or silence is noticed elsewhere
                 self.close()
                 return
             for body in bodies:
