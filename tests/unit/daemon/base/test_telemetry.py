@@ -79,3 +79,10 @@ async def test_metrics_are_served_on_the_address_asked_for() -> None:
             assert "tfgateway_dns_queries_total 3.0" in await answer.text()
     finally:
         await runner.cleanup()
+
+
+@pytest.mark.parametrize("module", ["dns.server.plane", "proxy.server", "fourtosix.server", "workers.supervisor"])
+def test_a_plane_starts_without_what_only_tables_on_a_terminal_need(module: str) -> None:
+    script = f"import sys, tfgateway.cli.main, tfgateway.{module}; print('rich' in sys.modules); import rich.table"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

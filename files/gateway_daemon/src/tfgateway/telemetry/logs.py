@@ -7,10 +7,18 @@ import logging
 import sys
 from typing import TextIO, cast
 
-import structlog
-
 from tfgateway.settings import LogSettings
 from tfgateway.telemetry.text import printable
+
+if "rich" in sys.modules:
+    import structlog
+else:
+    # structlog imports rich, attrs and pygments for tracebacks in colour, which are not used here: 80 modules, a fifth
+    # of what a process takes to start. What imports rich afterwards finds it.
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    import structlog
+
+    del sys.modules["rich"]
 
 _SECRET_WORDS = ("secret", "mnemonic", "seed", "password", "private")
 
