@@ -19,13 +19,14 @@ import structlog.testing
 from prometheus_client import CollectorRegistry
 from tfgateway import sockets
 from tfgateway.plane import Endpoint, Listening
-from tfgateway.proxy import connection, listener, refusals, server
-from tfgateway.proxy.connection import Connection
-from tfgateway.proxy.context import ProxyContext
+from tfgateway.proxy import listener, refusals, server
+from tfgateway.proxy.connection import connection
+from tfgateway.proxy.connection.connection import Connection
+from tfgateway.proxy.connection.context import ProxyContext
 from tfgateway.proxy.eventloop.engine import running_engine
 from tfgateway.proxy.metrics import ProxyMetrics
 from tfgateway.proxy.protocol import HTTP, Plane
-from tfgateway.proxy.relay import pipes, relay
+from tfgateway.proxy.relay import direction, pipes
 from tfgateway.proxy.routing.table import Options, Route, RouteTable, StaticRoutes
 from tfgateway.proxy.upstream import dial
 from tfgateway.proxy.upstream.balance import Member, Pool
@@ -184,7 +185,7 @@ class Gateway:
         idle = context.pipes._free
         found: dict[str, object] = {
             "connections": len(context.live),
-            "deadlines": sum(map(len, (context.heads, context.dials, context.looks, context.young, context.farewells))),
+            "deadlines": sum(map(len, (context.heads, context.dials, context.looks, context.young, context.lingering))),
             "admitted": context.admission._open + len(context.admission._by_source),
             "active": sum(context.metrics.active.values()) + sum(member.active for member in self.members),
             "pipes in use": context.pipes._made - len(idle),
@@ -208,7 +209,7 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
     patch.setattr(dial, "socket", injector.socket_module("target"))
     patch.setattr(sockets, "socket", injector.socket_module("visitor", "carried"))
     patch.setattr(client, "socket", injector.socket_module("local"))
-    for module, role in ((sockets, "visitor"), (pipes, "pipe"), (relay, "pipe")):
+    for module, role in ((sockets, "visitor"), (pipes, "pipe"), (direction, "pipe")):
         patch.setattr(module, "os", injector.module(os, role))
     patch.setattr(pipes, "fcntl", injector.module(fcntl, "pipe"))
     engine: Any = running_engine()

@@ -20,9 +20,9 @@ from tfgateway.errors import ConfigError, LayoutError
 from tfgateway.mirror import HeldCollector, Mirror, Selection, SnapshotWriter, held_name
 from tfgateway.mirror.disk import snapshot
 from tfgateway.plane import Listening, WorkerContext, share
-from tfgateway.proxy import connection
-from tfgateway.proxy.connection import Connection
-from tfgateway.proxy.context import ProxyContext
+from tfgateway.proxy.connection import connection
+from tfgateway.proxy.connection.connection import Connection
+from tfgateway.proxy.connection.context import ProxyContext
 from tfgateway.proxy.eventloop.engine import Engine, running_engine
 from tfgateway.proxy.health import Watch
 from tfgateway.proxy.listener import Listener

@@ -1,14 +1,14 @@
-"""What all connections of a worker share."""
+"""State shared by all connections of a worker."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from tfgateway.proxy.access_log import AccessLog
+from tfgateway.proxy.connection.access_log import AccessLog
 from tfgateway.proxy.eventloop.deadlines import Deadlines
-from tfgateway.proxy.eventloop.engine import Engine
+from tfgateway.proxy.eventloop.engine import Engine, Expiring
 from tfgateway.proxy.limits import Admission
 from tfgateway.proxy.metrics import ProxyMetrics
 from tfgateway.proxy.relay.pipes import Pipes
@@ -18,18 +18,25 @@ from tfgateway.settings import ProxySettings
 from tfgateway.targets import IPNetwork
 from tfgateway.tunnel.api import Tunnels
 
-if TYPE_CHECKING:
-    from tfgateway.proxy.connection import Connection
-
-_FAREWELL_TIME = 2.0  # seconds for an answer to leave and for the visitor to close
-_CUT_WITHIN = 1.0  # seconds until those that were cut have noticed
+_LINGER_TIME = 2.0  # seconds for a refusal to leave and for the visitor to close
+_CUT_WITHIN = 1.0  # seconds until those that were cut have ended
 _MOST_PIPES = 32  # of 1 MiB: the kernel lets a user without privileges fill 64 MiB
 _YOUNG = 1.0  # seconds
 _IDLE_LOOKS = 4  # in the time of the idle time-out
 
 
+class LiveConnection(Expiring, Protocol):
+    """A connection that has not ended."""
+
+    def cut(self) -> None:
+        """End now: this process stops."""
+
+    def give_way(self) -> None:
+        """End now: too many have not said yet what they ask for, and this is the oldest of them."""
+
+
 class ProxyContext:
-    """The tools and books of the connections; ``live`` are those that have not ended."""
+    """State shared by all connections of a worker; ``live`` are those that have not ended."""
 
     def __init__(
         self,
@@ -53,20 +60,20 @@ class ProxyContext:
         self.access_log = AccessLog(settings.access_log) if settings.access_log else None
         self.admission = Admission(total=settings.max_connections, per_source=settings.max_connections_per_source)
         self.pipes = Pipes(_MOST_PIPES)
-        self.heads: Deadlines[Connection] = engine.look_at(Deadlines(settings.head_timeout))
-        """Visitors who have not said yet what they want."""
-        self.dials: Deadlines[Connection] = engine.look_at(Deadlines(settings.dial_timeout))
-        self.looks: Deadlines[Connection] = engine.look_at(Deadlines(settings.idle_timeout / _IDLE_LOOKS))
-        """When to see whether a relayed connection is idle."""
-        self.young: Deadlines[Connection] = engine.look_at(Deadlines(_YOUNG))
-        """Relayed connections that may be over at once; most are."""
-        self.farewells: Deadlines[Connection] = engine.look_at(Deadlines(_FAREWELL_TIME))
-        self.live: set[Connection] = set()
+        self.heads: Deadlines[LiveConnection] = engine.look_at(Deadlines(settings.head_timeout))
+        """Connections that have not said yet what they ask for."""
+        self.dials: Deadlines[LiveConnection] = engine.look_at(Deadlines(settings.dial_timeout))
+        self.looks: Deadlines[LiveConnection] = engine.look_at(Deadlines(settings.idle_timeout / _IDLE_LOOKS))
+        """Relayed connections: whether they are idle is checked when these expire."""
+        self.young: Deadlines[LiveConnection] = engine.look_at(Deadlines(_YOUNG))
+        """Relayed connections that have just begun; most end before this expires."""
+        self.lingering: Deadlines[LiveConnection] = engine.look_at(Deadlines(_LINGER_TIME))
+        self.live: set[LiveConnection] = set()
         self._emptied = asyncio.Event()
         engine.every_few_seconds(self.pipes.trim)
 
-    def leave(self, connection: Connection) -> bool:
-        """Strike off a connection that ends. False: it was struck off before."""
+    def leave(self, connection: LiveConnection) -> bool:
+        """Remove a connection that ends. False: it was removed before."""
         live = self.live
         if connection not in live:
             return False
