@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.reference import commands, labels, metrics, playbooks, plugins, roles, settings
+from tools.reference import commands, labels, metrics, playbooks, plugins, roles, settings, states
 from tools.tree import ROOT
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/compatibility/labels.md": labels.render,
+    "docs/explanation/states.md": states.render,
     "docs/reference/commands.md": commands.render,
     "docs/reference/metrics.md": metrics.render,
     "docs/reference/playbooks.md": playbooks.render,

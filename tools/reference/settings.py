@@ -116,17 +116,20 @@ def _default(field: types.Field) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-def field_docs(section: type[msgspec.Struct]) -> dict[str, str]:
-    """The string below each field of a settings class."""
+def field_docs(section: type) -> dict[str, str]:
+    """The string below each field of a settings class, or below each member of an enumeration."""
     module = sys.modules[section.__module__]
     tree = ast.parse(inspect.getsource(module))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == section.__name__)
     found = {}
     for field, text in pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+        target = field.target if isinstance(field, ast.AnnAssign) else None
+        if isinstance(field, ast.Assign):
+            target = field.targets[0]
+        if isinstance(target, ast.Name) and isinstance(text, ast.Expr):
             value = text.value
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                found[field.target.id] = value.value
+                found[target.id] = value.value
     return found
 
 

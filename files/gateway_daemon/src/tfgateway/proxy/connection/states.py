@@ -1,6 +1,6 @@
 """The states of an accepted connection, and which event leads from one to which other. Pure.
 
-``docs/explanation/connection-states.md`` is generated from this.
+``docs/explanation/states.md`` is generated from this.
 """
 
 from __future__ import annotations

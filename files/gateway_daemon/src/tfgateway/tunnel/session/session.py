@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tfgateway.errors import ParseError
+from tfgateway.tunnel.session.states import CLOSED, ENDED, HANDED_OVER, LEFT, OPEN, PEER_LEAVES, TRANSITIONS
 from tfgateway.tunnel.session.transport import Buffer, Wire
 from tfgateway.tunnel.yamux.connection import (
     Connection,
@@ -102,7 +103,7 @@ class Session:
         self._flush_due = False
         self._loop = asyncio.get_running_loop()
         self._awaited_pong = -1
-        self.closed = False
+        self.state = LEFT if connection.peer_went_away else OPEN
         self._wire = Wire(
             sock,
             received=self._received,
@@ -122,12 +123,17 @@ class Session:
     @property
     def may_open(self) -> bool:
         """A stream can be opened now."""
-        return not self.closed and self._connection.may_open and self._connection.streams < self._limits.streams
+        return self.state is OPEN and self._connection.may_open and self._connection.streams < self._limits.streams
 
     @property
     def gone(self) -> bool:
         """No stream will ever be opened again."""
-        return self.closed or self._connection.peer_went_away
+        return self.state is not OPEN
+
+    @property
+    def closed(self) -> bool:
+        """It is over for this process."""
+        return self.state >= CLOSED
 
     @property
     def idle(self) -> bool:
@@ -218,10 +224,10 @@ class Session:
         self._due()
 
     def close(self, reason: str, code: GoAway | None = None) -> None:
-        """End it, telling the peer why with a code; again is harmless."""
-        if self.closed:
+        """End it, and send the peer ``code`` as the reason; again is harmless."""
+        if self.state >= CLOSED:
             return
-        self.closed = True
+        self.state = TRANSITIONS[ENDED][self.state]
         self._keepalive.cancel()
         if code is not None:
             self._connection.go_away(code)
@@ -238,7 +244,7 @@ class Session:
 
         The channels are not told and ``over`` is not called.
         """
-        self.closed = True
+        self.state = TRANSITIONS[HANDED_OVER][self.state]
         self._keepalive.cancel()
         self._wire.send(self._take())
         unsent = self._wire.unsent_bytes()
@@ -275,7 +281,7 @@ class Session:
                         channel.received(event.data)
                 else:
                     self._handle(event)
-                if self.closed:
+                if self.state >= CLOSED:
                     return
         except ParseError as error:
             self.close(str(error))
@@ -311,6 +317,7 @@ class Session:
                     self._keepalive = self._loop.call_later(self._limits.ping_every, self._ping)
             case WentAway(code):
                 if code == GoAway.NORMAL:
+                    self.state = TRANSITIONS[PEER_LEAVES][self.state]
                     self._left(self)
                 else:
                     self.close("the peer ended the session")
@@ -328,7 +335,7 @@ class Session:
 
     def _flush(self) -> None:
         self._flush_due = False
-        if self.closed:
+        if self.state >= CLOSED:
             return
         self._wire.send(self._take())
         if self._wire.unsent > _MAX_UNSENT:
@@ -346,5 +353,5 @@ class Session:
             self._give_turns()
 
     def _give_turns(self) -> None:
-        while self._waiting and not self.congested and not self.closed:
+        while self._waiting and not self.congested and self.state < CLOSED:
             self._waiting.popleft().may_send()
