@@ -123,7 +123,7 @@ def field_docs(section: type) -> dict[str, str]:
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == section.__name__)
     found = {}
     for field, text in pairwise(body):
-        target = field.target if isinstance(field, ast.AnnAssign) else None
+        target: ast.expr | None = field.target if isinstance(field, ast.AnnAssign) else None
         if isinstance(field, ast.Assign):
             target = field.targets[0]
         if isinstance(target, ast.Name) and isinstance(text, ast.Expr):

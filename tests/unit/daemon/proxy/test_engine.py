@@ -92,16 +92,16 @@ async def test_who_fails_at_a_deadline_or_at_a_look_is_told(engine: Engine) -> N
         def expire(self) -> None:
             raise ValueError("a mistake")
 
-        def look(self) -> bool:
+        def poll(self) -> bool:
             raise ValueError("a mistake")
 
     late, looking, other = Failing(), Failing(), Heard()
-    deadlines = engine.look_at(Deadlines[Heard](0.01))
-    engine.every_few_seconds(late.expire)  # must not end the event loop
+    deadlines = engine.watch_deadlines(Deadlines[Heard](0.01))
+    engine.add_housekeeping(late.expire)  # must not end the event loop
     engine._ticks = 49
     for one in (late, other):
         deadlines.start(one, engine.now)
-    engine.look_soon(looking)
+    engine.poll_soon(looking)
     await other.hears()
     await asyncio.sleep(0)
     assert (late.failed, looking.failed, other.failed) == (1, 1, 0)
@@ -146,7 +146,7 @@ async def test_what_is_closed_in_a_turn_is_open_until_its_end(engine: Engine, tc
 async def test_deadlines_pass_while_nothing_else_happens(engine: Engine) -> None:
     heard = Heard()
     started = engine.now
-    engine.look_at(Deadlines[Heard](0.01)).start(heard, started)
+    engine.watch_deadlines(Deadlines[Heard](0.01)).start(heard, started)
     await heard.hears()
     assert engine.now - started < LONG / 2, "seen only when asyncio's own timer ended the wait"
 

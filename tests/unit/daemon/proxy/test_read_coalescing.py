@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 
 from tfgateway.proxy.eventloop.engine import Engine
-from tfgateway.proxy.relay.read_coalescing import TOGETHER, Pace
+from tfgateway.proxy.relay.read_coalescing import TOGETHER, ReadCoalescing
 
 SocketPair = tuple[socket.socket, socket.socket]
 TcpPair = Callable[..., SocketPair]
@@ -38,11 +38,11 @@ class Reader:
 
 async def test_a_slow_source_is_reported_at_once(engine: Engine, tcp_pair: TcpPair) -> None:
     source, _ = tcp_pair()
-    pace = Pace(engine, source, Reader(source))
+    coalescing = ReadCoalescing(engine, source, Reader(source))
     for second in range(1, 100):
         engine.now += 0.02
-        pace.count(second * 2 * MIB)  # 100 MiB a second
-    assert not pace.fast
+        coalescing.count(second * 2 * MIB)  # 100 MiB a second
+    assert not coalescing.fast
     assert together(source) == 1
 
 
@@ -50,24 +50,24 @@ async def test_what_a_fast_source_leaves_behind_is_reported_soon(engine: Engine,
     source, sender = tcp_pair()
     reader = Reader(source)
     engine.watch(source.fileno(), reader)
-    pace = Pace(engine, source, reader)
+    coalescing = ReadCoalescing(engine, source, reader)
     for step in range(1, 4):
         engine.now += 0.004
-        pace.count(step * 2 * MIB)  # 500 MiB a second
-    assert pace.fast
+        coalescing.count(step * 2 * MIB)  # 500 MiB a second
+    assert coalescing.fast
     assert together(source) == TOGETHER
     sender.send(b"the last piece")
     await asyncio.wait_for(reader.something.wait(), LONG)
     assert reader.read == b"the last piece"
-    assert not pace.fast
+    assert not coalescing.fast
     assert together(source) == 1
 
 
 async def test_a_fast_source_may_be_closed(engine: Engine, tcp_pair: TcpPair) -> None:
     source, _ = tcp_pair()
-    pace = Pace(engine, source, Reader(source))
-    pace.count(2 * MIB)
-    pace.count(4 * MIB)
-    assert pace.fast
+    coalescing = ReadCoalescing(engine, source, Reader(source))
+    coalescing.count(2 * MIB)
+    coalescing.count(4 * MIB)
+    assert coalescing.fast
     source.close()
-    assert pace.look() is False
+    assert coalescing.poll() is False

@@ -75,7 +75,7 @@ def relaying(tcp_pair: TcpPair, engine: Engine, pipes: Pipes) -> Callable[..., E
         visitor, to_visitor = tcp_pair(visitor_buffer)
         to_target, target = tcp_pair(target_buffer)
         ends = Ends(engine, pipes, (visitor, target), (to_visitor, to_target), first)
-        ends.look(engine.look_at(Deadlines(idle_timeout / 4)), idle_timeout)
+        ends.look(engine.watch_deadlines(Deadlines(idle_timeout / 4)), idle_timeout)
         return ends
 
     return start

@@ -185,7 +185,9 @@ class Gateway:
         idle = context.pipes._free
         found: dict[str, object] = {
             "connections": len(context.live),
-            "deadlines": sum(map(len, (context.heads, context.dials, context.looks, context.young, context.lingering))),
+            "deadlines": sum(
+                map(len, (context.heads, context.dials, context.idle_checks, context.young, context.lingering))
+            ),
             "admitted": context.admission._open + len(context.admission._by_source),
             "active": sum(context.metrics.active.values()) + sum(member.active for member in self.members),
             "pipes in use": context.pipes._made - len(idle),

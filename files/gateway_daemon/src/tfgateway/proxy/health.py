@@ -1,4 +1,4 @@
-"""Looks after the targets of static services: do they work, and which addresses have their names?"""
+"""Health checks of the targets of static services, and the addresses of their names."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _RESOLVE_SOON = 2.0  # seconds until the next try for a name that has no address
 _FIRST_TIME = 5.0  # seconds that the start waits for names
 _MOST_ADDRESSES = 16
 _STATUS_LINE = 256  # octets of an answer that are read at most
-_SPREAD = 0.1  # of an interval, by chance: workers shall not ask all at once
+_SPREAD = 0.1  # of an interval, at random, so that the workers do not check all at once
 
 _log = logger("proxy")
 
 
 class Watch:
-    """The tasks that check and resolve, and their figures."""
+    """The tasks that check and resolve, and their metrics."""
 
     def __init__(self, services: Sequence[StaticService]) -> None:
         self._services = services
@@ -91,7 +91,7 @@ class Watch:
 
 
 def label(member: Member) -> str:
-    """How figures and log name a target."""
+    """How metrics and log name a target."""
     host = f"[{member.address}]" if ":" in member.address else member.address
     return f"{host}:{member.http_port or member.tls_port}"
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 
 class Admission:
-    """Counts open connections. A source is an IPv4 address or an IPv6 /64, which one visitor has to himself."""
+    """Counts open connections. A source is an IPv4 address or an IPv6 /64, which belongs to one customer."""
 
     def __init__(self, *, total: int, per_source: int) -> None:
         self._total = total

@@ -20,7 +20,7 @@ _OF_ONE_CONNECTION = {
 }
 """Errors of accept(2) that are about the connection that was to be accepted; others may be behind it."""
 _PAUSE = 0.2  # seconds after an accept that failed
-_DEFER = 1  # seconds; see tcp(7): longer, and a visitor who says nothing keeps no descriptor of ours
+_DEFER = 1  # seconds; see tcp(7): longer, and a visitor that sends nothing takes no descriptor here
 
 _log = logger("proxy")
 
@@ -42,7 +42,7 @@ class Listener:
     def start(self) -> None:
         """Accept."""
         tune(self._socket)
-        # A visitor is handed over with his first bytes: they are read straight after accept.
+        # The kernel reports a connection with its first bytes: they are read straight after accept.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER)
         self._watch()
 
@@ -81,7 +81,7 @@ class Listener:
             self._on_accept(connection, source.partition("%")[0] if ":" in source else source)
 
     def fail(self) -> None:
-        """One visitor was not taken; the others are."""
+        """One connection was not taken; the others are."""
 
     def _watch(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The figures of the proxy. Counted in plain numbers, which cost nothing, and shown when somebody asks."""
+"""The metrics of the proxy. Counted in plain numbers, which cost little, and rendered when they are scraped."""
 
 from __future__ import annotations
 

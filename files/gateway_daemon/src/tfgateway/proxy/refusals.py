@@ -1,4 +1,4 @@
-"""What a visitor who is not served is told: a page on the plain port, an alert on the TLS port."""
+"""What a visitor that is not served gets: a page on the plain port, an alert on the TLS port."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Refusal:
     outcome: str
     """The label in metrics and access log."""
     page: bytes = b""
-    """A complete answer in the protocol of the plain port; empty: close without a word."""
+    """A complete answer in the protocol of the plain port; empty: close without an answer."""
     alert: bytes = b""
-    """A complete TLS record; empty: close without a word."""
+    """A complete TLS record; empty: close without an answer."""
 
     def answer(self, plane: Plane | None, method: str = "") -> bytes:
         """What to send; ``plane`` None: the visitor speaks neither. A HEAD request gets no body (RFC 9110 §9.3.2)."""
@@ -32,7 +32,7 @@ class Refusal:
 
 
 class Refused(Exception):
-    """Raised where a visitor turns out not to be served; ``detail`` is for the access log."""
+    """Raised where a connection turns out not to be served; ``detail`` is for the access log."""
 
     def __init__(self, refusal: Refusal, detail: str = "") -> None:
         super().__init__(refusal.outcome)
@@ -47,7 +47,7 @@ def _page(status: int, reason: str, sentence: str) -> bytes:
     )
     return (
         f"HTTP/1.1 {status} {reason}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
-        # RFC 9209: who looks from outside can tell this page from one of a target.
+        # RFC 9209: a probe from outside can distinguish this page from one of a target.
         f"Cache-Control: no-store\r\nProxy-Status: tfgateway\r\n{_RETRY if status == 503 else ''}"
         f"Connection: close\r\n\r\n{body}"
     ).encode("ascii")

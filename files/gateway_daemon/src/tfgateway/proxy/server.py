@@ -1,4 +1,4 @@
-"""The proxy as a whole: listeners, the live table of services, the way to an orderly end."""
+"""The proxy as a whole: its parts, the start, and the drain."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ _log = logger("proxy")
 async def serve(settings: Settings, worker: WorkerContext) -> None:
     """Serve until ``worker.stopping``, then let the connections end for up to ``proxy.drain_timeout`` seconds.
 
-    Nobody is accepted before all services are known: until then connections are refused, so that nobody hears that a
-    service is unknown because it was not read yet. Errors: ``ConfigError``.
+    No connection is accepted before all services are known: until then connections are refused, so that none is
+    answered that a service is unknown because it was not read yet. Errors: ``ConfigError``.
     """
     _use_all_descriptors()
     gc.disable()  # until everything is read: a million new objects are no reason to look through them
     own = _share(settings.proxy, worker.workers)
-    tunnel_figures = CollectorRegistry()
+    tunnel_metrics = CollectorRegistry()
 
     def adopt(visitor: Visitor, carrying: Coroutine[Any, Any, RelayedByTunnel]) -> None:
         connection.adopt(context, visitor, carrying)
 
-    tunnels = TunnelServer(own, TunnelMetrics(tunnel_figures), runtime=worker.runtime, name=worker.name, adopt=adopt)
+    tunnels = TunnelServer(own, TunnelMetrics(tunnel_metrics), runtime=worker.runtime, name=worker.name, adopt=adopt)
     static, services = static_services(settings.proxy.services, _old_routes(settings.proxy.router_toml))
     table = RouteTable(static, tunnels)
     file = snapshot.path_of("proxy")
@@ -80,7 +80,7 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
     alike = ("tfgateway_proxy_services", "tfgateway_proxy_mirror_age_seconds", "tfgateway_proxy_target_up")
     metrics.registry.register(HeldCollector("proxy", mirror))
     worker.publish(metrics.registry, greatest=(*alike, held_name("proxy")))
-    metrics.include(tunnel_figures.collect)
+    metrics.include(tunnel_metrics.collect)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(tunnels.close)
         engine = running_engine()
@@ -95,20 +95,20 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
             metrics=metrics,
             trusted=targets.networks(settings.proxy.proxy_protocol_from),
         )
-        entrance = _Entrance(engine, _accepts(own, context, tunnels))
-        stack.callback(entrance.close)
+        listeners = _Listeners(engine, _accepts(own, context, tunnels))
+        stack.callback(listeners.close)
         watch = Watch(services)
         metrics.include(watch.metrics)
         stack.push_async_callback(watch.stop)
         following = asyncio.create_task(mirror.run())
         stack.callback(following.cancel)
         if file is not None and worker.slot == 0:
-            keeper = SnapshotWriter(mirror, partial(connect_as, settings.redis), _SERVICES, file, _log)
-            stack.push_async_callback(_end, asyncio.create_task(keeper.run()))
-        telling = asyncio.create_task(
+            writer = SnapshotWriter(mirror, partial(connect_as, settings.redis), _SERVICES, file, _log)
+            stack.push_async_callback(_end, asyncio.create_task(writer.run()))
+        reporting = asyncio.create_task(
             report(partial(connect_as, settings.redis), worker.name, tunnels.connected, tunnels.changed)
         )
-        stack.push_async_callback(_end, telling)
+        stack.push_async_callback(_end, reporting)
         worker.on_peers(lambda: tunnels.set_peers(worker.peers))
         tunnels.set_peers(worker.peers)
         worker.status("waiting for redis")
@@ -122,16 +122,16 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
         gc.enable()
         gc.set_threshold(*_COLLECT)
         await worker.ready()
-        entrance.open(worker.listening)
+        listeners.open(worker.listening)
         worker.status("")
         await _until_one_of(following, worker.stopping)
-        entrance.close()
+        listeners.close()
         worker.status("waiting for open connections to end")
         await _drain(context, tunnels, settings.proxy.drain_timeout)
 
 
-class _Entrance:
-    """The listeners. ``accepts``: who takes what is accepted, by the endpoint's name."""
+class _Listeners:
+    """All listeners. ``accepts``: what takes accepted connections, by the endpoint's name."""
 
     def __init__(self, engine: Engine, accepts: Mapping[str, Accept]) -> None:
         self._engine = engine
@@ -176,11 +176,11 @@ def _client(take: Callable[[socket.socket, str], None], accepted: socket.SocketT
 
 
 async def _drain(context: ProxyContext, tunnels: TunnelServer, timeout: float) -> None:  # noqa: ASYNC109 - no error at its end
-    """Tunnels move and visitors end, for up to ``timeout`` seconds; then what is left is cut."""
+    """Let tunnels move and connections end, for up to ``timeout`` seconds; then cut what is left."""
     deadline = asyncio.get_running_loop().time() + timeout
     moving = asyncio.create_task(tunnels.drain())
     await asyncio.wait([moving], timeout=timeout)
-    await context.drain(deadline - asyncio.get_running_loop().time())  # those whom a peer had sent here last as well
+    await context.drain(deadline - asyncio.get_running_loop().time())  # those that a peer had sent here last as well
     await _end(moving)
 
 

@@ -210,7 +210,7 @@ class Connection(DownstreamConnection):
         if context.engine.now - relay.idle_since() >= context.settings.idle_timeout:
             relay.finish(Ending.IDLE)
         else:
-            self._wait_in(context.looks)
+            self._wait_in(context.idle_checks)
 
     def relayed(self, relayed: Relayed) -> None:
         """Called by the relay, which has closed both sockets."""

@@ -22,7 +22,7 @@ _LINGER_TIME = 2.0  # seconds for a refusal to leave and for the visitor to clos
 _CUT_WITHIN = 1.0  # seconds until those that were cut have ended
 _MOST_PIPES = 32  # of 1 MiB: the kernel lets a user without privileges fill 64 MiB
 _YOUNG = 1.0  # seconds
-_IDLE_LOOKS = 4  # in the time of the idle time-out
+_IDLE_CHECKS = 4  # in the time of the idle time-out
 
 
 class LiveConnection(Expiring, Protocol):
@@ -60,17 +60,19 @@ class ProxyContext:
         self.access_log = AccessLog(settings.access_log) if settings.access_log else None
         self.admission = Admission(total=settings.max_connections, per_source=settings.max_connections_per_source)
         self.pipes = Pipes(_MOST_PIPES)
-        self.heads: Deadlines[LiveConnection] = engine.look_at(Deadlines(settings.head_timeout))
+        self.heads: Deadlines[LiveConnection] = engine.watch_deadlines(Deadlines(settings.head_timeout))
         """Connections that have not said yet what they ask for."""
-        self.dials: Deadlines[LiveConnection] = engine.look_at(Deadlines(settings.dial_timeout))
-        self.looks: Deadlines[LiveConnection] = engine.look_at(Deadlines(settings.idle_timeout / _IDLE_LOOKS))
+        self.dials: Deadlines[LiveConnection] = engine.watch_deadlines(Deadlines(settings.dial_timeout))
+        self.idle_checks: Deadlines[LiveConnection] = engine.watch_deadlines(
+            Deadlines(settings.idle_timeout / _IDLE_CHECKS)
+        )
         """Relayed connections: whether they are idle is checked when these expire."""
-        self.young: Deadlines[LiveConnection] = engine.look_at(Deadlines(_YOUNG))
+        self.young: Deadlines[LiveConnection] = engine.watch_deadlines(Deadlines(_YOUNG))
         """Relayed connections that have just begun; most end before this expires."""
-        self.lingering: Deadlines[LiveConnection] = engine.look_at(Deadlines(_LINGER_TIME))
+        self.lingering: Deadlines[LiveConnection] = engine.watch_deadlines(Deadlines(_LINGER_TIME))
         self.live: set[LiveConnection] = set()
         self._emptied = asyncio.Event()
-        engine.every_few_seconds(self.pipes.trim)
+        engine.add_housekeeping(self.pipes.trim)
 
     def leave(self, connection: LiveConnection) -> bool:
         """Remove a connection that ends. False: it was removed before."""

@@ -2,7 +2,7 @@
 
 A connection costs no task, no future, no timer and no callback of the event loop: its object is called from the
 selector when something may be possible, tries, and returns. Sockets are closed after the events that the kernel
-reported together, so that none of these is about a descriptor whose number has passed on to another connection.
+reported together, so that none of these is about a descriptor whose number another connection has got.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ class Watcher(Protocol):
     def fail(self) -> None:
         """``ready`` raised, an error of this program, or the kernel cannot watch a descriptor of it.
 
-        Close everything; nobody else may suffer.
+        Close everything; no other watcher may suffer.
         """
 
 
 class Resumable(Protocol):
-    """Work that was put off so that others get their turn."""
+    """Work that was deferred, so that others get their turn."""
 
     def resume(self) -> None: ...
 
     def fail(self) -> None: ...
 
 
-class Impatient(Protocol):
-    """Cannot wait for the kernel alone."""
+class Polled(Protocol):
+    """Has to be polled: the kernel does not report all that it waits for."""
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Called every millisecond. False: no more."""
 
     def fail(self) -> None:
-        """``look`` raised."""
+        """``poll`` raised."""
 
 
 class Expiring(Protocol):
@@ -80,7 +80,7 @@ class Expiring(Protocol):
 
 
 class _Failing:
-    """Work that was put off: to let a watcher fail."""
+    """Deferred work: to let a watcher fail."""
 
     def __init__(self, watcher: Watcher) -> None:
         self.resume = self.fail = watcher.fail
@@ -95,7 +95,7 @@ class Engine(selectors.EpollSelector):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        # The same instance in the kernel, for what ``selectors`` has no words for: edges, and the end of a stream.
+        # The same instance in the kernel, for what ``selectors`` does not offer: edges, and the end of a stream.
         self._epoll = select.epoll.fromfd(os.dup(self.fileno()))
         self._register = self._epoll.register
         self._clock = clock
@@ -105,13 +105,13 @@ class Engine(selectors.EpollSelector):
         self._turning = False
         self._asyncio_waits = False
         self._watchers: dict[int, Watcher] = {}
-        self._put_off: list[Resumable] = []
+        self._deferred: list[Resumable] = []
         self._deadlines: list[Deadlines[Any]] = []
         self._housekeeping: list[Callable[[], None]] = []
         self._next_tick = self.now
         self._ticks = 0
-        self._impatient: list[Impatient] = []
-        self._next_look = self.now
+        self._polled: list[Polled] = []
+        self._next_poll = self.now
 
     def close(self) -> None:
         """Watch nothing any more; the descriptors stay open."""
@@ -121,7 +121,7 @@ class Engine(selectors.EpollSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait for what asyncio asked for, and call the watchers of all else that the kernel reports meanwhile.
 
-        Returns early when asyncio got something to do (``let_asyncio_go_on``), and at the next tick whatever
+        Returns early when asyncio got something to do (``wake_asyncio``), and at the next tick whatever
         ``timeout`` says: asyncio then finds that there was nothing.
         """
         self._asyncio_waits = timeout is None or timeout > 0
@@ -134,15 +134,15 @@ class Engine(selectors.EpollSelector):
             if asked_for or left <= 0 or not self._asyncio_waits:
                 return asked_for
 
-    def let_asyncio_go_on(self) -> None:
+    def wake_asyncio(self) -> None:
         """Something was scheduled while asyncio waits."""
         self._asyncio_waits = False
 
     def _turn(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
         """What the kernel reports now, or first within ``timeout`` seconds; what of it is asyncio's."""
-        if self._put_off:
+        if self._deferred:
             timeout = 0.0
-        elif self._impatient and timeout > _MOMENT:
+        elif self._polled and timeout > _MOMENT:
             timeout = _MOMENT
         events = self._epoll.poll(timeout, _EVENTS)
         self.now = now = self._clock()
@@ -158,10 +158,10 @@ class Engine(selectors.EpollSelector):
                 watcher.ready(descriptor, mask)
             except Exception:
                 self._failed(watcher)
-        if self._put_off:
+        if self._deferred:
             self._resume()
-        if self._impatient and now >= self._next_look:
-            self._look(now)
+        if self._polled and now >= self._next_poll:
+            self._poll_all(now)
         self._turning = False
         closing = self._closing
         if closing:
@@ -173,7 +173,7 @@ class Engine(selectors.EpollSelector):
         return asked_for
 
     def _asked_for(self, descriptor: int, mask: int) -> list[tuple[selectors.SelectorKey, int]]:
-        """What asyncio is told of a report: nothing when it is about what nobody watches any more."""
+        """What of a report is asyncio's: nothing when its descriptor is not watched any more."""
         key = self.get_map().get(descriptor)
         if key is None:
             return []
@@ -189,7 +189,7 @@ class Engine(selectors.EpollSelector):
     def watch(self, descriptor: int, watcher: Watcher) -> None:
         """Report what comes in on a connected socket, each time once (edge-triggered), and what is there already.
 
-        A former watcher hears nothing more.
+        A previous watcher gets no more reports.
         """
         self._watch(descriptor, watcher, _TO_READ)
 
@@ -209,9 +209,9 @@ class Engine(selectors.EpollSelector):
             self._watchers[descriptor] = watcher
 
     def _cannot_watch(self, watcher: Watcher, error: OSError) -> None:
-        """Let it fail when it is done with what it does now: the kernel has no memory for it, or too many watches."""
+        """Let it fail after what it does now: the kernel has no memory for it, or too many watches."""
         _log.warning("connection cannot be watched", reason=error.strerror)
-        self._put_off.append(_Failing(watcher))
+        self._deferred.append(_Failing(watcher))
 
     def change(self, descriptor: int, watcher: Watcher, *, incoming: bool, room: bool) -> None:
         """Report from now on what comes in, or not, and room to send, or not; a broken connection always.
@@ -240,42 +240,42 @@ class Engine(selectors.EpollSelector):
             with contextlib.suppress(OSError):
                 self._epoll.unregister(descriptor)
 
-    def put_off(self, work: Resumable) -> None:
-        """Call ``work.resume`` after everybody else had a turn."""
-        self._put_off.append(work)
+    def defer(self, work: Resumable) -> None:
+        """Call ``work.resume`` after all others had a turn."""
+        self._deferred.append(work)
 
-    def look_soon(self, who: Impatient) -> None:
-        """Call ``who.look`` every millisecond, until it says that this was the last time."""
-        self._impatient.append(who)
+    def poll_soon(self, who: Polled) -> None:
+        """Call ``who.poll`` every millisecond, until it returns False."""
+        self._polled.append(who)
 
-    def look_at(self, deadlines: Deadlines[_E]) -> Deadlines[_E]:
+    def watch_deadlines(self, deadlines: Deadlines[_E]) -> Deadlines[_E]:
         """Call ``expire`` of what has expired, every tenth of a second; gives its argument."""
         self._deadlines.append(deadlines)
         return deadlines
 
-    def every_few_seconds(self, step: Callable[[], None]) -> None:
-        """Call ``step`` now and then, as long as the engine runs."""
+    def add_housekeeping(self, step: Callable[[], None]) -> None:
+        """Call ``step`` every few seconds, as long as the engine runs."""
         self._housekeeping.append(step)
 
     def _resume(self) -> None:
-        works, self._put_off = self._put_off, []
+        works, self._deferred = self._deferred, []
         for work in works:
             try:
                 work.resume()
             except Exception:
                 self._failed(work)
 
-    def _look(self, now: float) -> None:
-        self._next_look = now + _MOMENT
-        looking, self._impatient = self._impatient, []
-        for who in looking:
+    def _poll_all(self, now: float) -> None:
+        self._next_poll = now + _MOMENT
+        polled, self._polled = self._polled, []
+        for who in polled:
             try:
-                if who.look():
-                    self._impatient.append(who)
+                if who.poll():
+                    self._polled.append(who)
             except Exception:
                 self._failed(who)
 
-    def _failed(self, owner: Watcher | Resumable | Impatient | Expiring) -> None:
+    def _failed(self, owner: Watcher | Resumable | Polled | Expiring) -> None:
         _log.exception("connection not served")
         try:
             owner.fail()
@@ -310,7 +310,7 @@ class EngineLoop(asyncio.SelectorEventLoop):
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """See ``asyncio``."""
-        self.engine.let_asyncio_go_on()
+        self.engine.wake_asyncio()
         return super().call_soon(callback, *args, context=context)
 
     def call_at(
@@ -321,7 +321,7 @@ class EngineLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """See ``asyncio``."""
-        self.engine.let_asyncio_go_on()
+        self.engine.wake_asyncio()
         return super().call_at(when, callback, *args, context=context)
 
 

@@ -1,1 +1,1 @@
-"""Parsers of what visitors send first: ClientHello, HTTP head, PROXY header. Pure."""
+"""Parsers of the first bytes of a connection: ClientHello, HTTP head, PROXY header. Pure."""

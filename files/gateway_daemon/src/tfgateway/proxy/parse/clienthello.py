@@ -101,7 +101,7 @@ _CUT_SHORT = "ClientHello is cut short"
 def read_usual_hello(data: bytes) -> ClientHello | None:
     """The hello at the start of ``data`` if it is all there in one record, as most are.
 
-    None says nothing: ask ``ClientHelloParser``, which gives the same answer. Errors: ``ParseError``.
+    None decides nothing: ask ``ClientHelloParser``, which gives the same answer. Errors: ``ParseError``.
     """
     if len(data) < 9 or data[0] != HANDSHAKE_RECORD or data[1] != 3 or data[5] != _CLIENT_HELLO:
         return None
@@ -146,7 +146,7 @@ class _Reader:
 
 
 def _decode(body: bytes) -> ClientHello:
-    """Without ``_Reader``, which costs as much as all else that is done for a connection."""
+    """The body of the message. Without ``_Reader``, which costs as much as all else that is done for a connection."""
     size = len(body)
     try:
         at = 35 + body[34]  # legacy_version, random, session id

@@ -1,4 +1,4 @@
-"""Host names as strangers write them, brought to the one form that services are looked up by."""
+"""Host names as they come in, normalised to the one form that services are looked up by."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _FIRST_OCTETS = frozenset(b"!#$%&'*+-.^_`|~0123456789\r\n") | frozenset(range(65
 
 
 class Http2Preface(ParseError):
-    """A client that begins with HTTP/2 without having asked: it can be told so in its own protocol."""
+    """A client that begins with HTTP/2 without having asked: it can be refused in its own protocol."""
 
 
 class HeadTooLarge(ParseError):
@@ -61,7 +61,7 @@ class RequestHead(msgspec.Struct, frozen=True):
 def read_usual_head(data: bytes) -> RequestHead | None:
     """The head at the start of ``data`` if it is complete, as nearly all are, and names one host plainly.
 
-    None says nothing: ask ``RequestHeadParser``, which gives the same answer where this one gives any.
+    None decides nothing: ask ``RequestHeadParser``, which gives the same answer where this one gives any.
     """
     parts = _USUAL_HEAD.match(data, 0, MAX_HEAD)
     if not parts:

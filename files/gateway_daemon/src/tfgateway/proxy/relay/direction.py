@@ -12,7 +12,7 @@ from typing import Protocol
 
 from tfgateway.proxy.eventloop.engine import Engine
 from tfgateway.proxy.relay.pipes import Pipe, Pipes
-from tfgateway.proxy.relay.read_coalescing import TOGETHER, Pace
+from tfgateway.proxy.relay.read_coalescing import TOGETHER, ReadCoalescing
 
 _CHUNK = 64 * 1024
 _LONG = 256 * 1024  # octets of a direction after which it is worth a pipe
@@ -48,9 +48,9 @@ class Direction:
 
     __slots__ = (
         "_bursting",
+        "_coalescing",
         "_engine",
         "_owner",
-        "_pace",
         "_pipe",
         "_pipes",
         "_sink",
@@ -76,7 +76,7 @@ class Direction:
         self._source = source
         self._sink = sink
         self._pipe: Pipe | None = None
-        self._pace: Pace | None = None  # since the first pipe
+        self._coalescing: ReadCoalescing | None = None  # since the first pipe
         self._bursting = False  # there was more than a chunk to be read at once
         self.pending: memoryview | None = None
         self.readable = False
@@ -113,7 +113,7 @@ class Direction:
     def source_broke(self) -> None:
         """Pass on what the source has sent before, then reset."""
         self.readable = self.ending = self.broken_source = True
-        self._engine.put_off(self)
+        self._engine.defer(self)
 
     def resume(self) -> None:
         if not self.ended and not self.blocked:
@@ -167,14 +167,14 @@ class Direction:
             elif self._send(_scratch[:count], _MORE):
                 self._end()
             return
-        self._engine.put_off(self)
+        self._engine.defer(self)
 
     def _take_pipe(self) -> bool:
         """Whether there was one to be had."""
         self._pipe = self._pipes.take()
         self._bursting = False
-        if self._pace is None:
-            self._pace = Pace(self._engine, self._source, self)
+        if self._coalescing is None:
+            self._coalescing = ReadCoalescing(self._engine, self._source, self)
         return self._pipe is not None
 
     def _send(self, data: memoryview, flags: int = 0) -> bool:
@@ -204,8 +204,8 @@ class Direction:
 
     def _splice(self) -> bool:
         """Empty the pipe, fill it again. False: nothing more can be done now."""
-        pipe, pace = self._pipe, self._pace
-        if pipe is None or pace is None:
+        pipe, coalescing = self._pipe, self._coalescing
+        if pipe is None or coalescing is None:
             return False
         if pipe.filled and not self._empty(pipe):
             return False
@@ -232,8 +232,8 @@ class Direction:
         self._bursting = count >= _TRICKLE
         if not self._bursting:
             self._give_pipe_back()
-        pace.count(self.moved)
-        if pace.fast and count < 2 * TOGETHER and not self.ending:
+        coalescing.count(self.moved)
+        if coalescing.fast and count < 2 * TOGETHER and not self.ending:
             # Most likely drained, and else reported all the same.
             self.readable = False
             self._give_pipe_back()

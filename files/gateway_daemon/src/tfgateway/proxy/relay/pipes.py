@@ -6,12 +6,12 @@ import contextlib
 import fcntl
 import os
 
-_SIZE = 1 << 20  # octets: what pipe(7) allows everybody
+_SIZE = 1 << 20  # octets: what pipe(7) allows every user
 _USEFUL = 128 * 1024  # octets: below, copying is as fast
 
 
 class Pipe:
-    """One pipe; whoever has taken it owns it."""
+    """One pipe, owned by the transfer that has taken it."""
 
     __slots__ = ("filled", "read", "write")
 
@@ -66,7 +66,7 @@ class Pipes:
             self._free.append(pipe)
 
     def trim(self) -> None:
-        """Close those that nobody has needed since the last call."""
+        """Close those that were not needed since the last call."""
         for _ in range(self._unused):
             self._free.pop(0).close()
             self._made -= 1

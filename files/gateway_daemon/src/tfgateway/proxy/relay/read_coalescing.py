@@ -1,6 +1,6 @@
-"""Fewer and larger pieces of a fast stream, as network cards do with their interrupts.
+"""Read coalescing: fewer and larger pieces of a fast stream, as network cards do with their interrupts.
 
-A sender who writes 16 KiB at a time (a TLS record) wakes us for each, and a wake costs more than to move that much.
+A sender that writes 16 KiB at a time (a TLS record) wakes this process for each, which costs more than to move them.
 So the kernel is asked to report a fast source only when more has come together (``SO_RCVLOWAT``, socket(7)). What does
 not come to that much, as the last piece of an answer, is fetched two milliseconds later at most, and the source is
 taken for a slow one then: streams below 2 Gbit/s never wait.
@@ -27,8 +27,8 @@ class Owner(Protocol):
         """The source cannot be read any more."""
 
 
-class Pace:
-    """Of one source, which is read by whoever owns this and counts here."""
+class ReadCoalescing:
+    """Of one source, which the owner reads and counts here."""
 
     __slots__ = ("_engine", "_moved", "_owner", "_sampled", "_sampled_at", "_seen", "_source", "fast")
 
@@ -41,7 +41,7 @@ class Pace:
         self._sampled = 0
         self._sampled_at = float("-inf")
         self.fast = False
-        """The kernel reports larger pieces; what is left behind is reported too, so nobody need try for more."""
+        """The kernel reports larger pieces; what is left behind is reported too, and need not be tried for."""
 
     def count(self, moved: int) -> None:
         """``moved``: octets of the source so far."""
@@ -53,11 +53,11 @@ class Pace:
             with contextlib.suppress(OSError):  # it goes on in small pieces
                 self._source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, TOGETHER)
                 self.fast = True
-                self._engine.look_soon(self)
+                self._engine.poll_soon(self)
         self._sampled = moved
         self._sampled_at = now
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Called by the engine while it is fast."""
         if self._source.fileno() < 0:
             return False

@@ -20,7 +20,7 @@ _VERSIONS = {"off": 0, "v1": 1, "v2": 2}
 
 @dataclass(frozen=True, slots=True)
 class StaticService:
-    """One service with targets, for those who check and resolve them."""
+    """One service with targets, for what checks and resolves them."""
 
     name: str
     """Its first name."""

@@ -25,9 +25,9 @@ class Options:
     pool: Pool | None = None
     """Its targets; None: a tunnel."""
     allow: tuple[IPNetwork, ...] = ()
-    """Networks whose visitors are served; empty: everybody."""
+    """Networks whose visitors are served; empty: all are."""
     proxy_protocol: int = 0
-    """Version of the PROXY protocol that its targets are told the visitor's address with; 0: not told (T-18)."""
+    """Version of the PROXY protocol that gives its targets the visitor's address; 0: none does (T-18)."""
 
     def allows(self, source: str) -> bool:
         """Whether a visitor from this IP literal is served."""
@@ -82,7 +82,7 @@ _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
 
 
 class SecretWatcher(Protocol):
-    """Wants to know which tunnels may exist (``tunnel.api.Tunnels``)."""
+    """Is notified of the secrets that tunnels may have (``tunnel.api.Tunnels``)."""
 
     def add_secret(self, secret: bytes) -> None: ...
 
@@ -90,10 +90,10 @@ class SecretWatcher(Protocol):
 
 
 class RouteTable:
-    """All services, looked up per connection without asking anybody."""
+    """All services, looked up in memory for each connection."""
 
     def __init__(self, static: StaticRoutes, tunnels: SecretWatcher) -> None:
-        """``tunnels`` hears which secrets some service has, and when the last one with it is gone."""
+        """``tunnels`` is notified of each secret that some service has, and when the last service with it is gone."""
         self._static = static
         self._tunnels = tunnels
         self._from_redis: dict[str, Route] = {}
@@ -147,7 +147,7 @@ class RouteTable:
         if host:
             route = self._static.by_host.get(host) or self._from_redis.get(host)
             if route is None and "xn--" in host:
-                # Whoever wrote redis by hand may have written the name as people read it.
+                # A name that was written into redis by hand may be there as people read it.
                 route = self._from_redis.get(u_label(host) or "")
             if route is not None:
                 return route

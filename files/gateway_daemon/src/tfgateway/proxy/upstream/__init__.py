@@ -1,1 +1,1 @@
-"""The way to a target: choice, dialling, health checks."""
+"""The way to a target: choice, dialling, failover."""

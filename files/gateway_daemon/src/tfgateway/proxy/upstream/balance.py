@@ -1,4 +1,4 @@
-"""Which of a service's targets the next visitor gets. Pure: the clock is passed in, checks report from outside."""
+"""Load balancing: which of a service's targets the next connection gets. Pure: the clock is passed in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEAST_SHARE = 0.1
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One target of a service, and how it fares."""
+    """One target of a service, and its state."""
 
     address: str
     """IP literal or, from an operator only, a host name."""
@@ -78,14 +78,14 @@ class Pool:
     members: Sequence[Member]
     method: Method = "round_robin"
     slow_start: float = 0.0
-    """Seconds in which a target that came back is led up to its full share."""
+    """Seconds in which a target that came back gets up to its full share."""
 
     def takes(self, plane: Plane) -> bool:
         """Whether any target, up or down, has a port for such traffic."""
         return any(member.port(plane) for member in self.members)
 
     def choose(self, plane: Plane, now: float, tried: Sequence[tuple[Member, str]] = ()) -> tuple[Member, str] | None:
-        """A target that is up, and the address to dial; None: there is none that was not ``tried`` for this visitor.
+        """A target that is up, and the address to dial; None: there is none that was not ``tried`` for this connection.
 
         Other targets come first, then the other addresses of those that were tried.
         """
@@ -106,7 +106,7 @@ class Pool:
         if self.method == "least_connections":
             loads = [(member.active + 1) / member.share(now, self.slow_start) for member in able]
             least = min(loads)
-            # Turns among equals, so that an idle service does not lead everybody to its first target.
+            # Turns among equals, so that an idle service does not get all connections at its first target.
             able = [member for member, load in zip(able, loads, strict=True) if load == least]
         return self._in_turn(able, now)
 

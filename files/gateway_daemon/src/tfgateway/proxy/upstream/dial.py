@@ -1,4 +1,4 @@
-"""The way to the target of a service: begun without waiting, or the reason why there is none."""
+"""Dialling: a connection to a target, begun without waiting, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tfgateway.sockets import close, send_at_once
 from tfgateway.targets import IPAddress, IPNetwork, denied_reason
 from tfgateway.telemetry.logs import logger
 
-_OWN_ADDRESSES_AGE = 10.0  # seconds for which the list of our own addresses is believed
-_MOST_VERDICTS = 10_000  # addresses whose check is remembered that long
+_OWN_ADDRESSES_AGE = 10.0  # seconds for which the list of this host's addresses is cached
+_MOST_VERDICTS = 10_000  # addresses, the check of which is remembered that long
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _IPV4, _IPV6 = int(socket.AF_INET), int(socket.AF_INET6)
 _STREAM = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -44,7 +44,7 @@ class Dialler:
     def dial(self, address: str, port: int, *, by_operator: bool) -> socket.SocketType:
         """A non-blocking socket whose connection is under way; the caller waits for it and closes it.
 
-        Keepalive (T-20) is not set yet: nobody needs it before the connection has lasted a while.
+        Keepalive (T-20) is not set yet: it is of no use before the connection has lasted a while.
 
         Errors: ``Refused``.
         """
@@ -91,6 +91,6 @@ class Dialler:
 
 
 def refused(error: OSError) -> Refused:
-    """What a visitor is told about a connection that failed."""
+    """How a connection that failed is refused to the visitor."""
     refusal = TOO_MANY if error.errno in _OUT_OF_DESCRIPTORS else DIAL_FAILED
     return Refused(refusal, os.strerror(error.errno or 0))
