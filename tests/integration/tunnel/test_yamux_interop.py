@@ -119,7 +119,7 @@ async def test_a_go_client_notices_nothing_when_its_worker_is_replaced(
     visitor = old.visit(b"before ")
     assert await loop.sock_recv(visitor, 100) == b"before "
     new = world.gateway(listening=old.stop_accepting())
-    await soon(lambda: any(link.name == new.name for link in old.tunnels._mesh._links))
+    await soon(lambda: any(link.name == new.name for link in old.tunnels._links._links))
     async with asyncio.timeout(LIMIT):
         await old.tunnels.drain()
     old.close()

@@ -7,13 +7,12 @@ from tfgateway.errors import LayoutError
 from tfgateway.proxy.routing.table import Plane, Route, RouteTable, StaticRoutes, route_of
 from tfgateway.redis_schema.keys import SERVICE_PREFIX, service_key
 from tfgateway.redis_schema.services import Service, encode_service
-from tfgateway.tunnel.api import NoTunnels
 
 SECRET = "7:s3cr3t-tunnel-key"
 
 
 def table_of(static: StaticRoutes) -> RouteTable:
-    return RouteTable(static, NoTunnels())
+    return RouteTable(static, Secrets())
 
 
 def static(address: str) -> Route:

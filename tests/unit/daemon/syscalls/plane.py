@@ -193,7 +193,7 @@ class Gateway:
             "pipes in use": context.pipes._made - len(idle),
             "pipes with data": sum(pipe.filled for pipe in idle),
             "visits in tunnels": len(self.tunnels._visits),
-            "client": 1 - len(self.tunnels._clients) + self.client.active + self.tunnels._registry.strangers,
+            "client": 1 - len(self.tunnels._clients) + self.client.active + self.tunnels._registry.early,
             "watched": len(context.engine._watchers) - len(self.ports),
         }
         if not any(found.values()):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.tunnel.backoff import Backoff
 from tfgateway.tunnel.digest import digest_of
-from tfgateway.tunnel.gateway.failure_budget import Patience
+from tfgateway.tunnel.gateway.failure_budget import FailureBudget
 from tfgateway.tunnel.links.shared_key import shared_key
 
 
@@ -24,28 +24,28 @@ def test_delays_double_up_to_a_minute_and_half_of_each_is_by_chance(first: float
 
 
 def test_t4_a_source_that_fails_too_often_waits_and_is_forgiven() -> None:
-    patience = Patience(burst=3, per_second=0.5)
+    budget = FailureBudget(burst=3, per_second=0.5)
     for _ in range(3):
-        assert not patience.exhausted("192.0.2.1", 0.0)
-        patience.failed("192.0.2.1", 0.0)
-    assert patience.exhausted("192.0.2.1", 0.0)
-    assert not patience.exhausted("192.0.2.2", 0.0)
-    assert patience.exhausted("192.0.2.1", 1.9)
-    assert not patience.exhausted("192.0.2.1", 2.0)
+        assert not budget.exhausted("192.0.2.1", 0.0)
+        budget.failed("192.0.2.1", 0.0)
+    assert budget.exhausted("192.0.2.1", 0.0)
+    assert not budget.exhausted("192.0.2.2", 0.0)
+    assert budget.exhausted("192.0.2.1", 1.9)
+    assert not budget.exhausted("192.0.2.1", 2.0)
 
 
 def test_t4_a_network_of_ipv6_is_one_source() -> None:
-    patience = Patience(burst=1, per_second=0.1)
-    patience.failed("2001:db8::1", 0.0)
-    assert patience.exhausted("2001:db8::ffff:2", 0.0)
-    assert not patience.exhausted("2001:db8:0:1::1", 0.0)
+    budget = FailureBudget(burst=1, per_second=0.1)
+    budget.failed("2001:db8::1", 0.0)
+    assert budget.exhausted("2001:db8::ffff:2", 0.0)
+    assert not budget.exhausted("2001:db8:0:1::1", 0.0)
 
 
 def test_t4_what_is_remembered_of_strangers_is_bounded() -> None:
-    patience = Patience(burst=1, per_second=0.0)
+    budget = FailureBudget(burst=1, per_second=0.0)
     for number in range(20_000):
-        patience.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 0.0)
-    assert len(patience._spent) == 10_000
+        budget.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 0.0)
+    assert len(budget._spent) == 10_000
 
 
 def test_all_workers_of_a_gateway_have_one_key(tmp_path: Path) -> None:

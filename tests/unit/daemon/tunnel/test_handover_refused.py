@@ -16,7 +16,19 @@ import pytest
 import structlog
 from tfgateway.tunnel.client import Phase
 from tfgateway.tunnel.links.link import Link
-from tfgateway.tunnel.links.messages import Answer, Hello, Piece, VisitorState, decode_message, encode
+from tfgateway.tunnel.links.messages import (
+    Answer,
+    Hello,
+    Piece,
+    SessionState,
+    StreamState,
+    VisitorState,
+    decode_content,
+    decode_message,
+    encode,
+)
+from tfgateway.tunnel.session.stream_relay import RelayState
+from tfgateway.tunnel.yamux.connection import ConnectionState
 
 from tests.patience import soon
 
@@ -57,7 +69,7 @@ def descriptors_left(count: int) -> Iterator[None]:
 
 async def linked(*gateways: Gateway) -> None:
     def complete() -> bool:
-        links = [link for gateway in gateways for link in gateway.tunnels._mesh._links]
+        links = [link for gateway in gateways for link in gateway.tunnels._links._links]
         return len(links) == len(gateways) * (len(gateways) - 1) and all(link.hellos for link in links)
 
     await soon(complete)
@@ -143,12 +155,12 @@ async def test_a_session_goes_to_another_worker_when_the_first_dies_before_it_ta
     status = world.client(one, await world.service())
     await soon(lambda: status.phase is Phase.CONNECTED)
     await linked(one, two)
-    link = one.tunnels._mesh._links[0]
-    asyncio.get_running_loop().remove_reader(two.tunnels._mesh._links[0]._sock.fileno())  # it hangs
+    link = one.tunnels._links._links[0]
+    asyncio.get_running_loop().remove_reader(two.tunnels._links._links[0]._sock.fileno())  # it hangs
     draining = asyncio.create_task(one.tunnels.drain())
     await soon(lambda: link._unanswered)
     three = world.gateway()
-    await soon(lambda: any(other.name == three.name and other.hellos for other in one.tunnels._mesh._links))
+    await soon(lambda: any(other.name == three.name and other.hellos for other in one.tunnels._links._links))
     world.gateways.remove(two)
     two.close()
     async with asyncio.timeout(LIMIT):
@@ -270,7 +282,7 @@ async def test_what_was_answered_before_the_link_ends_counts(peer: Any, who: str
     with socket.socket() as carried:
         waiting = asyncio.create_task(new.link.deliver(VISITOR, [carried]))
         await new.read()
-        new.link.tell(Hello("unread", draining=False))
+        new.link.send(Hello("unread", draining=False))
         new.bare.send(encode(Answer(taken=taken)))
         (new.link if who == "this worker" else new.bare).close()
         async with asyncio.timeout(LIMIT):
@@ -289,7 +301,7 @@ async def test_a_delivery_that_is_given_up_on_its_way_ends_the_link(peer: Any) -
     new = peer(answers=True)
     with socket.socket() as carried:
         while not new.link._queue:
-            new.link.tell(Hello("x" * 1000, draining=False))
+            new.link.send(Hello("x" * 1000, draining=False))
         giving_up = asyncio.create_task(new.link.deliver(VISITOR, [carried]))
         await asyncio.sleep(0)
         giving_up.cancel()
@@ -306,3 +318,26 @@ def test_a_release_before_the_answers_reads_the_hello_of_this_one() -> None:
     raw = encode(Hello("worker-1", draining=True, answers=True))
     assert msgspec.msgpack.decode(raw, type=OldHello) == OldHello("worker-1", draining=True)
     assert decode_message(msgspec.msgpack.encode(OldHello("worker-1", draining=True))) == Hello("worker-1", True, False)
+
+
+def test_a_session_has_the_names_on_the_wire_that_earlier_releases_read() -> None:
+    relay = RelayState(1, 2, b"out", b"in", stream_ended=True, socket_ended=False, socket_deaf=True)
+    connection = ConnectionState(3, 0, b"", 0, 0, False, False, {})
+    stream = StreamState(3, relay, "127.0.0.1", "http", b"context")
+    state = SessionState(b"secret", "127.0.0.1", 7, 1, connection, b"unsent", (stream,))
+    raw = encode(state)
+    sent = msgspec.msgpack.decode(raw)
+    assert sent.keys() == {"type", "secret", "source", "since", "greeting", "connection", "unsent", "streams"}
+    assert (sent["type"], sent["greeting"]) == ("session", 1)
+    assert sent["streams"][0].keys() == {"stream", "relay", "source", "plane", "context"}
+    assert sent["streams"][0]["relay"] == {
+        "to_stream": 1,
+        "to_socket": 2,
+        "unsent_to_stream": b"out",
+        "unsent_to_socket": b"in",
+        "stream_ended": True,
+        "socket_ended": False,
+        "socket_deaf": True,
+    }
+    assert decode_content(raw) == state
+    assert msgspec.msgpack.decode(encode(Piece(True))) == {"type": "parcel", "last": True}

@@ -433,7 +433,7 @@ async def test_a_worker_hands_its_sessions_over_and_nobody_notices(world: World,
     talking = [asyncio.create_task(talk(sock)) for sock in visitors]
     await asyncio.sleep(0.05)
     new = world.gateway(listening=old.stop_accepting())
-    await soon(lambda: any(link.name == new.name for link in old.tunnels._mesh._links))
+    await soon(lambda: any(link.name == new.name for link in old.tunnels._links._links))
     async with asyncio.timeout(LIMIT):
         await old.tunnels.drain()
     assert old.metric("tfgateway_tunnels") == 0
@@ -469,9 +469,9 @@ async def test_a_session_on_its_way_to_a_worker_that_is_about_to_end_moves_on(wo
     status = world.client(one, await world.service())
     await soon(lambda: status.phase is Phase.CONNECTED)
     for gateway in world.gateways:
-        await soon(lambda gateway=gateway: len([link for link in gateway.tunnels._mesh._links if link.hellos]) == 2)
-    mesh = one.tunnels._mesh
-    mesh._turn = [link.name for link in mesh._links].index(two.name)  # it is the next but one that gets the session
+        await soon(lambda gateway=gateway: len([link for link in gateway.tunnels._links._links if link.hellos]) == 2)
+    links = one.tunnels._links
+    links._turn = [link.name for link in links._links].index(two.name)  # it is the next but one that gets the session
 
     async def end(gateway: Gateway) -> None:
         gateway.stop_accepting().close()
@@ -558,7 +558,7 @@ async def test_a_worker_that_dies_takes_only_its_own_with_it(world: World) -> No
     assert await ask(one.visit(b"x")) == b"x"
     two.close()
     world.gateways.remove(two)
-    await soon(lambda: not one.tunnels._mesh._links)
+    await soon(lambda: not one.tunnels._links._links)
     assert await ask(one.visit(b"x")) == NO_TUNNEL
     listening.close()
 

@@ -1,6 +1,6 @@
-"""Where proxy and tunnels meet: the proxy knows which tunnel a visitor wants, the tunnels carry him there.
+"""The interface between proxy and tunnels: the proxy finds the tunnel for a connection, the tunnels relay it.
 
-The proxy keeps the account of a visitor (limits, metrics, access log), the tunnels keep the sessions.
+The proxy accounts for the connection (limits, metrics, access log), the tunnels keep the sessions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tfgateway.errors import GatewayError
 
 
 class NoTunnel(GatewayError):
-    """No client with this secret is connected, and none came within the time of grace."""
+    """No client with this secret is connected, and none came within ``proxy.tunnel_grace``."""
 
 
 class DialFailed(NoTunnel):
@@ -26,7 +26,7 @@ class Visitor:
     """A connection whose service is reached through a tunnel."""
 
     socket: socket.socket
-    """Connected, non-blocking, watched by nobody."""
+    """Connected, non-blocking, not watched."""
     first: bytes
     """What was read from it so far: the client gets it before anything else (MUST KEEP, spec tcprouter §5)."""
     source: str
@@ -36,7 +36,7 @@ class Visitor:
     secret: bytes = field(repr=False)
     """Names the tunnel (T-13: never in a log)."""
     context: bytes = b""
-    """The proxy's notes for his account: they go with him into another worker."""
+    """What the proxy needs to account for it: goes with it into another worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class RelayedByTunnel:
 
 
 Adopt = Callable[[Visitor, Coroutine[Any, Any, RelayedByTunnel]], None]
-"""A visitor came from another worker of this gateway: the proxy here takes him into its account. It awaits the second
-as it would ``Tunnels.carry``, with the same errors."""
+"""Takes a visitor over from another worker of this gateway: the proxy here accounts for it. It awaits the second as it
+would ``Tunnels.relay``, with the same errors."""
 
 
 class Tunnels(Protocol):
@@ -66,21 +66,8 @@ class Tunnels(Protocol):
         """The last service with this secret is gone: its sessions end."""
 
     async def relay(self, visitor: Visitor) -> RelayedByTunnel:
-        """Serve one visitor to his end, then close his socket.
+        """Serve one visitor to its end, then close its socket.
 
-        Errors: ``NoTunnel`` after the time of grace, with the socket open and nothing read from it or sent to it: the
+        Errors: ``NoTunnel``, with the socket open and nothing read from it or sent to it: the
         proxy answers. Cancelled at the end of draining: closes the socket too.
         """
-
-
-class NoTunnels:
-    """A gateway that takes no tunnel clients."""
-
-    def add_secret(self, secret: bytes) -> None:
-        pass
-
-    def remove_secret(self, secret: bytes) -> None:
-        pass
-
-    async def relay(self, visitor: Visitor) -> RelayedByTunnel:
-        raise NoTunnel("no tunnel client is connected")

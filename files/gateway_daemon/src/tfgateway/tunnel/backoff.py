@@ -1,4 +1,4 @@
-"""How long a client waits before it tries again. Pure: chance is passed in."""
+"""Backoff: how long a client waits before it tries again. Pure: randomness is passed in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _CAP = 60.0
 
 
 class Backoff:
-    """Delays that double from ``first`` seconds up to a cap; half of each is by chance, so that a thousand clients of
+    """Delays that double from ``first`` seconds up to a cap; half of each is random, so that a thousand clients of
     one gateway do not come back in the same instant."""
 
     def __init__(self, first: float, chance: Callable[[], float]) -> None:

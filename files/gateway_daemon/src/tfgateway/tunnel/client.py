@@ -1,4 +1,4 @@
-"""The user's side of a tunnel: keeps a session with each gateway, and leads its visitors to a local service."""
+"""The tunnel client: keeps a session with each gateway, and relays its visitors to a local service."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Options:
 
     secret: bytes = field(repr=False)
     local: HostPort | None
-    """Where visitors without TLS are led; None: they are refused."""
+    """Where visitors without TLS are relayed to; None: they are refused."""
     local_tls: HostPort | None
-    """Where those with TLS are led."""
+    """Where those with TLS are relayed to."""
     backoff: float = 5.0
     """Seconds before the second attempt; they double up to a minute."""
     dial_timeout: float = 10.0
@@ -43,14 +43,14 @@ class Options:
     idle_timeout: float = 3600.0
     """Seconds without an octet after which a visitor is cut."""
     tls: ssl.SSLContext | None = None
-    """How to talk to the gateways; None: in clear, as the old client."""
+    """For the connections to the gateways; None: in clear, as the old client."""
     tls_name: str = ""
     """In the gateways' certificates; empty: the host that is connected to."""
     limits: Limits = field(default_factory=Limits)
 
 
 class Phase(StrEnum):
-    """How it stands with one gateway."""
+    """The state of the session with one gateway."""
 
     CONNECTING = "connecting"
     WAITING = "waiting"
@@ -62,7 +62,7 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Status:
-    """What a person wants to know of one gateway."""
+    """What is shown of one gateway."""
 
     remote: str
     phase: Phase = Phase.CONNECTING
@@ -79,7 +79,7 @@ class Status:
     active: int = 0
     """Now."""
     failed: int = 0
-    """Visitors for whom the local service could not be reached."""
+    """Visitors for which the local service could not be reached."""
     received: int = 0
     """Octets from visitors."""
     sent: int = 0
@@ -94,14 +94,14 @@ _MAX_ENDING = 4
 
 
 async def run(remotes: list[HostPort], options: Options, changed: Changed) -> None:
-    """Keep a session with each of ``remotes`` until cancelled. ``changed`` hears of every new phase."""
+    """Keep a session with each of ``remotes`` until cancelled. ``changed`` is called with every new phase."""
     async with asyncio.TaskGroup() as group:
         for remote in remotes:
             group.create_task(_Follower(remote, options, changed).run())
 
 
 class _Follower:
-    """One gateway."""
+    """Keeps a session with one gateway."""
 
     def __init__(self, remote: HostPort, options: Options, changed: Changed) -> None:
         host, port = remote
@@ -164,7 +164,7 @@ class _Follower:
         )
         try:
             stream = session.open()
-            session.bind(stream, _Introduction(self._registered))
+            session.bind(stream, _Handshake(self._registered))
             # In one frame: the old server reads once (T-14).
             session.send(stream, encode_handshake(self._options.secret))
             session.end(stream)
@@ -192,7 +192,7 @@ class _Follower:
         self._status.visitors += 1
         self._status.active += 1
         session.accept(stream)
-        return _Arrival(session, stream, self._options, self._left)
+        return _NewStream(session, stream, self._options, self._left)
 
     def _left(self, relayed: Relayed | None) -> None:
         self._status.active -= 1
@@ -203,8 +203,8 @@ class _Follower:
             self._status.sent += relayed.to_stream
 
 
-class _Introduction:
-    """The first stream: its end says that the gateway has read the secret, and ours that it knows it."""
+class _Handshake:
+    """The first stream, with the handshake: the gateway ends it when it knows the secret."""
 
     held = 0
 
@@ -224,10 +224,10 @@ class _Introduction:
         pass
 
 
-class _Arrival:
+class _NewStream:
     """A visitor's stream until the local service has accepted: a ``Channel`` that keeps what comes.
 
-    Each waits for itself: one that says nothing keeps no other waiting, and one that fails ends alone (T-16).
+    One that sends nothing keeps no other waiting, and one that fails ends alone (T-16).
     """
 
     def __init__(self, session: Session, stream: int, options: Options, left: Callable[[Relayed | None], None]) -> None:
@@ -314,7 +314,7 @@ class _Arrival:
 
 
 def _words(error: OSError) -> str:
-    """asyncio puts the address where the kernel's words would be."""
+    """The kernel's text for an error: asyncio has put the address in its place."""
     known = isinstance(error.errno, int) and error.errno > 0 and not isinstance(error, ssl.SSLError)
     return os.strerror(error.errno) if known and error.errno else error.strerror or str(error)
 

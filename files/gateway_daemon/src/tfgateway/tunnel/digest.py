@@ -1,4 +1,4 @@
-"""Names for the secrets of tunnels that may be said between workers: nobody else can tell which secret one is of."""
+"""Keyed digests of tunnel secrets, for messages between workers: without the key no secret can be guessed from one."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ _DIGEST_SIZE = 16
 
 
 def digest_of(key: bytes, secret: bytes) -> Digest:
-    """Names a secret without telling it; ``key`` is known to the processes of one gateway only."""
+    """The digest of a secret; only the processes of one gateway know ``key``."""
     return hashlib.blake2b(secret, digest_size=_DIGEST_SIZE, key=key).digest()

@@ -22,7 +22,7 @@ class Deadlines(Generic[_T]):
         return len(self._until)
 
     def start(self, thing: _T, now: float) -> None:
-        """``thing`` expires ``seconds`` after ``now``, which never goes back; an earlier deadline of it is forgotten."""
+        """``thing`` expires ``seconds`` after ``now``, which never goes back; its earlier deadline is forgotten."""
         self._until.pop(thing, None)
         self._until[thing] = now + self.seconds
 

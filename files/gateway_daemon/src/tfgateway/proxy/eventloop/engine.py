@@ -2,7 +2,7 @@
 
 A connection costs no task, no future, no timer and no callback of the event loop: its object is called from the
 selector when something may be possible, tries, and returns. Sockets are closed after the events that the kernel
-reported together, so that none of these is about a descriptor whose number another connection has got.
+reported together, so that none of these is about a descriptor with a number that another connection has now.
 """
 
 from __future__ import annotations
@@ -244,9 +244,9 @@ class Engine(selectors.EpollSelector):
         """Call ``work.resume`` after all others had a turn."""
         self._deferred.append(work)
 
-    def poll_soon(self, who: Polled) -> None:
-        """Call ``who.poll`` every millisecond, until it returns False."""
-        self._polled.append(who)
+    def poll_soon(self, owner: Polled) -> None:
+        """Call ``owner.poll`` every millisecond, until it returns False."""
+        self._polled.append(owner)
 
     def watch_deadlines(self, deadlines: Deadlines[_E]) -> Deadlines[_E]:
         """Call ``expire`` of what has expired, every tenth of a second; gives its argument."""
@@ -268,12 +268,12 @@ class Engine(selectors.EpollSelector):
     def _poll_all(self, now: float) -> None:
         self._next_poll = now + _MOMENT
         polled, self._polled = self._polled, []
-        for who in polled:
+        for owner in polled:
             try:
-                if who.poll():
-                    self._polled.append(who)
+                if owner.poll():
+                    self._polled.append(owner)
             except Exception:
-                self._failed(who)
+                self._failed(owner)
 
     def _failed(self, owner: Watcher | Resumable | Polled | Expiring) -> None:
         _log.exception("connection not served")

@@ -1,4 +1,4 @@
-"""How often one source may come with what is no known secret (T-4). Pure: the clock is passed in."""
+"""The failure budget of a source: how often it may come without a known secret (T-4). Pure: the clock is passed in."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections import OrderedDict
 _MAX_SOURCES = 10_000
 
 
-class Patience:
-    """A budget of failures for each source: an IPv4 address, or an IPv6 /64, which one client has to itself."""
+class FailureBudget:
+    """A budget of failures for each source: an IPv4 address, or an IPv6 /64, which belongs to one customer."""
 
     def __init__(self, *, burst: int, per_second: float) -> None:
         """``burst`` failures at once, and ``per_second`` more as time goes by."""
         self._burst = float(burst)
         self._per_second = per_second
         self._spent: OrderedDict[str | bytes, tuple[float, float]] = OrderedDict()
-        """Source -> (failures not forgiven yet, when that was true); the oldest are forgotten first."""
+        """Source -> (failures that count, at this time); the oldest are forgotten first."""
 
     def exhausted(self, address: str, now: float) -> bool:
         """Whether this IP literal has to wait."""

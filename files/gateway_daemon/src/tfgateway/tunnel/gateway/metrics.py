@@ -1,4 +1,4 @@
-"""The figures of the tunnels."""
+"""The metrics of the tunnels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TunnelMetrics:
         self._streams = Gauge("tfgateway_tunnel_streams_active", "Visitors in a tunnel now", registry=registry)
 
     def watch(self, *, up: Callable[[], float], early: Callable[[], float], streams: Callable[[], float]) -> None:
-        """Where the states are read when somebody looks."""
+        """Where the gauges are read when they are scraped."""
         self._up.set_function(up)
         self._early.set_function(early)
         self._streams.set_function(streams)

@@ -17,7 +17,7 @@ from tfgateway.tunnel.links.worker_links import WorkerLinks
 _AT_ONCE = 32
 """Sessions that are handed over at the same time."""
 _BACK_WITHIN = 5.0
-"""Seconds after which a client that was told to connect again, and has not, is taken for one that does not listen."""
+"""Seconds within which a client connects again when it is asked to; one that has not by then never will."""
 
 _log = logger("tunnel")
 
@@ -34,7 +34,7 @@ class SessionHandover:
         release: Callable[[Client], None],
         keep: Callable[[SessionState, list[socket.socket]], bool],
     ) -> None:
-        """release: called before a client is handed over: it is none of this worker's any more.
+        """release: called before a client is handed over: this worker does not have it any more.
 
         keep: go on here with what no other worker has taken; False: that was not possible, and it has ended.
         """
@@ -66,7 +66,7 @@ class SessionHandover:
         if session.closed:
             return True
         if next(self._links.successors(), None) is None:
-            # As long as a peer has not been heard of, it may be the one that stays.
+            # A peer that has not sent its ``Hello`` yet may be the one that stays.
             if session.idle and self._links.complete:
                 session.close("this worker ends")
             return True
@@ -80,7 +80,7 @@ class SessionHandover:
             secret=client.secret,
             source=client.source,
             since=client.since,
-            greeting=client.greeting,
+            registration=client.registration,
             connection=connection,
             unsent=unsent,
             streams=visits.streams,
@@ -110,10 +110,10 @@ class SessionHandover:
         return False
 
     def _send_away(self, client: Client) -> None:
-        """Visitors are led to this session until its client is back at another worker, and those in it stay."""
+        """Visitors are routed to this session until its client is back at another worker, and those in it stay."""
         now = self._loop.time()
-        if not client.told:
-            client.told = now
+        if not client.sent_away:
+            client.sent_away = now
             client.session.leave()
-        elif client.session.idle and (not self._registry.holds(client) or now > client.told + _BACK_WITHIN):
+        elif client.session.idle and (not self._registry.holds(client) or now > client.sent_away + _BACK_WITHIN):
             client.session.close("this worker ends")

@@ -1,4 +1,4 @@
-"""Tells redis which clients are connected to this worker, for ``tfgateway state``. Nothing waits for it."""
+"""Reports to redis which clients are connected to this worker, for ``tfgateway state``. Nothing waits for it."""
 
 from __future__ import annotations
 

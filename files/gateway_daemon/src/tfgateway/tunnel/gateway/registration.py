@@ -1,4 +1,4 @@
-"""The first stream of a client, until its secret is known to us."""
+"""The first stream of a client, on which it registers: until its secret has come in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sessions there are, by the secret of their client; and those whose secret nobody knows yet (T-4).
+"""The sessions of a worker by the secret of their client, and those with a secret that is not known yet (T-4).
 
 Secrets are looked up by a keyed digest and compared in constant time, and are in no text or ``repr`` (T-13).
 """
@@ -15,7 +15,7 @@ from tfgateway.tunnel.session.session import Session
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """A session whose client has said its secret."""
+    """A session with a client that has sent its secret."""
 
     session: Session
     secret: bytes = field(repr=False)
@@ -24,35 +24,35 @@ class Client:
     """The client's IP literal."""
     since: int
     """When it registered, nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share: the newest wins."""
-    greeting: int
-    """The stream on which it said its secret."""
-    told: float = 0.0
-    """When it was told to connect again, to a worker that stays; the event loop's time."""
+    registration: int
+    """The stream on which it sent its secret."""
+    sent_away: float = 0.0
+    """When it was asked to connect again, to a worker that stays; the event loop's time. 0: it was not."""
 
 
 class Registry:
     """The sessions of this process."""
 
-    def __init__(self, *, share: bool, max_strangers: int, max_clients: int) -> None:
+    def __init__(self, *, share: bool, max_early: int, max_clients: int) -> None:
         """share: clients with one secret stay beside each other and share its visitors, at most ``max_clients``.
 
-        max_strangers: sessions that are held although their secret is unknown; the oldest goes when there are more.
+        max_early: sessions that are held although their secret is unknown; the oldest goes when there are more.
         """
         self._share = share
-        self._max_strangers = max_strangers
+        self._max_early = max_early
         self._max_clients = max_clients
         self._known: dict[Digest, bytes] = {}
         self._clients: dict[Digest, list[Client]] = {}
-        self._strangers: OrderedDict[Client, None] = OrderedDict()
+        self._early: OrderedDict[Client, None] = OrderedDict()
 
     def __len__(self) -> int:
         """Sessions with a known secret."""
         return sum(map(len, self._clients.values()))
 
     @property
-    def strangers(self) -> int:
+    def early(self) -> int:
         """Sessions with an unknown one."""
-        return len(self._strangers)
+        return len(self._early)
 
     @property
     def digests(self) -> dict[Digest, int]:
@@ -68,11 +68,11 @@ class Registry:
         return hmac.compare_digest(self._known.get(digest, b""), secret)
 
     def add_secret(self, digest: Digest, secret: bytes) -> list[Client]:
-        """Some service has this secret now; the strangers who came too early and are registered now."""
+        """Some service has this secret now; the clients that came too early, and can be registered now."""
         self._known[digest] = secret
-        early = [client for client in self._strangers if hmac.compare_digest(client.secret, secret)]
+        early = [client for client in self._early if hmac.compare_digest(client.secret, secret)]
         for client in early:
-            del self._strangers[client]
+            del self._early[client]
         return early
 
     def remove_secret(self, digest: Digest) -> list[Client]:
@@ -89,10 +89,10 @@ class Registry:
         replaced, self._clients[client.digest] = there[:-keep], there[-keep:]
         return replaced
 
-    def add_stranger(self, client: Client) -> list[Client]:
+    def add_early(self, client: Client) -> list[Client]:
         """Hold a client until its secret is known; those that have to end for it."""
-        self._strangers[client] = None
-        return [self._strangers.popitem(last=False)[0]] if len(self._strangers) > self._max_strangers else []
+        self._early[client] = None
+        return [self._early.popitem(last=False)[0]] if len(self._early) > self._max_early else []
 
     def older_than(self, digest: Digest, since: int) -> list[Client]:
         """Another process has a client since then; the sessions here that have to end for it."""
@@ -100,9 +100,9 @@ class Registry:
             return []
         return [client for client in self._clients.get(digest, []) if client.since < since]
 
-    def told_before(self, digest: Digest, since: int) -> list[Client]:
-        """Another process has a client since then; the sessions here whose client it may be, as it was told to go."""
-        return [client for client in self._clients.get(digest, []) if client.told and client.since < since]
+    def sent_away_before(self, digest: Digest, since: int) -> list[Client]:
+        """Another process has a client since then; the sessions here that it may have left when sent away."""
+        return [client for client in self._clients.get(digest, []) if client.sent_away and client.since < since]
 
     def holds(self, client: Client) -> bool:
         """Whether it is registered here."""
@@ -110,7 +110,7 @@ class Registry:
 
     def discard(self, client: Client) -> bool:
         """A session has ended; True when it was the last one registered with its secret."""
-        self._strangers.pop(client, None)
+        self._early.pop(client, None)
         if not self.holds(client):
             return False
         clients = self._clients[client.digest]

@@ -1,4 +1,4 @@
-"""The gateway's side of all tunnels, in one worker: clients come, visitors are led to them, both can move on."""
+"""The gateway's side of all tunnels in one worker: clients register, visitors are relayed, sessions move to others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfgateway.sockets import close, ordinary, send_at_once
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.api import Adopt, RelayedByTunnel, Visitor
 from tfgateway.tunnel.digest import Digest, digest_of
-from tfgateway.tunnel.gateway.failure_budget import Patience
+from tfgateway.tunnel.gateway.failure_budget import FailureBudget
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.migration import SessionHandover
 from tfgateway.tunnel.gateway.registration import Registration
@@ -34,7 +34,7 @@ from tfgateway.tunnel.yamux.connection import Connection, Role
 
 _KEY = "tunnels.key"
 _MAX_NEWCOMERS = 2048
-"""Connections that have not said their secret; the oldest goes when there are more."""
+"""Connections that have not sent their secret; the oldest goes when there are more."""
 
 _MAX_CLIENTS = 16
 """That share one secret."""
@@ -69,10 +69,10 @@ class TunnelServer:
         self._loop = asyncio.get_running_loop()
         self._registry = Registry(
             share=settings.tunnel_share,
-            max_strangers=settings.tunnel_unknown,
+            max_early=settings.tunnel_unknown,
             max_clients=_MAX_CLIENTS,
         )
-        self._patience = Patience(burst=settings.tunnel_unknown, per_second=1.0)
+        self._failures = FailureBudget(burst=settings.tunnel_unknown, per_second=1.0)
         self._newcomers: OrderedDict[Session, None] = OrderedDict()
         self._clients: dict[Session, Client] = {}
         self._seen: set[Digest] = set()
@@ -92,7 +92,7 @@ class TunnelServer:
         )
         metrics.watch(
             up=lambda: len(self._registry),
-            early=lambda: self._registry.strangers,
+            early=lambda: self._registry.early,
             streams=lambda: len(self._visits),
         )
 
@@ -125,7 +125,7 @@ class TunnelServer:
 
     def accept(self, sock: socket.socket, source: str) -> None:
         """A client connected on the plain port: a non-blocking socket, and its IP literal."""
-        if self._patience.exhausted(source, self._loop.time()):
+        if self._failures.exhausted(source, self._loop.time()):
             close(sock)
             return
         try:
@@ -145,11 +145,11 @@ class TunnelServer:
         self._newcomers[session] = None
         self._loop.call_later(self._settings.head_timeout, self._no_secret_yet, session)  # T-2
         if len(self._newcomers) > _MAX_NEWCOMERS:
-            next(iter(self._newcomers)).close("too many that do not say who they are")
+            next(iter(self._newcomers)).close("too many clients that send no secret")
 
     def accept_tls(self, context: ssl.SSLContext, sock: socket.socket, source: str) -> None:
         """The same on the port with TLS (T-21)."""
-        if self._patience.exhausted(source, self._loop.time()) or len(self._tasks) > _MAX_NEWCOMERS:
+        if self._failures.exhausted(source, self._loop.time()) or len(self._tasks) > _MAX_NEWCOMERS:
             close(sock)
         else:
             self._spawn(self._accept_tls(context, sock, source))
@@ -162,7 +162,7 @@ class TunnelServer:
 
     def _no_secret_yet(self, session: Session) -> None:
         if session in self._newcomers:
-            session.close("it did not say its secret in time")
+            session.close("it did not send its secret in time")
 
     def _registered(self, source: str, session: Session, stream: int) -> Channel | None:
         """The client opened a stream: its first is the handshake, there are no others (T-17)."""
@@ -174,7 +174,7 @@ class TunnelServer:
 
     def _rejected(self, source: str, session: Session, reason: str) -> None:
         self._metrics.registrations.labels("rejected").inc()
-        self._patience.failed(source, self._loop.time())
+        self._failures.failed(source, self._loop.time())
         _log.info("tunnel client rejected", source=source, reason=reason)
         session.close(reason)
 
@@ -187,9 +187,9 @@ class TunnelServer:
             self._register(client)
             return
         self._metrics.registrations.labels("early").inc()
-        self._patience.failed(source, self._loop.time())
+        self._failures.failed(source, self._loop.time())
         self._loop.call_later(self._settings.tunnel_unknown_time, self._still_unknown, client)
-        for oldest in self._registry.add_stranger(client):
+        for oldest in self._registry.add_early(client):
             oldest.session.close("its secret is unknown")
 
     def _still_unknown(self, client: Client) -> None:
@@ -210,7 +210,7 @@ class TunnelServer:
         self.changed.set()
         self._links.announce(client.digest, client.since)
         if not how:
-            client.session.end(client.greeting)  # tells the client that it is registered
+            client.session.end(client.registration)  # by this the client knows that it is registered
         if outcome != "kept":
             _log.info("tunnel up", tunnel=client.digest.hex(), source=client.source, how=outcome)
         self._visits.news(client.digest)
@@ -244,7 +244,7 @@ class TunnelServer:
         self._links.set_peers(names)
 
     def connected(self) -> dict[str, Connected]:
-        """Clients of this worker with a known secret, by its fingerprint: what ``report`` tells."""
+        """Clients of this worker with a known secret, by its fingerprint: for ``report``."""
         ago = time.time_ns() - time.monotonic_ns()
         return {
             fingerprint(client.secret.decode("utf-8", "replace")): Connected(
@@ -259,7 +259,7 @@ class TunnelServer:
 
     def peer_has(self, digest: Digest, since: int) -> None:
         """See ``links.Owner``."""
-        for client in self._registry.told_before(digest, since):
+        for client in self._registry.sent_away_before(digest, since):
             self._discard(client)  # its visitors stay to their end
         for client in self._registry.older_than(digest, since):
             client.session.close("a newer client has its secret")
@@ -292,23 +292,23 @@ class TunnelServer:
             _log.warning("tunnel client lost", source=state.source, reason=error.strerror)
             return False
         client = Client(
-            session, state.secret, digest_of(self._key, state.secret), state.source, state.since, state.greeting
+            session, state.secret, digest_of(self._key, state.secret), state.source, state.since, state.registration
         )
         self._clients[session] = client
         for stream, sock in zip(state.streams, sockets[1:], strict=True):
             self._adopt(*self._visits.resume(session, state.secret, stream, sock))
         if self._registry.knows(client.digest, client.secret):
             self._register(client, "kept" if kept else "moved")
-        else:  # revoked, or this worker has not heard of it yet
+        else:  # revoked, or not known to this worker yet
             self._loop.call_later(self._settings.tunnel_unknown_time, self._still_unknown, client)
-            for oldest in self._registry.add_stranger(client):
+            for oldest in self._registry.add_early(client):
                 oldest.session.close("its secret is unknown")
         return True
 
     def _keep(self, state: SessionState, sockets: list[socket.socket]) -> bool:
         """Go on with a session that no other worker has taken. False: it has ended.
 
-        To the proxy its visitors are gone, and it closes what it has of them: they come back with sockets of their own.
+        To the proxy its visitors are gone, and it closes what it has of them: they come back with their own sockets.
         """
         kept: list[socket.socket] = []
         try:
@@ -330,7 +330,7 @@ class TunnelServer:
     async def drain(self) -> None:
         """No client is accepted any more: hand every session over to a worker that stays, with all that is in it.
 
-        What cannot move ends when its last visitor has left: sessions inside TLS, whose clients are told to connect
+        What cannot move ends when its last visitor has left: sessions inside TLS, whose clients are asked to connect
         again before, and all of them when no worker stays.
         Returns when no session is left here and none is on its way. Cancelled when time is up; ``close`` then cuts the
         rest.

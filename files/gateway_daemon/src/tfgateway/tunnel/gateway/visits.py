@@ -1,4 +1,4 @@
-"""Visitors in one worker: led to the session of their client, or to the worker that has it."""
+"""Visitors in one worker: relayed through the session of their client, or handed over to the worker that has it."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Visits:
             raise
 
     def news(self, digest: Digest) -> None:
-        """Something has changed for those who wait for a client with this secret."""
+        """Something has changed for visitors that wait for a client with this secret."""
         for news in self._news.get(digest, ()):
             if not news.done():
                 news.set_result(None)

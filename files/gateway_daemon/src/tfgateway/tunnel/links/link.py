@@ -1,8 +1,8 @@
 """A link between two workers of one gateway: messages, and deliveries of visitors and sessions with their descriptors.
 
 Descriptors travel by SCM_RIGHTS (unix(7)). A receiver that has none left gets fewer than were sent (recvmsg(2),
-MSG_CTRUNC). So a delivery is answered: whoever handed over keeps its own descriptors until they are taken, and goes on
-with them when they are refused.
+MSG_CTRUNC). So a delivery is answered: its sender keeps its own descriptors until they are taken, and goes on with
+them when they are refused.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Link:
         self.draining = False
         self.clients: dict[Digest, int] = {}
         self.hellos = 0
-        """How often the peer has said who it is: at the beginning, and in answer to each ``Draining``."""
+        """How many ``Hello`` messages came: one at the beginning, and one in answer to each ``Draining``."""
         self.answers = False
         """It answers deliveries: a peer of an earlier release does not, and closes what it has sent."""
         self.asked = 0
-        """How often it was told ``Draining``."""
+        """How many ``Draining`` messages were sent."""
         self._sock = sock
         self._received = received
         self._delivered = delivered
@@ -71,15 +71,15 @@ class Link:
 
     @property
     def behind(self) -> bool:
-        """It has not read all that it was told up to the last ``Draining``, or what it sent before is still to come."""
+        """It has not read all that was sent up to the last ``Draining``, or what it sent before is still to come."""
         return self.hellos <= self.asked
 
-    def tell(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         """Send a message, when the peer has room for it."""
         self._enqueue(encode(message), (), lambda _sent: None)
 
     async def deliver(self, content: Content, sockets: Sequence[socket.socket]) -> bool:
-        """Hand ``sockets`` over, which stay the caller's too. False: the peer has not taken them, and will not."""
+        """Hand ``sockets`` over, which the caller keeps too. False: the peer has not taken them, and will not."""
         try:
             holder = os.memfd_create("tfgateway-tunnel", os.MFD_CLOEXEC)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""What the workers of one gateway tell each other about tunnels. Pure.
+"""The messages between the workers of one gateway about tunnels. Pure.
 
 They may be of different releases for a while: fields are only ever added, with a default.
 """
@@ -22,29 +22,29 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Have(msgspec.Struct, frozen=True, tag="have"):
-    """Clients with these secrets are connected to me: digest -> since when (``registry.Client``)."""
+    """Clients with these secrets are connected to the sender: digest -> since when (``registry.Client``)."""
 
     clients: dict[bytes, int]
 
 
 class Lost(msgspec.Struct, frozen=True, tag="lost"):
-    """None with this one any more."""
+    """No client with this secret is connected to the sender any more."""
 
     digest: bytes
 
 
 class Draining(msgspec.Struct, frozen=True, tag="draining"):
-    """Hand me nothing more: I am about to end, when you have answered."""
+    """The sender ends when this is answered: nothing more is to be handed over to it."""
 
 
 class Piece(msgspec.Struct, frozen=True, tag="parcel"):
-    """Descriptors come with this message. The last parcel of a delivery begins with one that holds its content."""
+    """Descriptors of a delivery come with this message. The first of them all is a file that holds its content."""
 
     last: bool
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
-    """To a delivery, in the order in which they came. Not taken: whoever handed over goes on with what was in it."""
+    """To a delivery, in the order in which they came. Not taken: its sender goes on with what was in it."""
 
     taken: bool
 
@@ -76,13 +76,14 @@ class StreamState(msgspec.Struct, frozen=True):
     context: bytes
 
 
-class SessionState(msgspec.Struct, frozen=True, tag="session"):
+class SessionState(msgspec.Struct, frozen=True, tag="session", rename={"registration": "greeting"}):
     """Content of a delivery: a session with all that is in it. One descriptor, and one for each stream."""
 
     secret: bytes
     source: str
     since: int
-    greeting: int
+    registration: int
+    """The stream on which the client registered. On the wire it is ``greeting``, as in earlier releases."""
     connection: ConnectionState
     unsent: bytes
     streams: tuple[StreamState, ...]

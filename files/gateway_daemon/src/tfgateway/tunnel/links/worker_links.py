@@ -1,4 +1,4 @@
-"""The links of one worker to the others of its gateway: each knows which of them has whose client."""
+"""The links of one worker to the others of its gateway, and which clients each of them has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = logger("tunnel")
 
 
 class Owner(Protocol):
-    """Whoever uses the links."""
+    """Uses the links."""
 
     def held(self) -> dict[Digest, int]:
         """What this worker has: for a new peer."""
@@ -38,7 +38,7 @@ class Owner(Protocol):
 
 
 class WorkerLinks:
-    """All links of this worker. Of two workers, the one whose name is greater connects."""
+    """All links of this worker. Of two workers, the one with the greater name connects."""
 
     def __init__(self, runtime: Path, name: str, owner: Owner) -> None:
         """``runtime``: directory that only this gateway's workers can enter. Errors: ``OSError``."""
@@ -77,7 +77,7 @@ class WorkerLinks:
 
     @property
     def complete(self) -> bool:
-        """Each peer has been heard of."""
+        """Each peer has sent its ``Hello``."""
         return self._met >= self._peers
 
     def successors(self) -> Iterator[Link]:
@@ -88,23 +88,23 @@ class WorkerLinks:
 
     def announce(self, digest: Digest, since: int) -> None:
         """This worker has a client with this secret."""
-        self._tell_all(Have({digest: since}))
+        self._send_all(Have({digest: since}))
 
     def retract(self, digest: Digest) -> None:
         """It has none any more."""
-        self._tell_all(Lost(digest))
+        self._send_all(Lost(digest))
 
     def drain(self) -> None:
-        """Tell the peers that this worker is about to end."""
+        """Announce to the peers that this worker is about to end."""
         self.draining = True
-        self._tell_draining()
+        self._announce_draining()
 
     async def settled(self) -> None:
         """Wait until no peer will hand anything over to this worker that it has not received; ``drain`` came before.
 
-        A peer that hangs, or whose release does not answer, is not waited for longer than a second.
+        A peer that hangs, or has a release that does not answer, is not waited for longer than a second.
         """
-        self._tell_draining()
+        self._announce_draining()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ANSWERED_WITHIN):
                 while any(link.behind for link in self._links):
@@ -154,9 +154,9 @@ class WorkerLinks:
     def _linked(self, sock: socket.socket) -> Link:
         link = Link(sock, received=self._received, delivered=self._owner.delivered, lost=self._links_remove)
         self._links.append(link)
-        link.tell(Hello(self._name, self.draining, answers=True))
+        link.send(Hello(self._name, self.draining, answers=True))
         for part in _parts(self._owner.held()):
-            link.tell(Have(part))
+            link.send(Have(part))
         return link
 
     def _links_remove(self, link: Link) -> None:
@@ -180,18 +180,18 @@ class WorkerLinks:
                 link.clients.pop(digest, None)
             case Draining():
                 link.draining = True
-                link.tell(Hello(self._name, self.draining, answers=True))
+                link.send(Hello(self._name, self.draining, answers=True))
             case Answer(taken):
                 link.answered(taken=taken)
 
-    def _tell_draining(self) -> None:
+    def _announce_draining(self) -> None:
         for link in self._links:
             link.asked += 1
-        self._tell_all(Draining())
+        self._send_all(Draining())
 
-    def _tell_all(self, message: Message) -> None:
+    def _send_all(self, message: Message) -> None:
         for link in list(self._links):
-            link.tell(message)
+            link.send(message)
 
 
 def _parts(clients: dict[Digest, int]) -> Iterable[dict[Digest, int]]:

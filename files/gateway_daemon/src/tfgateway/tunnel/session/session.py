@@ -1,4 +1,4 @@
-"""A live session: one TCP connection, yamux in it, and for each stream a channel that takes what comes."""
+"""A session: one TCP connection, yamux in it, and for each stream a channel that takes what comes in."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Session:
         """Start.
 
         opened: the peer opened a stream: where it leads; None: it is reset. over: called once, with the reason, when
-        the session has ended and all channels have been told. available: a stream can be opened again, perhaps.
+        the session has ended and all channels have been notified. available: a stream can be opened again, perhaps.
         left: the peer is about to end the session, when its streams have ended.
         """
         self._connection = connection
@@ -156,7 +156,7 @@ class Session:
         self._channels[stream] = channel
 
     def accept(self, stream: int) -> None:
-        """Tell the peer that its stream was taken."""
+        """Acknowledge a stream of the peer."""
         self._connection.accept(stream)
         self._due()
 
@@ -199,7 +199,7 @@ class Session:
         self._due()
 
     def reset(self, stream: int) -> None:
-        """Drop the stream; its channel is not told."""
+        """Drop the stream; its channel is not notified."""
         self._connection.reset(stream)
         self.forget(stream)
         self._due()
@@ -219,7 +219,7 @@ class Session:
     # The session.
 
     def leave(self) -> None:
-        """Tell the peer that this side ends the session soon; streams go on."""
+        """Announce to the peer that this side ends the session soon; streams go on."""
         self._connection.go_away(GoAway.NORMAL)
         self._due()
 
@@ -242,7 +242,7 @@ class Session:
     def release(self) -> tuple[socket.socket, ConnectionState, bytes]:
         """Stop here so that another process goes on: socket, state, and what has to be sent first.
 
-        The channels are not told and ``over`` is not called.
+        The channels are not notified, and ``over`` is not called.
         """
         self.state = TRANSITIONS[HANDED_OVER][self.state]
         self._keepalive.cancel()
@@ -328,7 +328,7 @@ class Session:
         self._keepalive = self._loop.call_later(self._limits.pong_within, self.close, "it does not answer")
 
     def _due(self) -> None:
-        """Send when the event loop turns: what several channels have to say goes out in one system call."""
+        """Send when the event loop turns: what several channels have to send goes out in one system call."""
         if not self._flush_due and self._connection.outgoing:
             self._flush_due = True
             self._loop.call_soon(self._flush)

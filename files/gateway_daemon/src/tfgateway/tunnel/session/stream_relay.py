@@ -25,7 +25,7 @@ class Ending(StrEnum):
     """How a relayed stream ended."""
 
     CLOSED = "closed"
-    """Both sides said that they had no more to send."""
+    """Both sides have sent an end."""
     RESET = "reset"
     """A side broke off."""
     IDLE = "idle"
@@ -60,6 +60,7 @@ class RelayState:
     stream_ended: bool
     socket_ended: bool
     socket_deaf: bool
+    """The socket takes nothing any more. Named as earlier releases have it: the name is on the wire."""
 
 
 class Relay:
@@ -101,7 +102,7 @@ class Relay:
         self._queued = False
         self._stream_ended = False  # by the peer
         self._socket_ended = False  # its end was passed on
-        self._socket_deaf = False  # it takes nothing any more
+        self._socket_lost = False  # it takes nothing any more
         self._over = False
         self._moved = self._loop.time()
         self._timer = self._loop.call_later(idle_timeout, self._check_idle)
@@ -121,7 +122,7 @@ class Relay:
     def received(self, data: memoryview) -> None:
         """See ``Channel``."""
         self._moved = self._loop.time()
-        if self._socket_deaf:
+        if self._socket_lost:
             self._drop(len(data))
             return
         sent = 0
@@ -131,7 +132,7 @@ class Relay:
             except _NOT_NOW:
                 pass
             except OSError:
-                self._deaf()
+                self._lose_socket()
                 self._drop(len(data))
                 return
             self._to_socket += sent
@@ -182,7 +183,7 @@ class Relay:
             unsent_to_socket=b"".join(self._pending),
             stream_ended=self._stream_ended,
             socket_ended=self._socket_ended,
-            socket_deaf=self._socket_deaf,
+            socket_deaf=self._socket_lost,
         )
 
     @classmethod
@@ -202,7 +203,7 @@ class Relay:
         relay._to_socket = state.to_socket
         relay._stream_ended = state.stream_ended
         relay._socket_ended = state.socket_ended
-        relay._socket_deaf = state.socket_deaf
+        relay._socket_lost = state.socket_deaf
         if state.unsent_to_socket:
             relay._pending.append(state.unsent_to_socket)
             relay.held = len(state.unsent_to_socket)
@@ -231,7 +232,7 @@ class Relay:
             try:
                 data = self.socket.recv(room)
             except _NOT_NOW:
-                if self._socket_deaf:
+                if self._socket_lost:
                     self._break()  # it takes nothing, and all that it has sent was passed on
                 else:
                     self._watch_reading(on=True)
@@ -240,7 +241,7 @@ class Relay:
                 if not self._to_socket and not self._to_stream:
                     self._break()  # it was never connected
                     return
-                self._deaf()
+                self._lose_socket()
                 data = b""
             if not data:
                 self._moved = self._loop.time()
@@ -251,9 +252,9 @@ class Relay:
                 return
             self._send(data)
         if not self._reading and self._session.busy:
-            self._wait_turn()  # behind the others, without asking the kernel to tell us in between
+            self._wait_turn()  # behind the others, without watching the socket in between
         else:
-            # Level-triggered: what is left wakes us again, after all others that are ready.
+            # Level-triggered: what is left is reported again, after all others that are ready.
             self._watch_reading(on=True)
 
     def _send(self, data: bytes) -> None:
@@ -276,7 +277,7 @@ class Relay:
             self._watch_writing(on=True)
             return
         except OSError:
-            self._deaf()
+            self._lose_socket()
             return
         self._moved = self._loop.time()
         self._to_socket += sent
@@ -292,9 +293,9 @@ class Relay:
         if not pending and self._stream_ended:
             self._pass_end_on()
 
-    def _deaf(self) -> None:
+    def _lose_socket(self) -> None:
         """The socket takes nothing any more; the other direction goes on: it may have answered why."""
-        self._socket_deaf = True
+        self._socket_lost = True
         self._watch_writing(on=False)
         self._pending.clear()
         self._unhold(self.held)
@@ -302,7 +303,7 @@ class Relay:
         self._loop.call_soon(self.may_send)
 
     def _drop(self, count: int) -> None:
-        """Octets for a socket that takes none: as long as it still speaks, the peer need not know."""
+        """Octets for a socket that takes none: as long as it still sends, the peer need not know."""
         if self._socket_ended:
             self._session.reset(self._stream)
             self._finish(Ending.RESET)
@@ -319,7 +320,7 @@ class Relay:
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
-            self._deaf()
+            self._lose_socket()
         else:
             self._check_end()
 
@@ -333,7 +334,7 @@ class Relay:
 
     def _check_end(self) -> None:
         if self._stream_ended and self._socket_ended and not self._pending:
-            self._finish(Ending.RESET if self._socket_deaf else Ending.CLOSED)
+            self._finish(Ending.RESET if self._socket_lost else Ending.CLOSED)
 
     def _check_idle(self) -> None:
         left = self._moved + self._idle_timeout - self._loop.time()

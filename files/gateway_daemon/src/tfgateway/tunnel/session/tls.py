@@ -1,4 +1,4 @@
-"""TLS on a non-blocking socket of our own, which a ``Wire`` takes (T-21)."""
+"""TLS over a non-blocking socket, which a ``Wire`` takes (T-21)."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ async def secure(sock: socket.socket, context: ssl.SSLContext, server_name: str 
             try:
                 wrapped.do_handshake()
             except ssl.SSLWantReadError:
-                loop.add_reader(wrapped.fileno(), _tell, ready)
+                loop.add_reader(wrapped.fileno(), _notify, ready)
             except ssl.SSLWantWriteError:
-                loop.add_writer(wrapped.fileno(), _tell, ready)
+                loop.add_writer(wrapped.fileno(), _notify, ready)
             else:
                 return wrapped
             try:
@@ -56,6 +56,6 @@ async def secure(sock: socket.socket, context: ssl.SSLContext, server_name: str 
         raise
 
 
-def _tell(ready: asyncio.Future[None]) -> None:
+def _notify(ready: asyncio.Future[None]) -> None:
     if not ready.done():
         ready.set_result(None)

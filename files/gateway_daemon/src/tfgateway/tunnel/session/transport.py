@@ -123,7 +123,7 @@ class Wire:
             self._read_tls()
 
     def _pending(self) -> int:
-        """Octets that TLS has decrypted already: the kernel does not tell of them."""
+        """Octets that TLS has decrypted already: the kernel does not report them."""
         return self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
 
     def _writable(self) -> None:
@@ -171,7 +171,7 @@ class Wire:
         self._broken = True
         self._queue.clear()
         self.unsent = 0
-        # From the loop: whoever is sending now is not done with its own state.
+        # From the loop: the caller that is sending now is not done with its own state.
         self._loop.call_soon(self._lost, error.strerror or "broken")
 
     def _send_some(self) -> int:

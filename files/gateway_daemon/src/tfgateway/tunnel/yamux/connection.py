@@ -50,7 +50,7 @@ class StreamAccepted:
 
 
 class DataReceived(NamedTuple):
-    """Payload of a stream. Tell ``consume`` when it has been passed on."""
+    """Payload of a stream. Call ``consume`` when it has been passed on."""
 
     stream: int
     data: memoryview
@@ -163,7 +163,7 @@ class Connection:
             for item in self._reader.feed(data):
                 if isinstance(item, Payload):
                     stream = self._streams.get(item.stream)
-                    # It may be gone here while the peer still sends; what comes behind its FIN is nobody's.
+                    # It may be gone here while the peer still sends; what comes behind its FIN is dropped.
                     if stream is not None and not stream.ended_by_peer:
                         yield DataReceived(item.stream, item.data)
                     if item.last and self._ends_after_payload:
@@ -257,7 +257,7 @@ class Connection:
         return number
 
     def accept(self, number: int) -> None:
-        """Tell the peer that a stream of its was taken."""
+        """Acknowledge a stream of the peer."""
         if number in self._streams:
             self.outgoing.append(encode(_WINDOW_UPDATE, _ACK, number, 0))
 
@@ -320,7 +320,7 @@ class Connection:
         return number
 
     def go_away(self, code: GoAway) -> None:
-        """Tell the peer that this side takes no new streams, or why it ends the session."""
+        """Announce to the peer that this side takes no new streams, or why it ends the session."""
         self.outgoing.append(encode(_GO_AWAY, 0, 0, code))
 
     def _drop(self, number: int) -> None:

@@ -78,7 +78,7 @@ class FrameReader:
         self.left = 0
         """Octets that are missing of the payload of the current data frame."""
         self.stream = 0
-        """Whose payload that is."""
+        """The stream that the payload belongs to."""
 
     def feed(self, data: memoryview) -> Iterator[Frame | Payload]:
         """Take the next octets; to be iterated to its end. Errors: ``ParseError``, then the stream is lost."""
