@@ -8,8 +8,10 @@ _CAP = 60.0
 
 
 class Backoff:
-    """Delays that double from ``first`` seconds up to a cap; half of each is random, so that a thousand clients of
-    one gateway do not come back in the same instant."""
+    """Delays that double from ``first`` seconds up to a cap.
+
+    Half of each is random, so that a thousand clients of one gateway do not come back in the same instant.
+    """
 
     def __init__(self, first: float, chance: Callable[[], float]) -> None:
         """``chance``: a number from 0 to 1, another each time."""
