@@ -142,6 +142,17 @@ def test_t18_whoever_is_trusted_has_to_send_a_header(stream: bytes) -> None:
     assert outcome(bytewise(stream), HTTP, after_header=True).request is refusals.BAD_PROXY_HEADER
 
 
+@pytest.mark.parametrize(("stream", "listener"), [(HEAD, HTTP), (HELLO, TLS)])
+def test_a_reader_that_is_done_keeps_nothing(stream: bytes, listener: Plane) -> None:
+    """A connection is relayed for days, and there are many."""
+    reader = FirstBytes(listener, after_header=True)
+    assert isinstance(reader.feed(HEADERS[1]), Addresses)
+    for piece in bytewise(stream):
+        reader.feed(piece)
+    kept = {slot: getattr(reader, slot) for slot in FirstBytes.__slots__}
+    assert not [slot for slot, value in kept.items() if value and slot not in ("speaks", "_listener")]
+
+
 def test_discarded_bytes_are_forgotten() -> None:
     reader = FirstBytes(HTTP)
     assert reader.feed(HEAD[:20]) is None
