@@ -9,6 +9,7 @@ import pytest
 from tfgateway.proxy import refusals
 from tfgateway.proxy.eventloop.engine import Engine
 from tfgateway.proxy.protocol import HTTP, TLS
+from tfgateway.proxy.refusals import Refused
 from tfgateway.proxy.upstream.balance import Member, Pool
 from tfgateway.proxy.upstream.dial import Dialler
 from tfgateway.proxy.upstream.upstream import Upstream
@@ -17,14 +18,17 @@ TIMED_OUT = (refusals.DIAL_TIMEOUT, "")
 
 
 class Counting(Dialler):
-    """Notes what is dialled."""
+    """Notes what is dialled, and fails at once where it has to: other hosts refuse a moment later."""
 
     def __init__(self) -> None:
         super().__init__(allowed=(), own_addresses=frozenset)
         self.dialled: list[int] = []
+        self.refuses: dict[int, Refused] = {}
 
     def dial(self, address: str, port: int, *, by_operator: bool) -> socket.SocketType:
         self.dialled.append(port)
+        if port in self.refuses:
+            raise self.refuses[port]
         return super().dial(address, port, by_operator=by_operator)
 
 
@@ -103,6 +107,12 @@ async def test_three_targets_are_tried_at_most(upstream: Upstream, dialler: Coun
     assert failure == (refusals.DIAL_FAILED, "Connection refused")
     assert len(dialler.dialled) == len(set(dialler.dialled)) == 3
     assert not any(member.active for member in pool.members)
+
+
+async def test_the_reason_is_that_of_the_last_target_that_was_dialled(upstream: Upstream, dialler: Counting) -> None:
+    dialler.refuses = {port: Refused(refusals.DIAL_FAILED, f"{port} refuses") for port in (1, 2)}
+    assert upstream.dial_one_of(pool_of(1, 2), HTTP) == (refusals.DIAL_FAILED, f"{dialler.dialled[-1]} refuses")
+    assert sorted(dialler.dialled) == [1, 2]
 
 
 async def test_without_a_target_that_works_none_is_dialled(upstream: Upstream, dialler: Counting, port: int) -> None:
