@@ -16,7 +16,7 @@ from tfgateway.sockets import AddressInfo, close, resolve, send_at_once
 from tfgateway.tunnel.backoff import Backoff
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.session.session import Channel, Limits, Session
-from tfgateway.tunnel.session.stream_relay import Ending, Relay, Relayed
+from tfgateway.tunnel.session.stream_relay import StreamEnding, StreamRelay, StreamRelayed
 from tfgateway.tunnel.session.tls import secure
 from tfgateway.tunnel.yamux.connection import Connection, Role
 
@@ -194,7 +194,7 @@ class _Follower:
         session.accept(stream)
         return _NewStream(session, stream, self._options, self._left)
 
-    def _left(self, relayed: Relayed | None) -> None:
+    def _left(self, relayed: StreamRelayed | None) -> None:
         self._status.active -= 1
         if relayed is None:
             self._status.failed += 1
@@ -230,7 +230,9 @@ class _NewStream:
     One that sends nothing keeps no other waiting, and one that fails ends alone (T-16).
     """
 
-    def __init__(self, session: Session, stream: int, options: Options, left: Callable[[Relayed | None], None]) -> None:
+    def __init__(
+        self, session: Session, stream: int, options: Options, left: Callable[[StreamRelayed | None], None]
+    ) -> None:
         self._session = session
         self._stream = stream
         self._options = options
@@ -283,7 +285,7 @@ class _NewStream:
             self._refuse()
             return
         self._session.hold(-len(self._first))
-        relay = Relay(
+        relay = StreamRelay(
             self._session,
             self._stream,
             sock,
@@ -297,8 +299,8 @@ class _NewStream:
             relay.ended()
         relay.start()
 
-    def _done(self, sock: socket.socket, relayed: Relayed) -> None:
-        if relayed.ending is Ending.REFUSED:
+    def _done(self, sock: socket.socket, relayed: StreamRelayed) -> None:
+        if relayed.ending is StreamEnding.REFUSED:
             close(sock)
         self._left(relayed)
 

@@ -7,12 +7,11 @@ from typing import Any, TypeVar
 
 from tfgateway.errors import ConfigError, LayoutError, ParseError
 from tfgateway.proxy.parse.hosts import a_label
-from tfgateway.proxy.routing.table import Route, StaticRoutes, route_of
+from tfgateway.proxy.routing.table import CATCH_ALL, Route, StaticRoutes, route_of
 from tfgateway.redis_schema.services import Service
 from tfgateway.routertoml import load, member, table
 from tfgateway.telemetry.text import printable
 
-_CATCH_ALL = "CATCH_ALL"
 _T = TypeVar("_T", str, int)
 
 
@@ -34,12 +33,12 @@ def parse_router_toml(raw: bytes, name: str) -> tuple[StaticRoutes, tuple[str, .
         try:
             key = host.lower().removesuffix(".") if host.isascii() else a_label(host)
             route = route_of(_service(members), by_operator=True)
-            if host != _CATCH_ALL and key in by_host:
+            if host != CATCH_ALL and key in by_host:
                 raise LayoutError("the same name in lower case is there too")
         except (LayoutError, ParseError) as error:
             problems.append(f"{name}: service '{printable(host)}' skipped: {error}")
             continue
-        if host == _CATCH_ALL:
+        if host == CATCH_ALL:
             catch_all = route
         else:
             by_host[key] = route

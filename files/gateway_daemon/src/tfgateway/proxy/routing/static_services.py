@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 from tfgateway.errors import ConfigError, ParseError
 from tfgateway.proxy.parse.hosts import a_label
-from tfgateway.proxy.routing.table import Options, Route, StaticRoutes
+from tfgateway.proxy.routing.table import CATCH_ALL, Options, Route, StaticRoutes
 from tfgateway.proxy.upstream.balance import Member, Pool
 from tfgateway.settings import CheckSettings, ServiceSettings
 from tfgateway.targets import networks
-
-CATCH_ALL = "CATCH_ALL"
 
 _VERSIONS = {"off": 0, "v1": 1, "v2": 2}
 

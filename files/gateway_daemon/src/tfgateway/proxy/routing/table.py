@@ -17,6 +17,9 @@ from tfgateway.redis_schema.keys import domain_of_service_key
 from tfgateway.redis_schema.services import Service, decode_service
 from tfgateway.targets import IPNetwork
 
+CATCH_ALL = "CATCH_ALL"
+"""Name of the static service that gets what no other service has a name for (spec tcprouter §1)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:

@@ -18,7 +18,7 @@ from tfgateway.tunnel.gateway.registry import Client, Registry
 from tfgateway.tunnel.links.messages import StreamState, VisitorState
 from tfgateway.tunnel.links.worker_links import WorkerLinks
 from tfgateway.tunnel.session.session import Session
-from tfgateway.tunnel.session.stream_relay import Ending, Relay, Relayed
+from tfgateway.tunnel.session.stream_relay import StreamEnding, StreamRelay, StreamRelayed
 
 REFUSED_PAUSE = 0.2
 """Seconds after a worker did not take what was handed over to it."""
@@ -31,8 +31,8 @@ class _Visit:
     """A visitor in a tunnel."""
 
     visitor: Visitor
-    relay: Relay
-    ended: asyncio.Future[Relayed | None]
+    relay: StreamRelay
+    ended: asyncio.Future[StreamRelayed | None]
     """None: it went on in another worker."""
 
 
@@ -43,7 +43,7 @@ class Released:
     streams: tuple[StreamState, ...]
     sockets: list[socket.socket]
     """Of the visitors, in the order of ``streams``."""
-    _ended: list[asyncio.Future[Relayed | None]]
+    _ended: list[asyncio.Future[StreamRelayed | None]]
 
     def gone(self) -> None:
         """Nothing is left of them here."""
@@ -125,8 +125,8 @@ class Visits:
     ) -> tuple[Visitor, Coroutine[Any, Any, RelayedByTunnel]]:
         """Go on with a visit that was released; for ``Adopt``."""
         visitor = Visitor(sock, b"", stream.source, stream.plane, secret, stream.context)
-        ended: asyncio.Future[Relayed | None] = self._loop.create_future()
-        relay = Relay.resume(
+        ended: asyncio.Future[StreamRelayed | None] = self._loop.create_future()
+        relay = StreamRelay.resume(
             session,
             stream.stream,
             sock,
@@ -158,8 +158,8 @@ class Visits:
     async def _route(self, client: Client, visitor: Visitor) -> RelayedByTunnel | None:
         """Serve a visitor by this client; None: the client was lost before it took the visitor."""
         stream = client.session.open()
-        ended: asyncio.Future[Relayed | None] = self._loop.create_future()
-        relay = Relay(
+        ended: asyncio.Future[StreamRelayed | None] = self._loop.create_future()
+        relay = StreamRelay(
             client.session,
             stream,
             visitor.socket,
@@ -176,12 +176,12 @@ class Visits:
         visit.relay.start()
 
     @staticmethod
-    def _ended(ended: asyncio.Future[Relayed | None], relayed: Relayed) -> None:
+    def _ended(ended: asyncio.Future[StreamRelayed | None], relayed: StreamRelayed) -> None:
         if not ended.done():
             ended.set_result(relayed)
 
     async def _account(
-        self, session: Session, stream: int, ended: asyncio.Future[Relayed | None], relay: Relay
+        self, session: Session, stream: int, ended: asyncio.Future[StreamRelayed | None], relay: StreamRelay
     ) -> RelayedByTunnel | None:
         try:
             relayed = await ended
@@ -199,12 +199,12 @@ class Visits:
         self._metrics.visits.labels(relayed.ending).inc()
         self._metrics.bytes_to_client.inc(relayed.to_stream)
         self._metrics.bytes_to_visitor.inc(relayed.to_socket)
-        if relayed.ending is Ending.REFUSED:
+        if relayed.ending is StreamEnding.REFUSED:
             raise DialFailed("the client dropped the visitor")
         return RelayedByTunnel(relayed.ending, relayed.to_stream, relayed.to_socket)
 
     async def _went_on(
-        self, session: Session, stream: int, ended: asyncio.Future[Relayed | None], relay: Relay
+        self, session: Session, stream: int, ended: asyncio.Future[StreamRelayed | None], relay: StreamRelay
     ) -> RelayedByTunnel:
         relayed = await self._account(session, stream, ended, relay)
         if relayed is None:

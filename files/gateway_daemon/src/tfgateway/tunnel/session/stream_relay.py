@@ -21,7 +21,7 @@ _AT_ONCE = 64  # buffers of one system call
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
 
-class Ending(StrEnum):
+class StreamEnding(StrEnum):
     """How a relayed stream ended."""
 
     CLOSED = "closed"
@@ -37,10 +37,10 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Relayed:
+class StreamRelayed:
     """What became of a stream."""
 
-    ending: Ending
+    ending: StreamEnding
     to_stream: int
     """Octets that went into the stream."""
     to_socket: int
@@ -63,7 +63,7 @@ class RelayState:
     """The socket takes nothing any more. Named as earlier releases have it: the name is on the wire."""
 
 
-class Relay:
+class StreamRelay:
     """A ``Channel`` that owns a connected, non-blocking socket.
 
     Nothing of the socket is kept here but what was read before (``first``): it is read when the stream has room and
@@ -78,7 +78,7 @@ class Relay:
         first: bytes,
         *,
         idle_timeout: float,
-        done: Callable[[Relayed], None],
+        done: Callable[[StreamRelayed], None],
     ) -> None:
         """``start`` joins them. idle_timeout: seconds without an octet in either direction.
 
@@ -156,9 +156,9 @@ class Relay:
         if not self._to_socket and not self._stream_ended:
             only_first = self._to_stream <= self._first_size
             untouched = only_first and self._session.closed and not self._session.taken(self._stream)
-            self._finish(Ending.REFUSED, untouched=untouched)
+            self._finish(StreamEnding.REFUSED, untouched=untouched)
         else:
-            self._finish(Ending.RESET)
+            self._finish(StreamEnding.RESET)
 
     def may_send(self) -> None:
         """See ``Channel``."""
@@ -171,7 +171,7 @@ class Relay:
     def cut(self) -> None:
         """End it now."""
         self._session.reset(self._stream)
-        self._finish(Ending.CUT)
+        self._finish(StreamEnding.CUT)
 
     def release(self) -> RelayState:
         """Stop here so that another process goes on with ``socket``; ``done`` is not called."""
@@ -195,8 +195,8 @@ class Relay:
         state: RelayState,
         *,
         idle_timeout: float,
-        done: Callable[[Relayed], None],
-    ) -> Relay:
+        done: Callable[[StreamRelayed], None],
+    ) -> StreamRelay:
         """Go on where ``release`` was called; ``start`` joins them again."""
         relay = cls(session, stream, sock, state.unsent_to_stream, idle_timeout=idle_timeout, done=done)
         relay._to_stream = state.to_stream
@@ -306,7 +306,7 @@ class Relay:
         """Octets for a socket that takes none: as long as it still sends, the peer need not know."""
         if self._socket_ended:
             self._session.reset(self._stream)
-            self._finish(Ending.RESET)
+            self._finish(StreamEnding.RESET)
         else:
             self._session.consume(self._stream, count)
 
@@ -328,13 +328,13 @@ class Relay:
         """The socket cannot be used or watched any more: neither side gets on."""
         if not self._over:
             self._session.reset(self._stream)
-            self._finish(Ending.RESET if self._to_socket else Ending.REFUSED)
+            self._finish(StreamEnding.RESET if self._to_socket else StreamEnding.REFUSED)
 
     # The end.
 
     def _check_end(self) -> None:
         if self._stream_ended and self._socket_ended and not self._pending:
-            self._finish(Ending.RESET if self._socket_lost else Ending.CLOSED)
+            self._finish(StreamEnding.RESET if self._socket_lost else StreamEnding.CLOSED)
 
     def _check_idle(self) -> None:
         left = self._moved + self._idle_timeout - self._loop.time()
@@ -342,19 +342,19 @@ class Relay:
             self._timer = self._loop.call_later(left, self._check_idle)
             return
         self._session.reset(self._stream)
-        self._finish(Ending.IDLE)
+        self._finish(StreamEnding.IDLE)
 
-    def _finish(self, ending: Ending, *, untouched: bool = False) -> None:
+    def _finish(self, ending: StreamEnding, *, untouched: bool = False) -> None:
         if self._over:
             return
         self._leave()
         self._session.forget(self._stream)
-        if ending is not Ending.REFUSED:
-            if ending is not Ending.CLOSED:
+        if ending is not StreamEnding.REFUSED:
+            if ending is not StreamEnding.CLOSED:
                 with contextlib.suppress(OSError):
                     self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
             close(self.socket)
-        self._done(Relayed(ending, self._to_stream, self._to_socket, untouched))
+        self._done(StreamRelayed(ending, self._to_stream, self._to_socket, untouched))
 
     def _leave(self) -> None:
         self._over = True
