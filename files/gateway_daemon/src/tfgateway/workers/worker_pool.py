@@ -207,10 +207,9 @@ class WorkerPool:
                 self._check(worker)
         if replace and self.plan is not None:
             self._fill(self.plan)
-            if self.blocked:
-                for worker in self.active(self.generation):
-                    if worker.state == "ready":
-                        self._let_in_alone(worker)
+            for worker in self.active(self.generation):
+                if worker.state == "ready":  # its address was another's when it was ready
+                    self._let_in_alone(worker)
 
     def _check(self, worker: Worker) -> None:
         now = time.monotonic()

@@ -1,0 +1,61 @@
+"""A pool of workers with real sockets; the workers themselves only live, and say what the test has them say."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tfgateway.plane import Endpoint
+from tfgateway.workers.ipc.protocol import Ready
+from tfgateway.workers.listen_sockets import ListenSockets
+from tfgateway.workers.planning import Plan
+from tfgateway.workers.worker_pool import Worker, WorkerPool
+
+from tests.ports import free_port
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    started = [subprocess.Popen(["sleep", "600"]) for _ in range(2)]
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+async def test_all_that_waited_for_an_address_are_let_in_when_it_is_free(
+    tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    """Also when it became free between the first worker's attempt and the second's."""
+    endpoints = (Endpoint("dns", "udp", f"127.0.0.1:{free_port()}"),)
+    plan = Plan("/release/bin/tfgateway", (), "", "", endpoints, 2, 5.0, 60.0, 60.0, "127.0.0.1:1")
+    listeners = ListenSockets()
+    listeners.prepare(endpoints, 2)
+    pool = WorkerPool(listeners, tmp_path, lambda: None)
+    pool.adopt(plan, 1, settled=False)
+    others = []
+    for slot, process in enumerate(processes):
+        ours, theirs = socket.socketpair()
+        others.append(theirs)
+        pool.attach(Worker(slot + 1, slot, 1, process.pid, plan), ours)
+    first, second = pool.workers.values()
+
+    host, _, port = endpoints[0].address.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as old:
+        old.bind((host, int(port)))
+        pool._received(first, Ready())
+        assert first.state == "ready"
+        assert "in use" in pool.trouble
+    pool._received(second, Ready())
+    assert (first.state, second.state) == ("ready", "serving")
+    pool.tick()
+    assert (first.state, second.state) == ("serving", "serving")
+    assert pool.settled
+    assert pool.trouble == ""
+    for worker, other in zip(pool.workers.values(), others, strict=True):
+        worker.channel.close()
+        other.close()
+    listeners.discard(list(listeners))
