@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tfgateway.aio import Backoff, first_of
 
 
@@ -57,3 +59,15 @@ def test_it_survives_a_week_of_failures() -> None:
     assert max(waits) <= 60
     assert min(waits[10:]) >= 30
     assert len(set(waits)) > 1000, "jittered"
+
+
+@given(st.floats(0.1, 100), st.floats(0, 1))
+def test_half_of_each_wait_is_by_chance(first: float, chance: float) -> None:
+    longest = max(60.0, first)
+    backoff = Backoff(first, longest, lambda low, high: low + chance * (high - low))
+    delays = [backoff.failed() for _ in range(12)]
+    for number, delay in enumerate(delays):
+        whole = min(first * 2**number, longest)
+        assert whole / 2 <= delay <= whole * 1.000001
+    backoff.succeeded()
+    assert backoff.failed() == delays[0]

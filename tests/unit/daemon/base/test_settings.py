@@ -3,9 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway import settings
+from tfgateway.addresses import host_port
+from tfgateway.cli.main import main
 from tfgateway.errors import ConfigError
 
 
@@ -80,13 +83,15 @@ def test_any_bytes_are_settings_or_a_config_error(raw: bytes) -> None:
         assert "gateway.toml" in str(error)
 
 
-def test_a_file_is_found_by_argument_then_by_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_found_by_option_then_by_environment(tmp_path: Path) -> None:
     first, second = tmp_path / "first.toml", tmp_path / "second.toml"
-    first.write_text("[dns]\nttl = 1")
-    second.write_text("[dns]\nttl = 2")
-    monkeypatch.setenv("TFGATEWAY_CONFIG", str(second))
-    assert settings.load(first).dns.ttl == 1
-    assert settings.load().dns.ttl == 2
+    first.write_text("[dns]\ncolour = 1")
+    second.write_text("[dns]\nflavour = 2")
+    environment = {"TFGATEWAY_CONFIG": str(second)}
+    by_option = CliRunner().invoke(main, ["--config", str(first), "check-config"], env=environment)
+    assert (by_option.exit_code, "colour" in by_option.output) == (2, True)
+    by_environment = CliRunner().invoke(main, ["check-config"], env=environment)
+    assert (by_environment.exit_code, "flavour" in by_environment.output) == (2, True)
     with pytest.raises(ConfigError, match=r"third\.toml: cannot be read: No such file"):
         settings.load(tmp_path / "third.toml")
 
@@ -101,7 +106,7 @@ def test_settings_cannot_be_changed() -> None:
     [("0.0.0.0:53", ("0.0.0.0", 53)), ("[::]:53", ("::", 53)), ("[2001:db8::1]:0", ("2001:db8::1", 0))],
 )
 def test_addresses_to_listen_on(text: str, found: tuple[str, int]) -> None:
-    assert settings.host_port(text) == found
+    assert host_port(text) == found
 
 
 @pytest.mark.parametrize(
@@ -124,7 +129,7 @@ def test_addresses_to_listen_on(text: str, found: tuple[str, int]) -> None:
 )
 def test_what_is_no_address_to_listen_on(text: str) -> None:
     with pytest.raises(ValueError, match="is not ADDRESS:PORT"):
-        settings.host_port(text)
+        host_port(text)
 
 
 @pytest.mark.parametrize("endpoint", ["", "198.51.100.7:3443", "[2001:db8::1]:3443", "gw1.example:65535"])

@@ -10,11 +10,11 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
+from tfgateway.addresses import IPAddress, networks
 from tfgateway.proxy.refusals import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
 from tfgateway.proxy.routing.table import Route
 from tfgateway.proxy.upstream.dial import Dialler, refused
 from tfgateway.sockets import keep_alive
-from tfgateway.targets import IPAddress, networks
 
 
 def dial(tested: Dialler, to: Route, port: int) -> socket.socket:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tfgateway.addresses import networks
 from tfgateway.explorer.models import (
     DomainDelegate,
     Gateway4To6,
@@ -32,7 +33,6 @@ from tfgateway.reconciler.planning.model import Plan, Step
 from tfgateway.reconciler.planning.planner import Planned, Stream, plan_all
 from tfgateway.reconciler.planning.removals import served
 from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS
-from tfgateway.targets import networks
 
 SECOND = 10**9
 

@@ -18,6 +18,7 @@ import pytest
 import structlog.testing
 from prometheus_client import CollectorRegistry
 from tfgateway import sockets
+from tfgateway.addresses import networks
 from tfgateway.plane import Endpoint, Listening
 from tfgateway.proxy import listener, refusals, server
 from tfgateway.proxy.connection import connection
@@ -31,7 +32,6 @@ from tfgateway.proxy.routing.table import Options, Route, RouteTable, StaticRout
 from tfgateway.proxy.upstream import dial
 from tfgateway.proxy.upstream.balance import Member, Pool
 from tfgateway.settings import ProxySettings
-from tfgateway.targets import networks
 from tfgateway.tunnel import client
 from tfgateway.tunnel.client import Options as ClientOptions
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics

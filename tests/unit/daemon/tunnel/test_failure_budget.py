@@ -1,26 +1,12 @@
-"""How long clients wait, and how often registrations may fail."""
+"""How often registrations may fail."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given
-from hypothesis import strategies as st
-from tfgateway.tunnel.backoff import Backoff
 from tfgateway.tunnel.digest import digest_of
 from tfgateway.tunnel.gateway.failure_budget import FailureBudget
 from tfgateway.tunnel.links.shared_key import shared_key
-
-
-@given(st.floats(0.1, 100), st.floats(0, 1))
-def test_delays_double_up_to_a_minute_and_half_of_each_is_by_chance(first: float, chance: float) -> None:
-    backoff = Backoff(first, lambda: chance)
-    delays = [backoff.next() for _ in range(12)]
-    for number, delay in enumerate(delays):
-        whole = min(first * 2**number, max(60.0, first))
-        assert whole / 2 <= delay <= whole
-    backoff.reset()
-    assert backoff.next() == delays[0]
 
 
 def test_t4_a_source_that_fails_too_often_waits_and_is_forgiven() -> None:

@@ -21,14 +21,14 @@ import dns.rcode
 import dns.rdatatype
 
 from tfgateway import gojson
+from tfgateway.addresses import denied_reason, host_port, shown
 from tfgateway.errors import ProgramError
 from tfgateway.programs import run
 from tfgateway.reconciler.planning.claims import Policy
 from tfgateway.reconciler.verdict import Answer
 from tfgateway.redis_schema.keys import OWNER_FIELD
 from tfgateway.redis_schema.services import Service
-from tfgateway.settings import Settings, host_port
-from tfgateway.targets import denied_reason
+from tfgateway.settings import Settings
 
 _QUERY_TIME = 2.0
 _TRIES = 2  # a UDP datagram may be lost
@@ -145,8 +145,7 @@ class Prober:
             self._listening[listens] = asyncio.create_task(_accepts(*listens))
         runs = await self._listening[listens]
         if not runs and (plane not in self._down or listens == self._http):  # of two the same one is named each time
-            host, port = listens
-            self._down[plane] = f"nothing answers at {f'[{host}]' if ':' in host else host}:{port}"
+            self._down[plane] = f"nothing answers at {shown(*listens)}"
         return runs
 
     async def _query(self, server: tuple[str, int], name: str, kind: str) -> list[str]:

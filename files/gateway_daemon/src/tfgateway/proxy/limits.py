@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
-from functools import lru_cache
+from tfgateway import addresses
 
 
 class Admission:
@@ -29,7 +28,7 @@ class Admission:
 
     def claim(self, address: str) -> bool:
         """Count the source of one that has entered without; False, and nothing counted, when its limit is reached."""
-        source = _source(address)
+        source = addresses.source(address)
         count = self._by_source.get(source, 0)
         if count >= self._per_source:
             return False
@@ -38,7 +37,7 @@ class Admission:
 
     def take_in(self, address: str) -> None:
         """Count one more whatever the limits are."""
-        source = _source(address)
+        source = addresses.source(address)
         self._open += 1
         self._by_source[source] = self._by_source.get(source, 0) + 1
 
@@ -47,19 +46,9 @@ class Admission:
         self._open -= 1
         if address is None:
             return
-        source = _source(address)
+        source = addresses.source(address)
         count = self._by_source[source]
         if count > 1:
             self._by_source[source] = count - 1
         else:
             del self._by_source[source]
-
-
-def _source(address: str) -> str | bytes:
-    return _network(address) if ":" in address else address
-
-
-@lru_cache(maxsize=4096)
-def _network(address: str) -> bytes:
-    """The /64 of an IPv6 address."""
-    return ipaddress.IPv6Address(address).packed[:8]

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from tfgateway import targets
+from tfgateway import addresses
+from tfgateway.aio import first_of
 from tfgateway.errors import ConfigError, LayoutError
 from tfgateway.mirror import HeldCollector, Mirror, Selection, SnapshotWriter, held_name
 from tfgateway.mirror.disk import snapshot
@@ -89,11 +90,11 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
             engine=engine,
             table=table,
             dialler=Dialler(
-                allowed=targets.networks(settings.proxy.allowed_targets), own_addresses=targets.own_addresses
+                allowed=addresses.networks(settings.proxy.allowed_targets), own_addresses=addresses.own_addresses
             ),
             tunnels=tunnels,
             metrics=metrics,
-            trusted=targets.networks(settings.proxy.proxy_protocol_from),
+            trusted=addresses.networks(settings.proxy.proxy_protocol_from),
         )
         listeners = _Listeners(engine, _accepts(own, context, tunnels))
         stack.callback(listeners.close)
@@ -112,7 +113,7 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
         worker.on_peers(lambda: tunnels.set_peers(worker.peers))
         tunnels.set_peers(worker.peers)
         worker.status("waiting for redis")
-        await _until_one_of(following, worker.stopping, mirror.ready)
+        await first_of(worker.stopping.wait(), mirror.ready.wait(), beside=[following])
         if worker.stopping.is_set():
             return
         await watch.start()
@@ -124,7 +125,7 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
         await worker.ready()
         listeners.open(worker.listening)
         worker.status("")
-        await _until_one_of(following, worker.stopping)
+        await first_of(worker.stopping.wait(), beside=[following])
         listeners.close()
         worker.status("waiting for open connections to end")
         await _drain(context, tunnels, settings.proxy.drain_timeout)
@@ -225,18 +226,6 @@ def _mirror_into(table: RouteTable, settings: RedisSettings, file: Path | None) 
             _log.warning("service skipped", key=key, reason=str(error))
 
     return Mirror(partial(connect_as, settings), _SERVICES, update, _log, file=file, hold_for=settings.hold_for)
-
-
-async def _until_one_of(following: asyncio.Task[None], *events: asyncio.Event) -> None:
-    """Wait for the first event. Errors: what ended ``following``, which never ends by itself."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait([following, *waits], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-    if following.done():
-        following.result()
 
 
 def _use_all_descriptors() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from tfgateway import machine
+from tfgateway.addresses import own_addresses
 from tfgateway.reconciler.dataset import DataSet, is_whole
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.lease import Lease
@@ -26,7 +27,6 @@ from tfgateway.reconciler.planning.removals import served
 from tfgateway.reconciler.planning.render import held_reason, step_line
 from tfgateway.reconciler.session import look
 from tfgateway.reconciler.store import Store
-from tfgateway.targets import own_addresses
 from tfgateway.telemetry.logs import logger
 
 _log = logger("reconciler")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
+from tfgateway.addresses import networks, own_addresses
 from tfgateway.errors import ConfigError
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.fourtosix.pool import Pool
@@ -21,7 +22,6 @@ from tfgateway.reconciler.planning.inputs.rows import Actual
 from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.connection import connect_as
 from tfgateway.settings import Settings
-from tfgateway.targets import networks, own_addresses
 
 
 def load_identity(settings: Settings) -> Identity:

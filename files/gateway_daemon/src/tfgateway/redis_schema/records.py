@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 
 from tfgateway import gojson
+from tfgateway.addresses import IPV4
 from tfgateway.errors import LayoutError
 from tfgateway.telemetry.text import printable
 
@@ -24,8 +25,7 @@ MAX_FIELD = 1024 * 1024
 """Bytes of a field that are looked at: far more than a DNS message can carry."""
 _MAX_PROBLEMS = 16
 
-_BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_CANONICAL_IPV4 = re.compile(rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}")
+_CANONICAL_IPV4 = re.compile(IPV4)
 _GROUP = r"[1-9a-f][0-9a-f]{0,3}"
 # Most canonical IPv6 texts, not all: those without a group that is zero. The others take the long way.
 _CANONICAL_IPV6 = re.compile(

@@ -1,6 +1,5 @@
 """Typed settings, each documented below its field, read from one ``gateway.toml``. Unknown keys are errors."""
 
-from tfgateway.settings.address import host_port
 from tfgateway.settings.dns import CookieSettings, DnsSettings, NotifySettings, RateSettings, TransferSettings
 from tfgateway.settings.file import DEFAULT_PATH, Settings, load, parse
 from tfgateway.settings.node import (
@@ -37,7 +36,6 @@ __all__ = [
     "TargetSettings",
     "TransferSettings",
     "WorkersSettings",
-    "host_port",
     "load",
     "parse",
 ]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from pathlib import Path
 
 import msgspec
 
+from tfgateway.addresses import host_port
 from tfgateway.errors import ConfigError
-from tfgateway.settings.address import host_port
 from tfgateway.settings.dns import DnsSettings
 from tfgateway.settings.node import (
     ExplorerSettings,
@@ -45,14 +44,13 @@ class Settings(Section, frozen=True):
     log: LogSettings = LogSettings()
 
 
-def load(path: Path | None = None) -> Settings:
+def load(path: Path) -> Settings:
     """Read settings. Errors: ``ConfigError`` that names the file and the key."""
-    where = path or Path(os.environ.get("TFGATEWAY_CONFIG", str(DEFAULT_PATH)))
     try:
-        raw = where.read_bytes()
+        raw = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{where}: cannot be read: {error.strerror}") from error
-    return parse(raw, str(where))
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse(raw, str(path))
 
 
 def parse(raw: bytes, name: str = "gateway.toml") -> Settings:

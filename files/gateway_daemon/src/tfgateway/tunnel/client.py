@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -12,8 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 
+from tfgateway.addresses import shown
+from tfgateway.aio import Backoff
 from tfgateway.sockets import AddressInfo, close, resolve, send_at_once
-from tfgateway.tunnel.backoff import Backoff
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.session.session import Channel, Limits, Session
 from tfgateway.tunnel.session.stream_relay import StreamEnding, StreamRelay, StreamRelayed
@@ -23,6 +23,8 @@ from tfgateway.tunnel.yamux.connection import Connection, Role
 _TLS_HANDSHAKE = 0x16
 _STEADY = 60.0
 """Seconds after which a session counts as one that worked: the next attempt is quick again."""
+_LONGEST_PAUSE = 60.0
+"""Seconds between two attempts, unless the first pause is longer."""
 
 HostPort = tuple[str, int]
 
@@ -108,7 +110,7 @@ class _Follower:
         self._remote = remote
         self._options = options
         self._changed = changed
-        self._status = Status(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        self._status = Status(shown(host, port))
         self._ending: list[Session] = []
         """Sessions that the gateway is about to end: their visitors stay to their end."""
         self._loop = asyncio.get_running_loop()
@@ -121,7 +123,7 @@ class _Follower:
                 session.close("the client ends")
 
     async def _follow(self) -> None:
-        backoff = Backoff(self._options.backoff, random.random)
+        backoff = Backoff(self._options.backoff, max(_LONGEST_PAUSE, self._options.backoff))
         while True:
             self._phase(Phase.CONNECTING)
             started = self._loop.time()
@@ -134,10 +136,10 @@ class _Follower:
             except OSError as error:
                 reason = _words(error)
             if self._status.phase is Phase.CONNECTED and self._loop.time() - started > _STEADY:
-                backoff.reset()
+                backoff.succeeded()
             if reason == _LEFT and self._loop.time() - started > self._options.backoff:
                 continue  # others are there already: no visitor needs to wait
-            self._status.retry_in = backoff.next()
+            self._status.retry_in = backoff.failed()
             self._phase(Phase.RETRYING, reason)
             await asyncio.sleep(self._status.retry_in)
 

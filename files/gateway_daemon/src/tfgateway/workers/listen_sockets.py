@@ -8,9 +8,9 @@ import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from tfgateway.addresses import host_port
 from tfgateway.errors import AddressInUseError, ConfigError, GatewayError
 from tfgateway.plane import Endpoint
-from tfgateway.settings import host_port
 from tfgateway.telemetry.logs import logger
 
 _BACKLOG = 4096

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
+from tfgateway.addresses import host_port
 from tfgateway.dns.answer import rate_limit
 from tfgateway.dns.answer.options import Service
 from tfgateway.dns.answer.transfer import Allowed
@@ -13,7 +14,7 @@ from tfgateway.dns.wire import names
 from tfgateway.dns.wire.cookies import Cookies
 from tfgateway.dns.wire.rrsets import Policy
 from tfgateway.errors import ConfigError, ParseError
-from tfgateway.settings import DnsSettings, RateSettings, Settings, host_port
+from tfgateway.settings import DnsSettings, RateSettings, Settings
 
 _CHAOS_ID = (b"\x02id\x06server\0", b"\x08hostname\x04bind\0")
 _CHAOS_VERSION = (b"\x07version\x06server\0", b"\x07version\x04bind\0")

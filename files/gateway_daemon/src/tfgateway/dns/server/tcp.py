@@ -9,6 +9,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from tfgateway.addresses import packed_source
 from tfgateway.dns.answer.counters import Counts
 from tfgateway.dns.server.sockets import packed
 
@@ -99,7 +100,7 @@ class TcpListener:
             writer.transport.abort()
             return
         address = packed(peer[0])
-        client = _client(address)
+        client = packed_source(address)
         if self.connections >= self._limit or self._clients[client] >= self._limit_per_client:
             self._counts.dropped("tcp", "connections")
             writer.transport.abort()
@@ -173,8 +174,3 @@ class TcpListener:
                 async with asyncio.timeout(_LAST_WORD):
                     if not await reader.read(_READ_AHEAD):
                         return
-
-
-def _client(address: bytes) -> bytes:
-    """What connections are counted by: an IPv4 address, or an IPv6 /64, which one host has for itself."""
-    return address[:8]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tfgateway.addresses import IPV4
 from tfgateway.dns.wire import codes
 from tfgateway.dns.wire.rrsets import Policy, address_head, pack, render, render_name_servers, render_soa
 from tfgateway.redis_schema.records import decode_records
@@ -11,9 +12,8 @@ from tfgateway.redis_schema.records import decode_records
 _NOTHING = b"{}"
 
 
-_BYTE = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 # What the gateways write for one IPv4 address, byte for byte: nearly all fields, decoded ten times faster.
-_ONE_ADDRESS = re.compile(rb'\{"a":\[\{"ip":"(' + rb"\.".join([_BYTE] * 4) + rb')","ttl":(0|[1-9][0-9]{0,8})\}\]\}')
+_ONE_ADDRESS = re.compile(rb'\{"a":\[\{"ip":"(' + IPV4.encode() + rb')","ttl":(0|[1-9][0-9]{0,8})\}\]\}')
 
 
 def read(raw: bytes, policy: Policy) -> tuple[bytes, list[str]]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection
 from typing import Protocol
 
+from tfgateway.addresses import IPNetwork
 from tfgateway.proxy.connection.access_log import AccessLog
 from tfgateway.proxy.eventloop.deadlines import Deadlines
 from tfgateway.proxy.eventloop.engine import Engine, Expiring
@@ -15,7 +16,6 @@ from tfgateway.proxy.relay.pipes import Pipes
 from tfgateway.proxy.routing.table import RouteTable
 from tfgateway.proxy.upstream.dial import Dialler
 from tfgateway.settings import ProxySettings
-from tfgateway.targets import IPNetwork
 from tfgateway.tunnel.api import Tunnels
 
 _LINGER_TIME = 2.0  # seconds for a refusal to leave and for the visitor to close

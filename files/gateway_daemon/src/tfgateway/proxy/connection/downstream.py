@@ -8,6 +8,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 
+from tfgateway.addresses import IPNetwork
 from tfgateway.proxy import refusals
 from tfgateway.proxy.connection.context import LiveConnection, ProxyContext
 from tfgateway.proxy.connection.states import ENDED, READING, REFUSED, RELAYING, TRANSITIONS
@@ -16,7 +17,6 @@ from tfgateway.proxy.parse.first_bytes import FirstBytes, Request
 from tfgateway.proxy.parse.proxyproto import Addresses
 from tfgateway.proxy.protocol import Plane
 from tfgateway.proxy.refusals import Refusal, Refused
-from tfgateway.targets import IPNetwork
 from tfgateway.telemetry.logs import logger
 
 _READ_SIZE = 16 * 1024

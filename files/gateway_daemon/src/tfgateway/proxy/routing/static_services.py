@@ -6,12 +6,12 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tfgateway.addresses import networks
 from tfgateway.errors import ConfigError, ParseError
 from tfgateway.proxy.parse.hosts import a_label
 from tfgateway.proxy.routing.table import CATCH_ALL, Options, Route, StaticRoutes
 from tfgateway.proxy.upstream.balance import Member, Pool
 from tfgateway.settings import CheckSettings, ServiceSettings
-from tfgateway.targets import networks
 
 _VERSIONS = {"off": 0, "v1": 1, "v2": 2}
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tfgateway.addresses import IPV4, IPNetwork
 from tfgateway.errors import LayoutError
 from tfgateway.proxy.parse.hosts import u_label
 from tfgateway.proxy.protocol import TLS, Plane
 from tfgateway.proxy.upstream.balance import Pool
 from tfgateway.redis_schema.keys import domain_of_service_key
 from tfgateway.redis_schema.services import Service, decode_service
-from tfgateway.targets import IPNetwork
 
 CATCH_ALL = "CATCH_ALL"
 """Name of the static service that gets what no other service has a name for (spec tcprouter §1)."""
@@ -79,8 +79,7 @@ class StaticRoutes:
     catch_all: Route | None = None
 
 
-_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
+_IPV4 = re.compile(IPV4)
 """As ``ipaddress`` takes and writes it, at a twentieth of its time: there may be a million."""
 
 

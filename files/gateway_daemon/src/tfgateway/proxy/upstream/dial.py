@@ -8,9 +8,9 @@ import socket
 import time
 from collections.abc import Callable, Collection
 
+from tfgateway.addresses import IPAddress, IPNetwork, denied_reason
 from tfgateway.proxy.refusals import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
 from tfgateway.sockets import close, send_at_once
-from tfgateway.targets import IPAddress, IPNetwork, denied_reason
 from tfgateway.telemetry.logs import logger
 
 _OWN_ADDRESSES_AGE = 10.0  # seconds for which the list of this host's addresses is cached

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from tfgateway.addresses import IPAddress, IPNetwork
 from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import WORKLOAD_TYPES
 from tfgateway.fourtosix.pool import Pool
@@ -27,7 +28,6 @@ from tfgateway.redis_schema.keys import (
 from tfgateway.redis_schema.owners import decode_zone_owner
 from tfgateway.redis_schema.peers import encode_key
 from tfgateway.redis_schema.services import decode_service
-from tfgateway.targets import IPAddress, IPNetwork
 
 OPERATOR = "(operator)"
 """Holds a zone that was made by hand: it has no owner, and is not to be touched (redis-layout §10)."""

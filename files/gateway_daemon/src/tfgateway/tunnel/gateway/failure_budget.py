@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
+
+from tfgateway import addresses
 
 _MAX_SOURCES = 10_000
 
@@ -20,11 +21,11 @@ class FailureBudget:
 
     def exhausted(self, address: str, now: float) -> bool:
         """Whether this IP literal has to wait."""
-        return self._failures(_source(address), now) + 1 > self._burst
+        return self._failures(addresses.source(address), now) + 1 > self._burst
 
     def failed(self, address: str, now: float) -> None:
         """Count one failure."""
-        source = _source(address)
+        source = addresses.source(address)
         self._spent[source] = (self._failures(source, now) + 1, now)
         self._spent.move_to_end(source)
         if len(self._spent) > _MAX_SOURCES:
@@ -33,7 +34,3 @@ class FailureBudget:
     def _failures(self, source: str | bytes, now: float) -> float:
         failures, then = self._spent.get(source, (0.0, now))
         return max(0.0, failures - (now - then) * self._per_second)
-
-
-def _source(address: str) -> str | bytes:
-    return ipaddress.IPv6Address(address).packed[:8] if ":" in address else address

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from tfgateway.addresses import denied_reason
 from tfgateway.reconciler.planning.claims import Claims, Refusal
 from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.primitives import services
 from tfgateway.redis_schema.services import Service
-from tfgateway.targets import denied_reason
 
 _HIGHEST_PORT = 65535
 

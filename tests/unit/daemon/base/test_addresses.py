@@ -4,7 +4,7 @@ import ipaddress
 from pathlib import Path
 
 import pytest
-from tfgateway.targets import denied_reason, networks, own_addresses
+from tfgateway.addresses import denied_reason, networks, own_addresses
 
 OWN = frozenset({ipaddress.ip_address("203.0.113.1"), ipaddress.ip_address("2001:db8::1")})
 
