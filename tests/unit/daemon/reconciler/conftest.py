@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -35,6 +35,14 @@ from tfgateway.reconciler.planning.removals import served
 from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS
 
 SECOND = 10**9
+
+
+def read_records(raw: Iterable[tuple[str, bytes]]) -> Records:
+    """Decode all records that can be decoded."""
+    reader = Reader()
+    for name, value in raw:
+        reader.take(RESERVATIONS, name, value)
+    return reader.records()
 
 
 class Node:

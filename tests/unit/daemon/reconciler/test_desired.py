@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from tfgateway.explorer.models import NextAction, Result, ResultState, Subdomain, Undecodable
 from tfgateway.reconciler.planning.inputs.desired import Desired
-from tfgateway.reconciler.planning.inputs.records import read_records
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order, same_content
+
+from tests.unit.daemon.reconciler.conftest import read_records
 
 
 def item(number: int, action: NextAction = NextAction.DEPLOY, **members: Any) -> Subdomain:

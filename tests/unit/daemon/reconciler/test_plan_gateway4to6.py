@@ -14,12 +14,13 @@ from tfgateway.explorer.signing import result_message, sign_result, verify_hex
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.reconciler.planning.claims import Claims, FourToSix
 from tfgateway.reconciler.planning.decisions import accept_all
-from tfgateway.reconciler.planning.inputs.records import read_records
 from tfgateway.reconciler.planning.inputs.rows import Rows
 from tfgateway.reconciler.planning.model import Action
 from tfgateway.reconciler.verdict import RowState, row_state
 from tfgateway.redis_schema.keys import PEERS, RESERVATIONS
 from tfgateway.redis_schema.reservations import Recorded, RecordedResult, decode_reservation, encode_reservation
+
+from tests.unit.daemon.reconciler.conftest import read_records
 
 OK = (ResultState.OK, "")
 A, B, C = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2, 3))

@@ -10,7 +10,6 @@ from tfgateway.explorer.models import NextAction, Result, ResultState, Subdomain
 from tfgateway.reconciler.planning.claims import Claims
 from tfgateway.reconciler.planning.decisions import accept_all
 from tfgateway.reconciler.planning.inputs.desired import Wanted
-from tfgateway.reconciler.planning.inputs.records import read_records
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.inputs.rows import Rows
 from tfgateway.reconciler.planning.results import Pending
@@ -27,6 +26,8 @@ from tfgateway.reconciler.verdict import (
     tally,
 )
 from tfgateway.redis_schema.tunnels import Connected
+
+from tests.unit.daemon.reconciler.conftest import read_records
 
 OK = Result(state=ResultState.OK)
 ERROR = Result(state=ResultState.ERROR, message="no")

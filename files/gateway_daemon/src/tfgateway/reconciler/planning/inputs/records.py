@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tfgateway.errors import LayoutError
@@ -100,14 +100,6 @@ class Reader:
         if not sent or not result.signature or wanted.workload.reference or not same_content(of_record(record), asked):
             return None
         return asked
-
-
-def read_records(raw: Iterable[tuple[str, bytes]]) -> Records:
-    """Decode all records that can be decoded."""
-    reader = Reader()
-    for name, value in raw:
-        reader.take(RESERVATIONS, name, value)
-    return reader.records()
 
 
 def another(record: Recorded, workload: Workload) -> bool:
