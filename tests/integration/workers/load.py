@@ -1,0 +1,35 @@
+"""The real load generator beside what a test does: at its end everything was answered."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ANSWERED = 10
+"""Seconds after which dnsperf takes a query for lost."""
+
+
+@contextmanager
+def dnsperf(node: Any, directory: Path, mode: str) -> Iterator[None]:
+    """The real load generator beside the block; at its end everything was answered, with NOERROR."""
+    (directory / "queries").write_text("www.gw1.example A\nwww.gw1.example AAAA\n")
+    command = ["dnsperf", "-s", "127.0.0.1", "-p", str(node.port), "-d", str(directory / "queries"), "-m", mode]
+    command += ["-c", "16", "-Q", "400", "-l", "300", "-t", str(ANSWERED)]
+    load = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    time.sleep(0.5)
+    yield
+    time.sleep(ANSWERED + 0.5)  # what is unanswered until then counts as lost
+    load.send_signal(signal.SIGINT)
+    said, _ = load.communicate(timeout=60)
+    completed = re.search(r"Queries completed:\s+(\d+)", said)
+    lost = re.search(r"Queries lost:\s+(\d+)", said)
+    assert completed and lost, said
+    assert int(completed[1]) > 100, said
+    assert int(lost[1]) == 0, said
+    assert re.search(r"Response codes:\s+NOERROR \d+ \(100.00%\)", said), said
