@@ -29,7 +29,7 @@ def spread(processes: int) -> list[str]:
     return [f"--numprocesses={processes}", "--dist=loadfile"]
 
 
-# The long ones first, so that all lanes end together.
+# The long ones and those that wait for containers first, so that all lanes end together.
 PARTS = [
     # Twice as many processes as cores: half of its time is that of redis and of deadlines.
     suite("integration", "tests/integration", *spread(2 * CORES), exacting=True),
@@ -38,11 +38,11 @@ PARTS = [
     suite("demo", "tests/system", containers=True),
     scenario("molecule-cutover", "cutover"),
     scenario("molecule-upgrade", "upgrade"),
+    scenario("molecule-options", "options"),
+    scenario("molecule-lockout", "lockout"),
     suite("unit", "tests/unit", *spread(CORES)),
     Part("sanity", [[sys.executable, "-m", "tools.sanity"]], slow=True),
     Part("ansible-lint", [["ansible-lint", "--offline", "--nocolor"]]),
-    scenario("molecule-lockout", "lockout"),
-    scenario("molecule-options", "options"),
     Part("mypy", [["mypy", "--no-color-output"]]),
     Part("importer", [[sys.executable, "-m", "tools.importer"]]),
     Part("documentation", [[sys.executable, "-m", "tools.documentation"]]),
