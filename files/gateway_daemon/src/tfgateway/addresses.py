@@ -101,7 +101,7 @@ def denied_reason(address: str, allowed: Collection[IPNetwork], own: Collection[
     if isinstance(target, ipaddress.IPv6Address) and target.scope_id is not None:
         return "an address with a zone"
     target = _reached(target)
-    if _within(target, _NEVER):
+    if within(target, _NEVER):
         return "an unspecified, multicast or reserved address"
     if target in own or target.is_loopback or target.is_link_local:
         if any(target in network and network.num_addresses == 1 for network in allowed):
@@ -109,7 +109,7 @@ def denied_reason(address: str, allowed: Collection[IPNetwork], own: Collection[
         if target.is_loopback:
             return "a loopback address"
         return "an address of the gateway itself" if target in own else "a link-local address"
-    if _within(target, _PRIVATE) and not _within(target, allowed):
+    if within(target, _PRIVATE) and not within(target, allowed):
         return "a private address"
     return None
 
@@ -123,7 +123,8 @@ def _reached(target: IPAddress) -> IPAddress:
     return target.ipv4_mapped or target.sixtofour or target
 
 
-def _within(target: IPAddress, among: Iterable[IPNetwork]) -> bool:
+def within(target: IPAddress, among: Iterable[IPNetwork]) -> bool:
+    """Whether an address is in one of these networks."""
     return any(target in network for network in among)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from tfgateway.addresses import shown
 from tfgateway.proxy.routing.static_services import StaticService, is_literal
 from tfgateway.proxy.upstream.balance import Member
 from tfgateway.settings import CheckSettings
@@ -92,8 +93,7 @@ class Watch:
 
 def label(member: Member) -> str:
     """How metrics and log name a target."""
-    host = f"[{member.address}]" if ":" in member.address else member.address
-    return f"{host}:{member.http_port or member.tls_port}"
+    return shown(member.address, member.http_port or member.tls_port)
 
 
 async def _check(service: StaticService, member: Member, check: CheckSettings) -> str | None:

@@ -6,9 +6,8 @@ import contextlib
 import ipaddress
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Collection
 
-from tfgateway.addresses import IPNetwork
+from tfgateway.addresses import within
 from tfgateway.proxy import refusals
 from tfgateway.proxy.connection.context import LiveConnection, ProxyContext
 from tfgateway.proxy.connection.states import ENDED, READING, REFUSED, RELAYING, TRANSITIONS
@@ -109,7 +108,7 @@ class DownstreamConnection(ABC):
         context.live.add(self)
         context.metrics.active[self.listener] += 1
         try:
-            if context.trusted and _within(self.source, context.trusted):
+            if context.trusted and within(ipaddress.ip_address(self.source), context.trusted):
                 self._reader = FirstBytes(self.listener, after_header=True)
                 admitted = context.admission.enter(None)
             else:
@@ -265,8 +264,3 @@ class DownstreamConnection(ABC):
         context.metrics.account(self.listener, outcome, self.seconds, self.to_target, self.to_visitor)
         if context.access_log is not None:
             context.access_log.write(self)
-
-
-def _within(source: str, networks: Collection[IPNetwork]) -> bool:
-    address = ipaddress.ip_address(source)
-    return any(address in network for network in networks)

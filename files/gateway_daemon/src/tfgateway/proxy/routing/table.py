@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tfgateway.addresses import IPV4, IPNetwork
+from tfgateway.addresses import IPV4, IPNetwork, within
 from tfgateway.errors import LayoutError
 from tfgateway.proxy.parse.hosts import u_label
 from tfgateway.proxy.protocol import TLS, Plane
@@ -34,10 +34,7 @@ class Options:
 
     def allows(self, source: str) -> bool:
         """Whether a visitor from this IP literal is served."""
-        if not self.allow:
-            return True
-        address = ipaddress.ip_address(source)
-        return any(address in network for network in self.allow)
+        return not self.allow or within(ipaddress.ip_address(source), self.allow)
 
 
 @dataclass(frozen=True, slots=True)

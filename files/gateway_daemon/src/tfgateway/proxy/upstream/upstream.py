@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from tfgateway.addresses import shown
 from tfgateway.proxy.eventloop.engine import Engine
 from tfgateway.proxy.protocol import HTTP, Plane
 from tfgateway.proxy.refusals import NO_TARGET, Refusal, Refused
@@ -38,9 +39,7 @@ class Upstream:
     def target(self) -> str:
         """The last one that was dialled: ``ADDRESS:PORT``; "": there was none."""
         address, port = self._address
-        if not port:
-            return ""
-        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        return shown(address, port) if port else ""
 
     def dial(self, address: str, port: int, *, by_operator: bool) -> Failure | None:
         """Begin to connect to the only target of a service. None: it is under way, at ``socket``."""
