@@ -1,9 +1,14 @@
-"""What a process takes, by /proc."""
+"""What a process is and takes, by /proc."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+
+def fields(pid: int) -> list[str]:
+    """Of its ``stat`` (proc(5)), from the third on: state, parent ... Errors: ``OSError``: there is no such process."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def memory(pid: int, what: str = "VmRSS") -> int:

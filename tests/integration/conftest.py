@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests import patience, ports
+from tests import patience, ports, usage
 
 START_LIMIT = 60.0
 """Seconds after which something that does not start is a failure: far more than a slow machine needs."""
@@ -91,11 +91,11 @@ class Process:
     def workers(self) -> list[int]:
         """Process ids of its children, the oldest first."""
         found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
+        for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                fields = stat.read_text().rpartition(")")[2].split()
+                fields = usage.fields(int(process.name))
                 if int(fields[1]) == self.pid and fields[0] != "Z":
-                    found.append((int(fields[19]), int(stat.parent.name)))
+                    found.append((int(fields[19]), int(process.name)))
         return [pid for _, pid in sorted(found)]
 
     def wait_ready(self) -> Process:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import usage
 
 
 def serving(node: Any) -> float:
@@ -80,7 +81,7 @@ def test_a_supervisor_that_is_killed_takes_its_workers_with_it(dns_node: Any) ->
 def started(pid: int) -> str | None:
     """When this process started, in ticks since boot; numbers are used again. None: there is none, or it has ended."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = usage.fields(pid)
     except OSError:
         return None
     return None if fields[0] == "Z" else fields[19]

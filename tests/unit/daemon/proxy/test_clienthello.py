@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import ssl
 import struct
 from collections.abc import Iterable
 
@@ -12,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tfgateway.errors import ParseError
 from tfgateway.proxy.parse.clienthello import MAX_HELLO, ClientHello, ClientHelloParser, read_usual_hello
+
+from tests.hellos import client_hello
 
 NEED_MORE = "need more"
 BAD = "bad"
@@ -32,21 +33,6 @@ def outcome(chunks: Iterable[bytes]) -> ClientHello | str:
 
 def bytewise(data: bytes) -> Iterable[bytes]:
     return (data[i : i + 1] for i in range(len(data)))
-
-
-def openssl_hello(name: str | None, protocols: list[str] | None = None, *, tls12: bool = False) -> bytes:
-    """The first flight of a real OpenSSL client."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    if tls12:
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-    if protocols:
-        context.set_alpn_protocols(protocols)
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = context.wrap_bio(incoming, outgoing, server_hostname=name)
-    with pytest.raises(ssl.SSLWantReadError):
-        client.do_handshake()
-    return outgoing.read()
 
 
 def record(fragment: bytes, kind: int = 22, version: int = 0x0301) -> bytes:
@@ -98,7 +84,7 @@ OTHER_GREASE = extension(0xFAFA, b"\0")
 def test_t7_hello_of_openssl_split_at_every_byte(
     name: str | None, protocols: list[str] | None, expected: ClientHello, tls12: bool
 ) -> None:
-    hello = openssl_hello(name, protocols, tls12=tls12)
+    hello = client_hello(name, protocols, tls12=tls12)
     assert outcome([hello]) == expected
     assert outcome(bytewise(hello)) == expected
     for cut in range(1, len(hello)):
@@ -108,7 +94,7 @@ def test_t7_hello_of_openssl_split_at_every_byte(
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100, 511])
 def test_t7_hello_of_openssl_in_several_records(size: int) -> None:
-    hello = openssl_hello("web.example", ["h2"])
+    hello = client_hello("web.example", ["h2"])
     cut = in_records(hello[5:], size)
     assert outcome([cut]) == ClientHello("web.example")
     assert outcome(bytewise(cut)) == ClientHello("web.example")
@@ -116,7 +102,7 @@ def test_t7_hello_of_openssl_in_several_records(size: int) -> None:
 
 def test_t7_large_hello_of_openssl() -> None:
     """Two thousand protocols make 16 KiB: OpenSSL itself spreads it over records, far above the old 4091 octets."""
-    hello = openssl_hello("web.example", [f"proto-{number:04}" for number in range(1500)])
+    hello = client_hello("web.example", [f"proto-{number:04}" for number in range(1500)])
     assert len(hello) > 16384 + 5
     found = outcome([hello])
     assert isinstance(found, ClientHello)
@@ -279,4 +265,4 @@ def test_t7_the_quick_way_says_what_the_slow_way_says(stream: bytes) -> None:
 
 
 def test_the_quick_way_takes_what_openssl_sends() -> None:
-    assert read_usual_hello(openssl_hello("web.example", ["h2"])) == ClientHello("web.example")
+    assert read_usual_hello(client_hello("web.example", ["h2"])) == ClientHello("web.example")

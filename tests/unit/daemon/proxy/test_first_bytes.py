@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import ssl
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -19,19 +17,12 @@ from tfgateway.proxy.parse.proxyproto import Addresses
 from tfgateway.proxy.protocol import HTTP, TLS, Plane
 from tfgateway.proxy.refusals import Refusal, Refused
 
+from tests.hellos import client_hello
+
 ADDRESSES = Addresses("192.0.2.1", 1234, "198.51.100.1", 443)
 HEADERS = [proxyproto.encode(version, ADDRESSES) for version in (1, 2)]
 LOCAL = b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 HEAD = b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n"
-
-
-def client_hello(name: str) -> bytes:
-    """As OpenSSL sends it."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=name)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        tls.do_handshake()
-    return outgoing.read()
 
 
 HELLO = client_hello("web.example")

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import os
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -66,15 +65,6 @@ class Request:
     answer: bytes
     plane: Plane = HTTP
     half_close: bool = False
-
-
-def client_hello(name: str) -> bytes:
-    """As OpenSSL sends it."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=name)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        tls.do_handshake()
-    return outgoing.read()
 
 
 def request(host: str, path: str = "/") -> bytes:

@@ -9,8 +9,9 @@ from functools import partial
 from tfgateway.proxy import refusals
 from tfgateway.proxy.protocol import HTTP, TLS
 
+from tests.hellos import client_hello
 from tests.unit.daemon.syscalls.injector import Fault
-from tests.unit.daemon.syscalls.plane import LONG_PAGE, PAGE, Gateway, Outcome, Request, client_hello, page, request
+from tests.unit.daemon.syscalls.plane import LONG_PAGE, PAGE, Gateway, Outcome, Request, page, request
 from tests.unit.daemon.syscalls.runner import Allowed, Visit
 
 _BODY = bytes(300_000)
