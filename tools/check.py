@@ -89,7 +89,8 @@ def main(arguments: list[str]) -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     outcomes: list[Outcome] = []
-    for together, width in (([one for one in parts if one.alone], 1), ([one for one in parts if not one.alone], LANES)):
+    for exacting, width in ((True, 1), (False, LANES)):
+        together = [part for part in parts if part.exacting is exacting]
         with ThreadPoolExecutor(max_workers=width) as lanes:
             for future in as_completed([lanes.submit(run, part) for part in together]):
                 outcomes.append(future.result())

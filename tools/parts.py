@@ -30,10 +30,8 @@ class Part:
     containers: bool = False
     slow: bool = False
     environment: dict[str, str] = field(default_factory=dict)
-    alone: bool = False
-    """Runs before the others: it keeps all cores busy, and on a busy machine what it waits for comes late."""
-    in_memory: bool = False
-    """Its temporary files are: servers that it starts sync theirs to disk, where containers write gigabytes."""
+    exacting: bool = False
+    """It runs first and alone, with its files in memory, so that what its servers and deadlines wait for is in time."""
 
     @property
     def log(self) -> Path:
@@ -62,10 +60,10 @@ def _report(name: str) -> Path:
 
 
 def suite(name: str, directory: str, *options: str, containers: bool = False, exacting: bool = False) -> Part:
-    """A pytest run, with its report. exacting: it has the machine for itself, and its files in memory."""
+    """A pytest run, with its report."""
     report = f"--junit-xml={_report(name)}"
     command = ["pytest", "--quiet", "--no-header", "--color=no", report, *options, directory]
-    return Part(name, [command], containers, alone=exacting, in_memory=exacting)
+    return Part(name, [command], containers, exacting=exacting)
 
 
 def scenario(name: str, molecule_name: str) -> Part:
@@ -86,7 +84,7 @@ def run(part: Part) -> Outcome:
     passed, cpu = True, 0.0
     steps: list[str] = []
     with part.log.open("w") as log, ExitStack() as stack:
-        if part.in_memory and _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
+        if part.exacting and _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
             environment["TMPDIR"] = stack.enter_context(TemporaryDirectory(dir=_MEMORY))
         for command in part.commands:
             log.write(f"$ {' '.join(command)}\n")

@@ -171,8 +171,8 @@ def main() -> None:
     version = f"{version_of(project)}+{digest(project, lock)}"
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
-    here = f"-by{sys.version_info[0]}.{sys.version_info[1]}"  # else another Python's build would be taken for compiled
-    archive = output / f"tfgateway-{version}-py{python}-{system or sysconfig.get_platform()}{here}.tar.gz"
+    builder = f"by{sys.version_info[0]}.{sys.version_info[1]}"  # what another Python has built may not be compiled
+    archive = output / f"tfgateway-{version}-py{python}-{system or sysconfig.get_platform()}-{builder}.tar.gz"
     compiled = bytecode_is_alike(python)
     changed = not archive.exists()
     if changed:

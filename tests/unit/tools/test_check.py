@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,27 +16,27 @@ WAIT = "time.sleep({seconds}); file.open('a').write('{name} ends\\n')"
 
 
 @pytest.fixture
-def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Part]:
     monkeypatch.setattr(parts, "LOGS", tmp_path)
     monkeypatch.setattr(check, "LOGS", tmp_path)
     monkeypatch.setattr(parts, "ROOT", tmp_path)
     monkeypatch.setattr(check, "ROOT", tmp_path)
     file = str(tmp_path / "order")
 
-    def make(name: str, *, alone: bool, seconds: float) -> Part:
+    def make(name: str, *, exacting: bool, seconds: float) -> Part:
         script = "; ".join([NOTE, WAIT]).format(file=file, name=name, seconds=seconds)
-        return Part(name, [[sys.executable, "-c", script]], alone=alone)
+        return Part(name, [[sys.executable, "-c", script]], exacting=exacting)
 
     return make
 
 
 def test_a_part_that_needs_the_machine_for_itself_gets_it(
-    part: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    part: Callable[..., Part], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = [
-        part("short", alone=False, seconds=0.1),  # type: ignore[operator]
-        part("exacting", alone=True, seconds=0.3),  # type: ignore[operator]
-        part("long", alone=False, seconds=2),  # type: ignore[operator]
+        part("short", exacting=False, seconds=0.1),
+        part("exacting", exacting=True, seconds=0.3),
+        part("long", exacting=False, seconds=2),
     ]
     monkeypatch.setitem(check.CHOICES, "all", made)
     assert check.main(["all"]) == 0
