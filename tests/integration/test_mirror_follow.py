@@ -61,12 +61,16 @@ class Copy:
 
     def is_current(self) -> bool:
         """Does the copy equal redis?"""
-        with self._server.client() as client:
+        kind = self._selection.kind
+        with self._server.client() as client, client.pipeline(transaction=False) as pipe:
+            # In two round trips: the event loop stands still meanwhile, and the mirror's replies have a second.
             names = [name for name in client.keys(self._selection.match) if self._selection.wants(name)]
-            if self._selection.kind == "hash":
-                truth = {name: client.hgetall(name) for name in names if client.type(name) == b"hash"}
-            else:
-                truth = {name: client.get(name) for name in names if client.type(name) == b"string"}
+            for name in names:
+                pipe.type(name)
+            chosen = [name for name, found in zip(names, pipe.execute(), strict=True) if found == kind.encode()]
+            for name in chosen:
+                pipe.hgetall(name) if kind == "hash" else pipe.get(name)
+            truth = dict(zip(chosen, pipe.execute(), strict=True))
         return self.values == truth
 
 

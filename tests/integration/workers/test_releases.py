@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .load import dnsperf
+from .load import connections, dnsperf
 
 ROOT = Path(__file__).resolve().parents[3]
 OLDER = "cf0166e2b013"
@@ -37,10 +37,10 @@ def test_an_older_release_is_upgraded_and_rolled_back_without_a_lost_query(
     dns_node.release("older")
     dns_node.hook = ""
     dns_node.switch("older")
-    dns_node.configure(dns="tcp_idle = 600")
     process = dns_node.start()
     pid = process.pid
-    with dnsperf(dns_node, tmp_path, mode):
+    # That release ends a TCP connection which it found silent for 0.2 s: each query has a new one.
+    with dnsperf(dns_node, tmp_path, "udp") if mode == "udp" else connections(dns_node):
         dns_node.switch("one")
         assert "generation 2: 2 workers of one" in dns_node.reloaded()
         dns_node.switch("older")
