@@ -24,7 +24,7 @@ import redis
 
 from tests.bench.processes import redis_server, running
 from tests.bench.report import Figure, publish
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 RATE = 4000
 """Queries a second of the flood."""

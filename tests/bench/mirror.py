@@ -27,7 +27,7 @@ from tfgateway.redis_schema.services import Service, encode_service
 
 from tests.bench.processes import Program, memory, redis_server, running
 from tests.bench.report import Figure, publish
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 NAMES = 1_000_000
 CHANGES = 500

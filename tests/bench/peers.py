@@ -19,9 +19,9 @@ from pathlib import Path
 from tfgateway.redis_schema.keys import service_key
 from tfgateway.redis_schema.services import Service, encode_service
 
-from tests import usage
 from tests.bench.processes import find, pinned, redis_server, running
-from tests.ports import free_port
+from tests.support import procfs
+from tests.support.ports import free_port
 
 HOST = "localhost"
 BEHIND_TUNNEL = "tunnel.localhost"
@@ -76,7 +76,7 @@ class Peer:
         return [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page for pid in self.processes]
 
     def descriptors(self) -> int:
-        return sum(len(usage.descriptors(pid)) for pid in self.processes)
+        return sum(len(procfs.descriptors(pid)) for pid in self.processes)
 
 
 @contextlib.contextmanager

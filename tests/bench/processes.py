@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from tests import usage
+from tests.support import procfs
 
 PATIENCE = 120.0
 """Seconds that a program has to begin."""
@@ -126,4 +126,4 @@ def _family(pid: int) -> list[int]:
 
 def memory(pid: int, what: str) -> float:
     """Megabytes of a process: ``VmRSS``, now, or ``VmHWM``, at its peak (proc(5))."""
-    return usage.memory(pid, what) / 1024
+    return procfs.memory(pid, what) / 1024

@@ -25,10 +25,10 @@ from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.explorer_side.poller import Poller
 
-from tests import usage
 from tests.bench.processes import Program, memory, redis_server, running
 from tests.bench.report import Figure, publish
-from tests.ports import free_port
+from tests.support import procfs
+from tests.support.ports import free_port
 
 RESERVATIONS = 100_000
 FEW = 100
@@ -237,5 +237,5 @@ async def _until(redis: Redis, program: Program, count: int) -> None:
 
 def _ticks(pid: int) -> float:
     """Hundredths of a second on the processor so far."""
-    fields = usage.fields(pid)
+    fields = procfs.fields(pid)
     return float(fields[11]) + float(fields[12])

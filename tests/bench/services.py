@@ -14,7 +14,7 @@ from tests.bench import peers
 from tests.bench.processes import memory, redis_server
 from tests.bench.proxy import LOAD, ROUNDS, SERVED, rate, report_script
 from tests.bench.report import Figure, publish
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 SERVICES = 1_000_000
 SECONDS = 1.2

@@ -29,7 +29,7 @@ from tfgateway.tunnel.yamux.frames import Flag, Kind, encode
 from tests.bench.processes import pinned, redis_server, running
 from tests.bench.report import Figure, publish
 from tests.interop import peer as go
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 ROUNDS = 3
 PATIENCE = 60.0

@@ -5,29 +5,15 @@ Everything listens on 127.0.0.1, keeps its files under ``tmp_path`` and ends wit
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis
 
-from tests import patience, ports, usage
+from tests.support import ports
+from tests.support.processes import CommandLine, Explorer, Process, RedisServer, StartProcess
 
-START_LIMIT = 60.0
-"""Seconds after which something that does not start is a failure: far more than a slow machine needs."""
-
-_PROCESSES = pytest.StashKey[list["Process"]]()
+_PROCESSES = pytest.StashKey[list[Process]]()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -38,105 +24,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         for process in item.stash.get(_PROCESSES, []):
             report.sections.append((f"log of {process.name}", process.log))
     return report
-
-
-class Process:
-    """A child process with its log; readiness by ``READY=1`` on a real NOTIFY_SOCKET, as under systemd."""
-
-    def __init__(self, name: str, command: list[str], log: Path, environ: dict[str, str] | None = None) -> None:
-        self.name = name
-        self._log = log
-        self._notifications: list[str] = []
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(f"\0tfgateway-test-{uuid.uuid4()}")
-        address = "@" + self._socket.getsockname()[1:].decode()
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("TFGATEWAY_")}
-        with log.open("ab") as out:
-            self._child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env={**inherited, **(environ or {}), "NOTIFY_SOCKET": address},
-            )
-
-    @property
-    def pid(self) -> int:
-        return self._child.pid
-
-    @property
-    def log(self) -> str:
-        """Everything it wrote so far."""
-        return self._log.read_text(errors="backslashreplace")
-
-    @property
-    def running(self) -> bool:
-        return self._child.poll() is None
-
-    @property
-    def notifications(self) -> list[str]:
-        """What it told the service manager so far: ``["STATUS=...", "READY=1", ...]``."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self._notifications.append(self._socket.recv(65536, socket.MSG_DONTWAIT).decode())
-        return self._notifications
-
-    @property
-    def status(self) -> str:
-        """What `systemctl status` would show."""
-        said = [one.removeprefix("STATUS=") for one in self.notifications if one.startswith("STATUS=")]
-        return said[-1] if said else ""
-
-    @property
-    def workers(self) -> list[int]:
-        """Process ids of its children, the oldest first."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                fields = usage.fields(int(process.name))
-                if int(fields[1]) == self.pid and fields[0] != "Z":
-                    found.append((int(fields[19]), int(process.name)))
-        return [pid for _, pid in sorted(found)]
-
-    def wait_ready(self) -> Process:
-        self.wait_for(lambda: "READY=1" in self.notifications, "READY=1")
-        return self
-
-    def wait_log(self, text: str) -> None:
-        self.wait_for(lambda: text in self.log, f"{text!r} in its log")
-
-    def wait_for(self, condition: Callable[[], object], what: str) -> None:
-        """Until ``condition`` holds; fails when the process ends before, or after START_LIMIT."""
-        deadline = time.monotonic() + START_LIMIT
-        while not condition():
-            # What it did last may have come between the two looks.
-            assert self.running or condition(), f"{self.name}: {self._child.returncode} before {what}:\n{self.log}"
-            assert time.monotonic() < deadline, f"{self.name}: no {what} in {START_LIMIT:.0f} s:\n{self.log}"
-            time.sleep(0.01)
-
-    def send_signal(self, number: signal.Signals) -> None:
-        self._child.send_signal(number)
-
-    def wait(self) -> int:
-        """Its exit code."""
-        return self._child.wait(START_LIMIT)
-
-    def stop(self) -> int:
-        """SIGTERM; its exit code."""
-        self._child.terminate()
-        return self.wait()
-
-    def kill(self) -> None:
-        """SIGKILL; harmless on a dead one."""
-        self._child.kill()
-        self._child.wait()
-
-    def close(self) -> None:
-        self.kill()
-        self._socket.close()
-
-
-StartProcess = Callable[..., Process]
 
 
 @pytest.fixture
@@ -161,77 +48,6 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture
-def until() -> Callable[..., Any]:
-    """``until(condition, what)``: the first true value of ``condition``."""
-    return patience.until
-
-
-class RedisServer:
-    """A redis-server with an append-only file; port and data directory outlive ``stop`` and ``start``."""
-
-    def __init__(self, port: int, directory: Path) -> None:
-        self.port = port
-        self.url = f"redis://127.0.0.1:{port}/0"
-        self.directory = directory
-        self._child: subprocess.Popen[bytes] | None = None
-
-    def client(self) -> redis.Redis:
-        """A synchronous client (bytes in, bytes out); close it, or use ``with``."""
-        return redis.Redis(host="127.0.0.1", port=self.port, protocol=2)
-
-    @property
-    def log(self) -> str:
-        return (self.directory / "log").read_text(errors="backslashreplace")
-
-    @property
-    def pid(self) -> int:
-        assert self._child is not None
-        return self._child.pid
-
-    def start(self, *options: str) -> None:
-        """Start and wait until it answers; ``options`` as on its command line. Harmless when it runs."""
-        if self._child is not None:
-            return
-        self.directory.mkdir(exist_ok=True)
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
-        command += ["--appendonly", "yes", "--save", "", *options]
-        with (self.directory / "log").open("ab") as out:
-            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + START_LIMIT
-        with self.client() as client:
-            while True:
-                try:
-                    client.ping()
-                except redis.AuthenticationError:
-                    return  # it answers: the test asked for a password
-                except redis.ConnectionError:
-                    assert self._child.poll() is None, f"redis-server ended:\n{self.log}"
-                    assert time.monotonic() < deadline, f"redis-server does not answer:\n{self.log}"
-                    time.sleep(0.01)
-                else:
-                    return
-
-    def stop(self) -> None:
-        """SIGTERM: what was written is on disk afterwards. Harmless when it does not run."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """SIGKILL: all connections break at once."""
-        self._end(signal.SIGKILL)
-
-    def forget(self) -> None:
-        """Remove the data of a stopped server: the next ``start`` is an empty one."""
-        assert self._child is None
-        shutil.rmtree(self.directory)
-
-    def _end(self, number: signal.Signals) -> None:
-        if self._child is not None:
-            self._child.send_signal(number)
-            self._child.wait(START_LIMIT)
-            self._child = None
-
-
-@pytest.fixture
 def redis_server(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[RedisServer]:
     """A running, empty redis-server of the test's own."""
     server = RedisServer(free_port(), tmp_path / "redis")
@@ -240,67 +56,10 @@ def redis_server(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Redis
     server.kill()
 
 
-class CommandLine:
-    """The installed ``tfgateway`` command."""
-
-    def __init__(self, directory: Path, start_process: StartProcess) -> None:
-        self._directory = directory
-        self._start_process = start_process
-        self._numbers = itertools.count(1)
-
-    def __call__(self, *arguments: str, config: str, ready: bool = True) -> Process:
-        """Start ``tfgateway ARGUMENTS`` with this gateway.toml text; by default wait until it says READY."""
-        number = next(self._numbers)
-        command = self._command(arguments, config, number)
-        name = f"tfgateway {' '.join(arguments)} ({number})"
-        process = self._start_process(name, command)
-        return process.wait_ready() if ready else process
-
-    def run(
-        self, *arguments: str, config: str, timeout: float = START_LIMIT, stdin: int = subprocess.DEVNULL
-    ) -> subprocess.CompletedProcess[str]:
-        """Run ``tfgateway ARGUMENTS`` to its end: ``.returncode``, ``.stdout``, ``.stderr``."""
-        command = self._command(arguments, config, next(self._numbers))
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, stdin=stdin)
-
-    def _command(self, arguments: tuple[str, ...], config: str, number: int) -> list[str]:
-        path = self._directory / f"gateway-{number}.toml"
-        path.write_text(config)
-        return [str(Path(sys.executable).with_name("tfgateway")), "--config", str(path), *arguments]
-
-
 @pytest.fixture
 def tfgateway(tmp_path: Path, start_process: StartProcess) -> CommandLine:
     """``tfgateway("dns", config=TOML)`` starts a plane; ``tfgateway.run("state", "--json", config=TOML)`` runs one."""
     return CommandLine(tmp_path, start_process)
-
-
-class Explorer:
-    """A self-hosted explorer in its own process; database and port outlive ``stop`` and ``start``."""
-
-    def __init__(self, port: int, database: Path, tfgateway: CommandLine) -> None:
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}/api/v1"
-        self.database = database
-        self._tfgateway = tfgateway
-        self.process: Process | None = None
-
-    def start(self) -> None:
-        """Start and wait until it accepts connections."""
-        arguments = ["explorer", "--listen", f"127.0.0.1:{self.port}", "--database", str(self.database)]
-        self.process = self._tfgateway(*arguments, config="", ready=False)
-        self.process.wait_for(self._accepts, "an accepted connection")
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.stop()
-
-    def _accepts(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return True
 
 
 @pytest.fixture

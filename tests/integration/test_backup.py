@@ -14,6 +14,8 @@ from tfgateway.identity.keys import Identity
 from tfgateway.redis_schema.keys import MARKER
 from tfgateway.redis_schema.marker import Marker, Mismatch, decode_marker, encode_marker, mismatch
 
+from tests.support.processes import CommandLine, RedisServer
+
 SEED, OTHER = bytes(range(32)), bytes(32)
 NODE = Identity.from_seed(SEED).node_id
 
@@ -21,7 +23,7 @@ NODE = Identity.from_seed(SEED).node_id
 class Operator:
     """Somebody with a key, at a gateway that is backed up and at another one."""
 
-    def __init__(self, directory: Path, tfgateway: Any, redis_server: Any, spare: Any) -> None:
+    def __init__(self, directory: Path, tfgateway: CommandLine, redis_server: RedisServer, spare: Any) -> None:
         self.directory = directory
         self.redis, self.spare = redis_server, spare
         self._tfgateway = tfgateway
@@ -49,7 +51,7 @@ class Operator:
 
 
 @pytest.fixture
-def operator(tmp_path: Path, tfgateway: Any, redis_server: Any, free_port: Callable[[], int]) -> Any:
+def operator(tmp_path: Path, tfgateway: CommandLine, redis_server: RedisServer, free_port: Callable[[], int]) -> Any:
     spare = type(redis_server)(free_port(), tmp_path / "spare")
     spare.start()
     yield Operator(tmp_path, tfgateway, redis_server, spare)

@@ -10,10 +10,8 @@ import struct
 import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import dns.edns
 import dns.flags
@@ -22,6 +20,9 @@ import dns.query
 import dns.rcode
 import pytest
 
+from tests.support import metrics
+from tests.support.processes import CommandLine, Process, RedisServer
+
 LIMIT = 30.0
 """Seconds after which something that does not happen is a failure."""
 ADDRESS = {"a": [{"ip": "203.0.113.5", "ttl": 3600}], "aaaa": [{"ip": "2001:db8::5", "ttl": 3600}]}
@@ -29,8 +30,8 @@ ADDRESS = {"a": [{"ip": "203.0.113.5", "ttl": 3600}], "aaaa": [{"ip": "2001:db8:
 
 @dataclass
 class Plane:
-    process: Any
-    redis: Any
+    process: Process
+    redis: RedisServer
     port: int
     metrics_port: int
     config: str
@@ -57,16 +58,14 @@ class Plane:
         return done.stdout.splitlines()
 
     def metrics(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=LIMIT) as page:
-            lines = page.read().decode().splitlines()
-        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+        return metrics.scrape(self.metrics_port)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), LIMIT)
 
 
 @pytest.fixture
-def start(redis_server, tfgateway, free_port) -> Callable[..., Plane]:
+def start(redis_server: RedisServer, tfgateway: CommandLine, free_port: Callable[[], int]) -> Callable[..., Plane]:
     def make(
         ready: bool = True, listen: str = '"127.0.0.1:{port}", "[::1]:{port}"', dns: str = "", workers: int = 1
     ) -> Plane:
@@ -88,7 +87,7 @@ def start(redis_server, tfgateway, free_port) -> Callable[..., Plane]:
 
 
 @pytest.fixture
-def plane(redis_server, start) -> Plane:
+def plane(redis_server: RedisServer, start) -> Plane:
     with redis_server.client() as client:
         client.hset("gw1.example.", "www", json.dumps(ADDRESS))
     return start()
@@ -246,7 +245,7 @@ def test_flushall_is_honoured(plane) -> None:
     plane.wait_for(lambda: plane.answers("www.gw1.example") == ["203.0.113.5"], "the zone's return")
 
 
-def test_not_ready_is_not_listening(redis_server, start) -> None:
+def test_not_ready_is_not_listening(redis_server: RedisServer, start) -> None:
     redis_server.stop()
     plane = start(ready=False)
     plane.wait_for(lambda: plane.process.status.endswith("waiting for redis"), "a status")
@@ -288,7 +287,7 @@ def test_a_node_boots_and_serves_without_redis(plane, start, tmp_path, monkeypat
     assert int(booted.answers("gw1.example", "SOA")[0].split()[2]) > int(serial[0].split()[2])
 
 
-def test_what_was_known_is_served_for_a_while_only(redis_server, start) -> None:
+def test_what_was_known_is_served_for_a_while_only(redis_server: RedisServer, start) -> None:
     with redis_server.client() as client:
         client.hset("gw1.example.", "www", json.dumps(ADDRESS))
     plane = start(dns="serve_stale = 3")
@@ -316,7 +315,7 @@ def test_d2_damaged_json_is_skipped_and_logged(plane) -> None:
     assert plane.ask("string").rcode() == dns.rcode.REFUSED
 
 
-def test_serial_is_the_same_after_a_restart_and_only_grows(plane, tfgateway) -> None:
+def test_serial_is_the_same_after_a_restart_and_only_grows(plane, tfgateway: CommandLine) -> None:
     def serial() -> int:
         return plane.ask("gw1.example", "SOA").answer[0][0].serial
 
@@ -382,7 +381,7 @@ def test_workers_agree_on_the_serial_whenever_they_loaded_what(plane, start, tmp
         assert serials() == {int(client.hget("tfgateway:serials", "gw1.example.").split()[0])}
 
 
-def test_prefix_and_suffix_of_keys(redis_server, start) -> None:
+def test_prefix_and_suffix_of_keys(redis_server: RedisServer, start) -> None:
     with redis_server.client() as client:
         client.hset("dns:gw1.example.:v1", "www", json.dumps(ADDRESS))
         client.hset("gw2.example.", "www", json.dumps(ADDRESS))
@@ -401,7 +400,7 @@ def test_truncated_udp_is_asked_again_over_tcp_by_dig(plane) -> None:
     assert counted['tfgateway_dns_queries_total{rcode="NOERROR",transport="tcp",type="TXT"}'] >= 2
 
 
-def test_reply_comes_from_the_address_that_was_asked(redis_server, start) -> None:
+def test_reply_comes_from_the_address_that_was_asked(redis_server: RedisServer, start) -> None:
     with redis_server.client() as client:
         client.hset("gw1.example.", "www", json.dumps(ADDRESS))
     plane = start(listen='"0.0.0.0:{port}", "[::]:{port}"')
@@ -476,7 +475,7 @@ class TestTcp:
         for stream in (second, third, other, late, again):
             stream.close()
 
-    def test_slow_reader_holds_no_other_and_is_dropped(self, start, redis_server) -> None:
+    def test_slow_reader_holds_no_other_and_is_dropped(self, start, redis_server: RedisServer) -> None:
         with redis_server.client() as client:
             texts = [{"text": f"{number:03}" * 80} for number in range(200)]
             client.hset("gw1.example.", mapping={"big": json.dumps({"txt": texts}), "www": json.dumps(ADDRESS)})
@@ -527,7 +526,7 @@ def test_sigterm_ends_it_orderly(plane) -> None:
     assert '"level": "error"' not in plane.process.log
 
 
-def test_sigterm_while_it_waits_for_redis(redis_server, start) -> None:
+def test_sigterm_while_it_waits_for_redis(redis_server: RedisServer, start) -> None:
     redis_server.stop()
     plane = start(ready=False)
     plane.wait_for(lambda: plane.process.status.endswith("waiting for redis"), "a status")
@@ -541,7 +540,9 @@ def test_sigterm_while_it_waits_for_redis(redis_server, start) -> None:
         ('[gateway]\nname_servers = ["a..b"]', 2, "gateway.name_servers: 'a..b': empty label"),
     ],
 )
-def test_settings_that_cannot_work_are_one_clear_line(tfgateway, redis_server, free_port, wrong, code, line) -> None:
+def test_settings_that_cannot_work_are_one_clear_line(
+    tfgateway: CommandLine, redis_server: RedisServer, free_port: Callable[[], int], wrong, code, line
+) -> None:
     listen = f'[dns]\nlisten = ["127.0.0.1:{free_port()}"]\nmetrics = "127.0.0.1:{free_port()}"'
     done = tfgateway.run("dns", config=f'[redis]\nurl = "{redis_server.url}"\n{wrong}\n{listen}')
     assert done.returncode == code
@@ -550,7 +551,9 @@ def test_settings_that_cannot_work_are_one_clear_line(tfgateway, redis_server, f
 
 
 @pytest.mark.parametrize(("kind", "name"), [(socket.SOCK_DGRAM, "udp"), (socket.SOCK_STREAM, "tcp")])
-def test_port_that_is_taken_is_one_clear_line(tfgateway, free_port, redis_server, kind, name) -> None:
+def test_port_that_is_taken_is_one_clear_line(
+    tfgateway: CommandLine, free_port: Callable[[], int], redis_server: RedisServer, kind, name
+) -> None:
     port = free_port()
     with socket.socket(socket.AF_INET, kind) as taken:
         taken.bind(("127.0.0.1", port))
@@ -574,7 +577,9 @@ def test_port_that_is_taken_is_one_clear_line(tfgateway, free_port, redis_server
     assert f"tfgateway: error: cannot listen on 127.0.0.1:{port}/{name}: Address already in use" in done.stderr
 
 
-def test_port_that_becomes_free_is_taken_at_once_with_everything_loaded(tfgateway, free_port, redis_server) -> None:
+def test_port_that_becomes_free_is_taken_at_once_with_everything_loaded(
+    tfgateway: CommandLine, free_port: Callable[[], int], redis_server: RedisServer
+) -> None:
     port, tcp_port = free_port(), free_port()
     with redis_server.client() as client:
         client.hset("gw1.example.", "www", json.dumps(ADDRESS))

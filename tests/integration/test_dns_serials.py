@@ -9,23 +9,25 @@ import pytest
 from tfgateway.dns.zones.serial_store import SerialStore
 from tfgateway.redis_schema.connection import connect
 
+from tests.support.processes import RedisServer
+from tests.support.waiting import soon
+
 SERIALS = "tfgateway:serials"
 DIGEST = 0xAB
 SAVED = b"1790000000 000000000000000000000000000000ab"
 
 
 @pytest.fixture
-def store(redis_server) -> SerialStore:
+def store(redis_server: RedisServer) -> SerialStore:
     return SerialStore(partial(connect, redis_server.url, timeout=30), retry_after=0.05)
 
 
-async def until_saved(redis_server, expected: dict[bytes, bytes]) -> None:
+async def until_saved(redis_server: RedisServer, expected: dict[bytes, bytes]) -> None:
     with redis_server.client() as client:
-        while client.hgetall(SERIALS) != expected:  # noqa: ASYNC110 - redis sets no event
-            await asyncio.sleep(0.01)
+        await soon(lambda: client.hgetall(SERIALS) == expected)
 
 
-async def test_what_is_issued_while_redis_is_away_is_saved_when_it_is_back(store, redis_server) -> None:
+async def test_what_is_issued_while_redis_is_away_is_saved_when_it_is_back(store, redis_server: RedisServer) -> None:
     saving = asyncio.create_task(store.run())
     async with asyncio.timeout(30):
         store.book.issue(b"a.", DIGEST, 1_790_000_000)
@@ -39,7 +41,7 @@ async def test_what_is_issued_while_redis_is_away_is_saved_when_it_is_back(store
     saving.cancel()
 
 
-async def test_the_newer_serial_stays_whichever_process_saves_last(redis_server) -> None:
+async def test_the_newer_serial_stays_whichever_process_saves_last(redis_server: RedisServer) -> None:
     stores = [SerialStore(partial(connect, redis_server.url, timeout=30)) for _ in range(3)]
     with redis_server.client() as client:
         client.hset(SERIALS, mapping={b"a.": b"damaged", b"b.": SAVED})

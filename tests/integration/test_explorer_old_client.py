@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from tfgateway.identity.keys import Identity
 
+from tests.support.processes import Explorer
+
 GATEWAY = Identity.from_seed(bytes(range(0x20)))
 USER = Identity.from_seed(bytes(range(0x20, 0x40)))
 NODE = GATEWAY.node_id
@@ -78,7 +80,7 @@ class GoClient:
 
 
 @pytest.fixture
-def go(explorer: Any) -> GoClient:
+def go(explorer: Explorer) -> GoClient:
     return GoClient(explorer.port)
 
 

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -18,6 +19,8 @@ from tfgateway.explorer.models import Gateway, Location, Result, ResultState, Su
 from tfgateway.explorer.user import Account
 from tfgateway.identity.keys import Identity
 
+from tests.support.processes import CommandLine, Explorer
+
 GATEWAY = Identity.from_seed(bytes(range(0x20)))
 USER = Identity.from_seed(bytes(range(0x20, 0x40)))
 NODE = GATEWAY.node_id
@@ -25,15 +28,15 @@ ACCOUNT = Account(USER, 1)
 WANTED = Subdomain(node_id=NODE, domain="www.gw1.example", ips=("192.0.2.1",))
 
 
-def _gateway(explorer: Any) -> ExplorerClient:
+def _gateway(explorer: Explorer) -> ExplorerClient:
     return ExplorerClient(explorer.url, identity=GATEWAY, key_id=NODE)
 
 
-def _user(explorer: Any) -> ExplorerClient:
+def _user(explorer: Explorer) -> ExplorerClient:
     return ExplorerClient(explorer.url, identity=USER, key_id="1")
 
 
-async def _furnish(explorer: Any) -> None:
+async def _furnish(explorer: Explorer) -> None:
     async with _user(explorer) as client:
         assert (await user.register(client, USER, "alice.3bot", "alice@example.com")).id == 1
         assert await user.farm(client, 1, "freefarm", "none") == 1
@@ -45,7 +48,7 @@ async def _furnish(explorer: Any) -> None:
         )
 
 
-async def test_a_waiting_gateway_hears_of_a_reservation(explorer: Any) -> None:
+async def test_a_waiting_gateway_hears_of_a_reservation(explorer: Explorer) -> None:
     await _furnish(explorer)
     async with _gateway(explorer) as gateway, _user(explorer) as client, asyncio.timeout(30):
         waiting = asyncio.create_task(gateway.poll(NODE, 0, wait=60))
@@ -54,7 +57,7 @@ async def test_a_waiting_gateway_hears_of_a_reservation(explorer: Any) -> None:
         assert item.id == made.id
 
 
-async def test_sigterm_answers_a_waiting_gateway_and_ends_with_0(explorer: Any) -> None:
+async def test_sigterm_answers_a_waiting_gateway_and_ends_with_0(explorer: Explorer) -> None:
     await _furnish(explorer)
     async with _gateway(explorer) as gateway, asyncio.timeout(30):
         waiting = asyncio.create_task(gateway.poll(NODE, 0, wait=60))
@@ -66,7 +69,7 @@ async def test_sigterm_answers_a_waiting_gateway_and_ends_with_0(explorer: Any) 
     assert "Traceback" not in explorer.process.log
 
 
-async def test_nothing_is_forgotten_over_a_restart_nor_a_kill(explorer: Any) -> None:
+async def test_nothing_is_forgotten_over_a_restart_nor_a_kill(explorer: Explorer) -> None:
     await _furnish(explorer)
     async with _user(explorer) as client, _gateway(explorer) as gateway:
         for number in (1, 2, 3):
@@ -87,7 +90,7 @@ async def test_nothing_is_forgotten_over_a_restart_nor_a_kill(explorer: Any) -> 
         assert database.execute("SELECT count(*) FROM workload").fetchone() == (4,)
 
 
-async def test_many_write_at_once(explorer: Any) -> None:
+async def test_many_write_at_once(explorer: Explorer) -> None:
     await _furnish(explorer)
     async with _user(explorer) as client:
         pool = await user.find_pool(client, 1, NODE)
@@ -96,7 +99,7 @@ async def test_many_write_at_once(explorer: Any) -> None:
     assert sorted(workload.id for workload in made) == list(range(1, 51))
 
 
-async def test_the_access_log_is_json_without_headers_and_bodies(explorer: Any) -> None:
+async def test_the_access_log_is_json_without_headers_and_bodies(explorer: Explorer) -> None:
     await _furnish(explorer)
     async with aiohttp.ClientSession() as session, session.get(f"{explorer.url}/users?name=%0Aalice") as answer:
         assert answer.status == 200
@@ -113,7 +116,7 @@ async def test_the_access_log_is_json_without_headers_and_bodies(explorer: Any) 
     assert "Signature" not in explorer.process.log
 
 
-def test_what_is_no_http_leaves_one_line_in_the_log(explorer: Any) -> None:
+def test_what_is_no_http_leaves_one_line_in_the_log(explorer: Explorer) -> None:
     for junk in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 10_000 + b"\r\n\r\n", b"\x16\x03\x01\x00"):
         with socket.create_connection(("127.0.0.1", explorer.port), 30) as connection:
             connection.sendall(junk)
@@ -125,7 +128,7 @@ def test_what_is_no_http_leaves_one_line_in_the_log(explorer: Any) -> None:
     assert {event.get("status") for event in events if event["event"] == "request"} == {400}
 
 
-def test_an_address_that_is_taken(explorer: Any, tfgateway: Any, tmp_path: Any) -> None:
+def test_an_address_that_is_taken(explorer: Explorer, tfgateway: CommandLine, tmp_path: Any) -> None:
     listen = f"127.0.0.1:{explorer.port}"
     ended = tfgateway.run("explorer", "--listen", listen, "--database", str(tmp_path / "other.db"), config="")
     assert ended.returncode == 1
@@ -133,7 +136,7 @@ def test_an_address_that_is_taken(explorer: Any, tfgateway: Any, tmp_path: Any) 
     assert "Traceback" not in ended.stderr
 
 
-def test_wrong_usage(tfgateway: Any, tmp_path: Any) -> None:
+def test_wrong_usage(tfgateway: CommandLine, tmp_path: Any) -> None:
     database = str(tmp_path / "x.db")
     for arguments in (
         ["--listen", "nonsense", "--database", database],
@@ -144,7 +147,7 @@ def test_wrong_usage(tfgateway: Any, tmp_path: Any) -> None:
         assert tfgateway.run("explorer", *arguments, config="").returncode == 2
 
 
-def test_a_database_that_is_none(tfgateway: Any, tmp_path: Any, free_port: Any) -> None:
+def test_a_database_that_is_none(tfgateway: CommandLine, tmp_path: Any, free_port: Callable[[], int]) -> None:
     path = tmp_path / "x.db"
     path.write_bytes(b"this is no database" * 100)
     ended = tfgateway.run("explorer", "--listen", f"127.0.0.1:{free_port()}", "--database", str(path), config="")
@@ -152,7 +155,7 @@ def test_a_database_that_is_none(tfgateway: Any, tmp_path: Any, free_port: Any) 
     assert ended.stderr.splitlines()[-1].startswith(f"tfgateway: error: {path}: ")
 
 
-def test_e12_a_connection_that_says_nothing_does_not_keep_the_process(explorer: Any) -> None:
+def test_e12_a_connection_that_says_nothing_does_not_keep_the_process(explorer: Explorer) -> None:
     with socket.create_connection(("127.0.0.1", explorer.port)) as silent:
         silent.sendall(b"POST /api/v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n{")
         time.sleep(0.2)

@@ -18,6 +18,8 @@ from tfgateway.explorer.models import DomainDelegate, Gateway, Location, Result,
 from tfgateway.identity import sealing, seedfile
 from tfgateway.identity.keys import Identity
 
+from tests.support.processes import CommandLine
+
 GATEWAY = Identity.from_seed(bytes(range(0x20)))
 NODE = GATEWAY.node_id
 
@@ -25,7 +27,7 @@ NODE = GATEWAY.node_id
 class Person:
     """Somebody at a terminal."""
 
-    def __init__(self, tfgateway: Any, url: str, seed: Path) -> None:
+    def __init__(self, tfgateway: CommandLine, url: str, seed: Path) -> None:
         self._tfgateway = tfgateway
         self._url = url
         self.seed = seed
@@ -69,7 +71,7 @@ def _answer(url: str, gwid: str, state: ResultState, message: str = "") -> None:
 
 
 @pytest.fixture
-def url(tfgateway: Any, tmp_path: Path, free_port: Any) -> str:
+def url(tfgateway: CommandLine, tmp_path: Path, free_port: Callable[[], int]) -> str:
     """An explorer that accepts any workload."""
     port = free_port()
     tfgateway(
@@ -79,7 +81,7 @@ def url(tfgateway: Any, tmp_path: Path, free_port: Any) -> str:
 
 
 @pytest.fixture
-def alice(tfgateway: Any, tmp_path: Path, url: str) -> Person:
+def alice(tfgateway: CommandLine, tmp_path: Path, url: str) -> Person:
     """A registered user with a farm and a gateway."""
     person = Person(tfgateway, url, tmp_path / "alice.seed")
     arguments = ["--name", "alice.3bot", "--email", "a@example.com", "--output", str(person.seed)]
@@ -110,7 +112,7 @@ def test_registering_again_finds_the_same_user(alice: Person) -> None:
     assert alice.ask("farm", "--name", "freefarm") == {"id": 1}
 
 
-def test_a_key_outlives_a_registration_whose_answer_was_lost(tfgateway: Any, tmp_path: Path, url: str) -> None:
+def test_a_key_outlives_a_registration_whose_answer_was_lost(tfgateway: CommandLine, tmp_path: Path, url: str) -> None:
     output = tmp_path / "bob.seed"
     arguments = ["register", "--name", "bob.3bot", "--email", "b@example.com", "--output", str(output)]
     nobody = Person(tfgateway, "http://127.0.0.1:1", output)
@@ -140,7 +142,7 @@ def test_a_reservation_from_creation_to_deletion(alice: Person, url: str) -> Non
 
 
 def test_e6_a_reservation_that_needs_signatures_is_deployed_once_they_are_given(
-    alice: Person, tfgateway: Any, tmp_path: Path, url: str
+    alice: Person, tfgateway: CommandLine, tmp_path: Path, url: str
 ) -> None:
     bob = Person(tfgateway, url, tmp_path / "bob.seed")
     arguments = ["--name", "bob.3bot", "--email", "b@example.com", "--output", str(bob.seed)]
@@ -347,7 +349,7 @@ def test_what_the_explorer_refuses_is_one_line(alice: Person) -> None:
         assert ended.stderr == f"tfgateway: error: explorer refused {text}\n"
 
 
-def test_usage_and_configuration_errors(alice: Person, tfgateway: Any, tmp_path: Path) -> None:
+def test_usage_and_configuration_errors(alice: Person, tfgateway: CommandLine, tmp_path: Path) -> None:
     raw = tmp_path / "raw.seed"
     seedfile.create(raw, os.urandom(32))
     other = Person(tfgateway, "http://127.0.0.1:1", raw)
@@ -366,7 +368,7 @@ def test_usage_and_configuration_errors(alice: Person, tfgateway: Any, tmp_path:
     assert tfgateway.run("reserve", "list", config="").returncode == 2
 
 
-def test_an_explorer_that_is_away(tfgateway: Any, alice: Person) -> None:
+def test_an_explorer_that_is_away(tfgateway: CommandLine, alice: Person) -> None:
     ended = Person(tfgateway, "http://127.0.0.1:1", alice.seed).run("list")
     assert ended.returncode == 1
     assert ended.stderr.startswith("tfgateway: error: GET /reservations/workloads: ")

@@ -9,14 +9,16 @@ import ssl
 import stat
 import subprocess
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 from tfgateway.explorer import user
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.identity.keys import Identity
+
+from tests.support.processes import CommandLine, Explorer
 
 USER = Identity.from_seed(bytes(range(0x20, 0x40)))
 
@@ -47,7 +49,9 @@ def _tls(directory: Path) -> list[str]:
     return ["--tls-certificate", str(directory / "tls.crt"), "--tls-key", str(directory / "tls.key")]
 
 
-def test_a_certificate_is_renewed_without_a_restart(tfgateway: Any, free_port: Any, tmp_path: Path) -> None:
+def test_a_certificate_is_renewed_without_a_restart(
+    tfgateway: CommandLine, free_port: Callable[[], int], tmp_path: Path
+) -> None:
     _make_certificate(tmp_path, "first")
     port = free_port()
     process = tfgateway(*_arguments(port, tmp_path, *_tls(tmp_path)), config="")
@@ -63,7 +67,7 @@ def test_a_certificate_is_renewed_without_a_restart(tfgateway: Any, free_port: A
     assert process.stop() == 0
 
 
-def test_ipv4_and_ipv6(tfgateway: Any, free_port: Any, tmp_path: Path) -> None:
+def test_ipv4_and_ipv6(tfgateway: CommandLine, free_port: Callable[[], int], tmp_path: Path) -> None:
     port = free_port()
     tfgateway(*_arguments(port, tmp_path, "--listen", f"[::1]:{port}"), config="")
     for host in ("127.0.0.1", "[::1]"):
@@ -71,7 +75,7 @@ def test_ipv4_and_ipv6(tfgateway: Any, free_port: Any, tmp_path: Path) -> None:
             assert answer.read() == b"[]\n"
 
 
-def test_tls_that_cannot_be_served(tfgateway: Any, free_port: Any, tmp_path: Path) -> None:
+def test_tls_that_cannot_be_served(tfgateway: CommandLine, free_port: Callable[[], int], tmp_path: Path) -> None:
     _make_certificate(tmp_path, "first")
     run = lambda *more: tfgateway.run(*_arguments(free_port(), tmp_path, *more), config="")  # noqa: E731
     assert run(*_tls(tmp_path)[:2]).returncode == 2
@@ -85,7 +89,9 @@ def test_tls_that_cannot_be_served(tfgateway: Any, free_port: Any, tmp_path: Pat
         (tmp_path / "tls.key").unlink(missing_ok=True)
 
 
-async def test_metrics_are_served_on_their_own_address(tfgateway: Any, free_port: Any, tmp_path: Path) -> None:
+async def test_metrics_are_served_on_their_own_address(
+    tfgateway: CommandLine, free_port: Callable[[], int], tmp_path: Path
+) -> None:
     port, metrics = free_port(), free_port()
     await asyncio.to_thread(tfgateway, *_arguments(port, tmp_path, "--metrics", f"127.0.0.1:{metrics}"), config="")
     base = f"http://127.0.0.1:{port}"
@@ -108,7 +114,7 @@ async def test_metrics_are_served_on_their_own_address(tfgateway: Any, free_port
     assert 'tfgateway_explorer_request_seconds_count{route="/api/v1/users/{id}"} 2.0' in lines
 
 
-async def test_a_backup_of_a_running_explorer(explorer: Any, tfgateway: Any, tmp_path: Path) -> None:
+async def test_a_backup_of_a_running_explorer(explorer: Explorer, tfgateway: CommandLine, tmp_path: Path) -> None:
     async with ExplorerClient(explorer.url) as client:
         started, stopping = asyncio.Event(), asyncio.Event()
         registered = 0
@@ -149,7 +155,7 @@ async def test_a_backup_of_a_running_explorer(explorer: Any, tfgateway: Any, tmp
 
 
 @pytest.mark.parametrize("content", [None, b"", b"this is no database" * 100])
-def test_what_cannot_be_backed_up(tfgateway: Any, tmp_path: Path, content: bytes | None) -> None:
+def test_what_cannot_be_backed_up(tfgateway: CommandLine, tmp_path: Path, content: bytes | None) -> None:
     database, copy = tmp_path / "e.db", tmp_path / "copy.db"
     if content is not None:
         database.write_bytes(content)
@@ -160,7 +166,7 @@ def test_what_cannot_be_backed_up(tfgateway: Any, tmp_path: Path, content: bytes
     assert database.exists() == (content is not None)
 
 
-def test_a_backup_overwrites_nothing(explorer: Any, tfgateway: Any, tmp_path: Path) -> None:
+def test_a_backup_overwrites_nothing(explorer: Explorer, tfgateway: CommandLine, tmp_path: Path) -> None:
     for output in (explorer.database, tmp_path / "absent" / "copy.db"):
         ended = tfgateway.run("explorer", "backup", "--database", str(explorer.database), str(output), config="")
         assert ended.returncode == 2

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from tfgateway.identity import seedfile
 
+from tests.support.metrics import families
+from tests.support.processes import CommandLine, RedisServer
 from tools.reference import metrics
 
 
 def served(port: int) -> dict[str, tuple[str, str, set[str]]]:
     """Name -> (type, help, labels of its samples)."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as page:
-        families = text_string_to_metric_families(page.read().decode())
     # The library adds to each counter when it was made, as a metric of its own that ends with _created.
     return {
         family.name + ("_total" if family.type == "counter" else ""): (
@@ -25,7 +22,7 @@ def served(port: int) -> dict[str, tuple[str, str, set[str]]]:
             family.documentation,
             {label for sample in family.samples for label in sample.labels} - {"le"},
         )
-        for family in families
+        for family in families(port)
         if not family.name.endswith("_created")
     }
 
@@ -48,7 +45,7 @@ def compare(port: int, *sources: str) -> None:
     ],
 )
 def test_the_page_of_a_plane_with_workers(
-    plane: str, sections: str, tfgateway: Any, redis_server: Any, free_port: Callable[[], int]
+    plane: str, sections: str, tfgateway: CommandLine, redis_server: RedisServer, free_port: Callable[[], int]
 ) -> None:
     port = free_port()
     own = f'[{plane}]\nworkers = 1\nmetrics = "127.0.0.1:{port}"\n{sections.format(port=free_port())}'
@@ -58,7 +55,7 @@ def test_the_page_of_a_plane_with_workers(
 
 
 def test_the_page_of_reconciler_and_explorer(
-    tmp_path: Path, tfgateway: Any, redis_server: Any, free_port: Callable[[], int]
+    tmp_path: Path, tfgateway: CommandLine, redis_server: RedisServer, free_port: Callable[[], int]
 ) -> None:
     ports = {name: free_port() for name in ("explorer", "explorer metrics", "reconciler")}
     seedfile.create(tmp_path / "identity.seed", bytes(range(32)))

@@ -13,11 +13,12 @@ from tfgateway.mirror import Mirror, Selection
 from tfgateway.redis_schema.connection import connect
 from tfgateway.telemetry.logs import logger
 
-from tests.patience import soon
+from tests.support.processes import RedisServer, StartProcess
+from tests.support.waiting import soon
 
 
 async def test_the_copy_follows_a_failover_and_loses_nothing(
-    redis_server: Any, start_process: Any, free_port: Callable[[], int], tmp_path: Path
+    redis_server: RedisServer, start_process: StartProcess, free_port: Callable[[], int], tmp_path: Path
 ) -> None:
     replica_port, sentinel_port = free_port(), free_port()
     replica_files = tmp_path / "replica"

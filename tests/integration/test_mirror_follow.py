@@ -21,7 +21,7 @@ from tfgateway.mirror.feed import open_feed
 from tfgateway.redis_schema.connection import connect
 from tfgateway.telemetry.logs import logger
 
-from tests.patience import soon
+from tests.support.waiting import soon
 
 ZONES = Selection(b"*.")
 SERVICES = Selection(b"/tcprouter/service/*", kind="string")

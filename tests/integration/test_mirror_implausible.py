@@ -20,7 +20,8 @@ from tfgateway.redis_schema.keys import MARKER
 from tfgateway.redis_schema.marker import Marker, Mismatch, encode_marker
 from tfgateway.telemetry.logs import logger
 
-from tests.patience import soon
+from tests.support.processes import RedisServer
+from tests.support.waiting import soon
 
 SERVICES = Selection(b"/tcprouter/service/*", kind="string")
 ZONES = Selection(b"*.")
@@ -92,7 +93,7 @@ def services(**values: str) -> dict[bytes, bytes]:
     return {f"/tcprouter/service/{name}".encode(): value.encode() for name, value in values.items()}
 
 
-async def test_an_emptied_redis_is_not_followed_until_a_full_pass_has_filled_it(redis_server: Any) -> None:
+async def test_an_emptied_redis_is_not_followed_until_a_full_pass_has_filled_it(redis_server: RedisServer) -> None:
     fill(redis_server, a="1", b="2")
     async with plane(redis_server) as one:
         with redis_server.client() as client:
@@ -112,7 +113,9 @@ async def test_an_emptied_redis_is_not_followed_until_a_full_pass_has_filled_it(
         assert one.mirror.marker == SECOND._replace(counter=12)
 
 
-async def test_no_write_to_a_swapped_database_is_served(redis_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_write_to_a_swapped_database_is_served(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between two looks at the marker: it comes with what is read because of the write."""
     monkeypatch.setattr(session_module, "_LOOK", 3600)
     fill(redis_server, a="1")
@@ -124,7 +127,7 @@ async def test_no_write_to_a_swapped_database_is_served(redis_server: Any, monke
         assert one.values == services(a="1")
 
 
-async def test_swapped_databases_are_noticed_and_so_is_that_they_are_swapped_back(redis_server: Any) -> None:
+async def test_swapped_databases_are_noticed_and_so_is_that_they_are_swapped_back(redis_server: RedisServer) -> None:
     fill(redis_server, a="1")
     async with plane(redis_server) as one:
         with redis_server.client() as client:
@@ -137,7 +140,7 @@ async def test_swapped_databases_are_noticed_and_so_is_that_they_are_swapped_bac
 
 
 async def test_without_a_marker_a_slow_comparison_finds_swapped_databases(
-    redis_server: Any, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(anti_entropy, "PERIOD", 0.2)
     fill(redis_server, None, a="1", same="1")
@@ -156,7 +159,9 @@ async def test_without_a_marker_a_slow_comparison_finds_swapped_databases(
             assert (one.mirror.changes - changes[0], two.mirror.changes - changes[1]) == (4, 2)
 
 
-async def test_comparing_tells_nothing_that_is_known(redis_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_comparing_tells_nothing_that_is_known(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(anti_entropy, "PERIOD", 0.01)
     monkeypatch.setattr(anti_entropy, "SHARE", 1.0)
     fill(redis_server, a="1", b="2")
@@ -169,7 +174,7 @@ async def test_comparing_tells_nothing_that_is_known(redis_server: Any, monkeypa
 
 @pytest.mark.parametrize("found", [None, SECOND, Marker("them", "c" * 32, 99, 9), FIRST._replace(counter=9)])
 async def test_a_plane_that_is_started_serves_its_copy_and_goes_on_after_a_full_pass(
-    redis_server: Any, tmp_path: Path, found: Marker | None
+    redis_server: RedisServer, tmp_path: Path, found: Marker | None
 ) -> None:
     path = tmp_path / "plane.snapshot"
     fill(redis_server, a="1", b="2")
@@ -190,7 +195,7 @@ async def test_a_plane_that_is_started_serves_its_copy_and_goes_on_after_a_full_
         await soon(lambda: snapshot.marker(path, SERVICES.match) == again.mirror.marker)
 
 
-async def test_without_a_copy_redis_is_followed_whatever_it_holds(redis_server: Any, tmp_path: Path) -> None:
+async def test_without_a_copy_redis_is_followed_whatever_it_holds(redis_server: RedisServer, tmp_path: Path) -> None:
     path = tmp_path / "plane.snapshot"
     fill(redis_server, FIRST._replace(passes=0), a="1")
     async with plane(redis_server, path) as one:
@@ -211,7 +216,7 @@ async def test_without_a_copy_redis_is_followed_whatever_it_holds(redis_server: 
     assert "snapshot on disk ignored" in [entry["event"] for entry in logs]
 
 
-async def test_how_long_is_a_setting(redis_server: Any) -> None:
+async def test_how_long_is_a_setting(redis_server: RedisServer) -> None:
     fill(redis_server, a="1")
     async with plane(redis_server, hold_for=0.5) as limited, plane(redis_server, hold_for=0) as following:
         with redis_server.client() as client:
@@ -222,7 +227,7 @@ async def test_how_long_is_a_setting(redis_server: Any) -> None:
         assert limited.why is None
 
 
-async def test_it_is_said_once_and_with_the_reason(redis_server: Any) -> None:
+async def test_it_is_said_once_and_with_the_reason(redis_server: RedisServer) -> None:
     fill(redis_server, a="1")
     with capture_logs() as logs:
         async with plane(redis_server) as one:
@@ -236,7 +241,7 @@ async def test_it_is_said_once_and_with_the_reason(redis_server: Any) -> None:
     assert said == [("redis is implausible: serving what is known", Mismatch.ABSENT), ("redis is followed again", None)]
 
 
-async def test_a_retired_marker_leaves_redis_to_old_programs(redis_server: Any, tmp_path: Path) -> None:
+async def test_a_retired_marker_leaves_redis_to_old_programs(redis_server: RedisServer, tmp_path: Path) -> None:
     path = tmp_path / "plane.snapshot"
     fill(redis_server, a="1")
     async with plane(redis_server, path) as one:
@@ -257,7 +262,7 @@ OLD_FILE = (
 """As releases before the marker wrote it, without the digest at its end."""
 
 
-async def test_a_copy_of_an_older_release_is_read_and_redis_followed(redis_server: Any, tmp_path: Path) -> None:
+async def test_a_copy_of_an_older_release_is_read_and_redis_followed(redis_server: RedisServer, tmp_path: Path) -> None:
     import hashlib
 
     path = tmp_path / "plane.snapshot"

@@ -16,7 +16,8 @@ from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.connection import connect
 from tfgateway.telemetry.logs import logger
 
-from tests.patience import soon
+from tests.support.processes import RedisServer
+from tests.support.waiting import soon
 
 LIMIT = 30.0
 BIG = 6000
@@ -94,7 +95,7 @@ def fill(server: Any, key: str = "big.", count: int = BIG) -> None:
         client.hset(key, mapping={f"n{number}": "0" for number in range(count)})
 
 
-async def test_a_field_of_a_big_hash_is_told_without_reading_it(redis_server: Any) -> None:
+async def test_a_field_of_a_big_hash_is_told_without_reading_it(redis_server: RedisServer) -> None:
     fill(redis_server)
     async with following(redis_server) as (copy, store):
         assert copy.replaced == [b"big."]
@@ -108,7 +109,9 @@ async def test_a_field_of_a_big_hash_is_told_without_reading_it(redis_server: An
         assert copy.replaced == [b"big."]
 
 
-async def test_what_was_explained_is_read_again_later(redis_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_explained_is_read_again_later(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(session_module, "_CHECK_AFTER", 0.2)
     monkeypatch.setattr(session_module, "_CHECK_SHARE", 1.0)
     fill(redis_server)
@@ -119,7 +122,7 @@ async def test_what_was_explained_is_read_again_later(redis_server: Any, monkeyp
 
 
 async def test_a_write_of_others_in_the_same_turn_is_found_by_the_check(
-    redis_server: Any, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one way in which an explanation does not tell all: both writes come to redis in one packet."""
     monkeypatch.setattr(session_module, "_CHECK_AFTER", 0.2)
@@ -136,7 +139,7 @@ async def test_a_write_of_others_in_the_same_turn_is_found_by_the_check(
         assert copy.values[b"big."][b"n2"] == b"foreign"
 
 
-async def test_writes_of_others_are_found_by_reading(redis_server: Any) -> None:
+async def test_writes_of_others_are_found_by_reading(redis_server: RedisServer) -> None:
     fill(redis_server)
     async with following(redis_server) as (copy, store):
         with redis_server.client() as client:
@@ -148,7 +151,7 @@ async def test_writes_of_others_are_found_by_reading(redis_server: Any) -> None:
         await soon(copy.is_current)
 
 
-async def test_the_last_field_takes_the_key_with_it(redis_server: Any) -> None:
+async def test_the_last_field_takes_the_key_with_it(redis_server: RedisServer) -> None:
     async with following(redis_server) as (copy, store):
         await write(store, ("small.", "a", b"1"), ("small.", "b", b"2"))
         await soon(copy.is_current)
@@ -158,7 +161,7 @@ async def test_the_last_field_takes_the_key_with_it(redis_server: Any) -> None:
         await soon(lambda: copy.values == {})
 
 
-async def test_a_sink_that_fails_on_a_change_gets_the_whole_key(redis_server: Any) -> None:
+async def test_a_sink_that_fails_on_a_change_gets_the_whole_key(redis_server: RedisServer) -> None:
     fill(redis_server)
     async with following(redis_server) as (copy, store):
         copy.fail_on = b"big."
@@ -167,7 +170,7 @@ async def test_a_sink_that_fails_on_a_change_gets_the_whole_key(redis_server: An
         assert len(copy.replaced) == 2
 
 
-async def test_own_writes_while_a_big_hash_is_read_do_not_start_over(redis_server: Any) -> None:
+async def test_own_writes_while_a_big_hash_is_read_do_not_start_over(redis_server: RedisServer) -> None:
     fill(redis_server, count=60_000)
     copy = Copy(redis_server)
     client = connect(redis_server.url, timeout=30)
@@ -186,7 +189,7 @@ async def test_own_writes_while_a_big_hash_is_read_do_not_start_over(redis_serve
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_any_mixture_of_own_and_foreign_writes_ends_in_the_state_of_redis(
-    redis_server: Any, monkeypatch: pytest.MonkeyPatch, seed: int
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(session_module, "_CHECK_AFTER", 0.3)
     monkeypatch.setattr(session_module, "_CHECK_SHARE", 1.0)
@@ -219,7 +222,7 @@ async def test_any_mixture_of_own_and_foreign_writes_ends_in_the_state_of_redis(
         assert copy.changed
 
 
-async def test_without_a_script_s_news_everything_is_read(redis_server: Any) -> None:
+async def test_without_a_script_s_news_everything_is_read(redis_server: RedisServer) -> None:
     """An access list that forbids the channel costs speed, not correctness."""
     fill(redis_server)
     with redis_server.client() as client:

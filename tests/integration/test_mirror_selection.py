@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import redis
@@ -11,13 +10,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tfgateway.mirror import Selection
 
+from tests.support.processes import RedisServer
+
 # Few letters, so that globs and keys often meet. No empty key: redis finds it with "*" but not with "**".
 _globs = st.lists(st.sampled_from(list(b"ab-^[]\\*?.\x00\xff")), max_size=10).map(bytes)
 _keys = st.lists(st.sampled_from(list(b"ab-^[]\\*.\x00\xff")), min_size=1, max_size=5).map(bytes)
 
 
 @pytest.fixture
-def client(redis_server: Any) -> Iterator[redis.Redis]:
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
     with redis_server.client() as client:
         yield client
 

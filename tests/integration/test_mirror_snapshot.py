@@ -20,7 +20,8 @@ from tfgateway.mirror.disk import snapshot
 from tfgateway.redis_schema.connection import connect
 from tfgateway.telemetry.logs import logger
 
-from tests.patience import soon
+from tests.support.processes import RedisServer
+from tests.support.waiting import soon
 
 ZONES = Selection(b"*.")
 ITEMS: list[snapshot.Item] = [
@@ -91,7 +92,7 @@ async def test_what_fails_leaves_the_last_file(tmp_path: Path) -> None:
 
 
 async def test_a_mirror_begins_with_the_file_when_redis_is_away_and_goes_on_with_redis(
-    redis_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keeper_module, "_LOOK", 0.05)
     path = tmp_path / "plane.snapshot"
@@ -142,7 +143,7 @@ async def test_a_mirror_begins_with_the_file_when_redis_is_away_and_goes_on_with
         await task
 
 
-async def test_a_broken_file_is_told_and_the_mirror_waits_for_redis(redis_server: Any, tmp_path: Path) -> None:
+async def test_a_broken_file_is_told_and_the_mirror_waits_for_redis(redis_server: RedisServer, tmp_path: Path) -> None:
     path = tmp_path / "plane.snapshot"
     path.write_bytes(b"tfgateway snapshot 1\nrubbish" * 10)
     redis_server.stop()
@@ -190,7 +191,7 @@ class Fields:
 
 
 async def test_pieces_from_disk_are_put_together_and_one_bad_key_keeps_no_other_away(
-    redis_server: Any, tmp_path: Path
+    redis_server: RedisServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "plane.snapshot"
     bad: list[snapshot.Item] = [(b"bad.", {b"a": b"1"}), (b"bad.", {b"b": b"1"})]

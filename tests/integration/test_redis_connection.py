@@ -15,6 +15,8 @@ import redis
 from tfgateway.errors import StoreError
 from tfgateway.redis_schema.connection import connect, store_errors
 
+from tests.support.processes import RedisServer
+
 
 async def ask(url: str, *command: str, **options: Any) -> Any:
     """The reply to one command on a client of its own."""
@@ -24,7 +26,7 @@ async def ask(url: str, *command: str, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "redis"])
-async def test_replies_are_bytes_in_resp2(redis_server: Any, scheme: str) -> None:
+async def test_replies_are_bytes_in_resp2(redis_server: RedisServer, scheme: str) -> None:
     url = f"{scheme}://127.0.0.1:{redis_server.port}"
     async with connect(url, timeout=5) as client:
         await client.hset("zone", "gw1.example", b'{"Owner":"7"}')
@@ -33,7 +35,9 @@ async def test_replies_are_bytes_in_resp2(redis_server: Any, scheme: str) -> Non
     assert [info.get("resp", "2") for info in mine] == ["2"]
 
 
-async def test_r1_the_old_form_with_the_password_in_the_place_of_the_user(redis_server: Any, tmp_path: Path) -> None:
+async def test_r1_the_old_form_with_the_password_in_the_place_of_the_user(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
     redis_server.stop()
     socket = tmp_path / "redis.sock"
     redis_server.start("--requirepass", "s3cr3t/%", "--unixsocket", str(socket))
@@ -47,13 +51,13 @@ async def test_r1_the_old_form_with_the_password_in_the_place_of_the_user(redis_
         assert await ask(url, "PING") is True
 
 
-async def test_r1_the_password_after_a_user_name_is_not_lost(redis_server: Any) -> None:
+async def test_r1_the_password_after_a_user_name_is_not_lost(redis_server: RedisServer) -> None:
     redis_server.stop()
     redis_server.start("--requirepass", "other", "--user", "reader", "on", ">s3cr3t", "+@all", "~*")
     assert await ask(f"tcp://reader:s3cr3t@127.0.0.1:{redis_server.port}", "ACL", "WHOAMI") == b"reader"
 
 
-async def test_a_refused_login_is_a_store_error_without_the_password(redis_server: Any) -> None:
+async def test_a_refused_login_is_a_store_error_without_the_password(redis_server: RedisServer) -> None:
     redis_server.stop()
     redis_server.start("--requirepass", "s3cr3t")
     for url in (f"tcp://wr0ng@127.0.0.1:{redis_server.port}", f"tcp://127.0.0.1:{redis_server.port}"):
@@ -62,7 +66,7 @@ async def test_a_refused_login_is_a_store_error_without_the_password(redis_serve
         assert "wr0ng" not in str(caught.value)
 
 
-async def test_only_our_own_schemes_select_a_database(redis_server: Any) -> None:
+async def test_only_our_own_schemes_select_a_database(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         client.set("where", "0")
         client.select(3)
@@ -71,7 +75,7 @@ async def test_only_our_own_schemes_select_a_database(redis_server: Any) -> None
     assert await ask(f"tcp://127.0.0.1:{redis_server.port}/3", "GET", "where") == b"0"
 
 
-async def test_a_redis_that_is_away_is_a_store_error_and_its_return_is_noticed(redis_server: Any) -> None:
+async def test_a_redis_that_is_away_is_a_store_error_and_its_return_is_noticed(redis_server: RedisServer) -> None:
     async with connect(redis_server.url, timeout=5) as client:
         assert await client.ping()
         redis_server.stop()
@@ -81,7 +85,7 @@ async def test_a_redis_that_is_away_is_a_store_error_and_its_return_is_noticed(r
         assert await client.ping()
 
 
-async def test_a_redis_that_hangs_is_a_store_error(redis_server: Any) -> None:
+async def test_a_redis_that_hangs_is_a_store_error(redis_server: RedisServer) -> None:
     os.kill(redis_server.pid, signal.SIGSTOP)
     try:
         with pytest.raises(StoreError):
@@ -90,7 +94,7 @@ async def test_a_redis_that_hangs_is_a_store_error(redis_server: Any) -> None:
         os.kill(redis_server.pid, signal.SIGCONT)
 
 
-async def test_a_lost_reply_does_not_repeat_the_write(redis_server: Any, free_port: Callable[[], int]) -> None:
+async def test_a_lost_reply_does_not_repeat_the_write(redis_server: RedisServer, free_port: Callable[[], int]) -> None:
     """The connection breaks after the server did the write: a client that tries again by itself would write twice."""
     lose = asyncio.Event()
 
@@ -119,7 +123,7 @@ async def test_a_lost_reply_does_not_repeat_the_write(redis_server: Any, free_po
 
 
 @pytest.fixture
-def sentinel_port(redis_server: Any, free_port: Callable[[], int], tmp_path: Path) -> Iterator[int]:
+def sentinel_port(redis_server: RedisServer, free_port: Callable[[], int], tmp_path: Path) -> Iterator[int]:
     """A real Sentinel that watches ``redis_server`` under the name ``tfgateway``."""
     port, config = free_port(), tmp_path / "sentinel.conf"
     config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor tfgateway 127.0.0.1 {redis_server.port} 1\n")
@@ -133,7 +137,9 @@ def sentinel_port(redis_server: Any, free_port: Callable[[], int], tmp_path: Pat
     process.wait()
 
 
-async def test_sentinels_name_the_master(redis_server: Any, sentinel_port: int, free_port: Callable[[], int]) -> None:
+async def test_sentinels_name_the_master(
+    redis_server: RedisServer, sentinel_port: int, free_port: Callable[[], int]
+) -> None:
     with redis_server.client() as client:
         client.select(2)
         client.set("where", "master")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 from tests.integration.reconciler.scene import Scene
-from tests.relay import Cut, Relay
+from tests.support.processes import RedisServer
+from tests.support.relay import Cut, Relay
 
 pytest_plugins = ("tests.integration.conftest", "tests.integration.reconciler.conftest")
 
@@ -26,7 +26,7 @@ class Cutter:
                 raise Cut
 
 
-async def play(scene: Scene, redis_server: Any, at: int) -> list[str]:
+async def play(scene: Scene, redis_server: RedisServer, at: int) -> list[str]:
     """The steps that there were."""
     cutter = Cutter(at)
     relay = Relay(redis_server.port, cutter.step)
@@ -40,7 +40,7 @@ async def play(scene: Scene, redis_server: Any, at: int) -> list[str]:
     return cutter.steps
 
 
-async def test_the_connection_breaks_at_any_write(scene: Scene, redis_server: Any) -> None:
+async def test_the_connection_breaks_at_any_write(scene: Scene, redis_server: RedisServer) -> None:
     """How many writes there are differs a little: passes that find nothing are made as time goes by."""
     steps = await play(scene, redis_server, at=0)
     done: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests import disasters
+from tests.support import disasters
 
 pytest_plugins = ("tests.integration.conftest", "tests.integration.reconciler.conftest")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests import failing
-from tests.faults import Fault, faults
+from tests.support import failing
+from tests.support.faults import Fault, faults
 
 pytest_plugins = ("tests.integration.conftest", "tests.integration.workers.conftest")
 

@@ -17,8 +17,8 @@ import yaml
 from demo import fleet, podman, reservations
 from demo.fleet import Fleet, Node
 from demo.paths import VENV_BIN
-from tests import artefact
-from tests.artefact import Installed
+from tests.support import artefact
+from tests.support.artefact import Installed
 
 
 class Operator:

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from tfgateway.explorer import signing, user
@@ -21,18 +22,11 @@ from demo.fleet import Fleet, Node
 from demo.person import Person
 from demo.progress import Step
 from demo.proofs import Proof
+from tests.support import waiting
 
 PATIENCE = 60.0
+until = partial(waiting.until, limit=PATIENCE, pause=0.05)
 CONTAINER = 1  # a workload type that no gateway has
-
-
-def until(holds: Callable[[], bool], what: str) -> float:
-    """Seconds that it took."""
-    started = time.monotonic()
-    while not holds():
-        assert time.monotonic() - started < PATIENCE, what
-        time.sleep(0.05)
-    return time.monotonic() - started
 
 
 def dig(server: str, name: str, kind: str = "A") -> list[str]:
@@ -83,7 +77,9 @@ def test_new_reservation_is_served_after_the_next_poll(
     at, name = molecule_fleet.address(node.host), f"new.{reservations.managed_domain(node)}"
     assert dig(at, name) == []
     made = alice.reserve("create", "subdomain", "--domain", name, "--ip=203.0.113.9", "--node", node_ids[node.name])
-    took = until(lambda: dig(at, name) == ["203.0.113.9"], f"{name} is not served")
+    reserved = time.monotonic()
+    until(lambda: dig(at, name) == ["203.0.113.9"], f"{name} is not served")
+    took = time.monotonic() - reserved
     record_property("seconds from reserved to served, poll interval 2 s", round(took, 2))
     alice.reserve("wait", str(made["id"]))
     alice.reserve("delete", str(made["id"]))

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from demo import fleet, playbook, podman
 from demo.fleet import Fleet, Node
+from tests.support import waiting
 
 SCENARIO = Path(__file__).parent.parent
 FLEET: Fleet = fleet.load(SCENARIO / "fleet.toml")
 HEALTHY, DEAF, WALLED = FLEET.nodes
 SECONDS = 15  # until a node undoes a change
 PATIENCE = 120.0
+until = partial(waiting.until, limit=PATIENCE, pause=0.2)
 
 
 def on(node: Node, script: str) -> str:
@@ -32,13 +34,6 @@ def answers(node: Node, port: int) -> bool:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False
-
-
-def until(holds: object, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():  # type: ignore[operator]
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
 
 
 def undo_journal(node: Node, name: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,26 +18,20 @@ from demo.inventory import SUFFIXES
 from demo.paths import ROOT, VENV_BIN
 from demo.person import Person
 from demo.reservations import Wanted, managed_domain
-from tests.ports import free_port
+from tests.support import waiting
+from tests.support.ports import free_port
 
 FLEET: Fleet = fleet.load(Path(__file__).parent.parent / "fleet.toml")
 UBUNTU, ARCH = FLEET.nodes[1], FLEET.nodes[-1]
 PRIMITIVES = [UBUNTU, ARCH]  # where all five are reserved
 MISDIRECTED, UNDELEGATED = FLEET.nodes[2], ARCH  # as the parent zones have it
 LOOKED_AT = [UBUNTU, MISDIRECTED, UNDELEGATED]  # by preflight
-PATIENCE = 60.0
+until = partial(waiting.until, pause=0.2)
 
 
 def zone(node: Node) -> str:
     """A user's own domain, delegated to a node."""
     return f"{node.name}.example"
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
 
 
 def dig(node: Node, name: str) -> list[str]:

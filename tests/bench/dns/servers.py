@@ -19,7 +19,7 @@ import redis
 
 from tests.bench.dns.questions import SECRET, ZONE, address, field, host, zone_file
 from tests.bench.processes import find, running
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 CORE = 0
 """Where servers run; the load comes from another one."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import artefact
+from tests.support import artefact
 
 
 @pytest.fixture(scope="session")

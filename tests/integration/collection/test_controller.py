@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.artefact import Installed
+from tests.support.artefact import Installed
 
 ANSIBLE = [
     "ansible-core",

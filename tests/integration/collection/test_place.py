@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from tfgateway.identity import seedfile
 
-from tests.artefact import Installed, install
+from tests.support.artefact import Installed, install
+from tests.support.processes import RedisServer
 
 HOST = "tf-gateway-a"
 
@@ -19,7 +19,7 @@ HOST = "tf-gateway-a"
 class Operator:
     """Somebody who runs playbooks by their names, on one gateway that is this machine, with a redis of its own."""
 
-    def __init__(self, directory: Path, installed: Installed, redis_server: Any) -> None:
+    def __init__(self, directory: Path, installed: Installed, redis_server: RedisServer) -> None:
         self.directory = directory / "fleet"
         self.elsewhere = directory / "elsewhere"
         self.installed = installed
@@ -69,7 +69,7 @@ class Operator:
 
 
 @pytest.fixture
-def operator(tmp_path: Path, installed: Installed, redis_server: Any) -> Operator:
+def operator(tmp_path: Path, installed: Installed, redis_server: RedisServer) -> Operator:
     return Operator(tmp_path, installed, redis_server)
 
 

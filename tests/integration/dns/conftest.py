@@ -6,18 +6,18 @@ import contextlib
 import json
 import shutil
 import subprocess
-import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dns.exception
 import dns.message
 import dns.query
 import dns.rcode
 import pytest
+
+from tests.support import metrics, waiting
+from tests.support.processes import CommandLine, Process, RedisServer
 
 LIMIT = 30.0
 """Seconds after which something that does not happen is a failure."""
@@ -37,8 +37,8 @@ def ask(
 class Gateway:
     """A running ``tfgateway dns``."""
 
-    process: Any
-    redis: Any
+    process: Process
+    redis: RedisServer
     port: int
     metrics_port: int
 
@@ -47,13 +47,13 @@ class Gateway:
             client.hset(zone, mapping={field: json.dumps(value) for field, value in fields.items()})
 
     def metrics(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=LIMIT) as page:
-            lines = page.read().decode().splitlines()
-        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+        return metrics.scrape(self.metrics_port)
 
 
 @pytest.fixture
-def gateway(redis_server, tfgateway, free_port, tmp_path: Path) -> Callable[..., Gateway]:
+def gateway(
+    redis_server: RedisServer, tfgateway: CommandLine, free_port: Callable[[], int], tmp_path: Path
+) -> Callable[..., Gateway]:
     """``gateway(zones, dns=TOML)``: zones is {key: {field: records}}; the file of secrets has the key KEY."""
 
     def make(zones: Mapping[str, Mapping[str, object]], dns: str = "", secrets_text: str = SECRETS) -> Gateway:
@@ -136,11 +136,13 @@ pattern:
         return ""
 
     def wait_for(self, condition: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + LIMIT
-        while not condition():
-            assert self._child.poll() is None, f"nsd ended:\n{self.log}"
-            assert time.monotonic() < deadline, f"nsd: no {what} in {LIMIT:.0f} s:\n{self.log[-5000:]}"
-            time.sleep(0.05)
+        waiting.until(
+            condition,
+            f"nsd: {what}",
+            pause=0.05,
+            running=lambda: self._child.poll() is None,
+            log=lambda: self.log[-5000:],
+        )
 
     def serial(self, zone: str) -> int | None:
         """Of the copy; None: it has none, or does not answer yet."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import dns.flags
 import dns.message
@@ -225,7 +225,7 @@ class Judge:
         return name, dns.name.Name([b"*", *name.labels]) in existing
 
 
-def test_random_questions_get_the_same_answers_from_nsd(gateway, nsd, free_port) -> None:
+def test_random_questions_get_the_same_answers_from_nsd(gateway, nsd, free_port: Callable[[], int]) -> None:
     maker = Maker(SEED)
     world = maker.world(ZONES)
     layout = world.layout()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 
 import dns.edns
 import dns.rcode
@@ -15,7 +16,7 @@ ZONES = {"gw1.example.": {"www": ADDRESS}, "alice.example.": {"@": ADDRESS}}
 
 
 @pytest.mark.parametrize("key", [KEY, "NOKEY"])
-def test_nsd_copies_zones_and_hears_of_changes(gateway, nsd, free_port, key) -> None:
+def test_nsd_copies_zones_and_hears_of_changes(gateway, nsd, free_port: Callable[[], int], key) -> None:
     port = free_port()
     name = "" if key == "NOKEY" else f'key = "{key}"'
     running = gateway(
@@ -45,7 +46,7 @@ def test_nsd_copies_zones_and_hears_of_changes(gateway, nsd, free_port, key) -> 
     assert '"level": "error"' not in running.process.log
 
 
-def test_secondary_that_is_away_is_told_later(gateway, nsd, free_port) -> None:
+def test_secondary_that_is_away_is_told_later(gateway, nsd, free_port: Callable[[], int]) -> None:
     port = free_port()
     running = gateway(
         ZONES, dns=f'[[dns.transfer]]\nnetwork = "127.0.0.1/32"\n[[dns.notify]]\naddress = "127.0.0.1:{port}"'
@@ -74,7 +75,7 @@ def test_whole_zone_by_the_tools_that_everybody_uses(gateway, tool) -> None:
     assert ask(running.port, "big.example", "AXFR", tcp=True).rcode() == dns.rcode.REFUSED
 
 
-def test_cookies_of_nsd_are_ours_too(gateway, nsd, free_port) -> None:
+def test_cookies_of_nsd_are_ours_too(gateway, nsd, free_port: Callable[[], int]) -> None:
     """RFC 9018: servers of different make behind one address share a secret."""
     secret = "e5e973e5a6b2a43f48e7dc849e37bfcf"
     running = gateway(

@@ -25,6 +25,8 @@ from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.redis_schema.keys import PEERS
 
+from tests.support.processes import CommandLine, RedisServer
+
 SEED = bytes(range(32))
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 _VECTORS = Path(__file__).parents[2] / "vectors"
@@ -177,7 +179,12 @@ class Gateway:
     """The node: ``config`` is its gateway.toml, ``peers`` what its interface really has."""
 
     def __init__(
-        self, directory: Path, network: Network, redis_server: Any, tfgateway: Any, ports: dict[str, int]
+        self,
+        directory: Path,
+        network: Network,
+        redis_server: RedisServer,
+        tfgateway: CommandLine,
+        ports: dict[str, int],
     ) -> None:
         self.seed = directory / "identity.seed"
         seedfile.create(self.seed, SEED)
@@ -245,7 +252,7 @@ metrics = "127.0.0.1:{self.ports["fourtosix"]}"
 
 @pytest.fixture
 def gateway(
-    tmp_path: Path, network: Network, redis_server: Any, tfgateway: Any, free_port: Callable[[], int]
+    tmp_path: Path, network: Network, redis_server: RedisServer, tfgateway: CommandLine, free_port: Callable[[], int]
 ) -> Gateway:
     ports = {name: free_port() for name in ("reconciler", "fourtosix")}
     return Gateway(tmp_path, network, redis_server, tfgateway, ports)

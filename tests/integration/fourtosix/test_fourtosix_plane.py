@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,9 @@ import pytest
 from tfgateway.redis_schema.keys import MARKER, PEERS
 from tfgateway.redis_schema.marker import Marker, encode_marker
 
+from tests.support.metrics import page
+from tests.support.processes import RedisServer
+from tests.support.waiting import until
 from tools.reference import metrics
 
 Until = Callable[[Callable[[], Any], str], Any]
@@ -45,9 +47,7 @@ def userspace(name: str) -> list[int]:
     return found
 
 
-def test_the_interface_has_key_port_address_and_peers(
-    gateway: Any, make_keys: Any, known: dict[str, Any], until: Until
-) -> None:
+def test_the_interface_has_key_port_address_and_peers(gateway: Any, make_keys: Any, known: dict[str, Any]) -> None:
     first, second = make_keys(), make_keys()
     gateway.want(7, first.public)
     gateway.start()
@@ -73,7 +73,7 @@ def test_a_peer_is_told_to_keep_the_way_open(gateway: Any, make_keys: Any) -> No
     assert done.stdout.split("\t")[1] == "25\n"
 
 
-def test_what_others_changed_is_put_right(gateway: Any, make_keys: Any, until: Until) -> None:
+def test_what_others_changed_is_put_right(gateway: Any, make_keys: Any) -> None:
     own, stranger = make_keys(), make_keys()
     gateway.want(7, own.public)
     gateway.start()
@@ -95,7 +95,7 @@ def test_what_others_changed_is_put_right(gateway: Any, make_keys: Any, until: U
     until(lambda: device(gateway.interface)[1] == "3443", "the port")
 
 
-def test_an_interface_that_was_removed_is_made_again(gateway: Any, make_keys: Any, until: Until) -> None:
+def test_an_interface_that_was_removed_is_made_again(gateway: Any, make_keys: Any) -> None:
     keys = make_keys()
     gateway.want(7, keys.public)
     gateway.start()
@@ -110,7 +110,7 @@ def test_an_interface_that_was_removed_is_made_again(gateway: Any, make_keys: An
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_peers_survive_the_plane(gateway: Any, make_keys: Any, number: signal.Signals, until: Until) -> None:
+def test_peers_survive_the_plane(gateway: Any, make_keys: Any, number: signal.Signals) -> None:
     first, second = make_keys(), make_keys()
     gateway.want(7, first.public)
     plane = gateway.start()
@@ -124,7 +124,7 @@ def test_peers_survive_the_plane(gateway: Any, make_keys: Any, number: signal.Si
     assert gateway.peers() == gateway.right_peers(tid7=first.public, tid8=second.public)
 
 
-def test_peers_survive_redis(gateway: Any, make_keys: Any, redis_server: Any, until: Until) -> None:
+def test_peers_survive_redis(gateway: Any, make_keys: Any, redis_server: RedisServer) -> None:
     first, second = make_keys(), make_keys()
     gateway.want(7, first.public)
     plane = gateway.start()
@@ -145,7 +145,7 @@ def test_peers_survive_redis(gateway: Any, make_keys: Any, redis_server: Any, un
     until(lambda: len(gateway.peers()) == 2, "news")
 
 
-def test_an_emptied_redis_wants_no_peers(gateway: Any, make_keys: Any, redis_server: Any, until: Until) -> None:
+def test_an_emptied_redis_wants_no_peers(gateway: Any, make_keys: Any, redis_server: RedisServer) -> None:
     gateway.want(7, make_keys().public)
     gateway.start()
     with redis_server.client() as client:
@@ -154,7 +154,7 @@ def test_an_emptied_redis_wants_no_peers(gateway: Any, make_keys: Any, redis_ser
 
 
 def test_peers_outlast_a_redis_that_lost_its_data(
-    gateway: Any, make_keys: Any, redis_server: Any, until: Until, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gateway: Any, make_keys: Any, redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "state").mkdir()
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
@@ -186,7 +186,7 @@ def test_peers_outlast_a_redis_that_lost_its_data(
     again.wait_log("redis is followed again")
 
 
-def test_damaged_rows_do_not_keep_the_others(gateway: Any, make_keys: Any, redis_server: Any) -> None:
+def test_damaged_rows_do_not_keep_the_others(gateway: Any, make_keys: Any, redis_server: RedisServer) -> None:
     keys = make_keys()
     with redis_server.client() as client:
         client.hset(PEERS, mapping={"7": keys.public, "8": "garbage", "user": keys.public, "9": keys.public})
@@ -230,8 +230,7 @@ def test_c3_a_derived_key_may_be_used_instead(gateway: Any, make_keys: Any, know
 def test_metrics(gateway: Any, make_keys: Any) -> None:
     gateway.want(7, make_keys().public)
     gateway.start()
-    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.ports['fourtosix']}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
+    lines = page(gateway.ports["fourtosix"]).splitlines()
     assert "tfgateway_fourtosix_peers 1.0" in lines
     assert "tfgateway_fourtosix_peers_alive 0.0" in lines
     assert "tfgateway_fourtosix_passes_failed_total 0.0" in lines

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from tfgateway.redis_schema.keys import PEERS
 
+from tests.support.processes import RedisServer, StartProcess
+from tests.support.waiting import until
+
 Until = Callable[[Callable[[], Any], str], Any]
 REFUSED = 7  # curl's exit code
 PAGE = "only over IPv6\n"
@@ -48,7 +51,7 @@ PersistentKeepalive = 1
 
 
 @pytest.fixture
-def serve(tmp_path: Path, start_process: Any) -> Callable[[Any, str], Any]:
+def serve(tmp_path: Path, start_process: StartProcess) -> Callable[[Any, str], Any]:
     """``serve(namespace, address)``: a web server there; its log says who visited."""
     pages = tmp_path / "pages"
     pages.mkdir()
@@ -76,7 +79,7 @@ def tenants(network: Any, gateway: Any, known: Any, make_keys: Any, tmp_path: Pa
 
 
 def test_no_tenant_reaches_another_or_takes_an_address(
-    tenants: tuple[Tenant, Tenant], network: Any, gateway: Any, serve: Any, until: Until
+    tenants: tuple[Tenant, Tenant], network: Any, gateway: Any, serve: Any
 ) -> None:
     first, second = tenants
     site, victim = serve(network.web, network.WEB_IPV6), serve(second.namespace, second.address)
@@ -98,7 +101,7 @@ def test_no_tenant_reaches_another_or_takes_an_address(
 
 
 def test_the_rule_that_keeps_tenants_apart_is_put_back(
-    tenants: tuple[Tenant, Tenant], gateway: Any, serve: Any, until: Until
+    tenants: tuple[Tenant, Tenant], gateway: Any, serve: Any
 ) -> None:
     first, second = tenants
     serve(second.namespace, second.address)
@@ -131,7 +134,7 @@ def change(gateway: Any, make_keys: Any, redis: Any, given: dict[str, set[str]],
 
 
 def test_addresses_are_their_owners_while_plane_and_redis_come_and_go(
-    gateway: Any, make_keys: Any, redis_server: Any, until: Until
+    gateway: Any, make_keys: Any, redis_server: RedisServer
 ) -> None:
     """At every look each address is with a key that its user had, and in the end with the one that redis names."""
     chance = random.Random(20)

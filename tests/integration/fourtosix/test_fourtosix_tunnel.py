@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from tfgateway.redis_schema.keys import PEERS
 
+from tests.support.processes import CommandLine, Explorer, RedisServer, StartProcess
+from tests.support.waiting import until
+
 Until = Callable[[Callable[[], Any], str], Any]
 REFUSED = 7  # curl's exit code
 PAGE = "only over IPv6\n"
@@ -20,7 +23,7 @@ PAGE = "only over IPv6\n"
 class Person:
     """Somebody who has ``tfgateway reserve``."""
 
-    def __init__(self, name: str, directory: Path, gateway: Any, tfgateway: Any) -> None:
+    def __init__(self, name: str, directory: Path, gateway: Any, tfgateway: CommandLine) -> None:
         self._gateway = gateway
         self._tfgateway = tfgateway
         self._seed = directory / f"{name}.seed"
@@ -61,7 +64,7 @@ class Person:
 
 
 @pytest.fixture
-def fleet(gateway: Any, explorer: Any, tmp_path: Path, tfgateway: Any) -> Iterator[Any]:
+def fleet(gateway: Any, explorer: Explorer, tmp_path: Path, tfgateway: CommandLine) -> Iterator[Any]:
     """Explorer, reconciler and 4to6 plane are up; the gateway is registered."""
     gateway.explorer_url = explorer.url
     farmer = Person("farmer", tmp_path, gateway, tfgateway)
@@ -73,12 +76,12 @@ def fleet(gateway: Any, explorer: Any, tmp_path: Path, tfgateway: Any) -> Iterat
 
 
 @pytest.fixture
-def alice(fleet: Any, tmp_path: Path, tfgateway: Any) -> Person:
+def alice(fleet: Any, tmp_path: Path, tfgateway: CommandLine) -> Person:
     return Person("alice", tmp_path, fleet, tfgateway)
 
 
 @pytest.fixture
-def site(network: Any, tmp_path: Path, start_process: Any, until: Until) -> Any:
+def site(network: Any, tmp_path: Path, start_process: StartProcess) -> Any:
     """The web server, whose log says who visited."""
     pages = tmp_path / "pages"
     pages.mkdir()
@@ -121,7 +124,7 @@ def visitor(network: Any, alice: Person, site: Any, tmp_path: Path) -> Visitor:
 
 
 def test_an_ipv6_host_is_reached_through_the_tunnel(
-    network: Any, fleet: Any, alice: Person, site: Any, tmp_path: Path, until: Until, known: dict[str, Any]
+    network: Any, fleet: Any, alice: Person, site: Any, tmp_path: Path, known: dict[str, Any]
 ) -> None:
     unconnected = network.user.command("curl", "--silent", "--max-time", "1", f"http://[{network.WEB_IPV6}]/")
     assert subprocess.run(unconnected, capture_output=True).returncode != 0
@@ -142,7 +145,7 @@ def test_an_ipv6_host_is_reached_through_the_tunnel(
 
 
 def test_the_tunnel_survives_plane_reconciler_redis_and_explorer(
-    visitor: Visitor, fleet: Any, redis_server: Any, explorer: Any, until: Until
+    visitor: Visitor, fleet: Any, redis_server: RedisServer, explorer: Explorer
 ) -> None:
     until(visitor.fetch, "the page")
     first = visitor.handshakes()
@@ -158,9 +161,7 @@ def test_the_tunnel_survives_plane_reconciler_redis_and_explorer(
     assert visitor.handshakes() == first, "the same session"
 
 
-def test_the_end_of_the_reservation_is_the_end_of_the_tunnel(
-    visitor: Visitor, fleet: Any, alice: Person, until: Until
-) -> None:
+def test_the_end_of_the_reservation_is_the_end_of_the_tunnel(visitor: Visitor, fleet: Any, alice: Person) -> None:
     until(visitor.fetch, "the page")
     (line,) = alice.ask("list")
     alice.ask("delete", str(line["id"]))
@@ -170,7 +171,7 @@ def test_the_end_of_the_reservation_is_the_end_of_the_tunnel(
 
 
 def test_an_emptied_redis_is_filled_and_the_peer_comes_back(
-    visitor: Visitor, fleet: Any, redis_server: Any, until: Until
+    visitor: Visitor, fleet: Any, redis_server: RedisServer
 ) -> None:
     until(visitor.fetch, "the page")
     before = fleet.peers()
@@ -181,7 +182,7 @@ def test_an_emptied_redis_is_filled_and_the_peer_comes_back(
 
 
 def test_p18_somebody_elses_key_is_refused_with_the_reason(
-    fleet: Any, alice: Person, tmp_path: Path, tfgateway: Any
+    fleet: Any, alice: Person, tmp_path: Path, tfgateway: CommandLine
 ) -> None:
     alice.deployed(alice.reserve_4to6())
     before = fleet.peers()
@@ -210,7 +211,7 @@ def test_the_state_asks_the_interface_itself(fleet: Any, alice: Person) -> None:
 
 
 def test_where_4to6_is_switched_off_a_reservation_is_refused(
-    gateway: Any, explorer: Any, tmp_path: Path, tfgateway: Any
+    gateway: Any, explorer: Explorer, tmp_path: Path, tfgateway: CommandLine
 ) -> None:
     gateway.explorer_url = explorer.url
     gateway.endpoint = ""

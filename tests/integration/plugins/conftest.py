@@ -12,7 +12,8 @@ import pytest
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 
-from tests import ansible_module
+from tests.support import ansible_module
+from tests.support.processes import CommandLine, Explorer, RedisServer
 
 PROGRAM = str(Path(sys.executable).with_name("tfgateway"))
 
@@ -20,7 +21,9 @@ PROGRAM = str(Path(sys.executable).with_name("tfgateway"))
 class World:
     """One explorer, one gateway, one user; ``module`` runs a module with what all of them have in common."""
 
-    def __init__(self, directory: Path, tfgateway: Any, explorer: Any, redis_server: Any, ports: list[int]) -> None:
+    def __init__(
+        self, directory: Path, tfgateway: CommandLine, explorer: Explorer, redis_server: RedisServer, ports: list[int]
+    ) -> None:
         self.directory = directory
         self.tfgateway = tfgateway
         self.explorer = explorer
@@ -88,5 +91,7 @@ metrics = "127.0.0.1:{proxy}"
 
 
 @pytest.fixture
-def world(tmp_path: Path, tfgateway: Any, explorer: Any, redis_server: Any, free_port: Callable[[], int]) -> World:
+def world(
+    tmp_path: Path, tfgateway: CommandLine, explorer: Explorer, redis_server: RedisServer, free_port: Callable[[], int]
+) -> World:
     return World(tmp_path, tfgateway, explorer, redis_server, [free_port() for _ in range(3)])

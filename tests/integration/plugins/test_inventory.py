@@ -16,7 +16,7 @@ from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Gateway, Location
 from tfgateway.identity.keys import Identity
 
-from tests.ansible_module import ROOT
+from tests.support.ansible_module import ROOT
 
 
 def register(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tests.support.waiting import until
+
 Until = Callable[[Callable[[], Any], str], Any]
 NAME = "www.gw1.example"
 
@@ -29,7 +31,7 @@ def test_info_says_who_it_is_and_which_planes_answer(world: Any) -> None:
     assert not found["changed"]
 
 
-def test_a_running_reconciler_repairs_and_the_module_waits_for_it(world: Any, until: Until) -> None:
+def test_a_running_reconciler_repairs_and_the_module_waits_for_it(world: Any) -> None:
     world.start()
     deployed(world)
     assert not world.on_node("reconcile")["changed"]
@@ -85,7 +87,7 @@ def test_an_explorer_that_is_away_is_said_in_words(world: Any) -> None:
     assert "Traceback" not in found["msg"]
 
 
-def test_an_answer_that_changed_is_delivered_although_a_users_key_had_to_be_asked_for(world: Any, until: Until) -> None:
+def test_an_answer_that_changed_is_delivered_although_a_users_key_had_to_be_asked_for(world: Any) -> None:
     """What is carried out before the reconciler knows every user's key is told to the explorer too."""
     process = world.start()
     assert world.as_user(type="subdomain", domain="home.gw1.example", ips=["203.0.113.5"])["changed"]

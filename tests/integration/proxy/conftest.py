@@ -6,13 +6,11 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import socket
 import ssl
 import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +21,8 @@ import pytest
 from tfgateway.redis_schema.keys import service_key
 from tfgateway.redis_schema.services import Service, encode_service
 
-from tests import usage
+from tests.support import metrics, procfs
+from tests.support.processes import CommandLine, Process, RedisServer
 
 LIMIT = 30.0
 """Seconds after which something that does not come is a failure: far more than a slow machine needs."""
@@ -181,7 +180,7 @@ def serving() -> Iterator[Callable[..., Any]]:
 class Services:
     """Writes services to redis as the reconciler does."""
 
-    def __init__(self, redis_server: Any) -> None:
+    def __init__(self, redis_server: RedisServer) -> None:
         self._redis = redis_server
 
     def put(self, domain: str, *, address: str = "127.0.0.1", http: int = 0, tls: int = 0, secret: str = "") -> None:
@@ -197,7 +196,7 @@ class Services:
 
 
 @pytest.fixture
-def services(redis_server: Any) -> Services:
+def services(redis_server: RedisServer) -> Services:
     """What is put before the proxy starts, it knows when it is ready; later changes: ``gateway.process.wait_for``."""
     return Services(redis_server)
 
@@ -210,7 +209,7 @@ class Gateway:
     tls: int
     tunnels: int
     metrics_port: int
-    process: Any
+    process: Process
 
     def connect(self, port: int | None = None) -> socket.socket:
         """A blocking connection to the plain port, or to ``port``."""
@@ -247,30 +246,25 @@ class Gateway:
 
     def metric(self, name: str, **labels: str) -> float:
         """One figure of the metrics page; 0 when it is not there."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=LIMIT) as response:
-            text = response.read().decode()
-        for found in re.finditer(rf"^{name}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE):
-            if dict(re.findall(r'(\w+)="([^"]*)"', found[1] or "")) == labels:
-                return float(found[2])
-        return 0.0
+        return metrics.value(self.metrics_port, name, **labels)
 
     def descriptors(self) -> int:
         """Of the worker."""
-        return len(usage.descriptors(self.process.workers[0]))
+        return len(procfs.descriptors(self.process.workers[0]))
 
     def wait_for_descriptors(self, count: int) -> None:
         self.process.wait_for(lambda: self.descriptors() == count, f"{count} descriptors")
 
     def memory(self) -> int:
         """kB of the worker."""
-        return usage.memory(self.process.workers[0])
+        return procfs.memory(self.process.workers[0])
 
     def held(self) -> int:
         """Descriptors of the worker that has most, but for pipes: a few of them are kept for the next transfers."""
         while True:
             with contextlib.suppress(FileNotFoundError):  # a worker of the last generation has ended in between
                 return max(
-                    sum(not what.startswith("pipe:") for what in usage.descriptors(worker))
+                    sum(not what.startswith("pipe:") for what in procfs.descriptors(worker))
                     for worker in self.process.workers
                 )
 
@@ -285,7 +279,7 @@ class Gateway:
 
 
 @pytest.fixture
-def configuration(redis_server: Any, free_port: Callable[[], int]) -> Callable[..., tuple[str, dict[str, int]]]:
+def configuration(redis_server: RedisServer, free_port: Callable[[], int]) -> Callable[..., tuple[str, dict[str, int]]]:
     """Call it with lines for [proxy]: the text of a gateway.toml and the ports in it."""
 
     def make(*lines: str) -> tuple[str, dict[str, int]]:
@@ -313,7 +307,7 @@ def configuration(redis_server: Any, free_port: Callable[[], int]) -> Callable[.
 
 @pytest.fixture
 def gateway(
-    tfgateway: Any, configuration: Callable[..., tuple[str, dict[str, int]]]
+    tfgateway: CommandLine, configuration: Callable[..., tuple[str, dict[str, int]]]
 ) -> Iterator[Callable[..., Gateway]]:
     """Call it with lines for [proxy]: a proxy that accepts visitors. What they took is given back after the test."""
     started: list[tuple[Gateway, int]] = []

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.patience import until
+from tests.support.processes import CommandLine
+from tests.support.waiting import until
 
 HEAD = b"GET / HTTP/1.1\r\nHost: raw.example\r\n\r\n"
 
@@ -138,7 +139,7 @@ def test_t2_a_target_that_hangs(services: Any, gateway: Any) -> None:
     assert tested.visits(1)[0]["outcome"] == "dial_timeout"
 
 
-def test_a_target_that_refuses(services: Any, gateway: Any, free_port: Any) -> None:
+def test_a_target_that_refuses(services: Any, gateway: Any, free_port: Callable[[], int]) -> None:
     services.put("dead.example", http=free_port())
     tested = gateway()
     assert tested.status("http://dead.example/") == 502
@@ -232,7 +233,7 @@ def test_t10_out_of_descriptors_pauses_accepting(raw: Any, gateway: Any) -> None
 
 
 def test_t12_descriptors_return_to_the_base_line(
-    raw: Any, services: Any, gateway: Any, free_port: Any, certificate: Any
+    raw: Any, services: Any, gateway: Any, free_port: Callable[[], int], certificate: Any
 ) -> None:
     """Every way to end, twenty times."""
 
@@ -352,7 +353,7 @@ def test_sigterm_cuts_what_does_not_end(raw: Any, gateway: Any) -> None:
     assert tested.process.log.count('"outcome": "cut"') == 2
 
 
-def test_an_address_in_use_is_one_clear_line(configuration: Any, tfgateway: Any) -> None:
+def test_an_address_in_use_is_one_clear_line(configuration: Any, tfgateway: CommandLine) -> None:
     text, ports = configuration()
     with socket.create_server(("127.0.0.1", ports["tls"])):
         done = tfgateway.run("proxy", config=text + "\n[workers]\naddress_timeout = 0.1\n")

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.processes import CommandLine
+
 
 def answer(gateway: Any, request: bytes) -> bytes:
     """All that comes back for these bytes, to the end."""
@@ -256,7 +258,7 @@ def test_t19_static_services_come_first_and_catch_all_last(
     assert "s3cr3t" not in tested.process.log  # T-13
 
 
-def test_a_missing_router_toml_is_a_wrong_configuration(tfgateway: Any, configuration: Any) -> None:
+def test_a_missing_router_toml_is_a_wrong_configuration(tfgateway: CommandLine, configuration: Any) -> None:
     text, _ = configuration('router_toml = "/nonexistent/router.toml"')
     done = tfgateway.run("proxy", config=text)
     assert done.returncode == 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from typing import Any
 
+from tests.support.processes import CommandLine
+
 SECRET = "7:s3cr3t-tunnel-key"
 
 
@@ -14,7 +16,7 @@ def curl(port: int, url: str, *options: str) -> str:
 
 
 def test_all_listeners(
-    configuration: Any, services: Any, serving: Any, web_server: Any, certificate: Any, tfgateway: Any
+    configuration: Any, services: Any, serving: Any, web_server: Any, certificate: Any, tfgateway: CommandLine
 ) -> None:
     services.put("web.example", secret=SECRET)
     text, ports = configuration()

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.processes import CommandLine, RedisServer
+
 
 def served(tested: Any, url: str, page: str) -> Callable[[], bool]:
     """A condition to wait for."""
@@ -32,7 +34,7 @@ def test_services_are_added_changed_and_removed_at_once(webs: dict[str, Any], se
 
 
 def test_r2_a_redis_that_asks_for_a_password_is_read(
-    webs: dict[str, Any], services: Any, tfgateway: Any, configuration: Any, redis_server: Any
+    webs: dict[str, Any], services: Any, tfgateway: CommandLine, configuration: Any, redis_server: RedisServer
 ) -> None:
     services.put("web.example", http=webs["one"].port)
     text, ports = configuration()
@@ -67,7 +69,7 @@ def read_until(sock: socket.socket, end: bytes) -> bytes:
 
 
 def test_without_redis_known_services_go_on(
-    webs: dict[str, Any], services: Any, gateway: Any, redis_server: Any
+    webs: dict[str, Any], services: Any, gateway: Any, redis_server: RedisServer
 ) -> None:
     services.put("web.example", http=webs["one"].port)
     tested = gateway()
@@ -81,7 +83,9 @@ def test_without_redis_known_services_go_on(
     assert tested.page("http://web.example/") == "page of one"
 
 
-def test_an_emptied_redis_is_believed(webs: dict[str, Any], services: Any, gateway: Any, redis_server: Any) -> None:
+def test_an_emptied_redis_is_believed(
+    webs: dict[str, Any], services: Any, gateway: Any, redis_server: RedisServer
+) -> None:
     services.put("web.example", http=webs["one"].port)
     tested = gateway()
     with redis_server.client() as client:
@@ -111,7 +115,7 @@ def test_damaged_values_are_skipped_and_logged(webs: dict[str, Any], services: A
 
 
 def test_nobody_is_accepted_before_the_services_are_known(
-    webs: dict[str, Any], services: Any, tfgateway: Any, configuration: Any, redis_server: Any
+    webs: dict[str, Any], services: Any, tfgateway: CommandLine, configuration: Any, redis_server: RedisServer
 ) -> None:
     services.put("web.example", http=webs["one"].port)
     redis_server.stop()
@@ -129,7 +133,7 @@ def test_nobody_is_accepted_before_the_services_are_known(
         assert read_until(visitor, b"page of one")
 
 
-def test_a_stop_while_waiting_for_redis(tfgateway: Any, configuration: Any, redis_server: Any) -> None:
+def test_a_stop_while_waiting_for_redis(tfgateway: CommandLine, configuration: Any, redis_server: RedisServer) -> None:
     redis_server.stop()
     text, _ = configuration()
     process = tfgateway("proxy", config=text, ready=False)

@@ -22,6 +22,8 @@ import pytest
 from tfgateway import settings
 from tfgateway.diagnosis.static_services import TargetState, static_targets
 
+from tests.support.processes import CommandLine, StartProcess
+
 HEAD = b"GET / HTTP/1.1\r\nHost: raw.example\r\n\r\n"
 
 
@@ -54,7 +56,9 @@ def test_round_robin_over_targets_one_of_them_by_name(webs: list[Any], gateway: 
     assert pages == {"page of one": 3, "page of two": 3}
 
 
-def test_a_visitor_of_a_dead_target_gets_another_one(webs: list[Any], gateway: Any, free_port: Any) -> None:
+def test_a_visitor_of_a_dead_target_gets_another_one(
+    webs: list[Any], gateway: Any, free_port: Callable[[], int]
+) -> None:
     tested = gateway(service(targets(free_port(), webs[0].port)))
     assert {tested.page("http://web.example/") for _ in range(4)} == {"page of one"}
 
@@ -69,7 +73,13 @@ def test_a_visitor_of_a_target_that_the_kernel_refuses_at_once_gets_another_one(
 
 @pytest.mark.parametrize("kind", ["tcp", "http"])
 def test_checks_take_a_target_out_and_bring_it_back(
-    serving: Any, web_server: Any, tcp_server: Any, webs: list[Any], gateway: Any, free_port: Any, kind: str
+    serving: Any,
+    web_server: Any,
+    tcp_server: Any,
+    webs: list[Any],
+    gateway: Any,
+    free_port: Callable[[], int],
+    kind: str,
 ) -> None:
     """By TCP: it does not listen. By HTTP: it listens, and says 500."""
     status = [500]
@@ -105,7 +115,7 @@ def sick_page(connection: socket.socket) -> None:
             pass
 
 
-def test_without_any_target_that_works_there_is_a_503(gateway: Any, free_port: Any) -> None:
+def test_without_any_target_that_works_there_is_a_503(gateway: Any, free_port: Callable[[], int]) -> None:
     check = "check = { interval = 0.1, fall = 1 }"
     tested = gateway(service(targets(free_port()), check))
     tested.process.wait_log("target is down")
@@ -193,7 +203,7 @@ def test_t2_whoever_is_silent_longest_gives_way(serving: Any, tcp_server: Any, s
         one.close()
 
 
-def test_the_access_log_is_off_or_a_share(webs: list[Any], configuration: Any, tfgateway: Any) -> None:
+def test_the_access_log_is_off_or_a_share(webs: list[Any], configuration: Any, tfgateway: CommandLine) -> None:
     text, ports = configuration(service(targets(webs[0].port)))
     for share, lines in (("0.0", 0), ("0.25", 2)):
         process = tfgateway("proxy", config=text.replace("access_log = 1.0", f"access_log = {share}"))
@@ -206,7 +216,7 @@ def test_the_access_log_is_off_or_a_share(webs: list[Any], configuration: Any, t
 
 
 def test_a_log_that_cannot_be_written_costs_no_visitor(
-    webs: list[Any], configuration: Any, start_process: Any, tmp_path: Path
+    webs: list[Any], configuration: Any, start_process: StartProcess, tmp_path: Path
 ) -> None:
     """On a full disk each line fails, also those that are about a failure."""
     text, ports = configuration(service(targets(webs[0].port)), 'allow = ["127.0.0.1/32"]')
@@ -341,7 +351,9 @@ def test_reload_under_load_refuses_and_cuts_nobody(
     assert len(a_big_body) < size < len(a_big_body) + 1000
 
 
-def test_state_shows_the_targets(webs: list[Any], configuration: Any, tfgateway: Any, free_port: Any) -> None:
+def test_state_shows_the_targets(
+    webs: list[Any], configuration: Any, tfgateway: CommandLine, free_port: Callable[[], int]
+) -> None:
     dead = free_port()
     text, _ = configuration(service(targets(webs[0].port, dead), "check = { interval = 0.1, fall = 1 }"))
     process = tfgateway("proxy", config=text)

@@ -185,7 +185,9 @@ def test_acme_tls_alpn_passes_untouched(
     assert chosen == ["acme-tls/1"]
 
 
-def test_a_service_that_cannot_be_reached_is_closed(web: Any, services: Any, gateway: Any, free_port: Any) -> None:
+def test_a_service_that_cannot_be_reached_is_closed(
+    web: Any, services: Any, gateway: Any, free_port: Callable[[], int]
+) -> None:
     services.put("tunnel.example", secret="7:s3cr3t-tunnel-key")
     services.put("dead.example", tls=free_port())
     services.put("denied.example", address="127.0.0.2", tls=web.port)

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.processes import CommandLine
+
 SECRET = "7:s3cr3t-tunnel-key"
 LIMIT = 30.0
 
@@ -25,7 +27,7 @@ def phases(client: Any) -> list[str]:
 
 @pytest.fixture
 def connected(
-    gateway: Any, services: Any, serving: Any, web_server: Any, certificate: Any, tfgateway: Any
+    gateway: Any, services: Any, serving: Any, web_server: Any, certificate: Any, tfgateway: CommandLine
 ) -> Iterator[tuple[Any, Any]]:
     """(gateway with three workers, client)."""
     services.put("web.example", secret=SECRET)
@@ -140,8 +142,8 @@ def test_t21_reload_under_load_loses_no_visitor_of_a_tunnel_inside_tls(
     serving: Any,
     web_server: Any,
     certificate: Any,
-    tfgateway: Any,
-    free_port: Any,
+    tfgateway: CommandLine,
+    free_port: Callable[[], int],
     a_big_body: bytes,
 ) -> None:
     """Its session cannot move: the client comes back before the old one ends, and who is in the old one stays."""
@@ -191,7 +193,9 @@ def test_kill_9_of_the_worker_that_has_the_session(connected: Any) -> None:
         assert page(tested) == b"page of plain"
 
 
-def test_stop_ends_the_sessions_and_a_start_takes_them_back(connected: Any, tfgateway: Any, configuration: Any) -> None:
+def test_stop_ends_the_sessions_and_a_start_takes_them_back(
+    connected: Any, tfgateway: CommandLine, configuration: Any
+) -> None:
     tested, client = connected
     assert tested.process.stop() == 0
     client.wait_for(lambda: "retrying" in phases(client), "retrying")

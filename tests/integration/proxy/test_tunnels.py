@@ -22,7 +22,8 @@ from tfgateway.redis_schema.tunnels import decode_tunnels, fingerprint
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.yamux.frames import Flag, Kind, encode
 
-from tests import usage
+from tests.support import procfs
+from tests.support.processes import CommandLine, Process, RedisServer, StartProcess
 
 SECRET = "7:s3cr3t-tunnel-key"
 LIMIT = 30.0
@@ -31,7 +32,7 @@ LIMIT = 30.0
 class Client:
     """A running `tfgateway tunnel --json`."""
 
-    def __init__(self, process: Any) -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
 
     def phases(self) -> list[str]:
@@ -45,14 +46,14 @@ class Client:
         return self
 
     def descriptors(self) -> int:
-        return len(usage.descriptors(self.process.pid))
+        return len(procfs.descriptors(self.process.pid))
 
     def memory(self) -> int:
-        return usage.memory(self.process.pid)
+        return procfs.memory(self.process.pid)
 
 
 @pytest.fixture
-def tunnel(tfgateway: Any) -> Iterator[Callable[..., Client]]:
+def tunnel(tfgateway: CommandLine) -> Iterator[Callable[..., Client]]:
     clients: list[Client] = []
 
     def start(port: int, *options: str, secret: str = SECRET) -> Client:
@@ -107,7 +108,7 @@ def test_a_page_over_http_and_https(
 
 
 def test_flags_and_variables_of_the_old_client(
-    gateway: Any, services: Any, tmp_path: Path, serving: Any, web_server: Any, start_process: Any
+    gateway: Any, services: Any, tmp_path: Path, serving: Any, web_server: Any, start_process: StartProcess
 ) -> None:
     services.put("web.example", secret=SECRET)
     tested = gateway()
@@ -139,7 +140,7 @@ def test_flags_and_variables_of_the_old_client(
         (["--remote=127.0.0.1:1", "--local=127.0.0.1:8", "--secret=7:x", "--ca=/nowhere"], "--ca"),
     ],
 )
-def test_wrong_usage_is_exit_code_2(tfgateway: Any, arguments: list[str], word: str) -> None:
+def test_wrong_usage_is_exit_code_2(tfgateway: CommandLine, arguments: list[str], word: str) -> None:
     ended = tfgateway.run("tunnel", *arguments, config="")
     assert ended.returncode == 2
     assert word in ended.stderr
@@ -252,7 +253,7 @@ def test_t2_an_idle_visitor_is_cut(gateway: Any, services: Any, tunnel: Any, ser
 
 
 def test_without_redis_clients_come_and_visitors_are_served(
-    gateway: Any, services: Any, tunnel: Any, site: Any, redis_server: Any
+    gateway: Any, services: Any, tunnel: Any, site: Any, redis_server: RedisServer
 ) -> None:
     """Of a reservation, and of the operator's own service behind a tunnel."""
     services.put("web.example", secret=SECRET)
@@ -340,7 +341,7 @@ def test_t21_inside_tls_with_a_verified_certificate(
     tunnel: Any,
     site: Any,
     certificate: Any,
-    free_port: Any,
+    free_port: Callable[[], int],
     a_big_body: bytes,
     tmp_path: Path,
 ) -> None:
@@ -364,7 +365,7 @@ def test_t21_inside_tls_with_a_verified_certificate(
 
 
 def test_the_workers_tell_redis_whom_they_have(
-    gateway: Any, services: Any, tunnel: Any, site: Any, redis_server: Any
+    gateway: Any, services: Any, tunnel: Any, site: Any, redis_server: RedisServer
 ) -> None:
     def told() -> dict[str, Any]:
         with redis_server.client() as client:

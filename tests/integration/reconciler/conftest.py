@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import threading
 import time
-import urllib.request
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,9 +27,10 @@ from tfgateway.explorer.models import NextAction, Workload
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 
-from tests import disasters
 from tests.integration.reconciler.scene import Scene
-from tests.patience import until
+from tests.support import disasters, metrics
+from tests.support.processes import CommandLine, RedisServer
+from tests.support.waiting import until
 
 T = TypeVar("T")
 
@@ -53,7 +53,9 @@ async def serve() -> AsyncIterator[Callable[..., Awaitable[str]]]:
 class Fleet:
     """One explorer with a farm, one gateway that belongs to it, and users 7.. who reserve on it."""
 
-    def __init__(self, directory: Path, redis_server: Any, tfgateway: Any, free_port: Callable[[], int]) -> None:
+    def __init__(
+        self, directory: Path, redis_server: RedisServer, tfgateway: CommandLine, free_port: Callable[[], int]
+    ) -> None:
         self.redis_server = redis_server
         self.tfgateway = tfgateway
         self.seed = directory / "identity.seed"
@@ -130,9 +132,7 @@ metrics = "127.0.0.1:{self.ports["pm"]}"
 
     def metric(self, name: str) -> float:
         """Of the reconciler."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['rm']}/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        return float(next(line.split()[-1] for line in lines if line.startswith(f"{name} ")))
+        return metrics.scrape(self.ports["rm"])[name]
 
     def get(self, key: str, field: str | None = None) -> bytes | None:
         with self.redis() as client:
@@ -183,7 +183,9 @@ metrics = "127.0.0.1:{self.ports["pm"]}"
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, redis_server: Any, tfgateway: Any, free_port: Callable[[], int]) -> Iterator[Fleet]:
+def fleet(
+    tmp_path: Path, redis_server: RedisServer, tfgateway: CommandLine, free_port: Callable[[], int]
+) -> Iterator[Fleet]:
     """Explorer and farm are there, the gateway's processes are not yet."""
     started = Fleet(tmp_path, redis_server, tfgateway, free_port)
     started.start_explorer()
@@ -383,7 +385,7 @@ def rogue() -> Iterator[Rogue]:
 
 @pytest.fixture
 async def scene(
-    tmp_path: Path, redis_server: Any, rogue: Rogue, serve: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, redis_server: RedisServer, rogue: Rogue, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Scene]:
     """Failures are tried again at once, and the outbox hears of what was done, or never."""
     monkeypatch.setattr("tfgateway.aio.Backoff.failed", lambda _self: 0.02)

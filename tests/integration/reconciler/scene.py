@@ -16,7 +16,8 @@ from tfgateway.identity import seedfile
 from tfgateway.reconciler import loop
 from tfgateway.redis_schema.keys import OUTBOX, RELEASED_RESERVATIONS, RESERVATIONS, STATUS, ZONE_OWNERS
 
-from tests.patience import soon
+from tests.support.processes import RedisServer
+from tests.support.waiting import soon
 
 MANY = 5
 """Removals that are held back until an operator allows them."""
@@ -45,7 +46,7 @@ class Running:
 class Scene:
     """Deploys, refuses, repairs, removes, holds back, is allowed to, gives a domain up, registers and starts again."""
 
-    def __init__(self, directory: Path, redis_server: Any, rogue: Any) -> None:
+    def __init__(self, directory: Path, redis_server: RedisServer, rogue: Any) -> None:
         self.redis = redis_server.client()
         self.rogue = rogue
         self.geoip_url = ""

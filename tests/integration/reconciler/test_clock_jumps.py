@@ -27,6 +27,8 @@ from tfgateway.redis_schema.connection import connect
 from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS, SAMPLES, STATUS, WAITING
 
 from tests.integration.clocks import Clock
+from tests.support.processes import RedisServer
+from tests.support.waiting import until
 
 HOUR = 3600
 JUMPS = (2 * HOUR, 365 * 24 * HOUR, -2 * HOUR)
@@ -67,7 +69,7 @@ class Visitor:
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "down"])
-def test_the_clock_of_a_gateway_is_set(clock: Clock, fleet: Any, until: Any, running: bool) -> None:
+def test_the_clock_of_a_gateway_is_set(clock: Clock, fleet: Any, running: bool) -> None:
     """Of the whole machine: explorer, redis, planes and reconciler."""
     fleet.clock = clock.time
     mine = {"node_id": fleet.node_id}
@@ -135,7 +137,7 @@ def test_the_clock_of_a_gateway_is_set(clock: Clock, fleet: Any, until: Any, run
     assert "Traceback" not in "".join(process.log for process in processes)
 
 
-def test_a_reconciler_that_was_not_asked_yet_is_not_silent(clock: Clock, fleet: Any, until: Any) -> None:
+def test_a_reconciler_that_was_not_asked_yet_is_not_silent(clock: Clock, fleet: Any) -> None:
     process = fleet.start()
     until(lambda: (found := decode_status(fleet.get(STATUS))) and found.last_success, "a pass went through")
     for jump in JUMPS:
@@ -151,7 +153,7 @@ def test_a_reconciler_that_was_not_asked_yet_is_not_silent(clock: Clock, fleet: 
         until(lambda before=polled: decode_status(fleet.get(STATUS)) != before, "it goes on")
 
 
-def test_only_the_gateways_clock_is_wrong_for_a_while(clock: Clock, fleet: Any, until: Any) -> None:
+def test_only_the_gateways_clock_is_wrong_for_a_while(clock: Clock, fleet: Any) -> None:
     """The explorer refuses what is signed then: state says why, and the answers are there as soon as it is right."""
     fleet.explorer.stop()
     with pytest.MonkeyPatch.context() as others:
@@ -178,7 +180,7 @@ def test_only_the_gateways_clock_is_wrong_for_a_while(clock: Clock, fleet: Any, 
 
 
 def test_a_plane_that_starts_without_redis_knows_how_old_its_copy_is(
-    clock: Clock, fleet: Any, until: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    clock: Clock, fleet: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     with fleet.redis() as client:
@@ -204,7 +206,7 @@ def elsewhere() -> Holder:
 
 @pytest.mark.parametrize("jump", [-2 * HOUR, -365 * 24 * HOUR])
 async def test_a_lease_ends_in_time_though_the_clock_of_redis_was_set_back(
-    clock: Clock, redis_server: Any, jump: float
+    clock: Clock, redis_server: RedisServer, jump: float
 ) -> None:
     async with connect(redis_server.url, timeout=30) as redis:
         await Lease(redis, elsewhere(), TTL).hold()
@@ -214,7 +216,7 @@ async def test_a_lease_ends_in_time_though_the_clock_of_redis_was_set_back(
         assert time.monotonic() - started >= TTL
 
 
-async def test_a_lease_ends_in_time_though_that_happens_meanwhile(clock: Clock, redis_server: Any) -> None:
+async def test_a_lease_ends_in_time_though_that_happens_meanwhile(clock: Clock, redis_server: RedisServer) -> None:
     async with connect(redis_server.url, timeout=30) as redis:
         await Lease(redis, elsewhere(), TTL).hold()
         taking = asyncio.create_task(Lease(redis, Holder.me("N"), 30).take())
@@ -223,7 +225,9 @@ async def test_a_lease_ends_in_time_though_that_happens_meanwhile(clock: Clock, 
         await asyncio.wait_for(taking, 20 * TTL)
 
 
-async def test_a_lease_that_is_renewed_stays_though_the_clock_of_redis_is_set(clock: Clock, redis_server: Any) -> None:
+async def test_a_lease_that_is_renewed_stays_though_the_clock_of_redis_is_set(
+    clock: Clock, redis_server: RedisServer
+) -> None:
     async with connect(redis_server.url, timeout=30) as redis, connect(redis_server.url, timeout=5) as other:
         theirs = Lease(other, elsewhere(), TTL)
         await theirs.hold()
@@ -236,7 +240,9 @@ async def test_a_lease_that_is_renewed_stays_though_the_clock_of_redis_is_set(cl
             await renewing
 
 
-async def test_the_lease_of_an_older_release_is_outlasted_by_our_own_measure(clock: Clock, redis_server: Any) -> None:
+async def test_the_lease_of_an_older_release_is_outlasted_by_our_own_measure(
+    clock: Clock, redis_server: RedisServer
+) -> None:
     async with connect(redis_server.url, timeout=30) as redis:
         await redis.set("tfgateway:lease", msgspec.json.encode(elsewhere()), px=1500)
         clock.set(-2 * HOUR)

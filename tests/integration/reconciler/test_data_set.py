@@ -16,6 +16,8 @@ from tfgateway.redis_schema.keys import LEASE, MARKER
 from tfgateway.redis_schema.marker import ANY, NONE, Marker, decode_marker, encode_marker
 from tfgateway.redis_schema.news import CHANNEL, decode_news
 
+from tests.support.processes import RedisServer
+
 HELD = Row(LEASE, None, b"mine")
 NODE = "node"
 
@@ -45,7 +47,7 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(redis_server: Any) -> AsyncIterator[Scene]:
+async def scene(redis_server: RedisServer) -> AsyncIterator[Scene]:
     client = connect(redis_server.url, timeout=30)
     with redis_server.client() as synchronous:
         synchronous.set(LEASE, "mine")

@@ -8,6 +8,8 @@ import pytest
 from tfgateway.explorer.models import DomainDelegate, NextAction, Subdomain
 from tfgateway.redis_schema.keys import MANAGED_DOMAINS, WAITING
 
+from tests.support.waiting import until
+
 FIVE = b'{"a":[{"ip":"203.0.113.5","ttl":3600}]}'
 
 
@@ -28,7 +30,7 @@ def served(fleet: Any) -> bool:
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
-def test_a_domain_deleted_and_made_again(fleet: Any, until: Any, running: bool) -> None:
+def test_a_domain_deleted_and_made_again(fleet: Any, running: bool) -> None:
     fleet.start("dns")
     process = fleet.start()
     parent, child = delegate(fleet), subdomain(fleet)
@@ -67,7 +69,7 @@ def test_a_domain_deleted_and_made_again(fleet: Any, until: Any, running: bool) 
     assert fleet.workload(child).next_action == NextAction.DEPLOY
 
 
-def test_a_child_that_comes_first_is_deployed_as_soon_as_its_parent(fleet: Any, until: Any) -> None:
+def test_a_child_that_comes_first_is_deployed_as_soon_as_its_parent(fleet: Any) -> None:
     fleet.start()
     child = subdomain(fleet)
     assert until(lambda: (found := of(fleet, child))["message"].startswith("it waits") and found, "it waits")

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-import urllib.request
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -17,7 +16,10 @@ from tfgateway.explorer.models import Subdomain
 from tfgateway.identity import seedfile
 from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS, STATUS
 
-from tests.relay import Relay
+from tests.support import metrics
+from tests.support.processes import CommandLine, RedisServer
+from tests.support.relay import Relay
+from tests.support.waiting import until
 
 Poll = Callable[[BaseHTTPRequestHandler, int], None]
 
@@ -25,12 +27,14 @@ Poll = Callable[[BaseHTTPRequestHandler, int], None]
 class Gateway:
     """The reconciler between a redis of its own and the rogue."""
 
-    def __init__(self, directory: Path, redis_server: Any, tfgateway: Any, rogue: Any, port: int) -> None:
+    def __init__(
+        self, directory: Path, redis_server: RedisServer, tfgateway: CommandLine, rogue: Any, port: int
+    ) -> None:
         self.redis_server = redis_server
         self._tfgateway = tfgateway
         seed = directory / "identity.seed"
         seedfile.create(seed, bytes(range(32)))
-        self._metrics = f"http://127.0.0.1:{port}/metrics"
+        self._metrics_port = port
         self.config = f"""
 identity.seed = "{seed}"
 gateway.managed_domains = ["gw1.example"]
@@ -56,9 +60,7 @@ timeout = 1
         return json.loads(ended.stdout)["problems"]
 
     def metric(self, name: str) -> float:
-        with urllib.request.urlopen(self._metrics, timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
-        return float(next(line.split()[-1] for line in lines if line.startswith(f"{name} ")))
+        return metrics.scrape(self._metrics_port)[name]
 
     def status(self) -> dict[str, Any]:
         with self.redis_server.client() as client:
@@ -82,7 +84,9 @@ timeout = 1
 
 
 @pytest.fixture
-def gateway(tmp_path: Path, redis_server: Any, tfgateway: Any, rogue: Any, free_port: Any) -> Gateway:
+def gateway(
+    tmp_path: Path, redis_server: RedisServer, tfgateway: CommandLine, rogue: Any, free_port: Callable[[], int]
+) -> Gateway:
     return Gateway(tmp_path, redis_server, tfgateway, rogue, free_port())
 
 
@@ -140,9 +144,7 @@ BAD: dict[str, Callable[[Any], Poll]] = {
 
 
 @pytest.mark.parametrize("how", BAD)
-def test_p15_p23_a_bad_answer_changes_nothing_and_is_got_over(
-    gateway: Gateway, rogue: Any, until: Any, how: str
-) -> None:
+def test_p15_p23_a_bad_answer_changes_nothing_and_is_got_over(gateway: Gateway, rogue: Any, how: str) -> None:
     rogue.listing = [rogue.subdomain(1, "one"), rogue.workload(2, 8, domain="alice.example")]
     process = gateway.start()
     until(lambda: gateway.recorded() == {"1-1", "2-1"} and not gateway.waiting(), "deployed")
@@ -164,9 +166,7 @@ def test_p15_p23_a_bad_answer_changes_nothing_and_is_got_over(
     assert "Traceback" not in process.log
 
 
-def test_p1_p2_a_poisoned_workload_is_answered_and_the_others_are_served(
-    gateway: Gateway, rogue: Any, until: Any
-) -> None:
+def test_p1_p2_a_poisoned_workload_is_answered_and_the_others_are_served(gateway: Gateway, rogue: Any) -> None:
     rogue.listing = [
         rogue.workload(1, 12),
         rogue.workload(2, 6, domain="r.gw1.example", secret="ab" * 10),
@@ -189,7 +189,7 @@ def test_p1_p2_a_poisoned_workload_is_answered_and_the_others_are_served(
     assert "Traceback" not in process.log
 
 
-def test_p8_ids_that_go_backwards_lose_nothing(gateway: Gateway, rogue: Any, until: Any) -> None:
+def test_p8_ids_that_go_backwards_lose_nothing(gateway: Gateway, rogue: Any) -> None:
     """Its database was restored: what is new has lower ids than what was."""
     rogue.listing = [rogue.subdomain(500, "one")]
     process = gateway.start()
@@ -209,9 +209,7 @@ def test_p8_ids_that_go_backwards_lose_nothing(gateway: Gateway, rogue: Any, unt
         (3 * 3600, "this node's clock is 3 hours behind the explorer's"),
     ],
 )
-def test_clocks_that_differ_are_told_in_words(
-    gateway: Gateway, rogue: Any, until: Any, seconds: int, words: str
-) -> None:
+def test_clocks_that_differ_are_told_in_words(gateway: Gateway, rogue: Any, seconds: int, words: str) -> None:
     rogue.ahead = seconds
     rogue.listing = [rogue.subdomain(1, "one")]
     process = gateway.start()
@@ -227,7 +225,7 @@ def test_clocks_that_differ_are_told_in_words(
     assert process.log.count("clocks differ") == 1, "not with every poll"
 
 
-def test_an_explorer_that_is_down_at_the_start_and_for_long(fleet: Any, until: Any) -> None:
+def test_an_explorer_that_is_down_at_the_start_and_for_long(fleet: Any) -> None:
     mine = {"node_id": fleet.node_id, "ips": ("203.0.113.5",)}
     process = fleet.start()
     fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", **mine)))
@@ -245,9 +243,7 @@ def test_an_explorer_that_is_down_at_the_start_and_for_long(fleet: Any, until: A
     fleet.deployed(fleet.reserve(Subdomain(domain="later.gw1.example", **mine)))
 
 
-def test_p16_what_waits_while_the_explorer_is_away_arrives_exactly_once(
-    gateway: Gateway, rogue: Any, until: Any
-) -> None:
+def test_p16_what_waits_while_the_explorer_is_away_arrives_exactly_once(gateway: Gateway, rogue: Any) -> None:
     """A result and a deletion were decided, and then nobody answers for long, over a kill."""
     rogue.listing = [rogue.subdomain(1, "one")]
     process = gateway.start()
@@ -276,7 +272,7 @@ def test_p16_what_waits_while_the_explorer_is_away_arrives_exactly_once(
     assert process.running
 
 
-def test_p3_p25_a_full_redis_answers_nobody_wrongly(gateway: Gateway, rogue: Any, until: Any) -> None:
+def test_p3_p25_a_full_redis_answers_nobody_wrongly(gateway: Gateway, rogue: Any) -> None:
     rogue.listing = [rogue.subdomain(1, "one")]
     process = gateway.start()
     until(lambda: rogue.results["1-1"] and not gateway.waiting(), "deployed")
@@ -293,7 +289,7 @@ def test_p3_p25_a_full_redis_answers_nobody_wrongly(gateway: Gateway, rogue: Any
     assert gateway.recorded() == {"1-1", "2-1"}
 
 
-def test_p3_a_redis_that_hangs_is_given_up_and_got_over(gateway: Gateway, rogue: Any, until: Any) -> None:
+def test_p3_a_redis_that_hangs_is_given_up_and_got_over(gateway: Gateway, rogue: Any) -> None:
     rogue.listing = [rogue.subdomain(1, "one")]
     process = gateway.start()
     until(lambda: rogue.results["1-1"], "deployed")
@@ -307,7 +303,7 @@ def test_p3_a_redis_that_hangs_is_given_up_and_got_over(gateway: Gateway, rogue:
     assert {json.loads(body)["state"] for bodies in rogue.results.values() for body in bodies} == {1}
 
 
-def test_p3_a_redis_that_is_late_every_time_is_waited_for(gateway: Gateway, rogue: Any, until: Any) -> None:
+def test_p3_a_redis_that_is_late_every_time_is_waited_for(gateway: Gateway, rogue: Any) -> None:
     """Nearly as late as the time-out allows: all takes its time, nothing fails."""
     relay = Relay(gateway.redis_server.port, late=0.3)
     gateway.config = gateway.config.replace(gateway.redis_server.url, f"redis://127.0.0.1:{relay.port}/0")
@@ -328,9 +324,7 @@ def test_p3_a_redis_that_is_late_every_time_is_waited_for(gateway: Gateway, rogu
     relay.close()
 
 
-def test_p14_a_redis_that_was_killed_and_lost_everything_is_filled_again(
-    gateway: Gateway, rogue: Any, until: Any
-) -> None:
+def test_p14_a_redis_that_was_killed_and_lost_everything_is_filled_again(gateway: Gateway, rogue: Any) -> None:
     rogue.listing = [rogue.workload(1, 8, domain="alice.example"), rogue.subdomain(2, "two")]
     gateway.start()
     until(lambda: len(gateway.recorded()) == 2 and not gateway.waiting(), "deployed")

@@ -18,13 +18,15 @@ from tfgateway.redis_schema.keys import LOCATION
 from tfgateway.settings import GatewaySettings
 from tfgateway.settings import Location as Configured
 
+from tests.support.processes import RedisServer
+
 ANSWER = {"longitude": 3.71667, "latitude": 51.05, "continent": "Europe", "country_name": "Belgium", "city": "Gent"}
 GENT = Location(city="Gent", country="Belgium", continent="Europe", latitude=51.05, longitude=3.71667)
 NOWHERE = Location(city="Unknown", country="Unknown", continent="Unknown")
 
 
 @pytest.fixture
-async def store(redis_server: Any) -> AsyncIterator[Store]:
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
     client = connect(redis_server.url, timeout=30)
     yield Store(client)
     await client.aclose()
@@ -79,7 +81,7 @@ async def test_p17_a_service_that_is_away_or_no_service_is_no_error(store: Store
     assert await Locator(GatewaySettings(geoip=url), store).location() == NOWHERE
 
 
-async def test_p17_neither_is_a_redis_that_is_away(store: Store, service: Service, redis_server: Any) -> None:
+async def test_p17_neither_is_a_redis_that_is_away(store: Store, service: Service, redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         client.set(LOCATION, "garbage")
     redis_server.stop()

@@ -15,7 +15,8 @@ from tfgateway.identity import seedfile
 from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS
 from tfgateway.redis_schema.reservations import decode_reservation
 
-from tests.relay import Cut, Relay
+from tests.support.processes import CommandLine, RedisServer
+from tests.support.relay import Cut, Relay
 
 
 class Killer:
@@ -43,7 +44,7 @@ class Killer:
 class Scene:
     """A gateway that has one reservation and is about to remove it, deploy two and refuse one."""
 
-    def __init__(self, directory: Path, redis_server: Any, tfgateway: Any, rogue: Any) -> None:
+    def __init__(self, directory: Path, redis_server: RedisServer, tfgateway: CommandLine, rogue: Any) -> None:
         self.killer = Killer()
         self.redis = redis_server.client()
         self.relay = Relay(redis_server.port, self.killer.step)
@@ -108,7 +109,7 @@ gateway.geoip = ""
 
 
 @pytest.fixture
-def scene(tmp_path: Path, redis_server: Any, tfgateway: Any, rogue: Any) -> Iterator[Scene]:
+def scene(tmp_path: Path, redis_server: RedisServer, tfgateway: CommandLine, rogue: Any) -> Iterator[Scene]:
     made = Scene(tmp_path, redis_server, tfgateway, rogue)
     yield made
     made.relay.close()

@@ -21,11 +21,14 @@ from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.connection import connect
 from tfgateway.redis_schema.keys import LEASE
 
+from tests.support.processes import RedisServer
+from tests.support.waiting import until
+
 WRITE = Transaction((Row("h", "a", None),), (Row("h", "a", b"1"),))
 
 
 @pytest.fixture
-async def redis(redis_server: Any) -> AsyncIterator[Redis]:
+async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
     client = connect(redis_server.url, timeout=30)
     yield client
     await client.aclose()
@@ -125,7 +128,7 @@ def test_a_reconciler_that_was_killed_is_followed_at_once(fleet: Any) -> None:
     fleet.start(lease=3600).stop()
 
 
-def test_a_reconciler_whose_lease_went_to_another_stops(fleet: Any, until: Any) -> None:
+def test_a_reconciler_whose_lease_went_to_another_stops(fleet: Any) -> None:
     process = fleet.start()
     with fleet.redis() as client:
         client.set(LEASE, json.dumps({"node_id": "N", "host": "other.example", "pid": 4711}), px=60_000)

@@ -12,7 +12,7 @@ from tfgateway.aio import Backoff
 from tfgateway.errors import ConfigError
 from tfgateway.reconciler import loop
 
-from tests.patience import soon
+from tests.support.waiting import soon
 
 
 async def test_it_ends_soon_whenever_it_is_told_to(fleet: Any) -> None:

@@ -18,13 +18,14 @@ from tfgateway.reconciler.planning.inputs.rows import Row, Transaction
 from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.keys import OUTBOX, STATUS
 
-from tests.patience import soon
+from tests.support.processes import RedisServer
+from tests.support.waiting import soon
 
 Apply = Callable[[Store, Sequence[Transaction], Row | None], Awaitable[list[str]]]
 
 
 @pytest.fixture
-def config(tmp_path: Path, redis_server: Any, rogue: Any) -> str:
+def config(tmp_path: Path, redis_server: RedisServer, rogue: Any) -> str:
     seed = tmp_path / "identity.seed"
     seedfile.create(seed, bytes(range(32)))
     return f"""
@@ -85,7 +86,7 @@ async def test_the_reply_is_lost_after_the_script_ran(
 
 
 async def test_the_second_of_two_news_is_changed_by_others_all_the_time(
-    config: str, rogue: Any, redis_server: Any, no_second_look: None, monkeypatch: pytest.MonkeyPatch
+    config: str, rogue: Any, redis_server: RedisServer, no_second_look: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     meddled: list[int] = []
 
@@ -116,7 +117,7 @@ async def test_the_second_of_two_news_is_changed_by_others_all_the_time(
 
 
 async def test_what_waits_is_found_although_nobody_says_so(
-    config: str, rogue: Any, redis_server: Any, monkeypatch: pytest.MonkeyPatch
+    config: str, rogue: Any, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a script that redis ran when its caller had given up already."""
     monkeypatch.setattr(outbox, "_LOOK", 0.2)
@@ -127,7 +128,7 @@ async def test_what_waits_is_found_although_nobody_says_so(
 
 
 async def test_what_an_operator_allowed_is_carried_out_to_the_end(
-    config: str, rogue: Any, redis_server: Any, no_second_look: None, monkeypatch: pytest.MonkeyPatch
+    config: str, rogue: Any, redis_server: RedisServer, no_second_look: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis fails in the middle of it, and once more when the loss is to be forgotten."""
     monkeypatch.setattr(cycle, "_AT_ONCE", 2)

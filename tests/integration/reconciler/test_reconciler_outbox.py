@@ -19,6 +19,9 @@ from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.connection import connect
 from tfgateway.redis_schema.keys import OUTBOX
 
+from tests.support.processes import RedisServer
+from tests.support.waiting import soon
+
 IDENTITY = Identity.from_seed(bytes(range(32)))
 
 
@@ -68,7 +71,7 @@ class Post:
 
 
 @pytest.fixture
-async def post(redis_server: Any, server: Server) -> AsyncIterator[Post]:
+async def post(redis_server: RedisServer, server: Server) -> AsyncIterator[Post]:
     redis = connect(redis_server.url, timeout=30)
     desired = Desired(IDENTITY.node_id)
     async with ExplorerClient(server.url, identity=IDENTITY, key_id=IDENTITY.node_id, timeout=2) as client:
@@ -146,10 +149,9 @@ async def test_p16_it_delivers_by_itself_when_there_is_news_and_after_failures(p
     try:
         await post.put("1-1")
         post.outbox.wake()
-        while not server.calls:  # noqa: ASYNC110 - the server is not to be changed for the test
-            await asyncio.sleep(0.01)
+        await soon(lambda: server.calls)
         del server.status["1-1"]
-        while await post.waiting():  # noqa: ASYNC110 - as above
+        while await post.waiting():  # noqa: ASYNC110 - the server is not to be changed for the test
             await asyncio.sleep(0.01)
     finally:
         task.cancel()

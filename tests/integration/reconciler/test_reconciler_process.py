@@ -11,6 +11,8 @@ from tfgateway.explorer.models import DomainDelegate, NextAction, Proxy, ResultS
 from tfgateway.redis_schema.keys import OUTBOX, RELEASED, RESERVATIONS, SAMPLES, STATUS
 from tfgateway.redis_schema.records import owner_record
 
+from tests.support.waiting import until
+
 
 def snapshot(fleet: Any) -> dict[bytes, Any]:
     """All that is served and recorded; not what the loop writes about itself, nor times of results."""
@@ -22,7 +24,7 @@ def snapshot(fleet: Any) -> dict[bytes, Any]:
         return {**found, b"records": sorted(client.hkeys(RESERVATIONS))}
 
 
-def test_reservations_are_deployed_and_removed(fleet: Any, until: Any) -> None:
+def test_reservations_are_deployed_and_removed(fleet: Any) -> None:
     process = fleet.start()
     empty = snapshot(fleet)
     mine = {"node_id": fleet.node_id}
@@ -74,7 +76,7 @@ def test_bad_reservations_get_a_reason_and_the_others_are_deployed(fleet: Any) -
     assert fleet.get("gw1.example.", "good") is not None
 
 
-def test_p14_a_flushed_redis_is_filled_again(fleet: Any, until: Any) -> None:
+def test_p14_a_flushed_redis_is_filled_again(fleet: Any) -> None:
     mine = {"node_id": fleet.node_id}
     process = fleet.start()
     numbers = [
@@ -101,7 +103,7 @@ def test_p14_a_flushed_redis_is_filled_again(fleet: Any, until: Any) -> None:
         assert fleet.workload(number).next_action == NextAction.DEPLOY
 
 
-def test_an_explorer_that_is_away_changes_nothing(fleet: Any, until: Any) -> None:
+def test_an_explorer_that_is_away_changes_nothing(fleet: Any) -> None:
     mine = {"node_id": fleet.node_id}
     process = fleet.start()
     first = fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), **mine))
@@ -124,7 +126,7 @@ def test_an_explorer_that_is_away_changes_nothing(fleet: Any, until: Any) -> Non
     assert fleet.workload(first).next_action == NextAction.DEPLOY
 
 
-def test_an_explorer_that_lost_everything_deletes_nothing(fleet: Any, until: Any) -> None:
+def test_an_explorer_that_lost_everything_deletes_nothing(fleet: Any) -> None:
     mine = {"node_id": fleet.node_id}
     process = fleet.start()
     fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), **mine)))
@@ -141,7 +143,7 @@ def test_an_explorer_that_lost_everything_deletes_nothing(fleet: Any, until: Any
     assert fleet.verdicts() == {"www.gw1.example": "orphaned"}
 
 
-def test_p3_a_redis_that_is_away_is_waited_for(fleet: Any, until: Any) -> None:
+def test_p3_a_redis_that_is_away_is_waited_for(fleet: Any) -> None:
     mine = {"node_id": fleet.node_id}
     fleet.redis_server.stop()
     process = fleet.start(ready=False)
@@ -160,7 +162,7 @@ def test_p3_a_redis_that_is_away_is_waited_for(fleet: Any, until: Any) -> None:
     fleet.deployed(second)
 
 
-def test_p16_a_kill_between_two_steps_loses_nothing(fleet: Any, until: Any) -> None:
+def test_p16_a_kill_between_two_steps_loses_nothing(fleet: Any) -> None:
     """The explorer is away while it deploys; killed, the next one delivers what the first one had decided."""
     mine = {"node_id": fleet.node_id}
     process = fleet.start()
@@ -175,7 +177,7 @@ def test_p16_a_kill_between_two_steps_loses_nothing(fleet: Any, until: Any) -> N
     assert fleet.gone(number).result.state == ResultState.DELETED
 
 
-def test_the_gateway_is_registered_again_when_the_explorer_forgot_it(fleet: Any, until: Any) -> None:
+def test_the_gateway_is_registered_again_when_the_explorer_forgot_it(fleet: Any) -> None:
     process = fleet.start()
 
     def entry() -> Any:
@@ -253,7 +255,7 @@ def test_wrong_usage_and_configuration_are_one_line(fleet: Any) -> None:
     assert ended.stderr.startswith("tfgateway: error: ")
 
 
-def test_the_removal_guard_holds_until_the_operator_allows_it(fleet: Any, until: Any) -> None:
+def test_the_removal_guard_holds_until_the_operator_allows_it(fleet: Any) -> None:
     mine = {"node_id": fleet.node_id}
     guarded = {"max_removal_count": 1, "max_removal_share": 0.1}
     process = fleet.start(**guarded)
@@ -315,7 +317,7 @@ def test_the_removal_guard_remembers_slices_over_a_restart(fleet: Any) -> None:
     process.stop()
 
 
-def test_p19_a_claim_is_released_by_the_reconciler_that_runs_or_by_one_pass(fleet: Any, until: Any) -> None:
+def test_p19_a_claim_is_released_by_the_reconciler_that_runs_or_by_one_pass(fleet: Any) -> None:
     process = fleet.start()
     claimed = {"gw1.example": "FormerNode", "gw2.example": "FormerNode", "gw3.example": fleet.node_id}
     with fleet.redis() as client:
@@ -365,7 +367,7 @@ def test_removals_are_allowed_for_one_pass(fleet: Any) -> None:
     assert fleet.get("tfgateway:consent") is None
 
 
-def test_news_are_in_redis_long_before_the_next_poll_is_due(fleet: Any, until: Any) -> None:
+def test_news_are_in_redis_long_before_the_next_poll_is_due(fleet: Any) -> None:
     """The explorer holds the poll back; without ``wait=`` the next one would come after an hour."""
     mine = {"node_id": fleet.node_id}
     slow = fleet.config().replace("poll_interval = 0.2", "poll_interval = 3600\nlong_poll = 1")
@@ -382,7 +384,7 @@ def test_news_are_in_redis_long_before_the_next_poll_is_due(fleet: Any, until: A
     assert process.stop() == 0, "a poll that is held back holds nothing else up"
 
 
-def test_drift_is_repaired_and_counted_while_a_poll_is_held_back(fleet: Any, until: Any) -> None:
+def test_drift_is_repaired_and_counted_while_a_poll_is_held_back(fleet: Any) -> None:
     fleet.start()
     fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id)))
     with fleet.redis() as client:
@@ -392,7 +394,7 @@ def test_drift_is_repaired_and_counted_while_a_poll_is_held_back(fleet: Any, unt
     assert fleet.metric('tfgateway_reconciler_steps_total{action="repair"}') == 1
 
 
-def test_what_a_restored_redis_brings_back_is_removed_again(fleet: Any, until: Any) -> None:
+def test_what_a_restored_redis_brings_back_is_removed_again(fleet: Any) -> None:
     """Rows of a reservation that ended long ago: the listing does not show it, and the explorer says deleted."""
     process = fleet.start()
     empty = snapshot(fleet)

@@ -15,6 +15,9 @@ from tfgateway.explorer import user
 from tfgateway.explorer.models import Subdomain
 from tfgateway.redis_schema.keys import OUTBOX, RELEASED_RESERVATIONS, RESERVATIONS, STATUS
 
+from tests.support.processes import CommandLine, RedisServer
+from tests.support.waiting import until
+
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "operating.md"
 
 
@@ -75,7 +78,7 @@ def held(fleet: Any) -> str:
     return json.loads(fleet.get(STATUS))["held"]
 
 
-def test_the_guide_for_a_restored_explorer(fleet: Any, backups: Backups, until: Any) -> None:
+def test_the_guide_for_a_restored_explorer(fleet: Any, backups: Backups) -> None:
     """What was deleted after the backup is deployed again; what was made after it ends by consent, or one by one."""
     look, release, allow = guide()
     process = fleet.start()
@@ -124,7 +127,7 @@ def test_the_guide_for_a_restored_explorer(fleet: Any, backups: Backups, until: 
     assert "does not want the answer" not in process.log
 
 
-def test_a_reservation_that_the_explorer_knows_is_released_with_a_reason(fleet: Any, until: Any) -> None:
+def test_a_reservation_that_the_explorer_knows_is_released_with_a_reason(fleet: Any) -> None:
     process = fleet.start()
     number = fleet.reserve(subdomain(fleet, "www"))
     fleet.deployed(number)
@@ -160,9 +163,7 @@ def delete_all(fleet: Any, numbers: list[int], name: str) -> None:
     fleet.call(work, name)
 
 
-def test_what_the_guard_held_back_is_forgotten_when_the_explorer_was_restored(
-    fleet: Any, tmp_path: Path, until: Any
-) -> None:
+def test_what_the_guard_held_back_is_forgotten_when_the_explorer_was_restored(fleet: Any, tmp_path: Path) -> None:
     """102 recorded, 40 deletions; after the restore another user makes so many that 30 % would be more than those."""
     backups = Backups(fleet, tmp_path, copied=False)
     process = fleet.start()
@@ -188,7 +189,7 @@ def test_what_the_guard_held_back_is_forgotten_when_the_explorer_was_restored(
 
 
 def test_one_false_answer_is_forgotten_with_the_next_listing(
-    redis_server: Any, tfgateway: Any, rogue: Any, until: Any, fleet: Any
+    redis_server: RedisServer, tfgateway: CommandLine, rogue: Any, fleet: Any
 ) -> None:
     """A poll says that all is deleted."""
     rogue.listing = [rogue.subdomain(number, f"n{number}") for number in range(1, 21)]
@@ -206,7 +207,7 @@ def test_one_false_answer_is_forgotten_with_the_next_listing(
     assert not rogue.deleted
 
 
-def test_while_removals_are_held_back_others_are_served_at_once(fleet: Any, until: Any) -> None:
+def test_while_removals_are_held_back_others_are_served_at_once(fleet: Any) -> None:
     slow = fleet.config(max_removal_count=1, max_removal_share=0.1).replace("poll_interval = 0.2", "poll_interval = 5")
     process = fleet.tfgateway("reconcile", config=slow)
     numbers = [fleet.reserve(subdomain(fleet, f"n{number}")) for number in range(4)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from tfgateway.errors import StoreError
@@ -15,15 +14,17 @@ from tfgateway.reconciler.planning.inputs.rows import Row, Transaction, seal
 from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.connection import connect
 
+from tests.support.processes import RedisServer
+
 
 @pytest.fixture
-async def store(redis_server: Any) -> AsyncIterator[Store]:
+async def store(redis_server: RedisServer) -> AsyncIterator[Store]:
     client = connect(redis_server.url, timeout=30)
     yield Store(client)
     await client.aclose()
 
 
-async def test_all_of_it_is_seen_and_nothing_else(store: Store, redis_server: Any) -> None:
+async def test_all_of_it_is_seen_and_nothing_else(store: Store, redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         client.hset("gw1.example.", mapping={"www": b"\xff\x00", b"\xfe": b"2"})
         client.hset("zone", "gw1.example", "owner")
@@ -43,7 +44,7 @@ async def test_all_of_it_is_seen_and_nothing_else(store: Store, redis_server: An
     assert actual.problems[0].startswith("string. is not a hash")
 
 
-async def test_p25_a_transaction_is_written_whole(store: Store, redis_server: Any) -> None:
+async def test_p25_a_transaction_is_written_whole(store: Store, redis_server: RedisServer) -> None:
     rows = Transaction(
         expected=(Row("h", "a", None), Row("s", None, None)),
         writes=(Row("h", "a", b"\x00\xff"), Row("h", "\udcfe", b"2"), Row("s", None, b"3")),
@@ -73,7 +74,9 @@ async def test_p25_a_transaction_is_written_whole(store: Store, redis_server: An
         Row("none", "a", b"1"),
     ],
 )
-async def test_what_was_changed_by_others_is_not_written_over(store: Store, redis_server: Any, expected: Row) -> None:
+async def test_what_was_changed_by_others_is_not_written_over(
+    store: Store, redis_server: RedisServer, expected: Row
+) -> None:
     with redis_server.client() as client:
         client.hset("h", "a", "1")
         client.set("s", "2")
@@ -83,7 +86,7 @@ async def test_what_was_changed_by_others_is_not_written_over(store: Store, redi
         assert client.get("new") is None
 
 
-async def test_p25_each_transaction_of_many_stands_for_itself(store: Store, redis_server: Any) -> None:
+async def test_p25_each_transaction_of_many_stands_for_itself(store: Store, redis_server: RedisServer) -> None:
     value = b"x" * 2000
     transactions = [
         Transaction((Row("h", "a", None),), (Row("h", "a", value),)),
@@ -100,7 +103,7 @@ async def test_p25_each_transaction_of_many_stands_for_itself(store: Store, redi
     assert await store.apply([Transaction((), (Row("h", "f", b"1"),))]) == [""]
 
 
-async def test_what_fills_memory_is_read_in_pieces_and_kept_as_seals(store: Store, redis_server: Any) -> None:
+async def test_what_fills_memory_is_read_in_pieces_and_kept_as_seals(store: Store, redis_server: RedisServer) -> None:
     node = Identity.from_seed(bytes(range(32))).node_id
     desired = Desired(node)
     desired.merge(Subdomain(id=1, workload_id=1, node_id=node, customer_tid=7, next_action=3, domain="a.gw1.example"))
@@ -117,7 +120,7 @@ async def test_what_fills_memory_is_read_in_pieces_and_kept_as_seals(store: Stor
 
 
 async def test_p25_a_row_of_the_wrong_type_fails_the_step_before_anything_is_written(
-    store: Store, redis_server: Any
+    store: Store, redis_server: RedisServer
 ) -> None:
     with redis_server.client() as client:
         client.set("managed_domains", "oops")
@@ -127,7 +130,7 @@ async def test_p25_a_row_of_the_wrong_type_fails_the_step_before_anything_is_wri
         assert client.exists("gw1.example.") == 0
 
 
-async def test_p25_a_full_redis_takes_all_or_nothing(store: Store, redis_server: Any) -> None:
+async def test_p25_a_full_redis_takes_all_or_nothing(store: Store, redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         client.hset("h", "old", "1")
         client.config_set("maxmemory", "1")
@@ -138,14 +141,14 @@ async def test_p25_a_full_redis_takes_all_or_nothing(store: Store, redis_server:
         assert client.hgetall("h") == {b"old": b"1"}
 
 
-async def test_a_key_of_ours_that_is_no_hash_is_a_store_error(store: Store, redis_server: Any) -> None:
+async def test_a_key_of_ours_that_is_no_hash_is_a_store_error(store: Store, redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         client.set("tfgateway_reservations", "oops")
     with pytest.raises(StoreError, match="tfgateway_reservations is not a hash"):
         await store.observe(Reader())
 
 
-async def test_a_redis_that_is_away_is_a_store_error(store: Store, redis_server: Any) -> None:
+async def test_a_redis_that_is_away_is_a_store_error(store: Store, redis_server: RedisServer) -> None:
     await store.observe(Reader())
     redis_server.stop()
     for call in (

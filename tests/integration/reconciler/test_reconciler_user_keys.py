@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,6 +15,8 @@ from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.redis_schema.keys import service_key
 from tfgateway.redis_schema.services import Service, decode_service
+
+from tests.support.waiting import until
 
 KEY = Identity.from_seed(bytes(32)).public_key
 DOMAIN = "tunnel.example.org"
@@ -93,9 +95,7 @@ async def test_p23_an_explorer_that_is_away_is_not_asked_for_everybody(server: S
     assert len(server.asked) < 20
 
 
-def test_a_tunnels_secret_reaches_redis_in_clear_and_leaves_with_the_reservation(
-    fleet: Any, until: Callable[[Callable[[], Any], str], Any]
-) -> None:
+def test_a_tunnels_secret_reaches_redis_in_clear_and_leaves_with_the_reservation(fleet: Any) -> None:
     fleet.start("proxy")
     process = fleet.start()
     account = fleet.register("alice")

@@ -13,6 +13,8 @@ import pytest
 from tfgateway.redis_schema.keys import MARKER
 from tfgateway.redis_schema.marker import ANY, Marker, decode_marker, encode_marker
 
+from tests.support.waiting import until
+
 Until = Callable[..., Any]
 
 
@@ -28,7 +30,7 @@ def write(fleet: Any, address: str) -> None:
 
 
 @pytest.fixture
-def emptied(fleet: Any, until: Until) -> Any:
+def emptied(fleet: Any) -> Any:
     """A gateway whose planes have seen what its reconciler, which does not run, had written; redis is empty."""
     with fleet.redis() as client:
         client.set(MARKER, encode_marker(Marker(fleet.node_id, "a" * 32, 50, 5)))
@@ -41,7 +43,7 @@ def emptied(fleet: Any, until: Until) -> Any:
     return fleet
 
 
-def test_state_names_each_plane_and_the_reason(emptied: Any, until: Until) -> None:
+def test_state_names_each_plane_and_the_reason(emptied: Any) -> None:
     found = until(lambda: held(emptied.state()), "planes hold")
     assert [(one["plane"], one["implausible"]) for one in found["planes"]] == [("dns", "absent"), ("proxy", "absent")]
     assert not found["in_sync"]
@@ -56,7 +58,7 @@ def held(state: dict[str, Any]) -> dict[str, Any] | None:
 
 
 @pytest.mark.parametrize("word", ["accept", "retire"])
-def test_what_an_operator_says_is_followed_at_once(emptied: Any, until: Until, word: str) -> None:
+def test_what_an_operator_says_is_followed_at_once(emptied: Any, word: str) -> None:
     done = emptied.run("redis", word)
     assert done.returncode == 0, done.stderr
     assert "the planes follow redis" in done.stdout

@@ -17,8 +17,8 @@ from tfgateway.explorer.models import Subdomain
 from tfgateway.redis_schema.keys import MARKER
 from tfgateway.redis_schema.marker import Marker, read_marker
 
-from tests import disasters
-from tests.patience import until
+from tests.support import disasters
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ import pytest
 from tfgateway.explorer.models import Subdomain
 from tfgateway.redis_schema.keys import OUTBOX
 
+from tests.support.waiting import until
+
 SIZE = 8 << 20
 PERSISTENCE = {
     "append-only file": (),
@@ -54,7 +56,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 @pytest.mark.parametrize("how", PERSISTENCE)
-def test_a_full_disk_loses_nothing(fleet: Any, disk: Disk, until: Any, how: str) -> None:
+def test_a_full_disk_loses_nothing(fleet: Any, disk: Disk, how: str) -> None:
     server = fleet.redis_server
     server.stop()
     server.directory = disk.directory / "redis"

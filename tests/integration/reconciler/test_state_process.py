@@ -6,12 +6,14 @@ import json
 import os
 import re
 import signal
-import urllib.request
 from typing import Any
 
 from tfgateway.explorer.models import DomainDelegate, Proxy, ReverseProxy, Subdomain, UnknownWorkload
 from tfgateway.explorer.user import encrypted_secret
 from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS
+
+from tests.support import metrics
+from tests.support.waiting import until
 
 
 def one(state: dict[str, Any], domain: str) -> dict[str, Any]:
@@ -20,9 +22,8 @@ def one(state: dict[str, Any], domain: str) -> dict[str, Any]:
 
 def gauges(fleet: Any, name: str) -> dict[str, float]:
     """Label -> value."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{fleet.ports['rm']}/metrics", timeout=10) as answer:
-        lines = [line for line in answer.read().decode().splitlines() if line.startswith(f"{name}{{")]
-    return {line.partition("{")[2].partition("}")[0]: float(line.split()[-1]) for line in lines}
+    found = metrics.scrape(fleet.ports["rm"])
+    return {key[len(name) + 1 : -1]: value for key, value in found.items() if key.startswith(f"{name}{{")}
 
 
 def reserve(fleet: Any, web: int) -> list[int]:
@@ -36,7 +37,7 @@ def reserve(fleet: Any, web: int) -> list[int]:
     ]
 
 
-def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Any, until: Any, web: Any) -> None:
+def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Any, web: Any) -> None:
     plane = fleet.start("dns")
     fleet.start("proxy")
     process = fleet.start("reconcile")
@@ -122,7 +123,7 @@ def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Any, until: Any, web
     assert fleet.state()["dns"] is None
 
 
-def test_whose_fault_it_is_that_a_proxy_is_not_served(fleet: Any, until: Any, web: Any) -> None:
+def test_whose_fault_it_is_that_a_proxy_is_not_served(fleet: Any, web: Any) -> None:
     strict = fleet.tfgateway("proxy", config=fleet.config().replace('allowed_targets = ["127.0.0.1/32"]', ""))
     fleet.start("reconcile")
     mine = {"node_id": fleet.node_id}
@@ -180,7 +181,7 @@ def test_whose_fault_it_is_that_a_proxy_is_not_served(fleet: Any, until: Any, we
     assert state["summary"]["target_down"] == 4
 
 
-def test_planes_that_are_away_are_missing(fleet: Any, until: Any) -> None:
+def test_planes_that_are_away_are_missing(fleet: Any) -> None:
     fleet.start("reconcile")
     mine = {"node_id": fleet.node_id}
     fleet.deployed(fleet.reserve(DomainDelegate(domain="alice.example", **mine)))
@@ -203,7 +204,7 @@ def test_a_refused_one_is_failed_until_the_explorer_has_the_answer(fleet: Any) -
     assert [(found["verdict"], found["message"]) for found in state["reservations"]] == [("failed", "no such thing")]
 
 
-def test_what_the_explorer_does_not_know_is_orphaned_and_damage_is_told(fleet: Any, until: Any) -> None:
+def test_what_the_explorer_does_not_know_is_orphaned_and_damage_is_told(fleet: Any) -> None:
     fleet.start("reconcile")
     fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id)))
     with fleet.redis() as client:
@@ -217,7 +218,7 @@ def test_what_the_explorer_does_not_know_is_orphaned_and_damage_is_told(fleet: A
     until(lambda: gauges(fleet, "tfgateway_reconciler_verdicts")['verdict="orphaned"'] == 2, "told by the metrics too")
 
 
-def test_one_of_explorer_and_redis_is_enough_to_judge(fleet: Any, until: Any) -> None:
+def test_one_of_explorer_and_redis_is_enough_to_judge(fleet: Any) -> None:
     fleet.start("dns")
     process = fleet.start("reconcile")
     fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id)))

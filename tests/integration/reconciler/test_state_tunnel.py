@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Callable
 from typing import Any
 
 from tfgateway.explorer.models import ReverseProxy
 from tfgateway.explorer.user import encrypted_secret
 
+from tests.support.processes import CommandLine
+from tests.support.waiting import until
+
 DOMAIN = "home.alice.example"
 
 
-def test_a_tunnel_with_and_without_its_client(
-    fleet: Any, until: Callable[[Callable[[], Any], str], Any], web: Any, tfgateway: Any
-) -> None:
+def test_a_tunnel_with_and_without_its_client(fleet: Any, web: Any, tfgateway: CommandLine) -> None:
     def told() -> tuple[Any, str, str]:
         (one,) = fleet.state()["reservations"]
         return one["served"], one["verdict"], one["message"]

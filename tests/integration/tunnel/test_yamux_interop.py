@@ -13,7 +13,7 @@ from tfgateway.tunnel.client import Phase
 from tfgateway.tunnel.session.session import Limits
 
 from tests.interop import peer
-from tests.patience import soon
+from tests.support.waiting import soon
 from tests.unit.daemon.tunnel.conftest import (
     LIMIT,
     NO_TUNNEL,

@@ -17,8 +17,8 @@ from typing import Any
 
 import dns.message
 
-from tests import failing, patience, usage
-from tests.faults import Fault
+from tests.support import failing, procfs, waiting
+from tests.support.faults import Fault
 
 LIMIT = 120.0
 """Seconds after which something that does not happen is a failure."""
@@ -149,7 +149,7 @@ class Rig:
     def _check(self, what: str, ask: Callable[[], tuple[str, str]], *, may_lose: bool = False) -> str:
         """Whether all is true that a reload shows and says; how it ended."""
         process = self.process
-        before, descriptors, lost = self._settled(), len(usage.descriptors(process.pid)), len(self.asker.lost)
+        before, descriptors, lost = self._settled(), len(procfs.descriptors(process.pid)), len(self.asker.lost)
         verdict, text = ask()
         after = self._settled()
         context = f"{what}\n{verdict} {text}\n{process.status}\n{process.log[-8000:]}"
@@ -167,7 +167,7 @@ class Rig:
             assert remark in process.status, context
             assert bool(remark) == ("the supervisor is" in process.status), context
         assert len(self.asker.lost) - lost <= may_lose, f"{self.asker.lost}\n{context}"
-        patience.until(lambda: len(usage.descriptors(process.pid)) <= descriptors, f"descriptors: {context}", LIMIT)
+        waiting.until(lambda: len(procfs.descriptors(process.pid)) <= descriptors, f"descriptors: {context}", LIMIT)
         assert {path.name for path in self.node.directory.joinpath("run").iterdir()} == {"control"}, context
         outcome = "failed" if failed else "done, supervisor kept" if remark else "done"
         self.outcomes[outcome] += 1
@@ -216,7 +216,7 @@ class Rig:
             quiet = page["serving"] == page["workers"] == len(self.process.workers) and not page["draining"]
             return page if quiet else None
 
-        return patience.until(look, f"{self.process.status}\n{self.process.log}", LIMIT)
+        return waiting.until(look, f"{self.process.status}\n{self.process.log}", LIMIT)
 
 
 class Rigs:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests import usage
+from tests.support import procfs
 
 
 def serving(node: Any) -> float:
@@ -81,7 +81,7 @@ def test_a_supervisor_that_is_killed_takes_its_workers_with_it(dns_node: Any) ->
 def started(pid: int) -> str | None:
     """When this process started, in ticks since boot; numbers are used again. None: there is none, or it has ended."""
     try:
-        fields = usage.fields(pid)
+        fields = procfs.fields(pid)
     except OSError:
         return None
     return None if fields[0] == "Z" else fields[19]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults import Fault, faults
+from tests.support.faults import Fault, faults
 
 from .scenarios import Rigs
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import processes
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 
 def test_no_port_is_given_twice() -> None:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from pathlib import Path
 
 import pytest
 from tfgateway.errors import ProgramError
 from tfgateway.programs import run
+
+from tests.support.waiting import soon
 
 
 def alive(pid: Path) -> bool:
@@ -59,10 +60,7 @@ async def test_what_takes_too_long_is_killed(tmp_path: Path) -> None:
 async def test_cancelled_it_kills_the_program(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     task = asyncio.create_task(run("sh", "-c", f"echo $$ > {pid}; exec sleep 60"))
-    deadline = time.monotonic() + 20
-    while not (pid.exists() and pid.read_text()):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+    await soon(lambda: pid.exists() and pid.read_text())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -13,7 +13,7 @@ from tfgateway.explorer.server.policy import Policy
 from tfgateway.explorer.server.storage import database
 from tfgateway.explorer.server.storage.database import Database
 
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 POLL = b"GET /api/v1/reservations/nodes/N/workloads?from=0 HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -12,6 +12,8 @@ from tfgateway.explorer.models import Proxy, ResultState, Subdomain
 from tfgateway.explorer.server.policy import Policy
 from tfgateway.identity.keys import Identity
 
+from tests.support.waiting import soon
+
 
 def _ids(answer: Any) -> list[tuple[int, int]]:
     return [(item["id"], item["next_action"]) for item in answer.json]
@@ -294,8 +296,7 @@ async def test_more_polls_than_may_wait_are_answered_at_once(start_explorer: Any
     explorer = await start_explorer(max_waiting=1)
     path = "/reservations/nodes/N/workloads?from=0&wait=60"
     first = asyncio.create_task(explorer.call("GET", path))
-    while not explorer.feed.waiting:  # noqa: ASYNC110 - the server has no event for that
-        await asyncio.sleep(0.01)
+    await soon(lambda: explorer.feed.waiting)
     async with asyncio.timeout(30):
         assert (await explorer.call("GET", path)).json == []
     assert not first.done()

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from tfgateway.aio import together
 
-from tests.patience import soon
+from tests.support.waiting import soon
 
 
 async def test_the_first_error_ends_all_and_is_raised() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tfgateway.errors import ParseError
 from tfgateway.proxy.parse.clienthello import MAX_HELLO, ClientHello, ClientHelloParser, read_usual_hello
 
-from tests.hellos import client_hello
+from tests.support.tls import client_hello
 
 NEED_MORE = "need more"
 BAD = "bad"

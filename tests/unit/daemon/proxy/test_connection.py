@@ -23,6 +23,8 @@ from tfgateway.proxy.upstream.dial import Dialler
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel.api import NoTunnel, RelayedByTunnel, Visitor
 
+from tests.support.waiting import soon
+
 SocketPair = tuple[socket.socket, socket.socket]
 Steps = list[tuple[State, Event, State]]
 LIMIT = 30.0
@@ -90,9 +92,7 @@ class Visits:
         return self.begin(b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % host.encode())
 
     async def reached(self, made: Connection, state: State) -> None:
-        async with asyncio.timeout(LIMIT):
-            while made.state is not state:  # noqa: ASYNC110 - events of the kernel lead there
-                await asyncio.sleep(0.001)
+        await soon(lambda: made.state is state)
 
     async def ended(self, made: Connection) -> tuple[Steps, str]:
         """The steps up to the end, and the outcome."""

@@ -17,7 +17,7 @@ from tfgateway.proxy.parse.proxyproto import Addresses
 from tfgateway.proxy.protocol import HTTP, TLS, Plane
 from tfgateway.proxy.refusals import Refusal, Refused
 
-from tests.hellos import client_hello
+from tests.support.tls import client_hello
 
 ADDRESSES = Addresses("192.0.2.1", 1234, "198.51.100.1", 443)
 HEADERS = [proxyproto.encode(version, ADDRESSES) for version in (1, 2)]

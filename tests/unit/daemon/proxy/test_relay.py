@@ -20,6 +20,8 @@ from tfgateway.proxy.relay import read_coalescing
 from tfgateway.proxy.relay.pipes import Pipes
 from tfgateway.proxy.relay.relay import Ending, Relay, Relayed
 
+from tests.support.waiting import soon
+
 SocketPair = tuple[socket.socket, socket.socket]
 TcpPair = Callable[..., SocketPair]
 LONG = 60.0
@@ -286,8 +288,7 @@ async def test_the_answer_to_a_refused_upload_arrives(relaying: Callable[..., En
     ends = relaying(b"upload", visitor_buffer=4096)
     answer = random.Random(1).randbytes(60_000)
     await send(ends.target, answer)
-    while octets_not_acknowledged(ends.target):  # noqa: ASYNC110 - the kernel has no event for it
-        await asyncio.sleep(0.001)
+    await soon(lambda: not octets_not_acknowledged(ends.target))
     ends.target.close()  # with b"upload" unread: a reset
     await send(ends.visitor, b"more")  # the relay finds out while most of the answer waits in it
     assert await read(ends.visitor, len(answer)) == answer

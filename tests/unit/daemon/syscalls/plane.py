@@ -36,6 +36,7 @@ from tfgateway.tunnel.client import Options as ClientOptions
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.server import TunnelServer
 
+from tests.support.waiting import soon
 from tests.unit.daemon.syscalls.injector import Injector
 
 SECRET = b"7:s3cr3t-tunnel-key"
@@ -150,9 +151,7 @@ class Gateway:
         sessions = self.client.sessions
         for session in list(self.tunnels._clients):
             session.close("the test wants it")
-        async with asyncio.timeout(LIMIT):
-            while self.client.sessions == sessions or self.client.phase is not client.Phase.CONNECTED:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+        await soon(lambda: self.client.sessions != sessions and self.client.phase is client.Phase.CONNECTED)
         return Outcome("served")
 
     async def rest(self) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from tfgateway.proxy import refusals
 from tfgateway.proxy.protocol import HTTP, TLS
 
-from tests.hellos import client_hello
+from tests.support.tls import client_hello
 from tests.unit.daemon.syscalls.injector import Fault
 from tests.unit.daemon.syscalls.plane import LONG_PAGE, PAGE, Gateway, Outcome, Request, page, request
 from tests.unit.daemon.syscalls.runner import Allowed, Visit

@@ -30,7 +30,7 @@ from tfgateway.tunnel.links.messages import (
 from tfgateway.tunnel.session.stream_relay import RelayState
 from tfgateway.tunnel.yamux.connection import ConnectionState
 
-from tests.patience import soon
+from tests.support.waiting import soon
 
 from .conftest import LIMIT, Gateway, World, ask
 

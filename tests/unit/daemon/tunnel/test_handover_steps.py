@@ -13,9 +13,9 @@ from pathlib import Path
 import structlog
 from tfgateway.tunnel.client import Phase
 
-from tests.failing import Steps, fail
-from tests.faults import Fault, faults
-from tests.patience import soon
+from tests.support.failing import Steps, fail
+from tests.support.faults import Fault, faults
+from tests.support.waiting import soon
 
 from .conftest import LIMIT, World, ask
 from .test_handover_refused import descriptors, linked

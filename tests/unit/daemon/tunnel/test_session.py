@@ -15,7 +15,7 @@ from tfgateway.tunnel.session.states import TRANSITIONS, Event, State
 from tfgateway.tunnel.yamux.connection import Connection, Role
 from tfgateway.tunnel.yamux.frames import GoAway
 
-from tests.patience import soon
+from tests.support.waiting import soon
 
 OPEN, LEFT, CLOSED, RELEASED = State
 

@@ -15,7 +15,7 @@ from tfgateway.tunnel.session.session import Limits, Session
 from tfgateway.tunnel.yamux.frames import Flag, GoAway, Kind, encode
 from tfgateway.tunnel.yamux.windows import INITIAL_WINDOW
 
-from tests.patience import soon
+from tests.support.waiting import soon
 
 from .conftest import LIMIT, NO_TUNNEL, NOT_ANSWERED, SECRET, Gateway, World, ask, echo, read_all
 

@@ -6,6 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 from tfgateway.workers.metrics.merged import Family, Page, lasting, merge, take
 
+from tests.support.metrics import values
+
 
 def process(queries: int, age: float, open_now: int) -> tuple[Family, ...]:
     registry = CollectorRegistry()
@@ -19,8 +21,7 @@ def process(queries: int, age: float, open_now: int) -> tuple[Family, ...]:
 def page(families: tuple[Family, ...]) -> dict[str, float]:
     registry = CollectorRegistry()
     registry.register(Page(families))
-    lines = generate_latest(registry).decode().splitlines()
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+    return values(generate_latest(registry).decode())
 
 
 def test_counts_and_states_are_summed_and_what_all_know_alike_is_not() -> None:

@@ -14,7 +14,7 @@ from tfgateway.workers.listen_sockets import ListenSockets
 from tfgateway.workers.planning import Plan
 from tfgateway.workers.worker_pool import Worker, WorkerPool
 
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.words import words_from_seed
 
-from tests import ansible_module
+from tests.support import ansible_module
 
 PROGRAM = str(Path(sys.executable).with_name("tfgateway"))
 SEED = bytes(range(32))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests import ansible_module
+from tests.support import ansible_module
 
 ANSWER = {
     "node_id": "FAe4sisG95oZ42w7buUn5qEE4TAnfTTFPiguZUHmhiF",

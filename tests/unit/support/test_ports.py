@@ -6,14 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests import ports
+from tests.support import ports
 
 ROOT = Path(__file__).parents[3]
 
 
 def claimable(port: int) -> bool:
     """Whether another process gets it."""
-    command = [sys.executable, "-c", f"from tests import ports; print(ports._claim({port}))"]
+    command = [sys.executable, "-c", f"from tests.support import ports; print(ports._claim({port}))"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip() == "True"
 
@@ -21,7 +21,7 @@ def claimable(port: int) -> bool:
 def test_a_port_is_given_to_one_process_until_that_ends() -> None:
     port = ports.free_port()
     assert not claimable(port)
-    script = "from tests import ports; print(ports.free_port(), flush=True); input()"
+    script = "from tests.support import ports; print(ports.free_port(), flush=True); input()"
     other = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

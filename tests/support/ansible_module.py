@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # A node may have another Python, and the controller another ansible-core, than this process.
 PYTHON = os.environ.get("TFGRID_MODULE_PYTHON", sys.executable)
 CORE = os.environ.get("TFGRID_MODULE_CORE", "")

@@ -29,8 +29,8 @@ from tfgateway.explorer.models import DomainDelegate, Proxy, Subdomain
 from tfgateway.identity import seedfile
 from tfgateway.settings import parse
 
-from tests.patience import until
-from tests.ports import free_port
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 QUERIES_A_SECOND = 200
 VISITS_A_SECOND = 20
@@ -205,10 +205,10 @@ class Node:
     def served(self) -> None:
         """Wait until all that is reserved is served; what is new is asked for by the load from then on."""
         for name, address in {**self.load.names, **self._coming}.items():
-            until(lambda item=(name, address): self.load.query(item) == "", f"{name} is served")
+            until(lambda: self.load.query((name, address)) == "", f"{name} is served")  # noqa: B023 - called at once
         for name, address in self._coming.items():
             service = name.replace(".gw1.", ".alice.")
-            until(lambda service=service: self.load.visit(service) == "", f"{service} is served")
+            until(lambda: self.load.visit(service) == "", f"{service} is served")  # noqa: B023 - called at once
             self.load.names[name] = address
             self.load.services.append(service)
         self._coming.clear()

@@ -147,7 +147,7 @@ def _kill(which: slice) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-EVENTS = {
+EVENTS: dict[str, Callable[[Path], object]] = {
     "the oldest worker is killed": lambda _: _kill(slice(0, 1)),
     "the youngest worker is killed": lambda _: _kill(slice(-1, None)),
     "current is removed": lambda directory: (directory / "current").unlink(missing_ok=True),
@@ -164,10 +164,11 @@ def begin(directory: Path) -> None:
         return
     from tfgateway.telemetry import metrics  # noqa: F401 - imported here, where nothing is recorded: that takes long
     from tfgateway.workers import supervisor
+    from tfgateway.workers.reload.perform import perform
     from tfgateway.workers.reload.takeover import TakeOver
 
     orders: list[_Order] = []
-    perform, complete = supervisor.perform, TakeOver.complete
+    complete = TakeOver.complete
 
     async def recorded(held: Any) -> str:
         order = _Order(directory)
@@ -186,7 +187,7 @@ def begin(directory: Path) -> None:
             for order in orders:
                 order.close()
 
-    supervisor.perform = recorded
+    supervisor.perform = recorded  # type: ignore[attr-defined]
     TakeOver.complete = completed  # type: ignore[method-assign]
     if "TFGATEWAY_HANDOVER" in os.environ and "TFGATEWAY_HANDED_BACK" not in os.environ:
         orders.append(_Order(directory))
