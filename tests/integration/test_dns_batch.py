@@ -11,6 +11,7 @@ import structlog.testing
 from tfgateway.dns.answer.counters import Counts
 from tfgateway.dns.answer.fast_path import FastPath
 from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.respond import Reply
 from tfgateway.dns.server.batch import SIZE
 from tfgateway.dns.server.sockets import prepare_udp
 from tfgateway.dns.server.udp import UdpListener
@@ -32,9 +33,9 @@ class Server:
         hot = FastPath(Zones(), Service(), None, self.slow, self.counts)
         self.listener = UdpListener(self.socket, hot, self.counts, logger("dns"))
 
-    def slow(self, message: bytes, client: bytes) -> bytes | None:
+    def slow(self, message: bytes, client: bytes) -> Reply | None:
         self.asked.append((message, client))
-        return None if message.startswith(b"-") else message.upper()
+        return None if message.startswith(b"-") else Reply(message.upper(), opt_size=0, account=0, proven=False)
 
     def answer(self) -> None:
         self.listener._drain()
@@ -82,7 +83,7 @@ def test_replies_go_to_who_asked_from_where_they_asked(stack: ExitStack, listen:
         socket.inet_pton(family, sock.getsockname()[0]) for sock in clients
     }
     assert not server.counts.drops
-    assert sum(server.counts.latency) == 3 * len(clients)
+    assert len(server.counts.latency) == 3 * len(clients)
 
 
 def test_more_than_a_batch_is_answered_in_one_turn(stack: ExitStack) -> None:

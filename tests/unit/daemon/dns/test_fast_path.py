@@ -28,7 +28,7 @@ from tfgateway.dns.answer.rate_limit import (
     Limits,
     RateLimiter,
 )
-from tfgateway.dns.answer.respond import respond, truncated
+from tfgateway.dns.answer.respond import Reply, respond, truncated
 from tfgateway.dns.wire import names
 from tfgateway.dns.wire.cookies import Cookies
 from tfgateway.dns.wire.rrsets import Policy
@@ -58,25 +58,25 @@ class World:
         self.now, self.clock = NOW, 10_000_000
         self.buffer = mmap.mmap(-1, 300 * SLOT)
 
-    def slow(self, message: bytes, client: bytes, limiter: RateLimiter | None, counts: Counts) -> bytes | None:
-        """As ``Listeners`` does it."""
-        reply = respond(message, client, self.now, self.table, self.service, "udp", counts)
+    def respond(self, message: bytes, client: bytes, counts: Counts) -> Reply | None:
+        return respond(message, client, self.now, self.table, self.service, "udp", counts)
+
+    def expected(self, message: bytes, client: bytes = CLIENT) -> bytes | None:
+        """By ``respond`` for each query, each reply checked against the limits."""
+        reply = self.respond(message, client, self.slow_counts)
         if reply is None:
             return None
         verdict = SEND
-        if limiter is not None and not reply.proven:
-            verdict = limiter.check(client, reply.account, self.clock)
+        if self.slow_limiter is not None and not reply.proven:
+            verdict = self.slow_limiter.check(client, reply.account, self.clock)
         if verdict == DROP:
-            counts.dropped("udp", "rate")
+            self.slow_counts.dropped("udp", "rate")
             return None
         return truncated(reply) if verdict == SLIP else reply.message
 
-    def expected(self, message: bytes, client: bytes = CLIENT) -> bytes | None:
-        return self.slow(message, client, self.slow_limiter, self.slow_counts)
-
-    def fallback(self, message: bytes, client: bytes) -> bytes | None:
+    def fallback(self, message: bytes, client: bytes) -> Reply | None:
         self.fallbacks += 1
-        return self.slow(message, client, self.hot_limiter, self.hot_counts)
+        return self.respond(message, client, self.hot_counts)
 
     def zone(self, name: bytes, fields: Mapping[bytes, object]) -> Zone:
         raw = {field: json.dumps(value).encode() for field, value in fields.items()}
@@ -405,12 +405,12 @@ def test_each_thing_that_an_answer_depends_on(
     assert len(world.hot._answers.known) == 1
     zone = world.table.get(b"\1z\0")
     assert zone is not None
-    before = world.slow(wire(asked, kind), CLIENT, None, Counts())
+    before = world.respond(wire(asked, kind), CLIENT, Counts())
     name = as_name(changed.split("."), zone.name)
     zone.apply([(name, None if value is None else field_decoder.read(json.dumps(value).encode(), POLICY)[0])])
     zone.stamp(2)
     world.table.announce(zone.name, [name])
-    assert world.slow(wire(asked, kind), CLIENT, None, Counts()) != before
+    assert world.respond(wire(asked, kind), CLIENT, Counts()) != before
     world.check([wire(asked, kind)])
 
 

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from tfgateway.settings import Settings
 from tfgateway.telemetry import scrape
 
@@ -63,15 +61,14 @@ def _read(page: str) -> DnsMetrics:
     counted: dict[str, list[dict[str, Any]]] = {name: [] for name in _COUNTED.values()}
     measured: dict[str, float] = {}
     latency: dict[str, int] = {}
-    for family in text_string_to_metric_families(page):
-        for sample in family.samples:
-            if name := _COUNTED.get(sample.name):
-                labels = {label: value for label, value in sample.labels.items() if label != "plane"}
-                counted[name].append({**labels, "count": int(sample.value)})
-            elif name := _MEASURED.get(sample.name):
-                measured[name] = sample.value
-            elif sample.name == _BUCKET:
-                latency[sample.labels["le"]] = int(sample.value)
+    for _, sample in scrape.samples(page):
+        if name := _COUNTED.get(sample.name):
+            labels = {label: value for label, value in sample.labels.items() if label != "plane"}
+            counted[name].append({**labels, "count": int(sample.value)})
+        elif name := _MEASURED.get(sample.name):
+            measured[name] = sample.value
+        elif sample.name == _BUCKET:
+            latency[sample.labels["le"]] = int(sample.value)
     age = measured["mirror_age"]
     return DnsMetrics(
         **counted,

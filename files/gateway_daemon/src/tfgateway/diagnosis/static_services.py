@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from tfgateway.redis_schema.tunnels import Connected, fingerprint
 from tfgateway.settings import Settings
 from tfgateway.telemetry import scrape
@@ -68,10 +66,9 @@ async def static_targets(settings: Settings) -> tuple[tuple[TargetState, ...], s
 def _read(page: str) -> tuple[TargetState, ...]:
     """Errors: ``ValueError``."""
     values: dict[str, dict[tuple[str, str], float]] = {_UP: {}, _ACTIVE: {}}
-    for family in text_string_to_metric_families(page):
-        if family.name in values:
-            for sample in family.samples:
-                values[family.name][sample.labels["service"], sample.labels["target"]] = sample.value
+    for _, sample in scrape.samples(page):
+        if sample.name in values:
+            values[sample.name][sample.labels["service"], sample.labels["target"]] = sample.value
     return tuple(
         TargetState(*key, up=bool(up), connections=int(values[_ACTIVE].get(key, 0))) for key, up in values[_UP].items()
     )

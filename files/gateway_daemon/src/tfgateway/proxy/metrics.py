@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from tfgateway.proxy.protocol import Plane
+from tfgateway.telemetry.histogram import Histogram
 
 _DIAL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _TOTAL_BOUNDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 3600)
-
-
-class Times:
-    """How often something took how long."""
-
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        """``bounds``: upper ends of the buckets, seconds, ascending."""
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def add(self, seconds: float) -> None:
-        self._counts[bisect_left(self._bounds, seconds)] += 1
-        self._sum += seconds
-
-    def family(self, name: str, text: str) -> HistogramMetricFamily:
-        total = 0
-        buckets = []
-        for bound, count in zip((*map(str, map(float, self._bounds)), "+Inf"), self._counts, strict=True):
-            total += count
-            buckets.append((bound, total))
-        return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self._sum)
 
 
 class ProxyMetrics(Collector):
@@ -54,8 +30,8 @@ class ProxyMetrics(Collector):
         self.to_target = 0
         """Octets."""
         self.to_visitor = 0
-        self.dial_times = Times(_DIAL_BOUNDS)
-        self.total_times = Times(_TOTAL_BOUNDS)
+        self.dial_times = Histogram(_DIAL_BOUNDS)
+        self.total_times = Histogram(_TOTAL_BOUNDS)
         self.registry = CollectorRegistry()
         self.registry.register(self)
 

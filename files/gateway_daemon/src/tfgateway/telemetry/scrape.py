@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import aiohttp
+from prometheus_client.core import Sample
 from prometheus_client.parser import text_string_to_metric_families
 
 _TIME = 3.0
@@ -38,12 +40,17 @@ def parse(text: str) -> dict[str, float]:
     """Values by name, summed over labels, up to the first line that cannot be read."""
     found: dict[str, float] = {}
     try:
-        for family in text_string_to_metric_families(text):
-            if family.type not in _KINDS:
-                continue
-            for sample in family.samples:
-                if not sample.name.endswith("_created"):
-                    found[sample.name] = found.get(sample.name, 0) + sample.value
+        for kind, sample in samples(text):
+            if kind in _KINDS:
+                found[sample.name] = found.get(sample.name, 0) + sample.value
     except ValueError:
         pass
     return found
+
+
+def samples(text: str) -> Iterator[tuple[str, Sample]]:
+    """Each value of a page (name, labels, value), with the type of its metric. Errors: ``ValueError``."""
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if not sample.name.endswith("_created"):
+                yield family.type, sample

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from tfgateway.dns.wire import codes
+from tfgateway.telemetry.histogram import Histogram
 
-LATENCY_BUCKETS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
-"""Upper bounds in seconds; one more bucket takes the rest."""
+_LATENCY_BOUNDS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
+"""Seconds."""
 
 Cell = list[int]
 """One counter, alone in a list: a holder of the list counts without another look-up."""
@@ -31,10 +32,10 @@ class Counts:
 
         self.notifies: defaultdict[str, int] = defaultdict(int)
         """``acknowledged``, ``refused`` or ``unanswered`` -> NOTIFY messages to secondaries."""
-        self.latency = [0] * (len(LATENCY_BUCKETS) + 1)
-        """UDP queries by the seconds between taking them from the socket and handing over their replies."""
-        self.latency_sum = 0.0
-        """Those seconds in total."""
+        self.latency = Histogram(_LATENCY_BOUNDS)
+        """UDP queries by the time from taking them from the socket to handing over their replies; each of a batch is
+        counted as long as the whole.
+        """
 
     @property
     def queries(self) -> Mapping[tuple[str, int, int], int]:
@@ -52,12 +53,3 @@ class Counts:
     def dropped(self, transport: str, reason: str) -> None:
         """Count a message that got no reply, or whose reply could not be sent."""
         self.drops[transport, reason] += 1
-
-    def took(self, seconds: float, queries: int) -> None:
-        """Count the duration of a batch of UDP queries: none of them waited longer."""
-        self.latency_sum += seconds * queries
-        for bucket, bound in enumerate(LATENCY_BUCKETS):
-            if seconds <= bound:
-                self.latency[bucket] += queries
-                return
-        self.latency[-1] += queries

@@ -8,7 +8,8 @@ for byte with the same result:
 * The name is in a zone that has the answer at once: one RRset, NODATA or NXDOMAIN (see ``direct_answers``).
 
 The question stays where it is, with its case (RFC 4343); owners of records are pointers to it. Equality with a
-question that is known proves that a datagram is well-formed. Pure: works on memory, knows no sockets.
+question that is known proves that a datagram is well-formed. Rate limits are applied here, to these replies and
+to those of ``respond``. Pure: works on memory, knows no sockets.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from tfgateway.dns.answer.answer_cache import VARIANTS, Answer, AnswerCache, hea
 from tfgateway.dns.answer.counters import Counts
 from tfgateway.dns.answer.direct_answers import NODATA, NXDOMAIN, DirectAnswers
 from tfgateway.dns.answer.options import Service
-from tfgateway.dns.answer.rate_limit import DROP, RateLimiter
+from tfgateway.dns.answer.rate_limit import DROP, SLIP, RateLimiter
+from tfgateway.dns.answer.respond import Reply, truncated
 from tfgateway.dns.wire import codes, cookies, edns
 from tfgateway.dns.zones.zones import Zones
 
@@ -44,8 +46,8 @@ _SLIP: Final = heads(_TRUNCATED, 0, 0, 0)
 MAX_QUERY: Final = 4096
 """Bytes of a query; longer ones are dropped."""
 
-Slow = Callable[[bytes, bytes], bytes | None]
-"""The reply to (message, packed address of the client), rate limiting included; None: it gets none. Must not raise."""
+Slow = Callable[[bytes, bytes], Reply | None]
+"""The reply to (message, packed address of the client); None: it gets none. Must not raise."""
 
 
 class Slots:
@@ -180,7 +182,7 @@ class FastPath:
                         buffer[end:done] = tail
                         lengths.append(done - at)
                         continue
-            reply = self._slowly(buffer[at : at + size], buffer[client])
+            reply = self._slowly(buffer[at : at + size], buffer[client], monotonic)
             if reply is None:
                 silent.append(number)
                 lengths.append(0)
@@ -223,9 +225,19 @@ class FastPath:
                     self._proven[record + client] = reply, cookies.renewed_at(cookie)
             return
 
-    def _slowly(self, message: bytes, client: bytes) -> bytes | None:
-        """Answer by parsing the whole query (``respond``)."""
+    def _slowly(self, message: bytes, client: bytes, monotonic: int) -> bytes | None:
+        """Answer by parsing the whole query (``respond``), under the same limits."""
         if len(message) > MAX_QUERY:
             self._counts.dropped("udp", "oversized")
             return None
-        return self._slow(message, client)
+        reply = self._slow(message, client)
+        if reply is None:
+            return None
+        if self._limiter is not None and not reply.proven:
+            verdict = self._limiter.check(client, reply.account, monotonic)
+            if verdict == DROP:
+                self._counts.dropped("udp", "rate")
+                return None
+            if verdict == SLIP:
+                return truncated(reply)
+        return reply.message

@@ -10,8 +10,8 @@ from structlog.typing import FilteringBoundLogger
 from tfgateway.dns.answer.counters import Counts
 from tfgateway.dns.answer.fast_path import FastPath
 from tfgateway.dns.answer.options import Service
-from tfgateway.dns.answer.rate_limit import DROP, SLIP, RateLimiter
-from tfgateway.dns.answer.respond import Reply, Transport, respond, servfail, truncated
+from tfgateway.dns.answer.rate_limit import RateLimiter
+from tfgateway.dns.answer.respond import Reply, Transport, respond, servfail
 from tfgateway.dns.server.sockets import prepare_udp
 from tfgateway.dns.server.tcp import TcpListener
 from tfgateway.dns.server.udp import UdpListener
@@ -37,10 +37,9 @@ class Listeners:
         """limiter: None: responses over UDP are not limited; workers: that share the connections that are allowed."""
         self._zones = zones
         self._service = service
-        self._limiter = limiter
         self._counts = counts
         self._log = log
-        self._hot = FastPath(zones, service, limiter, self._answer_udp, counts)
+        self._fast = FastPath(zones, service, limiter, self._answer_udp, counts)
         self._udp: list[UdpListener] = []
         self._tcp = TcpListener(
             self._answer_tcp,
@@ -60,7 +59,7 @@ class Listeners:
         for one in listening:
             if one.endpoint.kind == "udp":
                 prepare_udp(one.socket, self._service.udp_size)
-                self._udp.append(UdpListener(one.socket, self._hot, self._counts, self._log))
+                self._udp.append(UdpListener(one.socket, self._fast, self._counts, self._log))
                 self._udp[-1].start()
             else:
                 await self._tcp.listen(one.socket)
@@ -72,18 +71,8 @@ class Listeners:
             listener.close()
         await self._tcp.close()
 
-    def _answer_udp(self, message: bytes, client: bytes) -> bytes | None:
-        reply = self._respond(message, client, "udp")
-        if reply is None:
-            return None
-        if self._limiter is not None and not reply.proven:
-            verdict = self._limiter.check(client, reply.account, time.monotonic_ns() // 1000)
-            if verdict == DROP:
-                self._counts.dropped("udp", "rate")
-                return None
-            if verdict == SLIP:
-                return truncated(reply)
-        return reply.message
+    def _answer_udp(self, message: bytes, client: bytes) -> Reply | None:
+        return self._respond(message, client, "udp")
 
     def _answer_tcp(self, message: bytes, client: bytes) -> Iterator[bytes]:
         reply = self._respond(message, client, "tcp")

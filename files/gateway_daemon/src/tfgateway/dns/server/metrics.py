@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tfgateway.dns.answer.counters import LATENCY_BUCKETS, Counts
+from tfgateway.dns.answer.counters import Counts
 from tfgateway.dns.answer.rate_limit import KIND_NAMES
 from tfgateway.dns.wire import codes
 from tfgateway.dns.zones.zones import Zones
@@ -62,11 +61,9 @@ class DnsCollector(Collector):
             for outcome, count in sorted(counter.items()):
                 family.add_metric([outcome], count)
             yield family
-        yield HistogramMetricFamily(
+        yield self._counts.latency.family(
             f"{_PREFIX}_latency_seconds",
             "UDP queries by the time from taking them from the socket to handing over their replies.",
-            buckets=_buckets(self._counts.latency),
-            sum_value=self._counts.latency_sum,
         )
         limited = CounterMetricFamily(
             f"{_PREFIX}_rate_limited", "Responses over their network's limit.", labels=["kind", "outcome"]
@@ -86,9 +83,3 @@ class DnsCollector(Collector):
         names = sum(len(zone.nodes) for zone in self._zones)
         yield GaugeMetricFamily(f"{_PREFIX}_names", "Names that are served, apexes included.", value=names)
         yield GaugeMetricFamily(f"{_PREFIX}_tcp_connections", "Open connections.", value=self._tcp_connections())
-
-
-def _buckets(counted: Sequence[int]) -> list[tuple[str, float]]:
-    """Cumulative buckets of a histogram."""
-    bounds = [*map(str, LATENCY_BUCKETS), "+Inf"]
-    return list(zip(bounds, accumulate(map(float, counted)), strict=True))

@@ -56,7 +56,7 @@ class UdpListener:
                 self._counts.drops["udp", "failed"] += len(sizes)
                 return
             lost = batch.send(len(sizes), silent)
-            self._counts.took(time.monotonic() - started, len(sizes))
+            self._counts.latency.add(time.monotonic() - started, len(sizes))
             if lost:
                 self._counts.drops["udp", "send"] += lost
             if len(sizes) < SIZE:
