@@ -12,6 +12,7 @@ from tfgateway.dns.answer.counters import Cell, Counts
 from tfgateway.dns.answer.options import Service
 from tfgateway.dns.answer.respond import respond
 from tfgateway.dns.wire import codes, names
+from tfgateway.dns.wire.names import Name
 from tfgateway.dns.wire.rrsets import TARGET_AT
 from tfgateway.dns.zones.zones import Zones
 
@@ -66,7 +67,7 @@ class AnswerCache:
         """Folded question (name, type, class) -> its answer."""
         self._asked: dict[bytes, bool] = {}
         """Questions that were asked before -> there is nothing to learn."""
-        self._depending: defaultdict[bytes, set[bytes]] = defaultdict(set)
+        self._depending: defaultdict[Name, set[bytes]] = defaultdict(set)
         """Name -> questions whose answer its records, or anything at or below it, may change."""
         self._learnt = 0
         zones.watch(self._changed)
@@ -96,7 +97,7 @@ class AnswerCache:
             return answer
         reply = made.message
         flags, _, *counts = _HEAD.unpack_from(reply, 2)
-        depends = {question[:-_QUESTION_TAIL]}
+        depends = {names.fold(question[:-_QUESTION_TAIL])}
         for kind, targets in _records(reply, len(message), sum(counts)):
             if kind == codes.SOA:
                 return answer  # the serial changes with everything
@@ -123,7 +124,7 @@ class AnswerCache:
         self._asked.clear()
         self._learnt = 0
 
-    def _changed(self, zone: bytes, changed: Collection[bytes] | None) -> None:
+    def _changed(self, zone: Name, changed: Collection[Name] | None) -> None:
         """Drop the answers that depend on changed names; a ``Watcher`` of the zones."""
         self._asked.clear()
         if changed is None:
@@ -135,22 +136,22 @@ class AnswerCache:
             while name != zone and (name := names.parent(name)) != zone:
                 self._drop(name)
 
-    def _dependencies(self, name: bytes) -> Iterator[bytes]:
+    def _dependencies(self, name: Name) -> Iterator[Name]:
         """Names whose change may change what ``name`` leads to: it, those above it, and the wildcards beside those."""
         zone = self._zones.find(name, codes.A)
         top = names.ROOT if zone is None else zone.name
         yield name
         while name not in (top, names.ROOT):
             name = names.parent(name)
-            yield names.WILDCARD + name
+            yield names.wildcard(name)
             yield name
 
-    def _drop(self, name: bytes) -> None:
+    def _drop(self, name: Name) -> None:
         for question in self._depending.pop(name, ()):
             self.known.pop(question, None)
 
 
-def _records(reply: bytes, at: int, count: int) -> Iterator[tuple[int, list[bytes]]]:
+def _records(reply: bytes, at: int, count: int) -> Iterator[tuple[int, list[Name]]]:
     """Type, and the names in the data, of each record of a reply that this server made."""
     for _ in range(count):
         at = names.skip(reply, at)

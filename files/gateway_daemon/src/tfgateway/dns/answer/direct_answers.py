@@ -5,13 +5,14 @@ Read from the zones as they are at every query. Kept is only what an NXDOMAIN lo
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Final, cast
 
 from tfgateway.dns.answer import rate_limit
 from tfgateway.dns.answer.answer_cache import ROOM, Answer, heads
 from tfgateway.dns.answer.counters import Counts
 from tfgateway.dns.wire import codes
+from tfgateway.dns.wire.names import Name
 from tfgateway.dns.zones.zone import EMPTY, Cut, Node, Zone
 from tfgateway.dns.zones.zones import Zones
 
@@ -57,7 +58,8 @@ class DirectAnswers:
     """Answers from the records of a zone, without a search for cuts, wildcards or aliases."""
 
     def __init__(self, zones: Zones, counts: Counts) -> None:
-        self._zones = zones.zones
+        # What is looked up may turn out to be no name.
+        self._zones = cast("Mapping[bytes, Zone]", zones.zones)
         self._above = zones.above
         self._accounts = _Accounts()
         self._denials: dict[bytes, tuple[Zone, dict[int, Answer]]] = {}
@@ -78,7 +80,7 @@ class DirectAnswers:
             return None
         return answers.get(length)
 
-    def answer(self, name: bytes, tail: bytes) -> Answer | None:
+    def answer(self, name: Name, tail: bytes) -> Answer | None:
         """The answer; None: take the slow path, the question may even be malformed.
 
         name: folded bytes that should be a name; tail: those that should be type and class.
@@ -154,6 +156,6 @@ class DirectAnswers:
             return None
         return made, records, cell, account
 
-    def _changed(self, _zone: bytes, _names: Collection[bytes] | None) -> None:
+    def _changed(self, _zone: Name, _names: Collection[Name] | None) -> None:
         """Forget what was learnt of a changed zone; a ``Watcher`` of the zones."""
         self._denials.clear()

@@ -18,7 +18,7 @@ import mmap
 import struct
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 from tfgateway.dns.answer.answer_cache import VARIANTS, Answer, AnswerCache, heads
 from tfgateway.dns.answer.counters import Counts
@@ -93,6 +93,8 @@ class FastPath:
         self._counts = counts
         self._answers = AnswerCache(zones, counts)
         self._direct = DirectAnswers(zones, counts)
+        self._direct_answer = cast("Callable[[bytes, bytes], Answer | None]", self._direct.answer)
+        """The same for what has not been proven to be a name."""
         self._opts: dict[bytes, bytes] = {}
         """OPT record without options of a query -> that of its reply."""
         self._proven: dict[bytes, tuple[bytes, int]] = {}
@@ -195,8 +197,11 @@ class FastPath:
         return silent
 
     def _find(self, name: bytes, tail: bytes) -> Answer | None:
-        """The answer to a question that is not in the cache. name: folded; tail: type and class as sent."""
-        answer = self._direct.answer(name, tail)
+        """The answer to a question that is not in the cache.
+
+        name: folded bytes that should be one; tail: those that should be type and class, as sent.
+        """
+        answer = self._direct_answer(name, tail)
         if answer is not None and (answer[0] is NXDOMAIN or answer[0] is NODATA):
             return answer  # made anew each time: there is no end of names that do not exist
         return self._answers.consider(name + tail, answer)

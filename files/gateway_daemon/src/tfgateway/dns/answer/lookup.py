@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tfgateway.dns.wire import codes, names
+from tfgateway.dns.wire.names import Name
 from tfgateway.dns.wire.rrsets import RRset
 from tfgateway.dns.zones.zone import Cut, Node, Zone
 from tfgateway.dns.zones.zones import Zones
@@ -13,8 +14,8 @@ from tfgateway.dns.zones.zones import Zones
 MAX_CHAIN: Final = 16
 """CNAME records in one answer. A resolver that gets an unfinished chain asks for its end (RFC 1034 §5.3.3)."""
 
-Section = list[tuple[bytes, RRset]]
-"""(folded owner, records)."""
+Section = list[tuple[Name, RRset]]
+"""(owner, records)."""
 
 
 @dataclass(slots=True)
@@ -25,7 +26,7 @@ class Answer:
     authoritative: bool = True
     ede: int | None = None
     """Extended DNS Error (RFC 8914) that explains the rcode to a person."""
-    about: bytes = b""
+    about: Name = names.NONE
     """The name that rate limiting counts: the name if it is in the zone, else zone cut or zone; of errors: none."""
     transfer: Zone | None = None
     """Send all of this zone."""
@@ -39,8 +40,8 @@ class Answer:
     """Additional records that may be left out."""
 
 
-def lookup(zones: Zones, name: bytes, kind: int) -> Answer:
-    """The answer to a question of class IN. name: folded; kind: any type but AXFR and IXFR.
+def lookup(zones: Zones, name: Name, kind: int) -> Answer:
+    """The answer to a question of class IN. kind: any type but AXFR and IXFR.
 
     Outside of all zones: REFUSED (D-4). A CNAME is followed through all zones that are served (D-8); its end decides
     about rcode and authority section (RFC 6604 §3), the first owner about the AA bit (RFC 1035 §4.1.1).
@@ -113,5 +114,5 @@ def _add_addresses(reply: Answer, zones: Zones, zone: Zone, rrset: RRset) -> Non
                 reply.additional += _addresses(host, node)
 
 
-def _addresses(host: bytes, node: Node) -> Section:
+def _addresses(host: Name, node: Node) -> Section:
     return [(host, rrset) for rrset in node.rrsets if rrset.type in (codes.A, codes.AAAA)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tfgateway.dns.answer.transfer import Allowed
 from tfgateway.dns.wire.cookies import Cookies
+from tfgateway.dns.wire.names import Name
 from tfgateway.dns.wire.tsig import Keys
 
 
@@ -22,7 +23,7 @@ class Service:
     """Over UDP, only clients with a valid cookie get an answer; others are sent to fetch one, or to TCP."""
     nsid: bytes = b""
     """The name server identifier that is sent on request (RFC 5001); empty: none."""
-    chaos: Mapping[bytes, bytes] = field(default_factory=dict)
+    chaos: Mapping[Name, bytes] = field(default_factory=dict)
     """Folded name -> text that is answered in class CHAOS (RFC 4892)."""
     keys: Keys = field(default_factory=dict)
     """TSIG keys that requests may be signed with."""

@@ -12,6 +12,7 @@ from tfgateway.dns.answer.lookup import Answer, Section, lookup
 from tfgateway.dns.answer.options import Service
 from tfgateway.dns.wire import codes, edns, names, tsig
 from tfgateway.dns.wire.cookies import Cookies, is_wellformed
+from tfgateway.dns.wire.names import Name
 from tfgateway.dns.wire.query import HEADER, Query, Unanswerable, read
 from tfgateway.dns.wire.rrsets import TARGET_AT, RRset, chaos_text
 from tfgateway.dns.zones.serial import is_newer
@@ -165,7 +166,7 @@ def _answer(exchange: _Exchange, zones: Zones, counts: Counts) -> Answer:
 def _answer_transfer(exchange: _Exchange, zones: Zones, counts: Counts) -> Answer:
     """The reply to AXFR and IXFR. No history is kept: changes are the whole zone again (RFC 1995 §4)."""
     query = exchange.query
-    key = b"" if exchange.session is None else exchange.session.key
+    key = names.NONE if exchange.session is None else exchange.session.key
     over_udp = exchange.transport == "udp"
     admitted = any(allowed.admits(exchange.client, key) for allowed in exchange.service.transfers)
     if not admitted or (over_udp and query.type == codes.AXFR):  # D-10; RFC 5936 §4.2
@@ -267,7 +268,7 @@ class _Body:
         self.size = HEADER.size + len(query.question)
         """Bytes of the message so far, header included."""
         self._known = {query.name: HEADER.size} if query.question else {}
-        """Folded names that stand uncompressed in the message -> where."""
+        """Names that stand uncompressed in the message -> where."""
 
     def add(self, section: Section) -> int:
         """Append all of a section; the number of its records."""
@@ -295,7 +296,7 @@ class _Body:
         self.parts.append(records)
         self.size += len(records)
 
-    def _start(self, owner: bytes) -> bytes:
+    def _start(self, owner: Name) -> bytes:
         """The owner of each record: a pointer if one can reach the name."""
         at = self._known.get(owner)
         if at is None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from tfgateway.dns.wire import codes
+from tfgateway.dns.wire import codes, names
+from tfgateway.dns.wire.names import Name
 from tfgateway.dns.wire.query import HEADER, Query
 from tfgateway.dns.wire.rrsets import RRset
 from tfgateway.dns.zones.zone import Zone
@@ -26,10 +27,10 @@ class Allowed:
     """A network and key that may transfer zones (D-10)."""
 
     network: ipaddress.IPv4Network | ipaddress.IPv6Network
-    key: bytes = b""
-    """Folded name of the TSIG key that the request has to be signed with; empty: none."""
+    key: Name = names.NONE
+    """Name of the TSIG key that the request has to be signed with; empty: none."""
 
-    def admits(self, client: bytes, key: bytes) -> bool:
+    def admits(self, client: bytes, key: Name) -> bool:
         """Whether a client may. client: packed address; key: of a request that was verified."""
         return ipaddress.ip_address(client) in self.network and (not self.key or self.key == key)
 
@@ -56,7 +57,7 @@ def bodies(query: Query, zone: Zone, first_size: int) -> Iterator[tuple[int, byt
     yield len(parts) - 1, b"".join(parts)
 
 
-def _records(owner: bytes, rrset: RRset, zone: Zone) -> Iterator[bytes]:
+def _records(owner: Name, rrset: RRset, zone: Zone) -> Iterator[bytes]:
     start = owner[: len(owner) - len(zone.name)] + _ZONE
     for body in rrset.bodies:
         yield start + body

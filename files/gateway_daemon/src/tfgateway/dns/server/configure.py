@@ -16,8 +16,8 @@ from tfgateway.dns.wire.rrsets import Policy
 from tfgateway.errors import ConfigError, ParseError
 from tfgateway.settings import DnsSettings, RateSettings, Settings
 
-_CHAOS_ID = (b"\x02id\x06server\0", b"\x08hostname\x04bind\0")
-_CHAOS_VERSION = (b"\x07version\x06server\0", b"\x07version\x04bind\0")
+_CHAOS_ID = (names.fold(b"\x02id\x06server\0"), names.fold(b"\x08hostname\x04bind\0"))
+_CHAOS_VERSION = (names.fold(b"\x07version\x06server\0"), names.fold(b"\x07version\x04bind\0"))
 
 
 def policy(settings: Settings) -> Policy:
@@ -39,7 +39,7 @@ def service(settings: DnsSettings) -> Service:
     keys = known.keys
     transfers = []
     for allowed in settings.transfer:
-        key = secrets.key_name(allowed.key) if allowed.key else b""
+        key = secrets.key_name(allowed.key) if allowed.key else names.NONE
         if key and key not in keys:
             raise ConfigError(f"dns.transfer: the key '{allowed.key}' is not in the file dns.secrets")
         transfers.append(Allowed(ipaddress.ip_network(allowed.network), key))

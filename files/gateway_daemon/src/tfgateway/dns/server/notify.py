@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from tfgateway.dns.answer.counters import Counts
 from tfgateway.dns.wire import codes, names
+from tfgateway.dns.wire.names import Name
 from tfgateway.dns.wire.query import HEADER
 from tfgateway.dns.zones.zone import Zone
 from tfgateway.dns.zones.zones import Zones
@@ -58,9 +59,9 @@ class Notify:
         self._zones = zones
         self._queues = [_Queue(item, zones, counts, log, first_retry, timeout) for item in secondaries]
         self._collected = collected
-        self._announced: dict[bytes, int] = {}
+        self._announced: dict[Name, int] = {}
         """Zone -> the serial that was announced last."""
-        self._changed: set[bytes] = set()
+        self._changed: set[Name] = set()
         self._news = asyncio.Event()
 
     async def run(self) -> NoReturn:
@@ -80,11 +81,11 @@ class Notify:
                 while self._changed:
                     self._look_at(self._changed.pop())
 
-    def _watch(self, zone: bytes, _names: Collection[bytes] | None) -> None:
+    def _watch(self, zone: Name, _names: Collection[Name] | None) -> None:
         self._changed.add(zone)
         self._news.set()
 
-    def _look_at(self, name: bytes) -> None:
+    def _look_at(self, name: Name) -> None:
         zone = self._zones.get(name)
         if zone is None:
             self._announced.pop(name, None)
@@ -112,12 +113,12 @@ class _Queue:
         self._log = log.bind(secondary=secondary.host, port=secondary.port)
         self._first_retry = first_retry
         self._timeout = timeout
-        self._waiting: dict[bytes, int] = {}
+        self._waiting: dict[Name, int] = {}
         """Zone -> attempts that were in vain."""
         self._some = asyncio.Event()
         self._silent = False
 
-    def add(self, zone: bytes, attempts: int = 0) -> None:
+    def add(self, zone: Name, attempts: int = 0) -> None:
         """Announce this zone soon; a newer change starts the attempts anew."""
         self._waiting[zone] = min(attempts, self._waiting.get(zone, attempts))
         self._some.set()

@@ -21,6 +21,7 @@ import msgspec
 
 from tfgateway.dns.wire import names
 from tfgateway.dns.wire.cookies import SECRET_SIZE
+from tfgateway.dns.wire.names import Name
 from tfgateway.dns.wire.tsig import ALGORITHMS, Keys
 from tfgateway.errors import ConfigError, ParseError
 
@@ -65,8 +66,8 @@ class Secrets(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
         return [bytes.fromhex(secret) for secret in self.cookies]
 
 
-def key_name(text: str) -> bytes:
-    """The folded name of a key; the final dot may be missing. Errors: ``ConfigError``."""
+def key_name(text: str) -> Name:
+    """The name of a key; the final dot may be missing. Errors: ``ConfigError``."""
     try:
         return names.fold(names.from_text(text.encode() if text.endswith(".") else text.encode() + b"."))
     except ParseError as error:

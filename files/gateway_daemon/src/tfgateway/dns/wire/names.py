@@ -1,17 +1,24 @@
 r"""Domain names in wire form: length-prefixed labels, ended by the empty label (RFC 1035 §3.1). Pure.
 
-A name is ``bytes`` such as ``b"\x03www\x07example\x00"``. Length bytes (0..63) are no letters, so that
+A name is bytes such as ``b"\x03www\x07example\x00"``. Length bytes (0..63) are no letters, so that
 ``bytes.lower`` folds the case of a whole name (A-Z only, RFC 4343), and cutting off the first label is a slice.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NewType
 
 from tfgateway.errors import ParseError
 
-ROOT: Final = b"\0"
+WireName = NewType("WireName", bytes)
+"""A name in wire form, its case as it was sent or stored."""
+Name = NewType("Name", WireName)
+"""A folded one: names are compared and looked up in this form only."""
+
+NONE: Final = Name(WireName(b""))
+"""Stands where there is no name."""
+ROOT: Final = Name(WireName(b"\0"))
 WILDCARD: Final = b"\x01*"
 """The label of a wildcard; in front of a name it makes the source of synthesis below it (RFC 4592 §2.1.1)."""
 MAX_NAME: Final = 255
@@ -25,18 +32,23 @@ _UNREACHABLE: Final = "not the lower-case text of a name: no query asks for it"
 _ESCAPED = re.compile(rb"\\(?:(\d{3})|(\D))|([^\\])", re.DOTALL)
 
 
-def fold(name: bytes) -> bytes:
+def fold(name: bytes) -> Name:
     """The name as it is compared (RFC 4343)."""
-    return name.lower()
+    return name.lower()  # type: ignore[return-value]  # to call a NewType takes time
 
 
-def parent(name: bytes) -> bytes:
+def parent(name: Name) -> Name:
     """The name without its first label. Not for the root."""
-    return name[name[0] + 1 :]
+    return name[name[0] + 1 :]  # type: ignore[return-value]  # to call a NewType takes time
 
 
-def is_within(name: bytes, ancestor: bytes) -> bool:
-    """Is ``name`` equal to ``ancestor`` or below it? Both folded."""
+def wildcard(name: Name) -> Name:
+    """The source of synthesis below a name."""
+    return WILDCARD + name  # type: ignore[return-value]  # to call a NewType takes time
+
+
+def is_within(name: Name, ancestor: Name) -> bool:
+    """Is ``name`` equal to ``ancestor`` or below it?"""
     excess = len(name) - len(ancestor)
     if excess < 0 or not name.endswith(ancestor):
         return False
@@ -46,7 +58,7 @@ def is_within(name: bytes, ancestor: bytes) -> bool:
     return at == excess
 
 
-def from_text(text: bytes) -> bytes:
+def from_text(text: bytes) -> WireName:
     r"""An absolute name (final dot required, ``.`` is the root) from its text; ``\.`` and ``\DDD`` as in RFC 1035 §5.1.
 
     Case is kept. Errors: ``ParseError``.
@@ -56,10 +68,10 @@ def from_text(text: bytes) -> bytes:
     labels = _split(text)
     if labels.pop():
         raise ParseError("name without final dot")
-    return _joined(labels, ROOT)
+    return WireName(_joined(labels, ROOT))
 
 
-def from_key(text: bytes) -> bytes:
+def from_key(text: bytes) -> Name:
     """The folded absolute name whose text is part of a redis key. Errors: ``ParseError``.
 
     The old server looks names up by the text of the lower-cased query name, so that only the one canonical text of
@@ -68,17 +80,17 @@ def from_key(text: bytes) -> bytes:
     name = from_text(text)
     if not _PLAIN.fullmatch(text) and to_text(fold(name)) != text:
         raise ParseError(_UNREACHABLE)
-    return name
+    return Name(name)
 
 
-def from_field(text: bytes, zone: bytes) -> bytes:
+def from_field(text: bytes, zone: Name) -> Name:
     """The folded name of a field (relative text) in the hash of ``zone``. Errors: ``ParseError``, see ``from_key``."""
     if _LABEL.fullmatch(text) and len(text) + len(zone) < MAX_NAME:
-        return _LENGTHS[len(text)] + text + zone
+        return _LENGTHS[len(text)] + text + zone  # type: ignore[return-value]  # to call a NewType takes time
     labels = _split(text)
     if not _PLAIN.fullmatch(text) and to_text(fold(_joined(labels, ROOT))) != text + b".":
         raise ParseError(_UNREACHABLE)
-    return _joined(labels, zone)
+    return Name(WireName(_joined(labels, zone)))
 
 
 def to_text(name: bytes) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tfgateway.dns.wire import codes, edns, names
+from tfgateway.dns.wire.names import Name
 from tfgateway.errors import ParseError
 
 HEADER: Final = struct.Struct("!HHHHHH")
@@ -33,8 +34,8 @@ class Query:
     """Why it is not looked up: FORMERR, NOTIMP or BADVERS."""
     question: bytes = b""
     """Name, type and class as sent: the reply repeats them unchanged. Empty: none, or none that can be read."""
-    name: bytes = b""
-    """Folded."""
+    name: Name = names.NONE
+    """Of the question."""
     type: int = 0
     rrclass: int = 0
     edns: edns.Edns | None = None

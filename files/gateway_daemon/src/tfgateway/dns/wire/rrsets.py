@@ -6,9 +6,10 @@ import ipaddress
 import struct
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NewType
 
 from tfgateway.dns.wire import codes, names
+from tfgateway.dns.wire.names import Name, WireName
 from tfgateway.errors import ParseError
 from tfgateway.redis_schema.records import Address, Caa, Host, Mx, RecordSet, Soa, Srv, Text
 
@@ -29,22 +30,26 @@ _MINIMUM_FROM_END: Final = 4
 _REFRESH, _RETRY, _EXPIRE, _MINIMUM = 86_400, 7_200, 3_600_000, 300
 
 
+Packed = NewType("Packed", bytes)
+"""All records of a name without their owner, one after the other: they contain their types and lengths."""
+
+
 class RRset(NamedTuple):
     """Records of one name and type (RFC 2181 §5): one TTL, no duplicates, in the stored order."""
 
     type: int
     bodies: tuple[bytes, ...]
     """Each record without its owner: type, class, TTL, length, data. Names in the data are not compressed."""
-    targets: tuple[bytes, ...] = ()
-    """For the types of TARGET_AT: the folded name in each body."""
+    targets: tuple[Name, ...] = ()
+    """For the types of TARGET_AT: the name in each body."""
 
 
-def pack(rrsets: Iterable[RRset]) -> bytes:
-    """The bodies of all, one after the other: they contain their types and lengths."""
-    return b"".join([body for rrset in rrsets for body in rrset.bodies])
+def pack(rrsets: Iterable[RRset]) -> Packed:
+    """For ``unpack``."""
+    return Packed(b"".join([body for rrset in rrsets for body in rrset.bodies]))
 
 
-def unpack(packed: bytes) -> tuple[RRset, ...]:
+def unpack(packed: Packed) -> tuple[RRset, ...]:
     """What was packed."""
     if len(packed) == _ONE_ADDRESS and packed[1] == codes.A and not packed[0]:
         return (RRset(codes.A, (packed,)),)
@@ -58,7 +63,7 @@ def unpack(packed: bytes) -> tuple[RRset, ...]:
     return tuple([RRset(kind, tuple(bodies), _targets(kind, bodies)) for kind, bodies in found.items()])
 
 
-def _targets(kind: int, bodies: Iterable[bytes]) -> tuple[bytes, ...]:
+def _targets(kind: int, bodies: Iterable[bytes]) -> tuple[Name, ...]:
     at = TARGET_AT.get(kind)
     return () if at is None else tuple([names.fold(body[at:]) for body in bodies])
 
@@ -68,7 +73,7 @@ class Policy(NamedTuple):
 
     ttl: int
     """Ceiling and default of TTLs in seconds; 0: none."""
-    name_servers: tuple[bytes, ...]
+    name_servers: tuple[WireName, ...]
     """Names of the servers of zones that do not name their own; at least one."""
 
 
@@ -109,7 +114,7 @@ def render(records: RecordSet, ttl: int) -> tuple[list[RRset], list[str]]:
     return rrsets, problems
 
 
-def render_soa(stored: Soa | None, zone: bytes, policy: Policy) -> tuple[RRset, list[str]]:
+def render_soa(stored: Soa | None, zone: Name, policy: Policy) -> tuple[RRset, list[str]]:
     """The SOA of ``zone`` with serial 0: as stored, synthesised when that is absent or unusable (D-1)."""
     if stored is not None:
         try:
@@ -181,7 +186,7 @@ def _body(kind: int, ttl: int, data: bytes) -> bytes:
     return _HEAD.pack(kind, codes.CLASS_IN, ttl, len(data)) + data
 
 
-def _hostmaster(zone: bytes) -> bytes:
+def _hostmaster(zone: Name) -> bytes:
     name = b"\x0ahostmaster" + zone
     return name if len(name) <= names.MAX_NAME else zone
 

@@ -18,6 +18,7 @@ import dns.rdtypes.ANY.TSIG
 import dns.tsig
 
 from tfgateway.dns.wire import codes, names
+from tfgateway.dns.wire.names import Name
 from tfgateway.errors import ParseError
 
 ALGORITHMS: Final = ("hmac-sha256", "hmac-sha384", "hmac-sha512", "hmac-sha224", "hmac-sha1")
@@ -28,8 +29,8 @@ _HEAD: Final = struct.Struct("!HHIH")
 _ARCOUNT: Final = slice(10, 12)
 _OTHER_SIZE: Final = 6
 
-Keys = Mapping[bytes, dns.tsig.Key]
-"""Folded name of a key -> the key."""
+Keys = Mapping[Name, dns.tsig.Key]
+"""Name of a key -> the key."""
 
 
 class Session:
@@ -54,9 +55,9 @@ class Session:
         return codes.NOTAUTH if self._error else codes.NOERROR
 
     @property
-    def key(self) -> bytes:
-        """Folded name of the key that the request was signed with; empty: it was not."""
-        return b"" if self._error else names.fold(self._key.name.to_wire() or b"")
+    def key(self) -> Name:
+        """Name of the key that the request was signed with; empty: it was not."""
+        return names.NONE if self._error else names.fold(self._key.name.to_wire() or b"")
 
     def sign(self, message: bytes, now: int) -> bytes:
         """The message with its TSIG record; the first one answers the request, those after it the one before."""

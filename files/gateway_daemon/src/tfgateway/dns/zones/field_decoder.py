@@ -6,7 +6,8 @@ import re
 
 from tfgateway.addresses import IPV4
 from tfgateway.dns.wire import codes
-from tfgateway.dns.wire.rrsets import Policy, address_head, pack, render, render_name_servers, render_soa
+from tfgateway.dns.wire.names import Name
+from tfgateway.dns.wire.rrsets import Packed, Policy, address_head, pack, render, render_name_servers, render_soa
 from tfgateway.redis_schema.records import decode_records
 
 _NOTHING = b"{}"
@@ -16,11 +17,12 @@ _NOTHING = b"{}"
 _ONE_ADDRESS = re.compile(rb'\{"a":\[\{"ip":"(' + IPV4.encode() + rb')","ttl":(0|[1-9][0-9]{0,8})\}\]\}')
 
 
-def read(raw: bytes, policy: Policy) -> tuple[bytes, list[str]]:
-    """The records (``rrsets.pack``) of any name but the apex, and one line for each element that is not served."""
+def read(raw: bytes, policy: Policy) -> tuple[Packed, list[str]]:
+    """The records of any name but the apex, and one line for each element that is not served."""
     if found := _ONE_ADDRESS.fullmatch(raw):
         ip, ttl = found.groups()
-        return address_head(int(ttl), policy.ttl) + bytes(map(int, ip.split(b"."))), []
+        packed = address_head(int(ttl), policy.ttl) + bytes(map(int, ip.split(b".")))
+        return packed, []  # type: ignore[return-value]  # to call a NewType takes time
     records, skipped = decode_records(raw)
     rrsets, problems = render(records, policy.ttl)
     if records.soa is not None:
@@ -35,7 +37,7 @@ def read(raw: bytes, policy: Policy) -> tuple[bytes, list[str]]:
     return pack(rrsets), [*skipped, *problems]
 
 
-def read_apex(raw: bytes | None, zone: bytes, policy: Policy) -> tuple[bytes, list[str]]:
+def read_apex(raw: bytes | None, zone: Name, policy: Policy) -> tuple[Packed, list[str]]:
     """The records of the zone name, ``@``; None: there is no such field. What every zone needs is synthesised (D-1).
 
     A cname beside SOA and NS is wrong, but was served and stands for the types that the name does not have (dns.md

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from tfgateway.dns.wire import codes, names
-from tfgateway.dns.wire.rrsets import RRset, for_denial, pack, unpack, with_serial
+from tfgateway.dns.wire.names import Name
+from tfgateway.dns.wire.rrsets import Packed, RRset, for_denial, pack, unpack, with_serial
 
 _DIGEST_SIZE: Final = 16
 _SMALLEST: Final = 14
@@ -31,7 +32,7 @@ class Node(NamedTuple):
 class Cut(NamedTuple):
     """A delegation: the zone knows nothing for certain at and below ``name`` (RFC 1034 §4.2.1)."""
 
-    name: bytes
+    name: Name
     node: Node
 
 
@@ -39,7 +40,7 @@ EMPTY: Final = Node(())
 """A name without records that exists because of the names below it (RFC 4592 §2.2.2)."""
 
 
-class Nodes(Mapping[bytes, Node]):
+class Nodes(Mapping[Name, Node]):
     """The nodes of a zone, made on demand from one ``bytes`` a name, which the garbage collector need not visit.
 
     A million of them take a third of the memory of as many nodes, and less than they would to be loaded.
@@ -47,14 +48,14 @@ class Nodes(Mapping[bytes, Node]):
 
     __slots__ = ("_packed",)
 
-    def __init__(self, packed: dict[bytes, bytes]) -> None:
-        """packed: of ``rrsets.pack``; what is changed in it changes here."""
+    def __init__(self, packed: dict[Name, Packed]) -> None:
+        """packed: what is changed in it changes here."""
         self._packed = packed
 
-    def __getitem__(self, name: bytes) -> Node:
+    def __getitem__(self, name: Name) -> Node:
         return Node(unpack(self._packed[name]))
 
-    def get(self, name: bytes, default: Any = None) -> Any:
+    def get(self, name: Name, default: Any = None) -> Any:
         """The node, or the default."""
         packed = self._packed.get(name)
         return default if packed is None else Node(unpack(packed))
@@ -62,7 +63,7 @@ class Nodes(Mapping[bytes, Node]):
     def __contains__(self, name: object) -> bool:
         return name in self._packed
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Name]:
         return iter(self._packed)
 
     def __len__(self) -> int:
@@ -70,20 +71,20 @@ class Nodes(Mapping[bytes, Node]):
 
 
 class Zone:
-    """Names of one zone by their folded wire form. Changed only between two queries, never during one."""
+    """Names of one zone. Changed only between two queries, never during one."""
 
     __slots__ = ("_digest", "below", "cuts", "denial", "name", "nodes", "packed", "serial", "wildcards")
 
-    def __init__(self, name: bytes, apex: bytes) -> None:
-        """apex: packed; has a SOA (with serial 0) and NS, as has every later one of that name."""
+    def __init__(self, name: Name, apex: Packed) -> None:
+        """apex: has a SOA (with serial 0) and NS, as has every later one of that name."""
         self.name = name
-        self.packed: dict[bytes, bytes] = {}
+        self.packed: dict[Name, Packed] = {}
         """What ``nodes`` are made from; this, ``below`` and ``cuts`` are to be looked at, and changed by ``apply``."""
         self.nodes = Nodes(self.packed)
         self.serial = 0
-        self.below: dict[bytes, int] = {}
+        self.below: dict[Name, int] = {}
         """Names between the apex and a name of ``nodes`` -> how many of ``nodes`` are below: empty non-terminals."""
-        self.cuts: set[bytes] = set()
+        self.cuts: set[Name] = set()
         self.wildcards = 0
         """Names that have, or may have, the label of a wildcard in them."""
         self._digest = 0
@@ -96,8 +97,8 @@ class Zone:
         """128 bits of all records but the serial, whatever the order in which they came."""
         return self._digest
 
-    def apply(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Put (packed: ``rrsets.pack``) or remove (None) names. A change of the apex needs ``stamp`` afterwards."""
+    def apply(self, changes: Iterable[tuple[Name, Packed | None]]) -> None:
+        """Put or remove (None) names. A change of the apex needs ``stamp`` afterwards."""
         held, cuts, depth = self.packed, self.cuts, len(self.name)
         for name, packed in changes:
             old = held.get(name)
@@ -107,13 +108,13 @@ class Zone:
             if packed is None:
                 if old is not None:
                     del held[name]
-                    self.wildcards -= names.WILDCARD in name
+                    self.wildcards -= names.WILDCARD in name  # type: ignore[comparison-overlap]  # it is bytes
                     self._count_above(name, -1)
                 continue
             held[name] = packed
             self._digest += _digest(name, packed)
             if old is None:
-                self.wildcards += names.WILDCARD in name
+                self.wildcards += names.WILDCARD in name  # type: ignore[comparison-overlap]  # it is bytes
             # Most names are one label below the apex: nothing is in between.
             if old is None and len(name) != name[0] + 1 + depth:
                 self._count_above(name, 1)
@@ -122,12 +123,12 @@ class Zone:
         self._digest &= _DIGEST_MASK
         self._set_soa()
 
-    def differs(self, name: bytes, packed: bytes) -> bool:
+    def differs(self, name: Name, packed: Packed) -> bool:
         """Is something else served for this name? packed: a SOA in it has the serial 0."""
         old = self.packed.get(name)
         return (pack(_with_serial(unpack(old), 0)) if name == self.name and old is not None else old) != packed
 
-    def copy(self) -> Iterator[tuple[bytes, bytes]]:
+    def copy(self) -> Iterator[tuple[Name, Packed]]:
         """All names with what is kept of them, as they are now; for ``apply`` of another zone."""
         return zip(list(self.packed), list(self.packed.values()), strict=True)
 
@@ -136,7 +137,7 @@ class Zone:
         """The SOA as it is served."""
         return next(item for item in self.nodes[self.name].rrsets if item.type == codes.SOA)
 
-    def snapshot(self) -> Iterator[tuple[bytes, tuple[RRset, ...]]]:
+    def snapshot(self) -> Iterator[tuple[Name, tuple[RRset, ...]]]:
         """All names with their records as they are now, whatever changes while they are gone through."""
         return ((name, unpack(packed)) for name, packed in self.copy())
 
@@ -145,7 +146,7 @@ class Zone:
         self.serial = serial
         self._set_soa()
 
-    def locate(self, name: bytes) -> Node | Cut | None:
+    def locate(self, name: Name) -> Node | Cut | None:
         """What ``name`` (folded, within the zone) leads to; None: it does not exist.
 
         RFC 1034 §4.3.2 step 3 with RFC 4592 §3.3: label by label, names above existing ones exist, and only the
@@ -161,11 +162,11 @@ class Zone:
         encloser = names.parent(name)
         while encloser not in self.packed and encloser not in self.below:
             encloser = names.parent(encloser)
-        source = names.WILDCARD + encloser
+        source = names.wildcard(encloser)
         packed = self.packed.get(source)
         return (EMPTY if source in self.below else None) if packed is None else Node(unpack(packed))
 
-    def _topmost_cut(self, name: bytes) -> bytes | None:
+    def _topmost_cut(self, name: Name) -> Name | None:
         found = None
         while name != self.name:
             if name in self.cuts:
@@ -173,7 +174,7 @@ class Zone:
             name = names.parent(name)
         return found
 
-    def _count_above(self, name: bytes, change: int) -> None:
+    def _count_above(self, name: Name, change: int) -> None:
         if name == self.name:
             return
         while (name := names.parent(name)) != self.name:
@@ -193,12 +194,13 @@ def _with_serial(rrsets: Iterable[RRset], serial: int) -> tuple[RRset, ...]:
     return tuple(with_serial(item, serial) if item.type == codes.SOA else item for item in rrsets)
 
 
-def _is_cut(packed: bytes) -> bool:
+def _is_cut(packed: Packed) -> bool:
     return any(rrset.type == codes.NS for rrset in unpack(packed))
 
 
-def _digest(name: bytes, packed: bytes) -> int:
+def _digest(name: Name, packed: Packed) -> int:
     """Digest of the records of one name; those of a zone are added up, so that a change costs only its own name."""
+    records: bytes = packed
     if len(packed) > _SMALLEST:
-        packed = b"".join(body for rrset in _with_serial(unpack(packed), 0) for body in sorted(rrset.bodies))
-    return int.from_bytes(hashlib.blake2b(name + packed, digest_size=_DIGEST_SIZE).digest(), "big")
+        records = b"".join(body for rrset in _with_serial(unpack(packed), 0) for body in sorted(rrset.bodies))
+    return int.from_bytes(hashlib.blake2b(name + records, digest_size=_DIGEST_SIZE).digest(), "big")

@@ -11,7 +11,8 @@ from typing import TypeVar
 from structlog.typing import FilteringBoundLogger
 
 from tfgateway.dns.wire import names
-from tfgateway.dns.wire.rrsets import Policy
+from tfgateway.dns.wire.names import Name
+from tfgateway.dns.wire.rrsets import Packed, Policy
 from tfgateway.dns.zones import field_decoder
 from tfgateway.dns.zones.serial import SerialBook, is_newer
 from tfgateway.dns.zones.zone import Zone
@@ -37,8 +38,8 @@ _T = TypeVar("_T")
 
 Problem = tuple[bytes, str]
 """A field, and what of it cannot be used."""
-Change = tuple[bytes, bytes | None]
-"""A name, and its records as ``rrsets.pack`` has them; None: it is gone."""
+Change = tuple[Name, Packed | None]
+"""A name and its records; None: it is gone."""
 
 
 class ZoneLoader:
@@ -63,9 +64,9 @@ class ZoneLoader:
         self._prefix = prefix.encode()
         self._suffix = suffix.encode()
         self._clock = clock
-        self._said: dict[bytes, set[int]] = {}
+        self._said: dict[Name, set[int]] = {}
         """Zone -> hashes of the problems that were logged."""
-        self._shared: dict[bytes, bytes] = {}
+        self._shared: dict[Packed, Packed] = {}
         """Records that many names have in common, held once."""
         self._slice_end = 0.0
         self.damaged = 0
@@ -165,7 +166,7 @@ class ZoneLoader:
             await self._breathe()
         return news
 
-    def _name(self, key: bytes, *, again: bool = False) -> bytes | None:
+    def _name(self, key: bytes, *, again: bool = False) -> Name | None:
         """The zone's name; None: no query can ask for it, which is said but for ``again``."""
         try:
             return names.from_key(key[len(self._prefix) : len(key) - len(self._suffix)])
@@ -175,7 +176,7 @@ class ZoneLoader:
             return None
 
     def _read(
-        self, zone: bytes, fields: Iterable[tuple[bytes, bytes | None]], problems: list[Problem]
+        self, zone: Name, fields: Iterable[tuple[bytes, bytes | None]], problems: list[Problem]
     ) -> Iterator[Change]:
         """What fields are on the wire; those that no query asks for are left out."""
         policy, share = self._policy, self._shared
@@ -206,7 +207,7 @@ class ZoneLoader:
         """Put what differs into the zone, take out what is in none of the pieces; how many names that were."""
         changes: list[Change] = []
         reached = {zone.name}
-        apex: bytes | None = None
+        apex: Packed | None = None
         async for fields in pieces:
             for chunk in _chunks(fields.items()):
                 for owner, packed in self._read(zone.name, chunk, problems):
@@ -221,8 +222,8 @@ class ZoneLoader:
         if zone.differs(zone.name, apex):
             changes.append((zone.name, apex))
         if len(reached) < len(zone.nodes) + sum(1 for owner, _ in changes if owner not in zone.nodes):
-            for chunk in _chunks(zone.copy()):
-                changes += [(owner, None) for owner, _ in chunk if owner not in reached]
+            for held in _chunks(zone.copy()):
+                changes += [(owner, None) for owner, _ in held if owner not in reached]
                 await self._breathe()
         await self._put(key, zone, changes)
         return len(changes)
@@ -244,7 +245,7 @@ class ZoneLoader:
         new.stamp(self._serials.issue(key, new.digest, int(self._clock())))
         self._zones.put(new)
 
-    def _report(self, key: bytes, name: bytes, problems: list[Problem], *, all_there_are: bool) -> None:
+    def _report(self, key: bytes, name: Name, problems: list[Problem], *, all_there_are: bool) -> None:
         """Log what could not be used, once. all_there_are: the zone has no other problems."""
         known = self._said.get(name, set())
         if problems or known:

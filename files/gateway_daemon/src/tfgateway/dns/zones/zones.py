@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 
 from tfgateway.dns.wire import codes, names
+from tfgateway.dns.wire.names import Name
 from tfgateway.dns.zones.zone import Zone
 
-Watcher = Callable[[bytes, Collection[bytes] | None], None]
+Watcher = Callable[[Name, Collection[Name] | None], None]
 """Called between two queries, with the change in place: the zone's name, and the names in it (folded) that came, went
 or have other records; None: the zone as a whole came, went or was replaced.
 
@@ -29,9 +30,9 @@ class Zones:
         """Redis has not answered for so long that replies say so (RFC 8914 §4.4). Set by ``set_age``."""
         self.expired = False
         """The zones are too old to be served. Set by ``set_age``."""
-        self.zones: dict[bytes, Zone] = {}
+        self.zones: dict[Name, Zone] = {}
         """To look at; changed by ``put`` and ``remove``."""
-        self.above: dict[bytes, int] = {}
+        self.above: dict[Name, int] = {}
         """Names above a zone -> how many zones are below."""
 
     def __len__(self) -> int:
@@ -40,7 +41,7 @@ class Zones:
     def __iter__(self) -> Iterator[Zone]:
         return iter(self.zones.values())
 
-    def get(self, name: bytes) -> Zone | None:
+    def get(self, name: Name) -> Zone | None:
         """The zone of exactly this name."""
         return self.zones.get(name)
 
@@ -51,7 +52,7 @@ class Zones:
         self.zones[zone.name] = zone
         self.announce(zone.name, None)
 
-    def remove(self, name: bytes) -> None:
+    def remove(self, name: Name) -> None:
         """Serve the zone no more; harmless when it is not there."""
         if self.zones.pop(name, None) is not None:
             self._count_above(name, -1)
@@ -61,7 +62,7 @@ class Zones:
         """Call ``watcher`` for every change from now on. It must be quick and must not raise."""
         self._watchers.append(watcher)
 
-    def announce(self, zone: bytes, changed: Collection[bytes] | None) -> None:
+    def announce(self, zone: Name, changed: Collection[Name] | None) -> None:
         """Notify the watchers of a zone that was changed in place (see ``Watcher``)."""
         self.generation += 1
         for watcher in self._watchers:
@@ -74,8 +75,8 @@ class Zones:
             for zone in self:
                 self.announce(zone.name, None)
 
-    def find(self, name: bytes, kind: int) -> Zone | None:
-        """The zone that answers for ``name`` (folded); None: not ours.
+    def find(self, name: Name, kind: int) -> Zone | None:
+        """The zone that answers for ``name``; None: not ours.
 
         A DS record belongs to the upper side of a cut (RFC 4035 §3.1.4.1): if both sides are here, the upper answers.
         """
@@ -84,11 +85,11 @@ class Zones:
             return self._closest(names.parent(name)) or zone
         return zone
 
-    def leads_to_zone(self, name: bytes) -> bool:
+    def leads_to_zone(self, name: Name) -> bool:
         """Is a zone of this name or below it served? Then the name exists whatever the zone above knows (RFC 8020)."""
         return name in self.above or name in self.zones
 
-    def _closest(self, name: bytes) -> Zone | None:
+    def _closest(self, name: Name) -> Zone | None:
         zones = self.zones
         while (zone := zones.get(name)) is None:
             if name == names.ROOT:
@@ -96,7 +97,7 @@ class Zones:
             name = names.parent(name)
         return zone
 
-    def _count_above(self, name: bytes, change: int) -> None:
+    def _count_above(self, name: Name, change: int) -> None:
         while name != names.ROOT:
             name = names.parent(name)
             count = self.above.get(name, 0) + change
