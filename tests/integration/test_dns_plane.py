@@ -115,7 +115,7 @@ def test_dig_and_kdig_over_udp_tcp_and_both_families(plane, tool, server, transp
 
 
 def test_write_is_served_at_once(plane) -> None:
-    """Compatibility requirement dns.md §11.3: no negative answer outlives the write."""
+    """No negative answer outlives the write."""
     assert plane.ask("new.gw1.example").rcode() == dns.rcode.NXDOMAIN
     plane.write("gw1.example.", new=ADDRESS)
     plane.wait_for(lambda: plane.answers("new.gw1.example") == ["203.0.113.5"], "the new name")

@@ -184,7 +184,7 @@ def test_stalled_transfers_hold_up_nobody(gateway) -> None:
 
 
 def test_names_that_others_look_for_in_a_delegated_zone(gateway) -> None:
-    """The explorer asks for ``__owner__`` (dns.md §9, §12), a certificate authority for ``_acme-challenge``."""
+    """The explorer asks for ``__owner__``, a certificate authority for ``_acme-challenge``."""
     owner, token = '{"identity":"3NAkUYqm5iPRmNAnmLfjwdreqDssvsebj4uPUt9BxFPm","owner":"7"}', "gfj9Xq-Rg85nM"
     running = gateway(
         {"alice.example.": {"__owner__": {"txt": [{"text": owner}]}, "_acme-challenge": {"txt": [{"text": token}]}}}

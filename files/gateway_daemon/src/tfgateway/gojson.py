@@ -1,4 +1,4 @@
-"""JSON as Go programs write and read it (spec README §4)."""
+"""JSON as Go programs write and read it."""
 
 from __future__ import annotations
 

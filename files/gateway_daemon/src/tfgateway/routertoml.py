@@ -1,4 +1,4 @@
-"""Reads TOML as the old router did (spec tcprouter §1): keys match in any case. Pure."""
+"""Reads TOML as the old router did: keys match in any case. Pure."""
 
 from __future__ import annotations
 

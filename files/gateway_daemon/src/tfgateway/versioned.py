@@ -1,4 +1,4 @@
-"""Versioned byte streams: a JSON string with a semantic version, then the payload (identity-and-crypto §1)."""
+"""Versioned byte streams: a JSON string with a semantic version, then the payload."""
 
 from __future__ import annotations
 

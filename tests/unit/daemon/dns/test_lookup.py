@@ -1,4 +1,4 @@
-"""What is answered for which name (dns.md §§4, 9, 10)."""
+"""What is answered for which name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def addresses(*ips: str) -> dict[str, object]:
 
 @pytest.fixture
 def made_by_a_gateway(gateway):
-    """dns.md §9: one zone as the gateway writes it."""
+    """One zone as the gateway writes it."""
     www = {"a": [{"ip": "203.0.113.5", "ttl": 3600}], "aaaa": [{"ip": "2001:db8::5", "ttl": 3600}]}
     return gateway({"gw1.example.": {"__owner__": {"txt": [{"text": OWNER, "ttl": 600}]}, "www": www}})
 

@@ -1,4 +1,4 @@
-"""The ladder from bytes to a reply: header, question, EDNS, size (dns.md §10)."""
+"""The ladder from bytes to a reply: header, question, EDNS, size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each type of the layout on the wire, and the rules about values (dns.md §10, redis-layout §§3-4)."""
+"""Each type of the layout on the wire, and the rules about values."""
 
 from __future__ import annotations
 

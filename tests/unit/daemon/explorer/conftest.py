@@ -201,13 +201,13 @@ class Grid:
 
 @pytest.fixture
 def gateway() -> Identity:
-    """The gateway of test-vectors §1."""
+    """The gateway of ``tests/vectors``."""
     return Identity.from_seed(bytes(range(0x20)))
 
 
 @pytest.fixture
 def user() -> Identity:
-    """The user of test-vectors §2."""
+    """The user of ``tests/vectors``."""
     return Identity.from_seed(bytes(range(0x20, 0x40)))
 
 

@@ -1,4 +1,4 @@
-"""Who is let in (spec explorer-api §3, E-2)."""
+"""Who is let in (E-2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node side: poll, results, deletions (spec explorer-api §9, E-1)."""
+"""The node side: poll, results, deletions (E-1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``__owner__`` lookup at registration, against a real DNS responder (spec dns §12)."""
+"""The ``__owner__`` lookup at registration, against a real DNS responder."""
 
 from __future__ import annotations
 

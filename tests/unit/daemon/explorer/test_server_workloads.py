@@ -1,4 +1,4 @@
-"""Workloads as users create and sign them (spec explorer-api §§7, 8)."""
+"""Workloads as users create and sign them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The old DNS server's Corefile (spec dns.md §1, installation.md §2)."""
+"""The old DNS server's Corefile."""
 
 from __future__ import annotations
 

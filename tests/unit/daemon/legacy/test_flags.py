@@ -1,4 +1,4 @@
-"""The old daemon's command line (spec provision-engine §1)."""
+"""The old daemon's command line."""
 
 from __future__ import annotations
 

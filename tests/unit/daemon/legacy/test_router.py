@@ -1,4 +1,4 @@
-"""The server part of the old router's file (spec tcprouter §1)."""
+"""The server part of the old router's file."""
 
 from __future__ import annotations
 

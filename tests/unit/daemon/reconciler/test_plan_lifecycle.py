@@ -39,7 +39,7 @@ def population(node: Any) -> list[Any]:
 
 
 def test_the_record_is_what_the_old_daemon_writes(node: Any) -> None:
-    # spec test-vectors, vector 14
+    # as an original gateway has written it
     signature = (
         "21532bfb3b61cae3c8f3500a8ae4ca0bb2c855128a6a71dcf980fbbcdf8c77fed9e2a97c3fa8982ad06423c43b94c9fcce44f6153bb94029"
         "9b32a4b71a11c100"
@@ -529,7 +529,7 @@ def test_p8_new_ones_are_taken_by_ascending_id_whatever_the_order_of_arrival(nod
 
 
 def test_what_the_old_daemon_left_is_adopted_as_it_is(node: Any) -> None:
-    """Forms that we would refuse today are served on until they are removed (spec README §7)."""
+    """Forms that we would refuse today are served on until they are removed."""
     node.settle()
     record = Recorded(
         id="9-1",

@@ -26,7 +26,7 @@ def test_a_proxy_is_written_as_the_old_gateway_writes_it(node: Any) -> None:
     workload = node.proxy(312, "web.alice.example")
     node.settle()
     assert node.answer(workload) == OK
-    # spec test-vectors, vector 14
+    # as an original gateway has written it
     assert node.text(KEY) == (
         '{"Key":"/tcprouter/service/web.alice.example","Value":"eyJhZGRyIjoiMjAzLjAuMTEzLjEwIiwiY2xpZW50c2VjcmV0IjoiIiwi'
         'dGxzcG9ydCI6NDQzLCJodHRwcG9ydCI6ODAsInVzZXIiOiI3In0="}'

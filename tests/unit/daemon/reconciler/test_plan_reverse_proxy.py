@@ -58,7 +58,7 @@ def test_vector_12_a_reverse_proxy_is_written_as_the_old_gateway_writes_it(node:
     workload = node.reverse_proxy(313, DOMAIN, known["ecdh"])
     node.settle()
     assert node.answer(workload) == OK
-    # spec test-vectors, vector 14
+    # as an original gateway has written it
     assert node.text(KEY) == (
         '{"Key":"/tcprouter/service/tunnel.alice.example","Value":"eyJhZGRyIjoiIiwiY2xpZW50c2VjcmV0IjoiNzpzM2NyM3QtdHVu'
         'bmVsLWtleSIsInRsc3BvcnQiOjAsImh0dHBwb3J0IjowLCJ1c2VyIjoiNyJ9"}'

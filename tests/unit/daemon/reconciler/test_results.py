@@ -17,7 +17,7 @@ IDENTITY = Identity.from_seed(bytes(range(32)))
 
 
 def test_results_are_signed_as_specified() -> None:
-    # spec test-vectors, vector 11
+    # as an original gateway has signed it
     ok = results.make_result("311-1", 7, ResultState.OK, "", IDENTITY, NOW)
     assert ok.signature.startswith("dddab7b0efa75819")
     assert ok.epoch == 1_611_000_005

@@ -1,4 +1,4 @@
-"""A client of the explorer's API, for gateways and for users (spec explorer-api).
+"""A client of the explorer's API, for gateways and for users.
 
 Every call either returns or raises one of two errors: ``ExplorerUnavailable`` (network, time-out, 5xx, 408, 429, an
 answer that is not the explorer's: worth trying again) or ``ExplorerRefused`` (the explorer's own 4xx: it is not). Calls
@@ -142,7 +142,7 @@ class ExplorerClient:
     async def poll(self, node_id: str, from_id: int, wait: float = 0) -> Page:
         """Workloads with ids from ``from_id`` on and queued ones, at most 200; go on with ``last_id + 1``.
 
-        Queued items come again with every poll until they are answered, and may carry ``next_action`` 0 (spec §9).
+        Queued items come again with every poll until they are answered, and may carry ``next_action`` 0.
         wait: seconds that the explorer may hold the answer back until there is news. Old ones ignore it and answer at
         once: ``poll_delay.delay`` says when to come again.
         """

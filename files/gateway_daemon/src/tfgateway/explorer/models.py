@@ -1,4 +1,4 @@
-"""The explorer's objects (spec explorer-api §§2, 5, 6), decoded as tolerantly as Go does.
+"""The explorer's objects, decoded as tolerantly as Go does.
 
 Every member has its zero value as default, so an object that lacks a member decodes. Members appear in Go's order.
 """
@@ -67,7 +67,7 @@ class _Object(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SigningRequest(_Object, frozen=True):
-    """The users that have to sign, and how many of them. ``quorum_min`` 0: nobody can (spec §8)."""
+    """The users that have to sign, and how many of them. ``quorum_min`` 0: nobody can."""
 
     signers: tuple[Int64, ...] = ()
     quorum_min: Int64 = 0
@@ -110,7 +110,7 @@ class Workload(_Object, frozen=True):
     """What all workloads have. ``workload_id`` is the user's number, ``id`` the explorer's."""
 
     signed: ClassVar[tuple[str, ...]] = ()
-    """Names of the type's own members, in the order in which the signature covers them (spec §8)."""
+    """Names of the type's own members, in the order in which the signature covers them."""
 
     workload_id: Int64 = 0
     node_id: str = ""

@@ -1,4 +1,4 @@
-"""Signatures for an explorer: requests, workloads, results (spec explorer-api §§3, 7, 8; identity §§5, 7). Pure."""
+"""Signatures for an explorer: requests, workloads, results. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class HttpSignature:
 def request_headers(identity: Identity, key_id: str, now: int, body: bytes | None = None) -> dict[str, str]:
     """The headers that authenticate a request of ``key_id`` (node id or decimal tid) made at ``now``.
 
-    A body that is given here is signed too, which explorers that do not look at it accept (spec §3).
+    A body that is given here is signed too, which explorers that do not look at it accept.
     """
     headers = {"Threebot-Id": key_id, "Date": formatdate(now, usegmt=True)}
     items = [*REQUIRED_ITEMS]
@@ -88,7 +88,7 @@ def _signature(parameters: Mapping[str, str]) -> HttpSignature:
         signature=signature,
         items=items,
         created=_number(parameters.get("created", "")),
-        # Go clients send a broken text here (spec §3); a broken one is as good as none.
+        # Go clients send a broken text here; a broken one is as good as none.
         expires=_number(parameters.get("expires", "")),
     )
 
@@ -128,7 +128,7 @@ def verify_request(
 
 
 def challenge(workload: Workload) -> str:
-    """The text C of spec §8 that a user's signatures cover.
+    """The text that a user's signatures cover.
 
     A type that gateways do not serve has no members of its own here: only the common ones are covered.
     """
@@ -160,7 +160,7 @@ def approval_message(workload: Workload, word: str, tid: int) -> bytes:
 
 
 def result_message(state: int, message: str, data_json: bytes) -> bytes:
-    """What a node's result signs: ``data_json`` byte for byte as sent (spec identity §5)."""
+    """What a node's result signs: ``data_json`` byte for byte as sent."""
     return bytes([state]) + message.encode() + data_json
 
 
@@ -190,7 +190,7 @@ def sign_result(state: ResultState, message: str, data_json: bytes, identity: Id
 
 
 def sign_pool_order(order: PoolOrder, identity: Identity) -> tuple[str, str]:
-    """The order as JSON text, and the hex signature over exactly that text (spec §7)."""
+    """The order as JSON text, and the hex signature over exactly that text."""
     text = msgspec.json.encode(order)
     return text.decode(), identity.sign(text).hex()
 

@@ -1,4 +1,4 @@
-"""A user's actions: register, reserve on a gateway, wait for the outcome, delete (spec explorer-api §§5, 7, 8)."""
+"""A user's actions: register, reserve on a gateway, wait for the outcome, delete."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def reserve(
         pool_id=pool,
         customer_tid=account.tid,
         epoch=int(clock()),
-        # Without a quorum it could never be deleted (spec §8).
+        # Without a quorum it could never be deleted.
         signing_request_delete=SigningRequest(signers=(account.tid,), quorum_min=1),
     )
     workload = signing.sign_workload(workload, account.identity)
@@ -131,7 +131,7 @@ async def reserve(
 
 
 def encrypted_secret(account: Account, node_id: str, secret: str) -> str:
-    """A tunnel's secret as only the gateway (and the user) can read it, hex (spec identity §4).
+    """A tunnel's secret as only the gateway (and the user) can read it, hex.
 
     Errors: ``IdentityError`` (node id), ``CryptoError``.
     """
@@ -150,7 +150,7 @@ async def delete(client: ExplorerClient, account: Account, workload_id: int) -> 
 
 
 async def _approve(client: ExplorerClient, account: Account, workload_id: int, word: str) -> None:
-    # As the explorer returns it: its epoch is the explorer's (spec §8).
+    # As the explorer returns it: its epoch is the explorer's.
     workload = await client.workload(workload_id)
     await client.sign(workload_id, word, signing.sign_approval(workload, word, account.tid, account.identity))
 

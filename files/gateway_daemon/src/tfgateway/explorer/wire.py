@@ -24,13 +24,13 @@ _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
 class RawJson(bytes):
-    """One JSON value as bytes that are written as they are: a signature covers them (spec identity §5)."""
+    """One JSON value as bytes that are written as they are: a signature covers them."""
 
     __slots__ = ()
 
 
 class _ZeroTime(int):
-    """Go's zero time: written as ``0``, signed as the seconds of 0001-01-01 (spec explorer-api §§2, 8)."""
+    """Go's zero time: written as ``0``, signed as the seconds of 0001-01-01."""
 
     __slots__ = ()
 
@@ -105,7 +105,7 @@ _DATE_TEXT = re.compile(
 
 
 def _seconds(value: object) -> int:
-    """Unix seconds of a date as the explorer accepts it (spec explorer-api §2; but ``MM/DD``, which needs a clock)."""
+    """Unix seconds of a date as the explorer accepts it (but ``MM/DD``, which needs a clock)."""
     if isinstance(value, int | float) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
         return int(value)
     match = _DATE_TEXT.fullmatch(value) if isinstance(value, str) else None

@@ -42,7 +42,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Tunnel(msgspec.Struct, frozen=True):
-    """What a gateway answers to a gateway4to6 workload (spec identity §6): addresses and peers for the user."""
+    """What a gateway answers to a gateway4to6 workload: addresses and peers for the user."""
 
     ips: tuple[str, ...]
     peers: tuple[Peer, ...]

@@ -10,7 +10,7 @@ import msgspec
 from tfgateway.errors import ParseError
 
 MTU = 1420
-"""Bytes: an Ethernet frame less what WireGuard over IPv6 adds (identity-and-crypto §6)."""
+"""Bytes: an Ethernet frame less what WireGuard over IPv6 adds."""
 
 RULE_PRIORITY = 3443
 """Of the routing rule that keeps tenants apart: after table local, so that the gateway's own address is reached."""

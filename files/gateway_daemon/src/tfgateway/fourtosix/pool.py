@@ -1,4 +1,4 @@
-"""Keys and addresses of 4to6, all of them derived from the gateway's seed (identity-and-crypto §6). Pure."""
+"""Keys and addresses of 4to6, all of them derived from the gateway's seed. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Pool:
 
     @property
     def public_key(self) -> bytes:
-        """X25519 of the clamped private key: not the converted ed25519 key of sealed secrets (§4)."""
+        """X25519 of the clamped private key: not the converted ed25519 key of sealed secrets."""
         return nacl.bindings.crypto_scalarmult_base(self.private_key)
 
     @property

@@ -1,4 +1,4 @@
-"""Ed25519 keys of gateways and users, and their node ids (identity-and-crypto §3)."""
+"""Ed25519 keys of gateways and users, and their node ids."""
 
 from __future__ import annotations
 

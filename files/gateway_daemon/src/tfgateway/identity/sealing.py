@@ -1,4 +1,4 @@
-"""The two encryption formats between users and gateways (identity-and-crypto §4).
+"""The two encryption formats between users and gateways.
 
 Ed25519 keys are converted to X25519 in both. Texts carry the result as hex; here it is bytes.
 """

@@ -1,4 +1,4 @@
-"""The identity seed file (identity-and-crypto §2). Reading never changes the file."""
+"""The identity seed file. Reading never changes the file."""
 
 from __future__ import annotations
 

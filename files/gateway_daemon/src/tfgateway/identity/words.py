@@ -1,4 +1,4 @@
-"""BIP39 words of a seed: the entropy itself, not BIP39's stretched seed (identity-and-crypto §3)."""
+"""BIP39 words of a seed: the entropy itself, not BIP39's stretched seed."""
 
 from __future__ import annotations
 

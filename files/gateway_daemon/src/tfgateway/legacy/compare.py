@@ -102,7 +102,7 @@ def _endpoint(url: str) -> str:
 
 
 def _api(url: str) -> str:
-    """A client URL whose path does not end in /api/v1 has its path replaced by it (spec explorer-api §1)."""
+    """A client URL whose path does not end in /api/v1 has its path replaced by it."""
     base = url.rstrip("/")
     if base.endswith("/api/v1"):
         return base

@@ -1,4 +1,4 @@
-"""Reads CoreDNS' ``Corefile``, as far as it concerns the redis plugin (spec dns.md §1, installation.md §2). Pure."""
+"""Reads CoreDNS' ``Corefile``, as far as it concerns the redis plugin. Pure."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _blocks(lines: list[list[str]]) -> Iterator[tuple[list[str], list[_Directive
         keys = lines[at]
         at += 1
         if keys[-1] != "{":
-            # Without a block the whole file is one server's; a lost "." leaves a lone "{" (spec installation §2).
+            # Without a block the whole file is one server's; a lost "." leaves a lone "{".
             raise ConfigError(f"line of a server block without '{{': {printable(' '.join(keys))}")
         directives: list[_Directive] = []
         while at < len(lines) and lines[at] != ["}"]:

@@ -1,4 +1,4 @@
-"""Parses the command line of the old gateway daemon (spec provision-engine §1). Pure."""
+"""Parses the command line of the old gateway daemon. Pure."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The reconciler: plans from what the explorer wants, applies the plan to redis, reports results (provision-engine)."""
+"""The reconciler: plans from what the explorer wants, applies the plan to redis, reports results."""

@@ -161,7 +161,7 @@ class Reconciler:
         return made.plan
 
     async def _after(self, claimed: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
-        """Publish nothing before the managed domains are claimed: the explorer looks them up (spec dns §12)."""
+        """Publish nothing before the managed domains are claimed: the explorer looks them up."""
         await claimed.wait()
         await work()
 

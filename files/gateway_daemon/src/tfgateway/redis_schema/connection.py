@@ -38,7 +38,7 @@ def connect_as(settings: RedisSettings) -> Redis:
 def connect(url: str, *, timeout: float, sentinels: Sequence[str] = (), sentinel_service: str = "") -> Redis:
     """A client with its own pool; nothing is dialled before the first command. The caller closes it.
 
-    url: ``redis://``, ``rediss://``, ``unix://``, or ``tcp://`` of the old daemon (redis-layout §1).
+    url: ``redis://``, ``rediss://``, ``unix://``, or ``tcp://`` of the old daemon.
     timeout: seconds for connecting and for each reply. sentinels: ``host:port`` of Sentinels that know the master
     ``sentinel_service``; the url then gives login, database and TLS. Errors: ``ConfigError``.
     """

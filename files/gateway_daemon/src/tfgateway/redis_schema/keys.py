@@ -1,4 +1,4 @@
-"""Names of redis keys and fields (redis-layout §§1-2, 5-7). Keys are compared byte for byte."""
+"""Names of redis keys and fields. Keys are compared byte for byte."""
 
 from __future__ import annotations
 

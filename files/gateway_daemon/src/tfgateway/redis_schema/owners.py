@@ -1,4 +1,4 @@
-"""Owners of zones: the values of the hash ``zone`` (redis-layout §5)."""
+"""Owners of zones: the values of the hash ``zone``."""
 
 from __future__ import annotations
 

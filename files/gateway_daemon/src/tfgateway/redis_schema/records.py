@@ -1,4 +1,4 @@
-"""The records of one name: a field of a zone hash (redis-layout §§2-4).
+"""The records of one name: a field of a zone hash.
 
 Reading forgives: what is damaged costs itself, never its neighbours (D-2). Writing gives the bytes that the old gateway
 would write and leaves alone what it does not understand (R-3).
@@ -135,7 +135,7 @@ _raw_elements = msgspec.json.Decoder(list[msgspec.Raw])
 def canonical_address(text: str) -> str | None:
     """An IP literal in the form that Go prints; ``None``: not an IP literal.
 
-    An IPv4-mapped IPv6 literal becomes dotted IPv4 (redis-layout §4). Zones (``%eth0``) and leading zeros are refused.
+    An IPv4-mapped IPv6 literal becomes dotted IPv4. Zones (``%eth0``) and leading zeros are refused.
     """
     if _CANONICAL_IPV4.fullmatch(text) or _CANONICAL_IPV6.fullmatch(text):
         return text
@@ -167,7 +167,7 @@ def decode_records(raw: bytes) -> tuple[RecordSet, tuple[str, ...]]:
 
 
 def owner_record(node_id: str, owner: str) -> bytes:
-    """The ``__owner__`` field of a zone (redis-layout §5). owner: the gateway's node id, or the decimal tid."""
+    """The ``__owner__`` field of a zone. owner: the gateway's node id, or the decimal tid."""
     text = gojson.encode({"identity": node_id, "owner": owner}).decode("utf-8")
     return gojson.encode({"txt": [{"text": text, "ttl": OWNER_TTL}]})
 

@@ -1,4 +1,4 @@
-"""Recorded reservations: the values of ``tfgateway_reservations`` (redis-layout §6).
+"""Recorded reservations: the values of ``tfgateway_reservations``.
 
 The old daemon and ours take turns on this hash, so that what one writes the other reads.
 """
@@ -55,7 +55,7 @@ class Recorded:
     type: str
     """``proxy``, ``reverse_proxy``, ``subdomain``, ``domain_delegate`` or ``gateway4to6``."""
     data: dict[str, Any] | None
-    """The members of §6 in that order; ``None``: absent."""
+    """The members in the order in which they are written; ``None``: absent."""
     created: str
     """RFC 3339, the explorer's epoch."""
     signature: bytes = b""

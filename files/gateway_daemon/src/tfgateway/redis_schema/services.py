@@ -1,4 +1,4 @@
-"""Proxy entries: the values under ``/tcprouter/service/`` (redis-layout §7)."""
+"""Proxy entries: the values under ``/tcprouter/service/``."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Visitor:
     socket: socket.socket
     """Connected, non-blocking, not watched."""
     first: bytes
-    """What was read from it so far: the client gets it before anything else (MUST KEEP, spec tcprouter §5)."""
+    """What was read from it so far: the client gets it before anything else (old programs rely on it)."""
     source: str
     """IP literal of the visitor."""
     plane: str

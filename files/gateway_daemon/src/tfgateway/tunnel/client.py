@@ -257,7 +257,7 @@ class _NewStream:
         self._session.hold(len(data))  # may drop this stream
         if self._dialling is None and not self._over:
             self._silence.cancel()
-            # Only what the first octet says counts: whether it is TLS (spec tcprouter §9).
+            # Only what the first octet says counts: whether it is TLS.
             tls = self._first[0] == _TLS_HANDSHAKE
             target = self._options.local_tls if tls else self._options.local
             self._dialling = asyncio.create_task(self._dial(target))

@@ -1,4 +1,4 @@
-"""The handshake of a client on the first stream of its session: its secret (spec tcprouter §7). Sans-IO."""
+"""The handshake of a client on the first stream of its session: its secret. Sans-IO."""
 
 from __future__ import annotations
 

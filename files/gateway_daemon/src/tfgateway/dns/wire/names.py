@@ -75,7 +75,7 @@ def from_key(text: bytes) -> Name:
     """The folded absolute name whose text is part of a redis key. Errors: ``ParseError``.
 
     The old server looks names up by the text of the lower-cased query name, so that only the one canonical text of
-    a name can be reached (redis-layout §2); other ways to write it are errors.
+    a name can be reached; other ways to write it are errors.
     """
     name = from_text(text)
     if not _PLAIN.fullmatch(text) and to_text(fold(name)) != text:

@@ -18,7 +18,7 @@ _ONE_ADDRESS: Final = _HEAD.size + 4
 _MAX_RDATA: Final = 64_000
 """Bytes that fit into one message (RFC 1035 §4.2.2) with names, OPT and signature."""
 _MAX_TTL: Final = 2**31 - 1  # RFC 2181 §8
-_TTL_OF_NOTHING: Final = 360  # redis-layout §4: neither stored nor configured
+_TTL_OF_NOTHING: Final = 360  # as the original serves what has neither a stored nor a configured one
 _STRING: Final = 255  # RFC 1035 §3.3: longest <character-string>
 
 TARGET_AT: Final = {codes.NS: 10, codes.CNAME: 10, codes.MX: 12, codes.SRV: 16}
@@ -26,7 +26,7 @@ TARGET_AT: Final = {codes.NS: 10, codes.CNAME: 10, codes.MX: 12, codes.SRV: 16}
 _SERIAL_FROM_END: Final = 20
 _MINIMUM_FROM_END: Final = 4
 
-# Values of a synthesised SOA (dns.md §11.6), seconds.
+# Values of a synthesised SOA, seconds.
 _REFRESH, _RETRY, _EXPIRE, _MINIMUM = 86_400, 7_200, 3_600_000, 300
 
 
@@ -78,7 +78,7 @@ class Policy(NamedTuple):
 
 
 def served_ttl(stored: int, ceiling: int) -> int:
-    """The TTL rule of redis-layout §4, within what RFC 2181 §8 allows."""
+    """The TTL rule of the original, within what RFC 2181 §8 allows."""
     if not stored or not ceiling:
         return min(stored or ceiling or _TTL_OF_NOTHING, _MAX_TTL)
     return min(stored, ceiling)

@@ -40,8 +40,7 @@ def read(raw: bytes, policy: Policy) -> tuple[Packed, list[str]]:
 def read_apex(raw: bytes | None, zone: Name, policy: Policy) -> tuple[Packed, list[str]]:
     """The records of the zone name, ``@``; None: there is no such field. What every zone needs is synthesised (D-1).
 
-    A cname beside SOA and NS is wrong, but was served and stands for the types that the name does not have (dns.md
-    §11.2).
+    A cname beside SOA and NS is wrong, but was served and stands for the types that the name does not have.
     """
     records, skipped = decode_records(raw if raw is not None else _NOTHING)
     rrsets, problems = render(records, policy.ttl)

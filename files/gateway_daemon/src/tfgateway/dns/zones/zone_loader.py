@@ -56,7 +56,7 @@ class ZoneLoader:
         suffix: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """prefix, suffix: what redis keys have around the zone's name (dns.md §1). clock: Unix time."""
+        """prefix, suffix: what redis keys have around the zone's name. clock: Unix time."""
         self._zones = zones
         self._policy = policy
         self._serials = serials
@@ -74,7 +74,7 @@ class ZoneLoader:
 
     @property
     def selection(self) -> Selection:
-        """The keys that are zones: any hash whose name ends with a dot (dns.md §11.4).
+        """The keys that are zones: any hash whose name ends with a dot.
 
         Their serials come first: a zone that did not change must not get a new one.
         """

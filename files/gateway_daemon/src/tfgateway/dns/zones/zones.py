@@ -20,7 +20,7 @@ answer under all those names, or drops more than what changed.
 
 
 class Zones:
-    """The zones that are served: every hash whose name ends in a dot (dns.md §11.4)."""
+    """The zones that are served: every hash whose name ends in a dot."""
 
     def __init__(self) -> None:
         self.generation = 0

@@ -1,1 +1,1 @@
-"""A self-hosted explorer: the endpoints of spec explorer-api §4 on SQLite."""
+"""A self-hosted explorer: the endpoints of the original on SQLite."""

@@ -10,7 +10,7 @@ class Policy:
     """Settings of one explorer; times in seconds, sizes in bytes."""
 
     validate_workloads: bool = True
-    """Refuse at creation what a gateway would refuse (spec §10); off, the gateway answers with an error result."""
+    """Refuse at creation what a gateway would refuse; off, the gateway answers with an error result."""
     owner_resolver: str = ""
     """``ADDRESS:PORT`` of the resolver that is asked for a new gateway's ``__owner__`` records; empty: no check."""
     require_key_proof: bool = False

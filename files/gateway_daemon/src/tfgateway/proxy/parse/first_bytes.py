@@ -101,7 +101,7 @@ class FirstBytes:
         parser = self._hello
         if parser is None:
             if data[0] != HANDSHAKE_RECORD:
-                # No TLS: nameless, and for the plain port of CATCH_ALL (spec tcprouter §3).
+                # No TLS: nameless, and for the plain port of CATCH_ALL.
                 return Request(HTTP, "", "", data)
             self.speaks = TLS
             usual = read_usual_hello(data)

@@ -48,7 +48,7 @@ class Relay:
     """Delivers ``first`` to the target, then copies both ways until both directions have ended.
 
     Both sockets are connected and non-blocking; the relay closes them. An end of one side is passed on as a half-close
-    while the other direction goes on (MUST KEEP, spec tcprouter §5). At most 64 KiB a direction wait in this process
+    while the other direction goes on (old programs rely on it). At most 64 KiB a direction wait in this process
     and 1 MiB in a pipe, besides ``first``: a side that does not read stops the other from being read.
     """
 

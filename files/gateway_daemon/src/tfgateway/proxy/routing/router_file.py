@@ -1,4 +1,4 @@
-"""Static services of an old ``router.toml`` (spec tcprouter §1). Pure."""
+"""Static services of an old ``router.toml``. Pure."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tfgateway.redis_schema.keys import domain_of_service_key
 from tfgateway.redis_schema.services import Service, decode_service
 
 CATCH_ALL = "CATCH_ALL"
-"""Name of the static service that gets what no other service has a name for (spec tcprouter §1)."""
+"""Name of the static service that gets what no other service has a name for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,7 @@ class RouteTable:
     def update(self, key: bytes, value: bytes | None) -> None:
         """Take the new value of a service key, ``None`` when it is gone.
 
-        Errors: ``LayoutError`` for a value that cannot be used; the service is unknown then, as it is to the old router
-        (spec tcprouter §4).
+        Errors: ``LayoutError`` for a value that cannot be used; the service is unknown then, as it is to the old router.
         """
         domain = domain_of_service_key(key)
         if domain is None:

@@ -1,4 +1,4 @@
-"""The location of this gateway: as configured, else from a GeoIP service (provision-engine §2)."""
+"""The location of this gateway: as configured, else from a GeoIP service."""
 
 from __future__ import annotations
 

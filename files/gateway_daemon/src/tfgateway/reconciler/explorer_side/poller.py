@@ -1,4 +1,4 @@
-"""Polls the explorer: all pages at first and from time to time, else only news (provision-engine §3)."""
+"""Polls the explorer: all pages at first and from time to time, else only news."""
 
 from __future__ import annotations
 

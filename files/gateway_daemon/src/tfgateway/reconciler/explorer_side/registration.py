@@ -1,4 +1,4 @@
-"""The gateway's entry in the explorer's directory: registration, heartbeat, counters (explorer-api §5)."""
+"""The gateway's entry in the explorer's directory: registration, heartbeat, counters."""
 
 from __future__ import annotations
 

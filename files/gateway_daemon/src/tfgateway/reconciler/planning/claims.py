@@ -30,7 +30,7 @@ from tfgateway.redis_schema.peers import encode_key
 from tfgateway.redis_schema.services import decode_service
 
 OPERATOR = "(operator)"
-"""Holds a zone that was made by hand: it has no owner, and is not to be touched (redis-layout §10)."""
+"""Holds a zone that was made by hand: it has no owner, and is not to be touched."""
 UNREADABLE = "(unreadable)"
 """Holds a zone whose owner in redis cannot be read: it is not free."""
 

@@ -43,7 +43,7 @@ class Limits:
     held: int = 16 * 1024 * 1024
     """Octets of all streams that wait for slow receivers; the slowest is reset when there are more."""
     ping_every: float = 30.0
-    """Seconds between two questions whether the peer is there (spec tcprouter §8)."""
+    """Seconds between two questions whether the peer is there."""
     pong_within: float = 10.0
     """Seconds in which it has to answer."""
     write_timeout: float = 10.0

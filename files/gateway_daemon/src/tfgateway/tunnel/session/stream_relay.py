@@ -1,4 +1,4 @@
-"""One stream of a session joined to one TCP socket: octets both ways, half-closes both ways (spec tcprouter §5)."""
+"""One stream of a session joined to one TCP socket: octets both ways, half-closes both ways."""
 
 from __future__ import annotations
 

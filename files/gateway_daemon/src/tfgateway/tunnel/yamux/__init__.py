@@ -1,1 +1,1 @@
-"""The multiplexing protocol of the tunnels (spec tcprouter §8): bytes in, events and bytes out."""
+"""The multiplexing protocol of the tunnels: bytes in, events and bytes out."""

@@ -18,7 +18,7 @@ from tfgateway.tunnel.yamux.windows import ReceiveWindow, SendWindow
 MAX_FRAME = 64 * 1024
 """Octets of payload that this side puts into a frame at most: one that waits for the others waits that long."""
 MAX_UNACKNOWLEDGED = 256
-"""Streams that this side may have opened without the peer's having taken them: its backlog (spec tcprouter §8)."""
+"""Streams that this side may have opened without the peer's having taken them: its backlog."""
 
 Buffer = bytes | memoryview
 

@@ -1,4 +1,4 @@
-"""Frames on the wire: 12 octets of header, big endian, and the payload of data frames (spec tcprouter §8)."""
+"""Frames on the wire: 12 octets of header, big endian, and the payload of data frames."""
 
 from __future__ import annotations
 

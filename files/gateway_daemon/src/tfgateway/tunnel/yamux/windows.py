@@ -1,4 +1,4 @@
-"""Flow control of one stream: what the peer may still send, and when it is granted more (spec tcprouter §8)."""
+"""Flow control of one stream: what the peer may still send, and when it is granted more."""
 
 from __future__ import annotations
 

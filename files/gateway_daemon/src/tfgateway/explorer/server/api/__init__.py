@@ -1,1 +1,1 @@
-"""The endpoints of spec explorer-api §4, one module a resource."""
+"""The endpoints of the explorer, one module a resource."""

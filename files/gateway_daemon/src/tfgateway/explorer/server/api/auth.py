@@ -1,4 +1,4 @@
-"""Authenticates requests (spec explorer-api §3), with what E-2 asks of a new server."""
+"""Authenticates requests, with what E-2 asks of a new server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The farms API: owners of gateways (spec explorer-api §5)."""
+"""The farms API: owners of gateways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateways API: the directory of gateways (spec explorer-api §5)."""
+"""The gateways API: the directory of gateways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and responses of all endpoints (spec explorer-api §1): bodies, queries, errors, CORS."""
+"""Requests and responses of all endpoints: bodies, queries, errors, CORS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node side of workloads: poll, post results, report deletions (spec explorer-api §9)."""
+"""The node side of workloads: poll, post results, report deletions."""
 
 from __future__ import annotations
 

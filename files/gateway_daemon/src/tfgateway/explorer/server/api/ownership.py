@@ -1,4 +1,4 @@
-"""Verifies by DNS that a gateway serves the domains that it says it manages (spec dns §12)."""
+"""Verifies by DNS that a gateway serves the domains that it says it manages."""
 
 from __future__ import annotations
 

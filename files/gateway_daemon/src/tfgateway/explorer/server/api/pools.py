@@ -1,4 +1,4 @@
-"""The pools API: the gateways that a user may reserve on (spec explorer-api §7). Gateways use no units."""
+"""The pools API: the gateways that a user may reserve on. Gateways use no units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The users API: registration, look-up, and verification of signatures (spec explorer-api §5)."""
+"""The users API: registration, look-up, and verification of signatures."""
 
 from __future__ import annotations
 

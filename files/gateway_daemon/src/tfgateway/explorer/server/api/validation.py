@@ -1,4 +1,4 @@
-"""Validates new workloads by the rules of the gateway that would refuse them (spec explorer-api §10). Pure."""
+"""Validates new workloads by the rules of the gateway that would refuse them. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def workload_problem(workload: Workload, max_addresses: int) -> str | None:
 
 
 def domain_problem(domain: str) -> str | None:
-    """Why a gateway would not take this name (spec provision-engine §7); None when it would."""
+    """Why a gateway would not take this name; None when it would."""
     labels = domain.split(".")
     if len(domain) - len(labels) + 1 > _LONGEST_DOMAIN or len(labels) < 2 or not all(map(_LABEL.fullmatch, labels)):
         return f"domain '{domain[:_LONGEST_DOMAIN]}' name is invalid"

@@ -1,4 +1,4 @@
-"""The user side of workloads: create, look up, sign (spec explorer-api §§7, 8)."""
+"""The user side of workloads: create, look up, sign."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _check_servable(connection: sqlite3.Connection, workload: Workload, policy: 
 
 
 def _announce(connection: sqlite3.Connection, workload: Workload) -> None:
-    """Queue a new workload for its node; that copy has never had another ``next_action`` (spec §7)."""
+    """Queue a new workload for its node; that copy has never had another ``next_action``."""
     rows.enqueue(connection, msgspec.structs.replace(workload, next_action=NextAction.CREATE))
 
 
@@ -203,7 +203,7 @@ def _signable(connection: sqlite3.Connection, request: web.Request, approval: Ap
 
 
 def _reached(wanted: SigningRequest, given: tuple[Approval, ...]) -> bool:
-    """Whether enough of the signers have signed; a quorum of 0 is never reached (spec §8)."""
+    """Whether enough of the signers have signed; a quorum of 0 is never reached."""
     return 0 < wanted.quorum_min <= len({approval.tid for approval in given} & set(wanted.signers))
 
 

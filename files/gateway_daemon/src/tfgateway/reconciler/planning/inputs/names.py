@@ -12,7 +12,7 @@ _LONGEST = 253  # RFC 1035 §2.3.4, as text without the final dot
 
 
 def is_valid(domain: str) -> bool:
-    """Whether a domain is valid (provision-engine §7): two labels, no final dot, ``_`` but no ``*``, no IP address."""
+    """Whether a domain is valid: two labels, no final dot, ``_`` but no ``*``, no IP address."""
     labels = domain.split(".")
     if len(domain) > _LONGEST or len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels):
         return False

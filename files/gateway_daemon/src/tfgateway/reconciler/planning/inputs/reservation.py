@@ -24,7 +24,7 @@ class Reservation:
     """Decimal tid."""
     type: str
     data: Mapping[str, Any]
-    """The members of redis-layout §6; from an old record they may be anything."""
+    """The members as ``redis_schema.reservations`` has them; from an old record they may be anything."""
     version: int = 2
     """Of the workload: it says how a secret is encrypted."""
 

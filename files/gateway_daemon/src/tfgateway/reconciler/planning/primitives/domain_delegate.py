@@ -1,4 +1,4 @@
-"""``domain_delegate``: a zone that a user claims (provision-engine §7.1)."""
+"""``domain_delegate``: a zone that a user claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gateway4to6``: an IPv6 address for a user's WireGuard peer (provision-engine §7.5, identity-and-crypto §6)."""
+"""``gateway4to6``: an IPv6 address for a user's WireGuard peer."""
 
 from __future__ import annotations
 

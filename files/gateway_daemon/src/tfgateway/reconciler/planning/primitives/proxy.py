@@ -1,4 +1,4 @@
-"""``proxy``: a domain whose visitors are relayed to an address (provision-engine §7.3)."""
+"""``proxy``: a domain whose visitors are relayed to an address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``reverse_proxy``: a domain whose visitors are relayed into a tunnel of its user (provision-engine §7.4)."""
+"""``reverse_proxy``: a domain whose visitors are relayed into a tunnel of its user."""
 
 from __future__ import annotations
 

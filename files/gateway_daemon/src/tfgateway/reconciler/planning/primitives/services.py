@@ -53,7 +53,7 @@ def present(claims: Claims, reservation: Reservation) -> Service | None:
 
 
 def refusal(reservation: Reservation, why: str) -> Refusal:
-    """``cannot add reverse proxy from web.example: ...`` (provision-engine §8)."""
+    """``cannot add reverse proxy from web.example: ...``."""
     return Refusal(f"cannot add {reservation.type.replace('_', ' ')} from {reservation.domain}: {why}")
 
 

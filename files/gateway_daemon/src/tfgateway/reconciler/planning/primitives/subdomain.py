@@ -1,4 +1,4 @@
-"""``subdomain``: address records of one name in a managed or delegated zone (provision-engine §7.2)."""
+"""``subdomain``: address records of one name in a managed or delegated zone."""
 
 from __future__ import annotations
 
