@@ -102,7 +102,7 @@ metrics = "127.0.0.1:{self.ports["dm"]}"
 listen_http = ["127.0.0.1:{self.ports["http"]}"]
 listen_tls = ["127.0.0.1:{self.ports["tls"]}"]
 listen_tunnels = ["127.0.0.1:{self.ports["tunnels"]}"]
-allowed_targets = ["127.0.0.1/32"]
+allowed_targets = ["127.0.0.1/32", "203.0.113.0/24", "2001:db8::/32"]
 metrics = "127.0.0.1:{self.ports["pm"]}"
 """
 

@@ -27,10 +27,15 @@ class Server:
     known: bool = False
     failing: int = 0
     calls: list[tuple[str, Any]] = field(default_factory=list)
+    address: str = "8.8.4.4"
+    """From which it saw the gateway register."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    reachable_at: list[str] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.Response:
         kind = request.path.rpartition("/")[2]
+        if request.method == "GET":
+            return web.json_response({"node_id": kind, "address": self.address})
         if self.failing:
             self.failing -= 1
             return web.Response(status=503)
@@ -58,7 +63,8 @@ async def somewhere() -> Location:
 @pytest.fixture
 async def server(serve: Any) -> Server:
     made = Server()
-    made.url = await serve(("POST", "/api/v1/gateways{rest:.*}", made.handle))
+    path = "/api/v1/gateways{rest:.*}"
+    made.url = await serve(("POST", path, made.handle), ("GET", path, made.handle))
     return made
 
 
@@ -66,7 +72,7 @@ async def server(serve: Any) -> Server:
 async def entry(server: Server) -> AsyncIterator[Registration]:
     settings = GatewaySettings(farm_id=3, managed_domains=("gw1.example",), name_servers=("ns1.gw1.example",))
     async with ExplorerClient(server.url, identity=IDENTITY, key_id=IDENTITY.node_id) as client:
-        made = Registration(client, IDENTITY, settings, lambda: somewhere())
+        made = Registration(client, IDENTITY, settings, lambda: somewhere(), server.reachable_at.append)
         task = asyncio.create_task(made.run())
         yield made
         task.cancel()
@@ -77,6 +83,7 @@ async def test_it_registers_then_reports_and_counts_what_changes(server: Server,
     assert server.kinds() == ["gateways", "uptime", "reserved_resources"]
     posted = server.calls[0][1]
     assert posted["node_id"] == IDENTITY.node_id
+    assert server.reachable_at == ["8.8.4.4"]
     assert posted["public_key_hex"] == IDENTITY.public_key.hex()
     assert (posted["farm_id"], posted["tcp_router_port"]) == (3, 18000)
     assert posted["location"]["city"] == "Gent"

@@ -13,23 +13,23 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+from tfgateway.special_addresses import IPAddress, IPNetwork, contained_ipv4, not_reachable, reached
 
-_PRIVATE = tuple(
-    ipaddress.ip_network(text)
-    for text in (
-        "10.0.0.0/8",  # RFC 1918
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",  # RFC 6598, carrier-grade NAT
-        "192.0.0.0/24",  # RFC 6890, protocol assignments
-        "198.18.0.0/15",  # RFC 2544, benchmarking
-        "168.63.129.16/32",  # a cloud's metadata service on a public address
-        "fc00::/7",  # RFC 4193
-        "fec0::/10",  # RFC 3879, deprecated site-local
-    )
-)
+__all__ = [
+    "IPV4",
+    "IPAddress",
+    "IPNetwork",
+    "denied_reason",
+    "host_port",
+    "literals",
+    "networks",
+    "own_addresses",
+    "packed_source",
+    "shown",
+    "source",
+    "within",
+]
+
 _NEVER = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -40,7 +40,18 @@ _NEVER = tuple(
         "ff00::/8",  # multicast
     )
 )
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+_PRIVATE = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "10.0.0.0/8",  # RFC 1918
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",  # RFC 6598, carrier-grade NAT
+        "168.63.129.16/32",  # a cloud's metadata service on a public address
+        "fc00::/7",  # RFC 4193
+        "fec0::/10",  # RFC 3879, deprecated site-local
+    )
+)
 _FIB_LOCAL = re.compile(r"\|-- ([0-9.]+)\n\s+/32 host LOCAL")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 IPV4 = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
@@ -88,9 +99,15 @@ def networks(values: Iterable[str]) -> tuple[IPNetwork, ...]:
     return tuple(ipaddress.ip_network(value) for value in values)
 
 
+def literals(values: Iterable[str]) -> frozenset[IPAddress]:
+    """Addresses of ``settings.gateway.public_addresses``, which the settings have checked already."""
+    return frozenset(ipaddress.ip_address(value) for value in values)
+
+
 def denied_reason(address: str, allowed: Collection[IPNetwork], own: Collection[IPAddress]) -> str | None:
     """Why a tenant must not name ``address`` as a target; ``None`` when it is allowed.
 
+    Denied is what is not globally reachable; of an IPv6 address that contains IPv4 ones, they are judged as well.
     ``allowed`` opens what is denied: a network of any size opens private ones, but loopback, link-local and the
     gateway's ``own`` addresses open only one by one (/32, /128), so that a wide entry never exposes the gateway.
     """
@@ -100,7 +117,15 @@ def denied_reason(address: str, allowed: Collection[IPNetwork], own: Collection[
         return "not an IP address"
     if isinstance(target, ipaddress.IPv6Address) and target.scope_id is not None:
         return "an address with a zone"
-    target = _reached(target)
+    target = reached(target)
+    for judged in (*contained_ipv4(target), target):
+        reason = _denied(judged, allowed, own)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _denied(target: IPAddress, allowed: Collection[IPNetwork], own: Collection[IPAddress]) -> str | None:
     if within(target, _NEVER):
         return "an unspecified, multicast or reserved address"
     if target in own or target.is_loopback or target.is_link_local:
@@ -109,18 +134,12 @@ def denied_reason(address: str, allowed: Collection[IPNetwork], own: Collection[
         if target.is_loopback:
             return "a loopback address"
         return "an address of the gateway itself" if target in own else "a link-local address"
-    if within(target, _PRIVATE) and not within(target, allowed):
+    if within(target, allowed):
+        return None
+    if within(target, _PRIVATE):
         return "a private address"
-    return None
-
-
-def _reached(target: IPAddress) -> IPAddress:
-    """The IPv4 address that an IPv6 form of it leads to (RFC 4291 §2.5.5, RFC 3056, RFC 6052), else ``target``."""
-    if isinstance(target, ipaddress.IPv4Address):
-        return target
-    if target in _NAT64 or (1 < int(target) < 2**32):
-        return ipaddress.IPv4Address(int(target) & 0xFFFFFFFF)
-    return target.ipv4_mapped or target.sixtofour or target
+    purpose = not_reachable(target)
+    return None if purpose is None else f"not globally reachable ({purpose})"
 
 
 def within(target: IPAddress, among: Iterable[IPNetwork]) -> bool:
@@ -128,12 +147,14 @@ def within(target: IPAddress, among: Iterable[IPNetwork]) -> bool:
     return any(target in network for network in among)
 
 
-def own_addresses(proc: Path = Path("/proc/net")) -> frozenset[IPAddress]:
-    """Addresses of this host's interfaces in this network namespace; a table that does not exist counts as empty.
+def own_addresses(public: Iterable[IPAddress] = (), proc: Path = Path("/proc/net")) -> frozenset[IPAddress]:
+    """Addresses of this host's interfaces in this network namespace, and ``public`` ones that lead to it.
+
+    A table of the kernel that does not exist counts as empty.
 
     Errors: ``OSError`` for one that cannot be read, as when there are no descriptors.
     """
-    found: set[IPAddress] = set()
+    found = set(public)
     found.update(ipaddress.IPv4Address(text) for text in _FIB_LOCAL.findall(_read(proc / "fib_trie")))
     for line in _read(proc / "if_inet6").splitlines():
         found.add(ipaddress.IPv6Address(int(line.split()[0], 16)))

@@ -54,6 +54,7 @@ def test_values_are_read_by_table() -> None:
         ('[dns]\nmetrics = "localhost:1"', "dns.metrics"),
         ('[proxy]\nlisten_tls = ["::1:443"]', "proxy.listen_tls"),
         ('[proxy]\nallowed_targets = ["10.0.0.1/8"]', "proxy.allowed_targets"),
+        ('[gateway]\npublic_addresses = ["198.51.100.0/24"]', "gateway.public_addresses"),
         ('[fourtosix]\nmetrics = "1"', "fourtosix.metrics"),
         ('[fourtosix]\ninterface = "-v"', "fourtosix.interface"),
         ('[fourtosix]\ninterface = "wg-far-too-long0"', "fourtosix.interface"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tfgateway.explorer import signing
 from tfgateway.explorer.models import User
+from tfgateway.explorer.server.api import gateways
 from tfgateway.identity.keys import Identity
 from yarl import URL
 
@@ -324,6 +325,21 @@ async def test_registering_again_keeps_id_and_creation_and_drops_counters(grid: 
 async def test_gateways_that_are_refused(grid: Any, changes: dict[str, object], status: int, text: str) -> None:
     answer = await grid.register_gateway(grid.node, **changes)
     assert (answer.status, answer.error) == (status, text)
+
+
+async def test_t15_a_gateway_is_listed_with_the_address_that_it_is_seen_from(
+    grid: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def address() -> str:
+        return (await grid.call("GET", f"/gateways/{grid.node.node_id}")).json["address"]
+
+    assert (await grid.register_gateway(grid.node)).status == 201
+    assert await address() == "", "a loopback address says nothing"
+    monkeypatch.setattr(gateways, "denied_reason", lambda *_: None)
+    assert (await grid.register_gateway(grid.node)).status == 201
+    assert await address() == "127.0.0.1"
+    assert (await grid.register_gateway(grid.node, address="8.8.4.4")).status == 201
+    assert await address() == "8.8.4.4"
 
 
 async def test_only_the_gateway_itself_registers_and_reports(grid: Any, stranger: Identity) -> None:

@@ -35,6 +35,8 @@ from tfgateway.reconciler.planning.removals import served
 from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS
 
 SECOND = 10**9
+DOCUMENTATION = networks(["203.0.113.0/24", "2001:db8::/32"])
+"""Targets of these tests; a gateway that is not told otherwise denies them, as nothing answers there."""
 
 
 def read_records(raw: Iterable[tuple[str, bytes]]) -> Records:
@@ -51,7 +53,8 @@ class Node:
     def __init__(self, *managed: str, **policy: Any) -> None:
         self.identity = Identity.from_seed(bytes(range(32)))
         self.node_id = self.identity.node_id
-        self.policy = Policy(identity=self.identity, managed_domains=managed, **policy)
+        allowed = policy.pop("allowed_targets", DOCUMENTATION)
+        self.policy = Policy(identity=self.identity, managed_domains=managed, allowed_targets=allowed, **policy)
         self.desired = Desired(self.node_id)
         self.relist()
         self.hashes: dict[str, dict[str, bytes]] = {}
@@ -266,7 +269,7 @@ class Node:
 @pytest.fixture
 def node() -> Node:
     """Manages gw1.example; 10.91.7.6 may be a target although it is private."""
-    return Node("gw1.example", allowed_targets=networks(["10.91.7.6/32"]))
+    return Node("gw1.example", allowed_targets=(*DOCUMENTATION, *networks(["10.91.7.6/32"])))
 
 
 @pytest.fixture

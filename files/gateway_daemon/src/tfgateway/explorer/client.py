@@ -124,6 +124,10 @@ class ExplorerClient:
         """Create or replace the gateway's entry; uptime and counters drop to what is given here."""
         await self._call("POST", "/gateways", expect=201, body=gateway, sign=True)
 
+    async def gateway(self, node_id: str) -> Gateway:
+        """One entry of the directory. Errors: ``ExplorerRefused`` with 404 when there is none."""
+        return _struct(await self._call("GET", f"/gateways/{_part(node_id)}"), Gateway)
+
     async def gateways(self, *, farm_id: int | None = None, country: str = "", city: str = "") -> list[Gateway]:
         """All gateways that match, by id; entries that cannot be decoded are left out."""
         wanted = {"farm_id": "" if farm_id is None else str(farm_id), "country": country, "city": city}

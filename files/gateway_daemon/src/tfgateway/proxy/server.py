@@ -90,7 +90,8 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
             engine=engine,
             table=table,
             dialler=Dialler(
-                allowed=addresses.networks(settings.proxy.allowed_targets), own_addresses=addresses.own_addresses
+                allowed=addresses.networks(settings.proxy.allowed_targets),
+                own_addresses=partial(addresses.own_addresses, addresses.literals(settings.gateway.public_addresses)),
             ),
             tunnels=tunnels,
             metrics=metrics,

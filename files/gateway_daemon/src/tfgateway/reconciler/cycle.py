@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from tfgateway import machine
-from tfgateway.addresses import own_addresses
+from tfgateway.addresses import denied_reason, literals, own_addresses
 from tfgateway.reconciler.dataset import DataSet, is_whole
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.lease import Lease
@@ -102,6 +102,13 @@ class Cycle:
         """Reservations that an operator ended, until it is known that they are gone."""
         self._corrected: tuple[guard.Sample, ...] | None = None
         """The samples without them, until that is written: they are no loss."""
+
+    def reachable_at(self, address: str) -> None:
+        """Take an address that leads here as the explorer sees it; what is no globally reachable one is ignored."""
+        if denied_reason(address, (), ()) is None:
+            public = self._policy.public_addresses | literals([address])
+            self._policy = replace(self._policy, public_addresses=public)
+            self._incremental = None
 
     async def preview(self, *, allow_removals: bool = False) -> Plan:
         """The plan of the next pass. allow_removals: as if an operator had allowed them. Errors: ``StoreError``."""
@@ -277,7 +284,7 @@ class Cycle:
         released = self._policy.released | self._released
         ended = {**self._policy.released_reservations, **self._released_reservations}
         with contextlib.suppress(OSError):  # those that were read last go on
-            self._policy = replace(self._policy, own_addresses=own_addresses())
+            self._policy = replace(self._policy, own_addresses=own_addresses(self._policy.public_addresses))
         return replace(self._policy, released=released, released_reservations=ended)
 
     def _report(self, made: Plan) -> None:

@@ -81,7 +81,8 @@ class Reconciler:
         self._cycle = Cycle(
             policy, store, desired, self._poller.ask_for, UserKeyCache(client), self._metrics, self._applied
         )
-        self._directory = Registration(client, identity, settings.gateway, Locator(settings.gateway, store).location)
+        locate = Locator(settings.gateway, store).location
+        self._directory = Registration(client, identity, settings.gateway, locate, self._cycle.reachable_at)
         self._news = asyncio.Event()
         self._poll_error = "the explorer was not asked yet"
         self._last: Pass | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from tfgateway.addresses import networks, own_addresses
+from tfgateway.addresses import literals, networks, own_addresses
 from tfgateway.errors import ConfigError
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.fourtosix.pool import Pool
@@ -57,13 +57,14 @@ def make_policy(settings: Settings, identity: Identity) -> Policy:
     for domain in domains:
         if not names.is_valid(domain):
             raise ConfigError(f"gateway.managed_domains: '{domain}' is not a domain name (without a final dot)")
-    given = settings.fourtosix
+    given, public = settings.fourtosix, literals(settings.gateway.public_addresses)
     return Policy(
         identity=identity,
         managed_domains=domains,
         own_names=_own_names(settings),
         allowed_targets=networks(settings.proxy.allowed_targets),
-        own_addresses=own_addresses(),
+        own_addresses=own_addresses(public),
+        public_addresses=public,
         fourtosix=FourToSix(Pool(identity.seed, given.private_key), given.endpoint) if given.endpoint else None,
         repair_orphans=settings.reconciler.repair_orphans,
         parent_timeout=settings.reconciler.parent_timeout,

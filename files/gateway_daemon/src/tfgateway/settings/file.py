@@ -90,6 +90,11 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
                 ipaddress.ip_network(value)
             except ValueError as error:
                 raise ConfigError(f"{name}: {key}: {error}") from error
+    for value in settings.gateway.public_addresses:
+        try:
+            ipaddress.ip_address(value)
+        except ValueError as error:
+            raise ConfigError(f"{name}: gateway.public_addresses: {error}") from error
     if settings.proxy.listen_tunnels_tls and not (settings.proxy.tunnel_certificate and settings.proxy.tunnel_key):
         raise ConfigError(f"{name}: proxy.listen_tunnels_tls: needs proxy.tunnel_certificate and proxy.tunnel_key")
     for service in settings.proxy.services:

@@ -80,6 +80,8 @@ class GatewaySettings(Section, frozen=True):
     """Names published as ``dns_nameserver``; the first is the MNAME of zones without a SOA."""
     managed_domains: tuple[str, ...] = ()
     """Zones in which any user may reserve names, without a final dot."""
+    public_addresses: tuple[str, ...] = ()
+    """IP addresses that lead to this gateway though no interface has them (1:1 NAT): no tenant's target (T-15)."""
     free_to_use: bool = False
     """Published in the explorer's directory."""
     tcp_client_port: Port = 18000

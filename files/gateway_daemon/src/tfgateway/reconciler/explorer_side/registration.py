@@ -32,11 +32,14 @@ class Registration:
         identity: Identity,
         settings: GatewaySettings,
         locate: Callable[[], Awaitable[Location]],
+        reachable_at: Callable[[str], None],
     ) -> None:
+        """reachable_at: called with the address from which the explorer has seen this gateway register."""
         self._client = client
         self._identity = identity
         self._settings = settings
         self._locate = locate
+        self._reachable_at = reachable_at
         self._counts = Counts()
         self._sent: Counts | None = None
         self._registered = False
@@ -83,6 +86,8 @@ class Registration:
             self._registered = True
             self._sent = None
             _log.info("registered", node_id=self._identity.node_id)
+            with contextlib.suppress(ExplorerError):  # a hint: gateway.public_addresses is what is relied on
+                self._reachable_at((await self._client.gateway(self._identity.node_id)).address)
         await self._client.send_uptime(self._identity.node_id, uptime())
 
     async def _report_counts(self) -> None:

@@ -89,6 +89,9 @@ class Policy:
     """Host names of the gateway itself, lower case: a user with one could get a certificate for it (P-6)."""
     allowed_targets: tuple[IPNetwork, ...] = ()
     own_addresses: frozenset[IPAddress] = frozenset()
+    """Of the interfaces, and ``public_addresses``."""
+    public_addresses: frozenset[IPAddress] = frozenset()
+    """Addresses that lead here though no interface has them: 1:1 NAT."""
     fourtosix: FourToSix | None = None
     """None: no IPv6 here."""
     parent_timeout: float = 3600.0

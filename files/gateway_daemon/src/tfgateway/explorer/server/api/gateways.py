@@ -7,6 +7,7 @@ import sqlite3
 import msgspec
 from aiohttp import web
 
+from tfgateway.addresses import denied_reason
 from tfgateway.explorer import wire
 from tfgateway.explorer.models import Counts, Gateway, Location
 from tfgateway.explorer.server.api import auth, http, ownership
@@ -36,6 +37,9 @@ async def register(request: web.Request) -> web.Response:
     if services.policy.owner_resolver:
         await ownership.check(services.policy.owner_resolver, posted.managed_domains, posted.node_id)
     now = services.now()
+    if not posted.address and request.remote and denied_reason(request.remote, (), ()) is None:
+        # Behind 1:1 NAT, it does not know its own address; a reverse proxy in front of us has none that says anything.
+        posted = msgspec.structs.replace(posted, address=request.remote)
 
     def work(connection: sqlite3.Connection) -> None:
         if database.find(connection, "farm", id=posted.farm_id) is None:
