@@ -59,6 +59,7 @@ city = "Gent"
 listen = []
 metrics = "127.0.0.1:{dns}"
 [proxy]
+allowed_targets = ["203.0.113.0/24"]
 listen_http = []
 listen_tls = []
 metrics = "127.0.0.1:{proxy}"
