@@ -107,7 +107,7 @@ class RouteTable:
     def update(self, key: bytes, value: bytes | None) -> None:
         """Take the new value of a service key, ``None`` when it is gone.
 
-        Errors: ``LayoutError`` for a value that cannot be used; the service is unknown then, as it is to the old router.
+        Errors: ``LayoutError`` for a value that cannot be used; the service is unknown then, as to the old router.
         """
         domain = domain_of_service_key(key)
         if domain is None:
