@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from tfgateway import settings
 from tfgateway.diagnosis.static_services import TargetState, static_targets
+from tfgateway.proxy.parse import proxyproto
 
 from tests.support.processes import CommandLine, StartProcess
 
@@ -183,6 +184,33 @@ def test_t18_a_trusted_balancer_announces_the_visitor(serving: Any, tcp_server: 
     assert (first["source"], first["outcome"]) == ("192.0.2.7", "closed")
     assert (second["source"], second["outcome"]) == ("127.0.0.1", "bad_proxy_header")
     assert received == [header + HEAD]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_t18_a_visitor_announced_as_ipv4_inside_ipv6_is_an_ipv4_visitor(
+    version: int, serving: Any, tcp_server: Any, gateway: Any
+) -> None:
+    """For allow lists, limits, log and the header for the target: else all of them would be one source."""
+    received = []
+
+    def target(connection: socket.socket) -> None:
+        received.append(connection.recv(65536))
+
+    port = serving(tcp_server, target).port
+    tested = gateway(
+        'proxy_protocol_from = ["127.0.0.0/8"]',
+        "max_connections_per_source = 1",
+        service(targets(port), 'proxy_protocol = "v1"', 'allow = ["198.51.100.0/24"]', name="raw.example"),
+    )
+    header = proxyproto.encode(version, proxyproto.Addresses("::ffff:198.51.100.9", 1234, "::ffff:203.0.113.1", 80))
+    other = proxyproto.encode(version, proxyproto.Addresses("::ffff:198.51.100.8", 1234, "::ffff:203.0.113.1", 80))
+    with tested.connect() as waiting, tested.connect() as balancer:
+        waiting.sendall(other)
+        balancer.sendall(header + HEAD)
+        read_to_end(balancer)
+    (visit,) = (visit for visit in tested.visits(2) if visit["outcome"] != "no_request")
+    assert (visit["source"], visit["outcome"]) == ("198.51.100.9", "closed")
+    assert received == [b"PROXY TCP4 198.51.100.9 203.0.113.1 1234 80\r\n" + HEAD]
 
 
 def test_t2_whoever_is_silent_longest_gives_way(serving: Any, tcp_server: Any, services: Any, gateway: Any) -> None:

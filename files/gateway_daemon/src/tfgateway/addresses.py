@@ -25,6 +25,7 @@ __all__ = [
     "networks",
     "own_addresses",
     "packed_source",
+    "plain",
     "shown",
     "source",
     "within",
@@ -77,6 +78,14 @@ def host_port(text: str) -> tuple[str, int]:
 def shown(host: str, port: int) -> str:
     """``ADDRESS:PORT``, with brackets around IPv6."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def plain(address: str) -> str:
+    """An IP literal of a peer as limits, allow lists and logs know it: no zone, IPv4 not inside IPv6."""
+    if ":" not in address:
+        return address
+    literal = ipaddress.IPv6Address(address.partition("%")[0])
+    return str(literal.ipv4_mapped or literal)
 
 
 def source(address: str) -> str | bytes:

@@ -34,6 +34,22 @@ def listening(host: str = "127.0.0.1") -> Listening:
     return Listening(Endpoint("http", "tcp", f"{host}:{sock.getsockname()[1]}"), sock)
 
 
+async def test_ipv4_at_a_socket_for_both_families_is_ipv4(engine: Engine) -> None:
+    sock = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    sock.setblocking(False)
+    accepted = Accepted()
+    listener = Listener(engine, Listening(Endpoint("http", "tcp", "[::]:0"), sock), accepted)
+    port = sock.getsockname()[1]
+    listener.start()
+    for host in ("127.0.0.1", "::1"):
+        with socket.create_connection((host, port)) as visitor:
+            visitor.send(b"x")
+            connection, source = await accepted.next()
+            connection.close()
+        assert source == host
+    listener.close()
+
+
 async def test_what_is_closed_accepts_no_more(engine: Engine) -> None:
     """It is the supervisor's socket too: visitors wait there for somebody else."""
     one = listening()

@@ -41,6 +41,21 @@ def test_ipv4_inside_ipv6_is_ipv4(version: int) -> None:
     assert read(header) == Announced(FOUR, len(header))
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_one_end_inside_ipv6_is_ipv4_as_well(version: int) -> None:
+    mixed = Addresses("::ffff:198.51.100.9", 1234, "2001:db8::2", 80)
+    found = read(encode(version, mixed))
+    assert found is not None
+    assert found.addresses == Addresses("198.51.100.9", 1234, "2001:db8::2", 80)
+    # The header for a target has one family: nothing of it is lost.
+    assert read(encode(version, found.addresses)) == found
+
+
+def test_the_announced_line_of_a_balancer_with_one_socket() -> None:
+    line = b"PROXY TCP6 ::ffff:198.51.100.9 ::ffff:203.0.113.1 1234 80\r\n"
+    assert read(line) == Announced(Addresses("198.51.100.9", 1234, "203.0.113.1", 80), len(line))
+
+
 @pytest.mark.parametrize(
     "header",
     [

@@ -7,6 +7,7 @@ import errno
 import socket
 from collections.abc import Callable
 
+from tfgateway.addresses import plain
 from tfgateway.plane import Listening
 from tfgateway.proxy.eventloop.engine import Engine
 from tfgateway.sockets import adopt, tune
@@ -77,8 +78,7 @@ class Listener:
             except OSError as error:
                 _log.warning("connection lost", listen=self.address, reason=error.strerror)
                 continue
-            source = peer[0]
-            self._on_accept(connection, source.partition("%")[0] if ":" in source else source)
+            self._on_accept(connection, plain(peer[0]))
 
     def fail(self) -> None:
         """One connection was not taken; the others are."""

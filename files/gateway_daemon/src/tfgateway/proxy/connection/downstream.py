@@ -7,7 +7,7 @@ import ipaddress
 import socket
 from abc import ABC, abstractmethod
 
-from tfgateway.addresses import within
+from tfgateway.addresses import plain, within
 from tfgateway.proxy import refusals
 from tfgateway.proxy.connection.context import LiveConnection, ProxyContext
 from tfgateway.proxy.connection.states import ENDED, READING, REFUSED, RELAYING, TRANSITIONS
@@ -197,7 +197,7 @@ class DownstreamConnection(ABC):
         if self._announced is not None:
             return self._announced
         near, far = self._visitor.getsockname(), self._visitor.getpeername()
-        return Addresses(self.source, far[1], near[0].partition("%")[0], near[1])
+        return Addresses(self.source, far[1], plain(near[0]), near[1])
 
     def _refuse(self, refusal: Refusal, detail: str = "") -> None:
         """Send the reason, and wait for the end: closing with bytes unread would reset it away (RFC 9112 §9.6)."""

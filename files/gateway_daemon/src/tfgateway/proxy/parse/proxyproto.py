@@ -10,7 +10,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from tfgateway.addresses import IPAddress
+from tfgateway.addresses import IPAddress, plain
 from tfgateway.errors import ParseError
 
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # §2.2
@@ -25,7 +25,7 @@ _FAMILY = {4: 0x11, 6: 0x21}
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Both ends of the visitor's connection: IP literals of one family, ports."""
+    """Both ends of the visitor's connection: IP literals, IPv4 never inside IPv6, and ports."""
 
     source: str
     source_port: int
@@ -36,12 +36,20 @@ class Addresses:
 def encode(version: int, addresses: Addresses) -> bytes:
     """The header to be sent before anything else; ``version``: 1 or 2."""
     source, destination = ipaddress.ip_address(addresses.source), ipaddress.ip_address(addresses.destination)
+    if (
+        source.version != destination.version
+    ):  # a header has one family, and a balancer gave the two ends different ones
+        source, destination = _as_ipv6(source), _as_ipv6(destination)
     ports = addresses.source_port, addresses.destination_port
     if version == 1:
         line = f"PROXY TCP{source.version} {source} {destination} {ports[0]} {ports[1]}\r\n"
         return line.encode("ascii")
     packed = source.packed + destination.packed + struct.pack("!HH", *ports)
     return _SIGNATURE + struct.pack("!BBH", 0x20 | _PROXY, _FAMILY[source.version], len(packed)) + packed
+
+
+def _as_ipv6(address: IPAddress) -> ipaddress.IPv6Address:
+    return ipaddress.IPv6Address(f"::ffff:{address}") if address.version == 4 else ipaddress.IPv6Address(int(address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +89,7 @@ def _read_v1(data: bytes) -> Announced | None:
 
 def _addresses(source: IPAddress, destination: IPAddress, source_port: int, destination_port: int) -> Addresses:
     """IPv4 inside IPv6 (RFC 4291 §2.5.5.2), as a balancer with one socket for both announces it, is IPv4."""
-    mapped = getattr(source, "ipv4_mapped", None), getattr(destination, "ipv4_mapped", None)
-    if mapped[0] is not None and mapped[1] is not None:
-        return Addresses(str(mapped[0]), source_port, str(mapped[1]), destination_port)
-    return Addresses(str(source), source_port, str(destination), destination_port)
+    return Addresses(plain(str(source)), source_port, plain(str(destination)), destination_port)
 
 
 def _literal(raw: bytes, family: bytes) -> IPAddress:
