@@ -280,10 +280,10 @@ class Gateway:
 
 @pytest.fixture
 def configuration(redis_server: RedisServer, free_port: Callable[[], int]) -> Callable[..., tuple[str, dict[str, int]]]:
-    """Call it with lines for [proxy]: the text of a gateway.toml and the ports in it."""
+    """Call it with lines for [proxy], and ports that are not free ones: the text of a gateway.toml, and its ports."""
 
-    def make(*lines: str) -> tuple[str, dict[str, int]]:
-        ports = {name: free_port() for name in ("http", "tls", "tunnels", "metrics_port")}
+    def make(*lines: str, **given: int) -> tuple[str, dict[str, int]]:
+        ports = {name: given.get(name) or free_port() for name in ("http", "tls", "tunnels", "metrics_port")}
         text = "\n".join(
             [
                 "[redis]",
@@ -312,8 +312,8 @@ def gateway(
     """Call it with lines for [proxy]: a proxy that accepts visitors. What they took is given back after the test."""
     started: list[tuple[Gateway, int]] = []
 
-    def start(*lines: str) -> Gateway:
-        text, ports = configuration(*lines)
+    def start(*lines: str, **given: int) -> Gateway:
+        text, ports = configuration(*lines, **given)
         one = Gateway(**ports, process=tfgateway("proxy", config=text))
         started.append((one, one.at_rest()))
         return one

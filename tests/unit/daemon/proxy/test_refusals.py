@@ -23,6 +23,7 @@ PAGES = {
     refusals.ERROR: 503,
     refusals.TOO_MANY: 503,
     refusals.DIAL_TIMEOUT: 504,
+    refusals.LOOP: 508,
     refusals.VERSION_NOT_SUPPORTED: 505,
 }
 

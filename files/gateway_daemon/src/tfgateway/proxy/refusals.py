@@ -91,6 +91,9 @@ UNKNOWN_HOST = Refusal(
 HEAD_TIMEOUT = Refusal("head_timeout", _page(408, "Request Timeout", "The request did not arrive in time."))
 TARGET_DENIED = Refusal("target_denied", _page(502, "Bad Gateway", "The service is set to an address it may not use."))
 DIAL_FAILED = Refusal("dial_failed", _page(502, "Bad Gateway", "The service cannot be reached."))
+LOOP = Refusal(
+    "loop", _page(508, "Loop Detected", "The service leads back to this gateway."), _alert(_INTERNAL_ERROR)
+)  # RFC 5842 §7.2
 NO_TUNNEL = Refusal("no_tunnel", _page(503, "Service Unavailable", "The service is not connected at the moment."))
 NO_TARGET = Refusal("no_target", _page(503, "Service Unavailable", "No target of the service works at the moment."))
 TOO_MANY = Refusal("too_many", _page(503, "Service Unavailable", "There are too many connections at the moment."))

@@ -33,6 +33,7 @@ from tfgateway.proxy.routing.router_file import parse_router_toml
 from tfgateway.proxy.routing.static_services import static_services
 from tfgateway.proxy.routing.table import RouteTable, StaticRoutes
 from tfgateway.proxy.upstream.dial import Dialler
+from tfgateway.proxy.upstream.own_dials import OwnDials
 from tfgateway.redis_schema.connection import connect_as
 from tfgateway.redis_schema.keys import SERVICE_PREFIX, domain_of_service_key
 from tfgateway.settings import ProxySettings, RedisSettings, Settings
@@ -48,6 +49,9 @@ Accept = Callable[[socket.SocketType, str], None]
 
 _COLLECT = (20_000, 10, 20)
 """Thresholds of Python's collector: a connection that ends leaves no cycles, so there is little to find."""
+
+_OWN_DIALS = "own-dials"
+"""A file of all workers, in their directory."""
 
 _SERVICES = Selection(
     match=SERVICE_PREFIX.encode() + b"*",
@@ -85,17 +89,22 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(tunnels.close)
         engine = running_engine()
+        own_addresses = partial(addresses.own_addresses, addresses.literals(settings.gateway.public_addresses))
+        own_dials = OwnDials(worker.runtime / _OWN_DIALS, own_addresses)
+        stack.callback(own_dials.close)
         context = ProxyContext(
             own,
             engine=engine,
             table=table,
             dialler=Dialler(
                 allowed=addresses.networks(settings.proxy.allowed_targets),
-                own_addresses=partial(addresses.own_addresses, addresses.literals(settings.gateway.public_addresses)),
+                own_addresses=own_addresses,
+                own_dials=own_dials,
             ),
             tunnels=tunnels,
             metrics=metrics,
             trusted=addresses.networks(settings.proxy.proxy_protocol_from),
+            own_dials=own_dials,
         )
         listeners = _Listeners(engine, _accepts(own, context, tunnels))
         stack.callback(listeners.close)

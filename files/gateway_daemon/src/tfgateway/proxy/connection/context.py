@@ -15,6 +15,7 @@ from tfgateway.proxy.metrics import ProxyMetrics
 from tfgateway.proxy.relay.pipes import Pipes
 from tfgateway.proxy.routing.table import RouteTable
 from tfgateway.proxy.upstream.dial import Dialler
+from tfgateway.proxy.upstream.own_dials import OwnDials
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel.api import Tunnels
 
@@ -48,8 +49,10 @@ class ProxyContext:
         tunnels: Tunnels,
         metrics: ProxyMetrics,
         trusted: Collection[IPNetwork],
+        own_dials: OwnDials | None = None,
     ) -> None:
-        """``trusted``: networks whose connections begin with a PROXY header."""
+        """``trusted``: networks whose connections begin with a PROXY header; own_dials: what must not come back."""
+        self.own_dials = own_dials
         self.settings = settings
         self.engine = engine
         self.table = table

@@ -36,6 +36,7 @@ class DownstreamConnection(ABC):
         "_counted",
         "_deadlines",
         "_left",
+        "_peer",
         "_reader",
         "_started",
         "_visitor",
@@ -56,6 +57,7 @@ class DownstreamConnection(ABC):
         self.state = READING
         self._context = context
         self._visitor = visitor
+        self._peer = source  # who really connected, whatever it announces
         self._started = context.engine.now
         self._reader = FirstBytes(listener)
         self._announced: Addresses | None = None  # by a trusted balancer
@@ -181,6 +183,10 @@ class DownstreamConnection(ABC):
         if self._deadlines is not None:
             self._wait_in(None)
         self.method, self.host = request.method, request.host
+        own_dials = self._context.own_dials
+        if own_dials is not None and own_dials.has(self._peer, self._visitor):
+            _log.warning("visitor comes from this gateway itself", host=self.host, listener=self.listener)
+            raise Refused(refusals.LOOP)
         self._route(request)
         return True
 

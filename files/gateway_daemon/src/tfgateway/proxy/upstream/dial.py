@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 
 from tfgateway.addresses import IPAddress, IPNetwork, denied_reason
 from tfgateway.proxy.refusals import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
+from tfgateway.proxy.upstream.own_dials import OwnDials
 from tfgateway.sockets import close, send_at_once
 from tfgateway.telemetry.logs import logger
 
@@ -31,9 +32,11 @@ class Dialler:
         *,
         allowed: Collection[IPNetwork],
         own_addresses: Callable[[], Collection[IPAddress]],
+        own_dials: OwnDials | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``own_addresses``: of this host; may raise ``OSError``."""
+        """``own_addresses``: of this host; may raise ``OSError``. own_dials: where connections to it are noted."""
+        self._own_dials = own_dials
         self._allowed = allowed
         self._read_own_addresses = own_addresses
         self._clock = clock
@@ -63,6 +66,8 @@ class Dialler:
             status = sock.connect_ex((address, port))
             if status not in _UNDER_WAY:
                 raise OSError(status, os.strerror(status))
+            if self._own_dials is not None:
+                self._own_dials.note(sock, address, port)
         except OSError as error:
             close(sock)
             raise refused(error) from error
