@@ -62,7 +62,8 @@ class OwnDials:
             return False
         port, near = accepted.getpeername()[1], accepted.getsockname()
         then, digest = _ENTRY.unpack_from(self._table, port * _ENTRY.size)
-        return digest == _digest(source, port, plain(near[0]), near[1]) and int(self._clock()) - then <= _VALID
+        same: bool = digest == _digest(source, port, plain(near[0]), near[1])
+        return same and int(self._clock()) - then <= _VALID
 
     def _is_here(self, address: str) -> bool:
         if address.startswith("127."):
