@@ -40,7 +40,7 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     system: Literal["debian-12", "ubuntu-18.04", "arch"] = "debian-12"
     """Which image; all but the first are stand-ins."""
     own_python: bool = True
-    """False: the inventory does not tell of the stand-in's old Python, as if there were none."""
+    """False: the inventory leaves the stand-in's old Python out, as if there were none."""
 
 
 class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

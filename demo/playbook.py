@@ -70,7 +70,7 @@ def run(fleet: Fleet, step: Step, *options: str) -> list[Recap]:
                 if recap:
                     recaps.append(recap)
         finally:
-            process.wait()  # after Ctrl-C too: Ansible was told as well and leaves its hosts in order
+            process.wait()  # after Ctrl-C too: Ansible gets the signal as well, and leaves its hosts in order
     if process.returncode != 0:
         raise DemoError("ansible-playbook site.yml failed", log=step.log)
     return recaps

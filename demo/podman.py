@@ -106,7 +106,7 @@ def succeeds(*arguments: str) -> bool:
 
 
 def inspect(kind: str, name: str) -> dict[str, Any] | None:
-    """What ``podman KIND inspect`` tells of one object; None when there is none."""
+    """What ``podman KIND inspect`` says of one object; None when there is none."""
     if not succeeds(kind, "exists", name):
         return None
     return cast(dict[str, Any], json.loads(run(kind, "inspect", name))[0])

@@ -18,7 +18,7 @@ import yaml
 from tools.tree import ROOT, copy
 
 DIST = ROOT / "dist"
-# An address that nobody has, for tests: whoever publishes the collection names another one.
+# An address that nobody has, for tests: the publisher of the collection names another one.
 EXAMPLE = "https://gateway.example/tfgrid/gateway"
 USAGE = "usage: make release REPOSITORY=https://HOST/OWNER/NAME (where the source of the collection is published)"
 

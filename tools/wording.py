@@ -1,7 +1,8 @@
-"""``python -m tools.wording``: words that the daemon's code and prose do without, each with the term to use instead.
+"""``python -m tools.wording``: words that code and prose do without, each with the term to use instead.
 
-A word counts in prose and as a part of an identifier (``_tell_all``, ``CrewMember``). Exit code 1 when any is found, or
-when an exception is not needed any more.
+It looks at the daemon, at roles, playbooks and plugins, and at the documentation. A word counts in prose and as a part
+of an identifier (``_tell_all``, ``CrewMember``). Exit code 1 when any is found, or when an exception is not needed any
+more.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tools.tree import ROOT
 
-PACKAGE = ROOT / "files" / "gateway_daemon" / "src" / "tfgateway"
+PACKAGE = Path("files/gateway_daemon/src/tfgateway")
+COLLECTION = [Path(name) for name in ("roles", "playbooks", "plugins", "docs")]
+_GENERATED = Path("docs/reference")
+_SUFFIXES = {".py", ".yml", ".md", ".j2"}
 _REPORT = "report, notify, send, say"
 _OBSERVE = "receive, observe, be notified"
 _PERSON = "it for a connection, process or program; they for a person"
@@ -38,13 +42,21 @@ INSTEAD = {
 }
 """Word -> what to write."""
 ALLOWED = {
-    ("cli/legacy.py", "former"): (2, "name of a command that is deployed"),
-    ("cli/main.py", "former"): (1, "name of a command that is deployed"),
-    ("dns/server/metrics.py", "told"): (1, "help text of a metric that is deployed"),
-    ("tunnel/links/messages.py", "parcel"): (1, "tag of a message between workers, which older releases read"),
-    ("workers/handover.py", "desk"): (1, "field of the hand-over file, which older releases read"),
-    ("workers/handover.py", "doors"): (1, "field of the hand-over file, which older releases read"),
-    ("workers/reload/config_test.py", "rehearsal"): (1, "environment variable that older releases set and read"),
+    ("roles/cutover/README.md", "former"): (1, "name of a command that is deployed"),
+    ("roles/cutover/tasks/compare.yml", "former"): (1, "name of a command that is deployed"),
+    (f"{PACKAGE}/cli/legacy.py", "former"): (2, "name of a command that is deployed"),
+    (f"{PACKAGE}/cli/main.py", "former"): (1, "name of a command that is deployed"),
+    (f"{PACKAGE}/dns/server/metrics.py", "told"): (1, "help text of a metric that is deployed"),
+    (f"{PACKAGE}/tunnel/links/messages.py", "parcel"): (
+        1,
+        "tag of a message that older releases read",
+    ),
+    (f"{PACKAGE}/workers/handover.py", "desk"): (1, "field of the hand-over file, which older releases read"),
+    (f"{PACKAGE}/workers/handover.py", "doors"): (1, "field of the hand-over file, which older releases read"),
+    (f"{PACKAGE}/workers/reload/config_test.py", "rehearsal"): (
+        1,
+        "environment variable of older releases",
+    ),
 }
 """File and word -> how often it stands there, and why it stays."""
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -60,25 +72,30 @@ def found(text: str) -> list[tuple[int, str]]:
     ]
 
 
-def problems(package: Path, allowed: Mapping[tuple[str, str], tuple[int, str]]) -> list[str]:
-    """A line for each word that is not allowed, and for each exception that does not fit any more."""
+def problems(root: Path, trees: Iterable[Path], allowed: Mapping[tuple[str, str], tuple[int, str]]) -> list[str]:
+    """A line for each word that is not allowed, and for each exception that does not fit any more.
+
+    trees: relative to ``root``, as are the files of ``allowed``.
+    """
     lines = []
     counts: Counter[tuple[str, str]] = Counter()
-    for path in sorted(package.rglob("*.py")):
-        name = path.relative_to(package).as_posix()
+    for path in sorted(path for tree in trees for path in (root / tree).rglob("*") if path.suffix in _SUFFIXES):
+        name = path.relative_to(root)
+        if name.is_relative_to(_GENERATED):
+            continue
         for number, word in found(path.read_text()):
-            counts[name, word] += 1
-            if (name, word) not in allowed:
-                lines.append(f"{path}:{number}: '{word}': write {INSTEAD[word]}")
-    for (name, word), (count, _) in allowed.items():
-        if counts[name, word] != count:
-            lines.append(f"{package / name}: '{word}' stands there {counts[name, word]} times, allowed are {count}")
+            counts[name.as_posix(), word] += 1
+            if (name.as_posix(), word) not in allowed:
+                lines.append(f"{name}:{number}: '{word}': write {INSTEAD[word]}")
+    for (file, word), (count, _) in allowed.items():
+        if counts[file, word] != count:
+            lines.append(f"{file}: '{word}' stands there {counts[file, word]} times, allowed are {count}")
     return lines
 
 
 def main() -> int:
     """Exit code; it prints each problem on a line."""
-    lines = problems(PACKAGE, ALLOWED)
+    lines = problems(ROOT, [PACKAGE, *COLLECTION], ALLOWED)
     for line in lines:
         print(line)
     return 1 if lines else 0

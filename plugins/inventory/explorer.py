@@ -33,7 +33,7 @@ options:
       - name: TFGATEWAY_EXPLORER
   farm_ids:
     description:
-      - Your farms. Others are never listed, since whoever has a farm can put gateways into the directory, and a play
+      - Your farms. Others are never listed, since everybody with a farm can put gateways into the directory, and a play
         would connect to them.
     type: list
     elements: int

@@ -143,7 +143,7 @@ def identities(module, there):
     program, path, words = module.params["program"], module.params["path"], module.params["words"]
     run = module.run_command
     if module.check_mode and not os.path.exists(program):
-        return None, None  # an untouched node: nobody can tell
+        return None, None  # an untouched node: nothing is known yet
     wanted = call(run, [program, "identity", "show", "--words-from=-"], words) if words else None
     if there:
         return call(run, [program, "identity", "show", "--seed", path]), wanted

@@ -31,7 +31,7 @@ class DirectoryError(Exception):
 
 
 def fetch_all(fetch: Fetch, url: str, farm_id: int) -> list[dict[str, Any]]:
-    """Every entry of a farm, as the explorer gives it: as many pages as the header ``Pages`` of the first tells.
+    """Every entry of a farm, as the explorer gives it: as many pages as the header ``Pages`` of the first says.
 
     url: the API, such as https://explorer.grid.tf/api/v1. Errors: DirectoryError.
     """
@@ -46,9 +46,9 @@ def fetch_all(fetch: Fetch, url: str, farm_id: int) -> list[dict[str, Any]]:
             raise DirectoryError(f"{address}: {error}") from error
         found = parse(body, address)
         entries += found
-        told = headers.get("pages", "")
-        pages = min(int(told), MOST_PAGES) if re.fullmatch(r"[0-9]{1,9}", told) else page
-        page = page + 1 if found else pages + 1  # one that tells of more pages than it has keeps nobody busy
+        announced = headers.get("pages", "")
+        pages = min(int(announced), MOST_PAGES) if re.fullmatch(r"[0-9]{1,9}", announced) else page
+        page = page + 1 if found else pages + 1  # one that announces more pages than it has keeps nobody busy
     return entries
 
 

@@ -174,5 +174,5 @@ def _row(node: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    """In a terminal, what a stranger wrote moves no cursor."""
+    """In a terminal, what somebody else wrote moves no cursor."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

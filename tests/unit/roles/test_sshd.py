@@ -45,7 +45,7 @@ CASES = {
 def values(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     wanted = {
         "name": "_sshd_unnamed",
-        "open": "_sshd_unheard",
+        "open": "_sshd_not_listening",
         "by_socket": "_sshd_by_socket",
         "closed": "_sshd_closed",
     }

@@ -34,12 +34,12 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_a_problem_says_where_it_is_and_what_to_write(package: Path) -> None:
-    (line,) = wording.problems(package, NONE)
-    assert line == f"{package}/cli/legacy.py:2: 'former': write {wording.INSTEAD['former']}"
+    (line,) = wording.problems(package, [Path("cli")], NONE)
+    assert line == f"cli/legacy.py:2: 'former': write {wording.INSTEAD['former']}"
 
 
 def test_exceptions_hold_for_their_number_of_words(package: Path) -> None:
-    assert wording.problems(package, {("cli/legacy.py", "former"): (1, "deployed")}) == []
+    assert wording.problems(package, [Path("cli")], {("cli/legacy.py", "former"): (1, "deployed")}) == []
     (package / "cli" / "legacy.py").write_text('"""Said."""\n')
-    (line,) = wording.problems(package, {("cli/legacy.py", "former"): (1, "deployed")})
+    (line,) = wording.problems(package, [Path("cli")], {("cli/legacy.py", "former"): (1, "deployed")})
     assert line.endswith("legacy.py: 'former' stands there 0 times, allowed are 1")
