@@ -8,8 +8,10 @@ import socket
 from pathlib import Path
 
 import pytest
+import structlog
 from tfgateway.tunnel.client import Phase
 from tfgateway.tunnel.gateway import migration
+from tfgateway.tunnel.gateway.failure_budget import FailureBudget
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.session.session import Limits, Session
 from tfgateway.tunnel.yamux.frames import Flag, GoAway, Kind, encode
@@ -175,10 +177,36 @@ async def test_t4_the_pool_of_unknown_ones_is_small_and_they_are_held_briefly(wo
         await clients[-1].send(HELLO.replace(SECRET, b"7:s3cr3t-tunnel-%03d" % number))
         await soon(lambda: gateway.metric("tfgateway_tunnels_early") == len(clients))
     late = OldClient(gateway.port)
-    assert await late.ended() == b""  # one source may fail so often, then it has to wait
+    await late.send(HELLO.replace(SECRET, b"7:s3cr3t-tunnel-003"))
+    await late.ended()  # one source may fail so often, then its clients are not held any more
     for one in clients:
         assert (await one.ended()).hex() == "000100020000000100000000"
     assert gateway.metric("tfgateway_tunnels_early") == 0
+
+
+async def test_t4_a_known_secret_registers_however_often_its_source_has_failed(world: World) -> None:
+    """One broken host must not lock out its neighbours behind the same address; each refusal is counted."""
+    gateway = world.gateway(tunnel_unknown_time=LIMIT)
+    gateway.tunnels._failures = FailureBudget(burst=64, per_second=0.0)  # no failure is forgotten on a slow machine
+    wrong = [OldClient(gateway.port) for _ in range(70)]
+    with structlog.testing.capture_logs() as logs:
+        for number, one in enumerate(wrong):
+            await one.send(HELLO.replace(SECRET, b"7:s3cr3t-tunnel-%03d" % number))
+        await soon(lambda: gateway.metric("tfgateway_tunnel_refusals_total", reason="unknown_secret") == len(wrong))
+        refused = OldClient(gateway.port)
+        await refused.send(HELLO.replace(b"\x11\x11", b"\x11\x12"))
+        await refused.ended()
+    assert gateway.metric("tfgateway_tunnel_refusals_total", reason="handshake") == 1
+    assert gateway.metric("tfgateway_tunnels_early") == 64
+    reasons = [line.get("reason") for line in logs if line["event"] == "tunnel client not registered"]
+    assert reasons == ["its secret is unknown"] * 64
+    assert [line["source"] for line in logs if line["log_level"] == "warning"] == ["127.0.0.1"]
+    right = OldClient(gateway.port)
+    await right.send(HELLO)
+    await right.read(24)
+    assert gateway.metric("tfgateway_tunnels") == 1
+    for one in (*wrong, right):
+        one.socket.close()
 
 
 async def test_t4_the_newest_client_wins_and_the_old_session_is_closed(world: World) -> None:

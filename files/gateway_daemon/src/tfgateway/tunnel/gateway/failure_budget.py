@@ -20,7 +20,7 @@ class FailureBudget:
         """Source -> (failures that count, at this time); the oldest are forgotten first."""
 
     def exhausted(self, address: str, now: float) -> bool:
-        """Whether this IP literal has to wait."""
+        """Whether it failed so often that only a known secret helps it now."""
         return self._failures(addresses.source(address), now) + 1 > self._burst
 
     def failed(self, address: str, now: float) -> None:

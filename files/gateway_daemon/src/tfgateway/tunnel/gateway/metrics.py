@@ -17,6 +17,12 @@ class TunnelMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.refusals = Counter(
+            "tfgateway_tunnel_refusals",
+            "Clients that did not register by reason: handshake, unknown_secret (it may become known), silent, crowded",
+            ["reason"],
+            registry=registry,
+        )
         self.ended = Counter("tfgateway_tunnel_sessions_ended", "Sessions that have ended", registry=registry)
         self.visits = Counter(
             "tfgateway_tunnel_streams", "Visitors whose stream has ended", ["outcome"], registry=registry

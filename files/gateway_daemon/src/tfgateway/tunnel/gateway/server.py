@@ -38,6 +38,7 @@ _MAX_NEWCOMERS = 2048
 
 _MAX_CLIENTS = 16
 """That share one secret."""
+_UNKNOWN = "its secret is unknown"
 _DRAIN_LOOK = 0.05
 """Seconds between two looks at what is left."""
 
@@ -125,9 +126,6 @@ class TunnelServer:
 
     def accept(self, sock: socket.socket, source: str) -> None:
         """A client connected on the plain port: a non-blocking socket, and its IP literal."""
-        if self._failures.exhausted(source, self._loop.time()):
-            close(sock)
-            return
         try:
             send_at_once(sock)
             session = Session(
@@ -145,11 +143,13 @@ class TunnelServer:
         self._newcomers[session] = None
         self._loop.call_later(self._settings.head_timeout, self._no_secret_yet, session)  # T-2
         if len(self._newcomers) > _MAX_NEWCOMERS:
+            self._metrics.refusals.labels("crowded").inc()
             next(iter(self._newcomers)).close("too many clients that send no secret")
 
     def accept_tls(self, context: ssl.SSLContext, sock: socket.socket, source: str) -> None:
         """The same on the port with TLS (T-21)."""
-        if self._failures.exhausted(source, self._loop.time()) or len(self._tasks) > _MAX_NEWCOMERS:
+        if len(self._tasks) > _MAX_NEWCOMERS:
+            self._metrics.refusals.labels("crowded").inc()
             close(sock)
         else:
             self._spawn(self._accept_tls(context, sock, source))
@@ -162,6 +162,7 @@ class TunnelServer:
 
     def _no_secret_yet(self, session: Session) -> None:
         if session in self._newcomers:
+            self._metrics.refusals.labels("silent").inc()
             session.close("it did not send its secret in time")
 
     def _registered(self, source: str, session: Session, stream: int) -> Channel | None:
@@ -174,27 +175,43 @@ class TunnelServer:
 
     def _rejected(self, source: str, session: Session, reason: str) -> None:
         self._metrics.registrations.labels("rejected").inc()
-        self._failures.failed(source, self._loop.time())
-        _log.info("tunnel client rejected", source=source, reason=reason)
+        self._failed(source, "handshake", reason)
         session.close(reason)
+
+    def _failed(self, source: str, label: str, reason: str) -> None:
+        """Count, and log as long as the source has not used up its budget: from then on one line says so."""
+        now = self._loop.time()
+        self._metrics.refusals.labels(label).inc()
+        if self._failures.exhausted(source, now):
+            return
+        self._failures.failed(source, now)
+        _log.info("tunnel client not registered", source=source, reason=reason)
+        if self._failures.exhausted(source, now):
+            _log.warning("a source failed too often: its next failures are only counted", source=source)
 
     def _introduced(self, source: str, session: Session, stream: int, secret: bytes) -> None:
         self._newcomers.pop(session, None)
         digest = digest_of(self._key, secret)
+        known = self._registry.knows(digest, secret)
+        if not known and self._failures.exhausted(source, self._loop.time()):  # T-4: it is not held either
+            self._metrics.registrations.labels("rejected").inc()
+            self._failed(source, "unknown_secret", _UNKNOWN)
+            session.close(_UNKNOWN)
+            return
         client = Client(session, secret, digest, source, time.monotonic_ns(), stream)
         self._clients[session] = client
-        if self._registry.knows(digest, secret):
+        if known:
             self._register(client)
             return
         self._metrics.registrations.labels("early").inc()
-        self._failures.failed(source, self._loop.time())
+        self._failed(source, "unknown_secret", _UNKNOWN)
         self._loop.call_later(self._settings.tunnel_unknown_time, self._still_unknown, client)
         for oldest in self._registry.add_early(client):
-            oldest.session.close("its secret is unknown")
+            oldest.session.close(_UNKNOWN)
 
     def _still_unknown(self, client: Client) -> None:
         if client.session in self._clients and not self._registry.knows(client.digest, client.secret):
-            client.session.close("its secret is unknown")
+            client.session.close(_UNKNOWN)
 
     def _register(self, client: Client, how: str = "") -> None:
         """how: "moved" here from another worker, "kept" in this one that drains, or empty: it has just come."""
@@ -302,7 +319,7 @@ class TunnelServer:
         else:  # revoked, or not known to this worker yet
             self._loop.call_later(self._settings.tunnel_unknown_time, self._still_unknown, client)
             for oldest in self._registry.add_early(client):
-                oldest.session.close("its secret is unknown")
+                oldest.session.close(_UNKNOWN)
         return True
 
     def _keep(self, state: SessionState, sockets: list[socket.socket]) -> bool:
