@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from tfgateway import settings
 from tfgateway.errors import ConfigError
@@ -81,3 +82,46 @@ def test_the_old_file_counts_where_the_new_one_says_nothing() -> None:
 def test_what_cannot_be_meant_is_a_wrong_configuration(text: str) -> None:
     with pytest.raises(ConfigError):
         static_services(services(text), StaticRoutes())
+
+
+KINDS = {
+    "target": 'targets = [{ address = "192.0.2.1", http_port = 80 }]',
+    "targets": 'targets = [{ address = "192.0.2.1", tls_port = 443 }, { address = "two.example", tls_port = 443 }]',
+    "tunnel": 'tunnel_secret = "s"',
+}
+OPTIONS = {
+    "balance": '"least_connections"',
+    "check": '{ type = "http" }',
+    "slow_start": "30.0",
+    "allow": '["198.51.100.0/24"]',
+    "proxy_protocol": '"v2"',
+}
+"""A value of each option that is not its default."""
+REFUSED = {(option, "tunnel") for option in OPTIONS if option != "allow"}
+
+
+def _effect(text: str) -> object:
+    """All that the proxy takes from a service."""
+    routes, checked = static_services(services(text), StaticRoutes())
+    (route,) = routes.by_host.values()
+    pool = None if route.pool is None else (route.pool.method, route.pool.slow_start, len(route.pool.members))
+    allows = route.options is not None and route.options.allows("192.0.2.9")
+    version = route.options.proxy_protocol if route.options is not None else 0
+    return route.secret, pool, allows, version, [one.check for one in checked]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_kind_of_service_has_an_effect_or_is_refused(option: str, kind: str) -> None:
+    plain = f'[[proxy.services]]\nnames = ["a.example"]\n{KINDS[kind]}\n'
+    with_it = f"{plain}{option} = {OPTIONS[option]}\n"
+    if (option, kind) in REFUSED:
+        with pytest.raises(ConfigError, match=rf"'a.example' has tunnel_secret.* {option} "):
+            services(with_it)
+    else:
+        assert _effect(with_it) != _effect(plain)
+
+
+def test_no_option_of_a_service_was_forgotten() -> None:
+    fields = {field.name for field in msgspec.structs.fields(ServiceSettings)}
+    assert fields == {"names", "targets", "tunnel_secret", *OPTIONS}

@@ -21,11 +21,14 @@ from tfgateway.settings.node import (
     RedisSettings,
     WorkersSettings,
 )
-from tfgateway.settings.proxy import ProxySettings
+from tfgateway.settings.proxy import ProxySettings, ServiceSettings
 from tfgateway.settings.section import Section
 
 DEFAULT_PATH = Path("/etc/tfgateway/gateway.toml")
 
+_OF_TARGETS = ("balance", "check", "slow_start", "proxy_protocol")
+"""Options of a static service that are about its targets."""
+_NO_OPTIONS = ServiceSettings(names=("",))
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 
 
@@ -100,6 +103,10 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
     for service in settings.proxy.services:
         if bool(service.targets) == bool(service.tunnel_secret):
             raise ConfigError(f"{name}: proxy.services: '{service.names[0]}' needs either targets or tunnel_secret")
+        for option in _OF_TARGETS if service.tunnel_secret else ():
+            if getattr(service, option) != getattr(_NO_OPTIONS, option):
+                wrong = f"'{service.names[0]}' has tunnel_secret, with which {option} has no effect: remove it"
+                raise ConfigError(f"{name}: proxy.services: {wrong}")
     if settings.fourtosix.endpoint and not _is_endpoint(settings.fourtosix.endpoint):
         raise ConfigError(
             f"{name}: fourtosix.endpoint: '{settings.fourtosix.endpoint}' is not HOST:PORT (IPv6 in brackets)"

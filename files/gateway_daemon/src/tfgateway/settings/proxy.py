@@ -50,7 +50,7 @@ class ServiceSettings(Section, frozen=True):
     """Host names; ``CATCH_ALL``: all names without a service of their own."""
     targets: tuple[TargetSettings, ...] = ()
     tunnel_secret: str = ""
-    """Secret of the tunnel that serves these names, instead of ``targets``."""
+    """Secret of the tunnel that serves these names, instead of ``targets``; only ``allow`` goes with it."""
     balance: Literal["round_robin", "least_connections"] = "round_robin"
     """How a target is chosen for the next visitor."""
     check: CheckSettings | None = None
