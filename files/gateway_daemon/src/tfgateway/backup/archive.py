@@ -18,6 +18,7 @@ from tfgateway.backup.content import About, End, Head, Row, Seed
 from tfgateway.errors import ConfigError, IdentityError, StoreError
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
+from tfgateway.ids import NodeId
 from tfgateway.redis_schema import keys
 from tfgateway.redis_schema.connection import marker_text, store_errors
 from tfgateway.redis_schema.marker import ANY, NONE, Marker, encode_marker, read_marker
@@ -164,7 +165,7 @@ async def _rows(redis: Redis) -> AsyncIterator[Row]:
                 yield Row(key, value, max(ttl, 0))
 
 
-async def _begin_data_set(redis: Redis, node_id: str) -> Marker:
+async def _begin_data_set(redis: Redis, node_id: NodeId) -> Marker:
     """Begin a new data set in redis, which counts once a full pass has gone over it."""
     found = read_marker(await marker_text(redis))
     previous = found.incarnation if isinstance(found, Marker) else NONE

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import msgspec
 
 from tfgateway.errors import CryptoError
+from tfgateway.ids import NodeId
 
 
 class About(msgspec.Struct, frozen=True, tag="about"):
     """The first message."""
 
-    node_id: str
+    node_id: NodeId
     created: float
     """Unix seconds."""
     version: str

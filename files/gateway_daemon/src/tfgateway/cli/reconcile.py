@@ -12,6 +12,7 @@ import click
 
 from tfgateway.cli.context import load_settings
 from tfgateway.errors import GatewayError
+from tfgateway.ids import Gwid
 from tfgateway.reconciler import loop
 from tfgateway.reconciler.planning import render
 from tfgateway.reconciler.planning.inputs import names
@@ -28,8 +29,8 @@ class _Released(NamedTuple):
     """Domains and reservations that the command line releases."""
 
     domains: frozenset[str]
-    reservations: dict[str, str]
-    """gwid -> reason."""
+    reservations: dict[Gwid, str]
+    """With the reasons."""
 
 
 @click.command("reconcile")
@@ -91,7 +92,7 @@ def command(
             raise click.UsageError(f"--release-reservation: '{identifier}' is not the id of a reservation, as 311-1")
     if len(reason) > _LONGEST_REASON:
         raise click.UsageError(f"--reason: at most {_LONGEST_REASON} characters")
-    released_ones = _Released(domains, dict.fromkeys(ended, reason))
+    released_ones = _Released(domains, dict.fromkeys(map(Gwid, ended), reason))
     if as_json and as_markdown:
         raise click.UsageError("--json or --markdown, not both")
     settings = load_settings(ctx)

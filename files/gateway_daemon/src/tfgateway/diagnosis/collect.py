@@ -16,6 +16,7 @@ from tfgateway.diagnosis.probes import Prober
 from tfgateway.diagnosis.static_services import TargetState, TunnelState, static_targets, static_tunnels
 from tfgateway.errors import ExplorerError, GatewayError, StoreError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Workload
+from tfgateway.ids import NO_TID, Gwid
 from tfgateway.reconciler.explorer_side.poller import Poller
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.planning import results
@@ -113,7 +114,7 @@ async def collect(settings: Settings) -> State:
     outbox = {one.id: one for one in results.read_outbox(dict(rows.fields(OUTBOX)))[0]}
     prober = Prober(settings, policy)
 
-    async def one(identifier: str, wanted: Wanted | None) -> Judged:
+    async def one(identifier: Gwid, wanted: Wanted | None) -> Judged:
         reservation = reservations.get(identifier)
         recorded = reservation is not None
         if reservation is None:
@@ -209,7 +210,7 @@ def _loop_problems(status: Status | None, settings: Settings) -> list[str]:
     return found
 
 
-def _shown(seen: _Seen, outbox: dict[str, Pending]) -> dict[str, Wanted | None]:
+def _shown(seen: _Seen, outbox: dict[Gwid, Pending]) -> dict[Gwid, Wanted | None]:
     """The reservations to show: all but those that ended and left nothing behind."""
     here = [*seen.records.entries, *seen.records.damaged, *outbox]
     here = [name for name in here if name not in seen.records.references.values()]
@@ -217,14 +218,14 @@ def _shown(seen: _Seen, outbox: dict[str, Pending]) -> dict[str, Wanted | None]:
     return {identifier: seen.desired.get(identifier) for identifier in [*here, *there]}
 
 
-def _described(identifier: str, wanted: Wanted | None) -> Reservation:
+def _described(identifier: Gwid, wanted: Wanted | None) -> Reservation:
     """A reservation without record, made of what the explorer says."""
     if wanted is None:
-        return Reservation(identifier, "", "", {})
+        return Reservation(identifier, NO_TID, "", {})
     if isinstance(wanted.workload, Workload):
         return of_workload(wanted.workload)
     number = wanted.workload.type
-    return Reservation(identifier, "", WORKLOAD_TYPES.get(number, str(number)), {})
+    return Reservation(identifier, NO_TID, WORKLOAD_TYPES.get(number, str(number)), {})
 
 
 def _is_deployed(wanted: Wanted | None) -> bool:

@@ -15,6 +15,7 @@ from tfgateway import gojson
 from tfgateway.errors import ParseError
 from tfgateway.explorer import wire
 from tfgateway.explorer.wire import ZERO_TIME, Date, Int64, RawJson, UInt16, UInt32
+from tfgateway.ids import Gwid
 
 PROXY, REVERSE_PROXY, SUBDOMAIN, DOMAIN_DELEGATE, GATEWAY4TO6 = range(5, 10)
 
@@ -197,7 +198,7 @@ class Undecodable(_Object, frozen=True):
     """A workload whose JSON cannot be understood (P-2). ``gwid`` is None when not even that could be read."""
 
     id: int
-    gwid: str | None
+    gwid: Gwid | None
     type: int
     reason: str
 
@@ -214,9 +215,9 @@ MODELS: MappingProxyType[int, type[Workload]] = MappingProxyType(
 """The types that a gateway serves."""
 
 
-def gwid(workload: Workload) -> str:
+def gwid(workload: Workload) -> Gwid:
     """Global workload id: ``"311-1"``."""
-    return f"{workload.id}-{workload.workload_id}"
+    return Gwid(f"{workload.id}-{workload.workload_id}")
 
 
 def parse_workload(value: object) -> Workload:
@@ -233,7 +234,7 @@ def decode_workload(value: object) -> Workload | Undecodable:
         own, users = _number(value, "id"), _number(value, "workload_id")
         return Undecodable(
             id=own or 0,
-            gwid=None if own is None or users is None else f"{own}-{users}",
+            gwid=None if own is None or users is None else Gwid(f"{own}-{users}"),
             type=_number(value, "workload_type") or 0,
             reason=str(error),
         )

@@ -9,6 +9,8 @@ from typing import Literal
 
 import nacl.bindings
 
+from tfgateway.ids import Tid
+
 PREFIX_LENGTH = 64
 
 KeySource = Literal["seed", "derived"]
@@ -44,8 +46,8 @@ class Pool:
         """The gateway's own address, ``::1`` of the subnet."""
         return IPv6Interface((int.from_bytes(self._prefix() + bytes(7) + b"\1"), PREFIX_LENGTH))
 
-    def address_of(self, tid: str) -> IPv6Address:
-        """The one address of a user, whatever the number of their reservations. tid: decimal text."""
+    def address_of(self, tid: Tid) -> IPv6Address:
+        """The one address of a user, whatever the number of their reservations."""
         return IPv6Address(self._prefix() + _md5(self.seed + tid.encode())[:_HALF])
 
     def _prefix(self) -> bytes:

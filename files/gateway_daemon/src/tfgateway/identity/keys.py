@@ -7,6 +7,7 @@ import nacl.exceptions
 import nacl.signing
 
 from tfgateway.errors import IdentityError
+from tfgateway.ids import NodeId
 
 SEED_SIZE = 32
 PUBLIC_KEY_SIZE = 32
@@ -23,8 +24,7 @@ class Identity:
     """32 bytes; secret."""
     public_key: bytes
     """32 bytes."""
-    node_id: str
-    """base58 of the public key: the id of a gateway or node."""
+    node_id: NodeId
 
     def __init__(self, seed: bytes) -> None:
         if len(seed) != SEED_SIZE:
@@ -58,11 +58,11 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     return True
 
 
-def public_key_to_node_id(public_key: bytes) -> str:
+def public_key_to_node_id(public_key: bytes) -> NodeId:
     """base58 (Bitcoin alphabet) of 32 bytes; leading zero bytes become leading ``1``. Errors: ``IdentityError``."""
     if len(public_key) != PUBLIC_KEY_SIZE:
         raise IdentityError(f"a public key has {PUBLIC_KEY_SIZE} bytes, not {len(public_key)}")
-    return base58.b58encode(public_key).decode("ascii")
+    return NodeId(base58.b58encode(public_key).decode("ascii"))
 
 
 def node_id_to_public_key(node_id: str) -> bytes:

@@ -12,6 +12,7 @@ from itertools import islice
 
 from tfgateway import machine
 from tfgateway.addresses import denied_reason, literals, own_addresses
+from tfgateway.ids import Gwid
 from tfgateway.reconciler.dataset import DataSet, is_whole
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.lease import Lease
@@ -66,7 +67,7 @@ class Pass:
 class Cycle:
     """Makes passes; remembers between them only which problems were logged.
 
-    ask_for: asks the explorer for reservations one by one, by gwid, and takes the answers into ``desired``.
+    ask_for: asks the explorer for reservations one by one, and takes the answers into ``desired``.
     applied: called with what was done before ``run`` and ``news`` return, also when they end with an error.
     """
 
@@ -75,7 +76,7 @@ class Cycle:
         policy: Policy,
         store: Store,
         desired: Desired,
-        ask_for: Callable[[Sequence[str]], Awaitable[None]],
+        ask_for: Callable[[Sequence[Gwid]], Awaitable[None]],
         user_keys: UserKeyCache,
         metrics: ReconcilerMetrics,
         applied: Callable[[Applied], None],
@@ -97,7 +98,7 @@ class Cycle:
         """What an operator allowed is no loss: until that is noted, the samples of before do not count."""
         self._recorded = 0
         self._released: frozenset[str] = frozenset()
-        self._released_reservations: dict[str, str] = {}
+        self._released_reservations: dict[Gwid, str] = {}
         self._ended: set[str] = set()
         """Reservations that an operator ended, until it is known that they are gone."""
         self._corrected: tuple[guard.Sample, ...] | None = None

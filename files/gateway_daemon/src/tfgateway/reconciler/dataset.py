@@ -6,6 +6,7 @@ import secrets
 
 from tfgateway.errors import StoreError
 from tfgateway.explorer.models import ResultState
+from tfgateway.ids import NodeId
 from tfgateway.reconciler.planning.inputs.desired import WANTED, Desired
 from tfgateway.reconciler.planning.inputs.rows import Row, Transaction
 from tfgateway.reconciler.planning.model import Left
@@ -20,7 +21,7 @@ _log = logger("reconciler")
 class DataSet:
     """The marker as this process last wrote it; only the holder of the lease writes rows."""
 
-    def __init__(self, store: Store, node_id: str) -> None:
+    def __init__(self, store: Store, node_id: NodeId) -> None:
         self._store = store
         self._node_id = node_id
         self._writer = secrets.token_hex(8)

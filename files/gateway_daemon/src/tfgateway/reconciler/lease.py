@@ -17,6 +17,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from tfgateway.errors import LeaseError, StoreError
+from tfgateway.ids import NodeId
 from tfgateway.machine import boot_id
 from tfgateway.reconciler.planning.inputs.rows import Row
 from tfgateway.redis_schema.connection import store_errors
@@ -47,7 +48,7 @@ _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS
 class Holder(msgspec.Struct, frozen=True):
     """The identity of a process as it stands in redis, unique for each process."""
 
-    node_id: str
+    node_id: NodeId
     host: str
     pid: int
     space: str = ""
@@ -58,7 +59,7 @@ class Holder(msgspec.Struct, frozen=True):
     """Seconds after which its lease ends when it is not renewed; 0: an older release, which does not say."""
 
     @classmethod
-    def me(cls, node_id: str) -> Self:
+    def me(cls, node_id: NodeId) -> Self:
         """The identity of this process."""
         return cls(node_id, socket.gethostname(), os.getpid(), _space(), _started(os.getpid()))
 

@@ -22,6 +22,7 @@ from tfgateway.explorer import clocks, poll_delay
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Counts
 from tfgateway.identity.keys import Identity
+from tfgateway.ids import Gwid
 from tfgateway.reconciler.cycle import Applied, Cycle, Pass
 from tfgateway.reconciler.explorer_side.geoip import Locator
 from tfgateway.reconciler.explorer_side.poller import Poller
@@ -62,7 +63,7 @@ class Reconciler:
         redis: Redis,
         client: ExplorerClient,
         released: frozenset[str] = frozenset(),
-        released_reservations: Mapping[str, str] = MappingProxyType({}),
+        released_reservations: Mapping[Gwid, str] = MappingProxyType({}),
     ) -> None:
         self._interval = settings.explorer.poll_interval
         # Held back for less than the interval, a poll without news would be repeated sooner than without ``wait``.
@@ -136,10 +137,10 @@ class Reconciler:
             await self._store.give_consent(made.held_digest, _CONSENT)
         return made
 
-    async def release(self, domains: frozenset[str], reservations: Mapping[str, str]) -> None:
+    async def release(self, domains: frozenset[str], reservations: Mapping[Gwid, str]) -> None:
         """Have the running reconciler give up the claims to these domains, and end these reservations.
 
-        reservations: gwid -> why. Errors: ``StoreError``.
+        reservations: with the reasons. Errors: ``StoreError``.
         """
         if domains:
             await self._store.release(domains, _CONSENT)
@@ -336,7 +337,7 @@ def _uint16(count: int) -> int:
 async def opened(
     settings: Settings,
     released: frozenset[str] = frozenset(),
-    released_reservations: Mapping[str, str] = MappingProxyType({}),
+    released_reservations: Mapping[Gwid, str] = MappingProxyType({}),
 ) -> AsyncIterator[Reconciler]:
     """A reconciler as configured. The other arguments: see ``Policy``. Errors: ``ConfigError``, ``IdentityError``."""
     identity = load_identity(settings)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from tfgateway.aio import Backoff
 from tfgateway.errors import ExplorerError, ExplorerRefused, StoreError
 from tfgateway.explorer.client import ExplorerClient
+from tfgateway.ids import Gwid, NodeId
 from tfgateway.reconciler.planning import results
 from tfgateway.reconciler.planning.inputs.desired import Desired
 from tfgateway.reconciler.planning.inputs.reservation import order
@@ -33,7 +34,7 @@ _UNDELIVERABLE = frozenset({400, 404, 409, 410, 422})
 class Outbox:
     """Sends in the order of ids, what failed before last; within a reservation the result before the deletion."""
 
-    def __init__(self, store: Store, client: ExplorerClient, node_id: str, desired: Desired) -> None:
+    def __init__(self, store: Store, client: ExplorerClient, node_id: NodeId, desired: Desired) -> None:
         self._store = store
         self._client = client
         self._node_id = node_id
@@ -120,7 +121,7 @@ class Outbox:
             self._desired.finish(one.id)
             await self._store.take_from_outbox([results.deleted_field(one.id)])
 
-    async def _send(self, identifier: str, call: Awaitable[None]) -> None:
+    async def _send(self, identifier: Gwid, call: Awaitable[None]) -> None:
         try:
             await call
         except ExplorerRefused as error:

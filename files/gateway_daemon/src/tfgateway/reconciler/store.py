@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from tfgateway.errors import LayoutError, StoreError
+from tfgateway.ids import Gwid
 from tfgateway.reconciler.planning.inputs.guard import Sample, decode_samples
 from tfgateway.reconciler.planning.inputs.records import Reader
 from tfgateway.reconciler.planning.inputs.rows import Actual, Row, Seal, Transaction
@@ -244,21 +245,21 @@ class Store:
         with store_errors():
             await self._redis.srem(RELEASED, *sorted(domains))
 
-    async def released_reservations(self) -> dict[str, str]:
-        """Reservations that an operator ends with the next pass, by gwid, and why."""
+    async def released_reservations(self) -> dict[Gwid, str]:
+        """Reservations that an operator ends with the next pass, and why."""
         with store_errors():
             found: Any = await self._redis.hgetall(RELEASED_RESERVATIONS)
-        return {_text(name): _text(reason) for name, reason in found.items()}
+        return {Gwid(_text(name)): _text(reason) for name, reason in found.items()}
 
-    async def release_reservations(self, reasons: Mapping[str, str], seconds: int) -> None:
-        """Ask the next pass to end these; the request expires after ``seconds``. reasons: by gwid."""
+    async def release_reservations(self, reasons: Mapping[Gwid, str], seconds: int) -> None:
+        """Ask the next pass to end these; the request expires after ``seconds``."""
         with store_errors():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.hset(RELEASED_RESERVATIONS, mapping={name: _bytes(reason) for name, reason in reasons.items()})
                 pipe.expire(RELEASED_RESERVATIONS, seconds)
                 await pipe.execute()
 
-    async def take_released_reservations(self, identifiers: Iterable[str]) -> None:
+    async def take_released_reservations(self, identifiers: Iterable[Gwid]) -> None:
         """Remove releases of reservations that a pass has handled."""
         with store_errors():
             await self._redis.hdel(RELEASED_RESERVATIONS, *sorted(identifiers))

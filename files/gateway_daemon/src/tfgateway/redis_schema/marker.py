@@ -23,6 +23,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from tfgateway.errors import LayoutError
+from tfgateway.ids import NodeId
 from tfgateway.redis_schema.keys import MARKER
 
 NONE: Final = "-"
@@ -54,7 +55,7 @@ end
 class Marker(NamedTuple):
     """The fields of a marker."""
 
-    node_id: str
+    node_id: NodeId
     incarnation: str
     """32 hex digits."""
     counter: int = 0
@@ -96,7 +97,7 @@ def decode_marker(raw: bytes) -> Marker:
     counter, passes, base = (int(numbers[at]) for at in (0, 1, 3))
     if max(counter, passes, base) > _MOST:
         raise LayoutError("marker: a number that is too great")
-    return Marker(node_id, incarnation, counter, passes, numbers[2], base, previous, state == "retired")
+    return Marker(NodeId(node_id), incarnation, counter, passes, numbers[2], base, previous, state == "retired")
 
 
 def read_marker(raw: bytes) -> Marker | Mismatch:

@@ -10,6 +10,7 @@ import binascii
 from dataclasses import dataclass
 
 from tfgateway.errors import LayoutError
+from tfgateway.ids import Tid
 
 KEY_SIZE = 32
 _LONGEST_TID = 19  # a signed 64-bit integer
@@ -19,8 +20,7 @@ _LONGEST_TID = 19  # a signed 64-bit integer
 class Peer:
     """A user as a WireGuard peer."""
 
-    tid: str
-    """Decimal."""
+    tid: Tid
     public_key: bytes
     """32 bytes."""
 
@@ -52,4 +52,4 @@ def decode_peer(name: bytes, raw: bytes) -> Peer:
         text = raw.decode("ascii")
     except UnicodeDecodeError:
         raise LayoutError("not a WireGuard key: it is not base64") from None
-    return Peer(name.decode("ascii"), decode_key(text))
+    return Peer(Tid(name.decode("ascii")), decode_key(text))

@@ -16,6 +16,7 @@ import msgspec
 from tfgateway import gojson
 from tfgateway.addresses import IPV4
 from tfgateway.errors import LayoutError
+from tfgateway.ids import NodeId
 from tfgateway.telemetry.text import printable
 
 SUBDOMAIN_TTL = 3600
@@ -166,7 +167,7 @@ def decode_records(raw: bytes) -> tuple[RecordSet, tuple[str, ...]]:
     return _decode_tolerantly(raw)
 
 
-def owner_record(node_id: str, owner: str) -> bytes:
+def owner_record(node_id: NodeId, owner: str) -> bytes:
     """The ``__owner__`` field of a zone. owner: the gateway's node id, or the decimal tid."""
     text = gojson.encode({"identity": node_id, "owner": owner}).decode("utf-8")
     return gojson.encode({"txt": [{"text": text, "ttl": OWNER_TTL}]})

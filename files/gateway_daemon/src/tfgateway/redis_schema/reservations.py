@@ -14,6 +14,7 @@ import msgspec
 
 from tfgateway import gojson, versioned
 from tfgateway.errors import LayoutError
+from tfgateway.ids import Gwid, NodeId, Tid
 
 FOREVER = 2**63 - 1
 """``duration`` of every reservation, nanoseconds."""
@@ -47,11 +48,10 @@ class RecordedResult:
 class Recorded:
     """One reservation as a gateway provisioned it."""
 
-    id: str
-    """gwid, the same as the hash field; for a migrated workload the gwid that it replaces."""
-    node_id: str
-    user_id: str
-    """Decimal tid."""
+    id: Gwid
+    """The same as the hash field; for a migrated workload that of the one that it replaces."""
+    node_id: NodeId
+    user_id: Tid
     type: str
     """``proxy``, ``reverse_proxy``, ``subdomain``, ``domain_delegate`` or ``gateway4to6``."""
     data: dict[str, Any] | None
@@ -147,9 +147,9 @@ def decode_reservation(raw: bytes) -> Recorded:
     if not _get(members, "id", ""):
         raise LayoutError("reservation: no id")
     return Recorded(
-        id=_get(members, "id", ""),
-        node_id=_get(members, "node_id", ""),
-        user_id=_get(members, "user_id", ""),
+        id=Gwid(_get(members, "id", "")),
+        node_id=NodeId(_get(members, "node_id", "")),
+        user_id=Tid(_get(members, "user_id", "")),
         type=_get(members, "type", ""),
         data=data,
         created=_get(members, "created", ZERO_TIME),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from tfgateway.errors import ExplorerError, ExplorerRefused, ExplorerUnavailable
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import SKIPPED_BY_A_COPY, Undecodable
+from tfgateway.ids import Gwid, NodeId
 from tfgateway.reconciler.planning.inputs.desired import Desired
 from tfgateway.telemetry.logs import logger
 
@@ -33,7 +34,7 @@ class Poller:
     """Keeps ``desired`` up to date. resync_interval: seconds between two listings; clock: monotonic seconds."""
 
     def __init__(
-        self, client: ExplorerClient, node_id: str, resync_interval: float, clock: Callable[[], float]
+        self, client: ExplorerClient, node_id: NodeId, resync_interval: float, clock: Callable[[], float]
     ) -> None:
         self.desired = Desired(node_id)
         self._client = client
@@ -129,12 +130,12 @@ class Poller:
         self._begin_listing()
         return True
 
-    async def ask_for(self, identifiers: Sequence[str]) -> None:
+    async def ask_for(self, identifiers: Sequence[Gwid]) -> None:
         """Ask for reservations one by one that a complete listing did not show."""
         generation = self.desired.generation
         limit = asyncio.Semaphore(_AT_ONCE)
 
-        async def ask(identifier: str) -> None:
+        async def ask(identifier: Gwid) -> None:
             async with limit:
                 try:
                     workload = await self._client.node_workload(identifier)
@@ -150,9 +151,9 @@ class Poller:
         await asyncio.gather(*map(ask, _first(identifiers)))
 
 
-def _first(identifiers: Iterable[str]) -> list[str]:
+def _first(identifiers: Iterable[Gwid]) -> list[Gwid]:
     return list(identifiers)[:_MOST_QUESTIONS]
 
 
-def _unusable(item: object, node_id: str) -> str:
+def _unusable(item: object, node_id: NodeId) -> str:
     return item.reason if isinstance(item, Undecodable) else f"it is not for {node_id}"

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from tfgateway.errors import ExplorerRefused, ExplorerUnavailable
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.identity.keys import PUBLIC_KEY_SIZE
+from tfgateway.ids import Tid
 from tfgateway.reconciler.planning.claims import UserKeys
 from tfgateway.telemetry.logs import logger
 
@@ -24,22 +25,22 @@ class UserKeyCache:
 
     def __init__(self, client: ExplorerClient) -> None:
         self._client = client
-        self._known: dict[str, bytes | None] = {}
+        self._known: dict[Tid, bytes | None] = {}
 
     @property
     def known(self) -> UserKeys:
         return self._known
 
-    async def ask(self, tids: Iterable[str]) -> UserKeys:
+    async def ask(self, tids: Iterable[Tid]) -> UserKeys:
         """The known keys, and None for those of these users that the explorer does not know (not cached).
 
         Whose key cannot be had now is left out (P-3).
         """
         limit = asyncio.Semaphore(_AT_ONCE)
         away = asyncio.Event()
-        absent: dict[str, bytes | None] = {}
+        absent: dict[Tid, bytes | None] = {}
 
-        async def ask(tid: str) -> None:
+        async def ask(tid: Tid) -> None:
             async with limit:
                 if away.is_set():
                     return

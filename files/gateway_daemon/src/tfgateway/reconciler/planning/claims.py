@@ -13,6 +13,7 @@ from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import WORKLOAD_TYPES
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity.keys import Identity
+from tfgateway.ids import Gwid, NodeId, Tid
 from tfgateway.reconciler.planning.inputs.names import NameIndex
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.inputs.rows import Rows
@@ -45,8 +46,8 @@ _KINDS: Mapping[str, Kind] = {
     "gateway4to6": "peer",
 }
 
-UserKeys = Mapping[str, bytes | None]
-"""Decimal tid -> ed25519 public key; None: the explorer has none that could be used."""
+UserKeys = Mapping[Tid, bytes | None]
+"""User -> ed25519 public key; None: the explorer has none that could be used."""
 
 
 class Refusal(Exception):
@@ -83,8 +84,8 @@ class Policy:
     """Lower case."""
     released: frozenset[str] = frozenset()
     """Domains, lower case, that an operator releases: the gateway that claims them does not exist any more (P-19)."""
-    released_reservations: Mapping[str, str] = field(default_factory=dict)
-    """Reservations, by gwid, that an operator ends, and the reason, which is for the user."""
+    released_reservations: Mapping[Gwid, str] = field(default_factory=dict)
+    """Reservations that an operator ends, and the reason, which is for the user."""
     own_names: frozenset[str] = frozenset()
     """Host names of the gateway itself, lower case: a user with one could get a certificate for it (P-6)."""
     allowed_targets: tuple[IPNetwork, ...] = ()
@@ -105,7 +106,7 @@ class Policy:
     max_addresses: int = 100
 
     @property
-    def node_id(self) -> str:
+    def node_id(self) -> NodeId:
         return self.identity.node_id
 
 
@@ -120,8 +121,8 @@ class Claims:
         self.policy = policy
         self.rows = rows
         self.waiting = Waiting(rows, policy.parent_timeout)
-        self.unknown_users: set[str] = set()
-        """Tids whose key was needed and is not known."""
+        self.unknown_users: set[Tid] = set()
+        """Users whose key was needed and is not known."""
         self._users = users
         # Nearly everything has one holder: a container for each would cost more than all other claims.
         self._holders: dict[Kind, dict[str, Reservation | tuple[Reservation, ...]]] = defaultdict(dict)
@@ -187,9 +188,10 @@ class Claims:
         """Update the index after rows of ``name`` were removed: another reservation may hold it."""
         index, key, read = (self.zones, ZONE_OWNERS, _owner) if kind == "zone" else (self.names, MANAGED_DOMAINS, _tid)
         raw = self.rows.get(key, name)
-        owners = [holder.user for holder in self.holders(kind, name)] or [read(raw) if raw is not None else ""]
-        if owners[0]:
-            index.set(name, owners[0])
+        holders = self.holders(kind, name)
+        owner: str = holders[0].user if holders else read(raw) if raw is not None else ""
+        if owner:
+            index.set(name, owner)
         elif name not in self.policy.managed_domains:
             index.discard(name)
 
@@ -212,7 +214,7 @@ class Claims:
             elif raw is not None:
                 yield domain, _service_user(raw) or OPERATOR
 
-    def user_key(self, tid: str) -> bytes | None:
+    def user_key(self, tid: Tid) -> bytes | None:
         """A user's public key; None: the explorer has none. Errors: ``NotNow`` as long as it has not been asked."""
         if tid not in self._users:
             self.unknown_users.add(tid)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, ResultState, Undecodable, Workload
+from tfgateway.ids import NO_GWID, NO_TID, Gwid, NodeId
 from tfgateway.instant import Instant
 from tfgateway.reconciler.planning import results
 from tfgateway.reconciler.planning.claims import Claims, NotNow, ParentMissing, Policy, Refusal, UserKeys
@@ -24,9 +25,9 @@ from tfgateway.telemetry.text import printable
 _UNKNOWN = "the explorer does not know it any more"
 
 
-def accept_all(claims: Claims, desired: Desired, records: Records) -> dict[str, Reservation]:
+def accept_all(claims: Claims, desired: Desired, records: Records) -> dict[Gwid, Reservation]:
     """Claim what all recorded reservations hold, as the explorer describes them where it does."""
-    accepted: dict[str, Reservation] = dict(records.settled)
+    accepted: dict[Gwid, Reservation] = dict(records.settled)
     for reservation in accepted.values():
         claims.accept(reservation)
     for identifier, record in records.entries.items():
@@ -60,7 +61,7 @@ class Decisions:
         self.accepted = accept_all(self.claims, desired, records)
         self.orphans = dict.fromkeys(orphans(records, desired))
         """Recorded reservations that the explorer does not know any more."""
-        self.waiting: dict[str, Reservation] = {}
+        self.waiting: dict[Gwid, Reservation] = {}
         """Those that wait for their parent zone."""
         self.spared: Collection[str] = ()
         """Reservations that are not to be refused."""
@@ -112,7 +113,7 @@ class Decisions:
         domain_delegate.give_up(self.claims, domain)
         self.close(Action.RELEASE, domain=domain)
 
-    def release(self, identifier: str, reason: str) -> None:
+    def release(self, identifier: Gwid, reason: str) -> None:
         """End a reservation for an operator: its user gets an error with the reason. Errors: ``NotNow``."""
         if identifier not in self._records and identifier not in self._records.damaged:
             raise NotNow("it is not released: nothing is recorded for it")
@@ -127,7 +128,7 @@ class Decisions:
             self._withdraw(identifier, reservation)
         self._refuse(identifier, wanted.workload, reason, Action.RELEASE)
 
-    def end_orphan(self, identifier: str, action: Action = Action.REMOVE, message: str = _UNKNOWN) -> None:
+    def end_orphan(self, identifier: Gwid, action: Action = Action.REMOVE, message: str = _UNKNOWN) -> None:
         """End a reservation that the explorer does not know, or has another one for; nothing is reported."""
         reservation = self.accepted.get(identifier)
         if reservation is not None:
@@ -135,7 +136,7 @@ class Decisions:
         self._drop_record(identifier)
         self.close(action, identifier, reservation, message=message)
 
-    def remove(self, identifier: str, wanted: Wanted) -> None:
+    def remove(self, identifier: Gwid, wanted: Wanted) -> None:
         """Remove what was recorded or left in redis, whether or not the explorer ever saw our answer (P-7)."""
         reported = wanted.next_action == NextAction.DELETED or self._results.has_deletion(identifier)
         if reported and identifier not in self.accepted and identifier not in self._records.damaged:
@@ -151,7 +152,7 @@ class Decisions:
             self._results.write_deletion(identifier)
         self.close(Action.REMOVE, identifier, reservation)
 
-    def admit(self, identifier: str, wanted: Wanted, refused: set[str] | None) -> None:
+    def admit(self, identifier: Gwid, wanted: Wanted, refused: set[Gwid] | None) -> None:
         """Deploy a reservation, or add it to ``refused``; without that, answer with the refusal."""
         if self._results.has_deletion(identifier):
             return
@@ -201,7 +202,7 @@ class Decisions:
         self.accepted[identifier] = reservation
         self.close(Action.DEPLOY, identifier, reservation)
 
-    def _wait(self, identifier: str, reservation: Reservation, missing: ParentMissing, *, counts: bool) -> bool:
+    def _wait(self, identifier: Gwid, reservation: Reservation, missing: ParentMissing, *, counts: bool) -> bool:
         """Whether a reservation waits for its parent zone, still or from now on. counts: whether the time does."""
         waiting = self.claims.waiting
         if not waiting.allowed or (counts and waiting.over(identifier, self._results.now)):
@@ -213,7 +214,7 @@ class Decisions:
             self.close(Action.WAIT, identifier, reservation, message=message)
         return True
 
-    def repair(self, identifier: str, *, may_refuse: bool) -> None:
+    def repair(self, identifier: Gwid, *, may_refuse: bool) -> None:
         """Correct rows of a deployed reservation that differ from what they should be. Errors: ``NotNow``."""
         reservation = self.accepted[identifier]
         primitive = PRIMITIVES.get(reservation.type)
@@ -244,7 +245,7 @@ class Decisions:
                 self._report(identifier, record, wanted, workload, result_data(self.claims, reservation))
         self.close(action, identifier, reservation)
 
-    def _report(self, identifier: str, record: Recorded, wanted: Wanted, workload: Workload, data: bytes) -> None:
+    def _report(self, identifier: Gwid, record: Recorded, wanted: Wanted, workload: Workload, data: bytes) -> None:
         """Send a result when the explorer has none of ours, or another one (P-16). data: of the current answer."""
         if self._results.has_result(identifier):
             return
@@ -260,13 +261,13 @@ class Decisions:
         self._results.write(identifier, result)
         self.close(Action.REPORT, identifier, of_record(record))
 
-    def _end(self, identifier: str, reservation: Reservation, workload: Workload | Undecodable, message: str) -> None:
+    def _end(self, identifier: Gwid, reservation: Reservation, workload: Workload | Undecodable, message: str) -> None:
         """End a deployed reservation that cannot be served any more, and report that to its user."""
         self._withdraw(identifier, reservation)
         self._drop_record(identifier)
         self._refuse(identifier, workload, message)
 
-    def _withdraw(self, identifier: str, reservation: Reservation) -> None:
+    def _withdraw(self, identifier: Gwid, reservation: Reservation) -> None:
         primitive = PRIMITIVES.get(reservation.type)
         if primitive is None:
             if identifier in self.accepted:
@@ -277,7 +278,7 @@ class Decisions:
         primitive.release(self.claims, reservation)
 
     def _refuse(
-        self, identifier: str, workload: Workload | Undecodable, message: str, action: Action = Action.REFUSE
+        self, identifier: Gwid, workload: Workload | Undecodable, message: str, action: Action = Action.REFUSE
     ) -> None:
         category = workload.type if isinstance(workload, Undecodable) else workload.workload_type
         if not self._results.has_result(identifier):
@@ -285,13 +286,13 @@ class Decisions:
         self._results.write_deletion(identifier)
         self._drop_record(identifier)
         reservation = (
-            Reservation(identifier, "", WORKLOAD_TYPES.get(category, str(category)), {})
+            Reservation(identifier, NO_TID, WORKLOAD_TYPES.get(category, str(category)), {})
             if isinstance(workload, Undecodable)
             else of_workload(workload)
         )
         self.close(action, identifier, reservation, message=message)
 
-    def _drop_record(self, identifier: str) -> None:
+    def _drop_record(self, identifier: Gwid) -> None:
         damaged = self._rows.get(RESERVATIONS, identifier) if identifier in self._records.damaged else None
         if damaged is not None:
             self._rows.put(QUARANTINE, identifier, damaged)
@@ -301,7 +302,7 @@ class Decisions:
     def close(
         self,
         action: Action,
-        identifier: str = "",
+        identifier: Gwid = NO_GWID,
         reservation: Reservation | None = None,
         *,
         domain: str = "",
@@ -317,7 +318,7 @@ class Decisions:
         type_name = reservation.type if reservation is not None else ""
         self._steps.append(Step(action, transaction, identifier, type_name, domain, user, message))
 
-    def _field(self, identifier: str) -> str:
+    def _field(self, identifier: Gwid) -> str:
         """The row that a reservation is recorded in."""
         return self._records.references.get(identifier, identifier)
 
@@ -329,7 +330,7 @@ def _record(reservation: Reservation, workload: Workload, result: RecordedResult
         created = ZERO_TIME
     return Recorded(
         id=reservation.id,
-        node_id=workload.node_id,
+        node_id=NodeId(workload.node_id),
         user_id=reservation.user,
         type=reservation.type,
         data=dict(reservation.data),

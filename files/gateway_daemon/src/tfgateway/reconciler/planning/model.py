@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tfgateway.ids import NO_GWID, Gwid, Tid
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.inputs.rows import Transaction
 from tfgateway.telemetry.text import printable
@@ -48,8 +49,7 @@ class Step:
 
     action: Action
     transaction: Transaction
-    id: str = ""
-    """gwid; empty for what concerns no reservation."""
+    id: Gwid = NO_GWID
     type: str = ""
     domain: str = ""
     user: str = ""
@@ -65,12 +65,12 @@ class Step:
 class Left:
     """The recorded reservations once a plan is applied."""
 
-    recorded: Mapping[str, Reservation] = field(default_factory=dict)
-    damaged: Mapping[str, str] = field(default_factory=dict)
+    recorded: Mapping[Gwid, Reservation] = field(default_factory=dict)
+    damaged: Mapping[Gwid, str] = field(default_factory=dict)
     """Records that cannot be read, and why."""
     undecided: frozenset[str] = frozenset()
-    """Reservations that wait for something else to be corrected."""
-    waiting: frozenset[str] = frozenset()
+    """Reservations and domains that wait for something else to be corrected."""
+    waiting: frozenset[Gwid] = frozenset()
     """Reservations, recorded or not, that wait for their parent zone."""
 
 
@@ -107,8 +107,8 @@ class Plan:
     consented: bool = False
     """Whether it has removals that an operator allowed."""
     left: Left = field(default_factory=Left, repr=False, compare=False)
-    unknown_users: tuple[str, ...] = ()
-    """Tids of users whose public key would have been needed; what waits for it is a problem."""
+    unknown_users: tuple[Tid, ...] = ()
+    """Users whose public key would have been needed; what waits for it is a problem."""
 
     @property
     def held_steps(self) -> tuple[Step, ...]:

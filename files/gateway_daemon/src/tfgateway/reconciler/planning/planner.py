@@ -12,6 +12,7 @@ from functools import partial
 from types import MappingProxyType
 
 from tfgateway.explorer.models import DomainDelegate, NextAction
+from tfgateway.ids import Gwid
 from tfgateway.instant import Instant
 from tfgateway.reconciler.planning import orphans
 from tfgateway.reconciler.planning.claims import Policy, UserKeys
@@ -126,7 +127,7 @@ class Incremental:
         self._most = most
         self._may_remove = may_remove
 
-    def plan(self, identifiers: Collection[str], now: Instant) -> Plan | None:
+    def plan(self, identifiers: Collection[Gwid], now: Instant) -> Plan | None:
         """Plan for reservations (by gwid) with news.
 
         None: everything has to be looked at, and this is not to be asked again.
@@ -137,7 +138,7 @@ class Incremental:
         if not self._desired.complete or len(wanted) != len(identifiers) or self._needs_full_plan(wanted):
             return None
         steps: list[Step] = []
-        refused: set[str] = set()
+        refused: set[Gwid] = set()
         for name, item in wanted:
             if item.next_action in _GONE:
                 steps += decisions.isolated(name, partial(decisions.remove, name, item))
@@ -148,7 +149,7 @@ class Incremental:
             return None
         return Plan(tuple(steps), left=decisions.left())
 
-    def _needs_full_plan(self, wanted: list[tuple[str, Wanted]]) -> bool:
+    def _needs_full_plan(self, wanted: list[tuple[Gwid, Wanted]]) -> bool:
         accepted, waiting = self._decisions.accepted, self._decisions.waiting
         if any(name in accepted for name, item in wanted if item.next_action not in _GONE):
             return True
@@ -159,7 +160,7 @@ class Incremental:
         may_be, before = allowed(self._decisions.claims.policy, self._most, recorded)
         return bool(gone) and (not self._may_remove or before + gone > may_be)
 
-    def _has_children(self, identifier: str, wanted: Wanted) -> bool:
+    def _has_children(self, identifier: Gwid, wanted: Wanted) -> bool:
         """Whether other reservations are in, or wait for, the zone of this one."""
         reservation = self._decisions.accepted.get(identifier)
         if reservation is None and isinstance(wanted.workload, DomainDelegate):
@@ -229,20 +230,20 @@ class _FullPlanner:
         """The planner for news after this plan."""
         return Incremental(self._decisions, self._desired, most, may_remove=self._may_remove)
 
-    def _admit_all(self, wanted: list[tuple[str, Wanted]], *, may_refuse: bool) -> Iterator[Step]:
+    def _admit_all(self, wanted: list[tuple[Gwid, Wanted]], *, may_refuse: bool) -> Iterator[Step]:
         """Admit by ascending id; refused ones are tried once more after all others (P-14).
 
         Without that, a redis that lost everything would cost the subdomains of a zone that was given up and taken
         again, since they are older than it.
         """
         decisions = self._decisions
-        refused: set[str] = set()
+        refused: set[Gwid] = set()
         for identifier, item in wanted:
             if identifier not in decisions.accepted:
                 yield from decisions.isolated(identifier, partial(decisions.admit, identifier, item, refused))
         for identifier, item in wanted:
             if identifier in refused:
-                last = None if may_refuse else set[str]()
+                last = None if may_refuse else set[Gwid]()
                 yield from decisions.isolated(identifier, partial(decisions.admit, identifier, item, last))
 
     def _sweep(self) -> Iterator[Step]:
@@ -277,5 +278,5 @@ class _FullPlanner:
         yield from decisions.taken()
 
 
-def _refused(made: Plan) -> set[str]:
+def _refused(made: Plan) -> set[Gwid]:
     return {step.id for step in made.steps if step.action is Action.REFUSE}

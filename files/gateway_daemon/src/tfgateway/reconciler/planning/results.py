@@ -15,6 +15,7 @@ from tfgateway.explorer.models import Result, ResultState
 from tfgateway.explorer.signing import sign_result
 from tfgateway.explorer.wire import RawJson
 from tfgateway.identity.keys import Identity
+from tfgateway.ids import Gwid
 from tfgateway.redis_schema.reservations import RecordedResult, rfc3339, unix_seconds
 
 _RESULT = "result:"
@@ -22,12 +23,12 @@ _DELETED = "deleted:"
 _NANOSECONDS = 10**9
 
 
-def result_field(identifier: str) -> str:
+def result_field(identifier: Gwid) -> str:
     """Field of the outbox that holds the result of a reservation."""
     return _RESULT + identifier
 
 
-def deleted_field(identifier: str) -> str:
+def deleted_field(identifier: Gwid) -> str:
     """Field of the outbox that says that a reservation is to be reported as deleted, after its result."""
     return _DELETED + identifier
 
@@ -37,22 +38,22 @@ def is_field(field: str) -> bool:
     return field.startswith((_RESULT, _DELETED))
 
 
-def of_field(field: str) -> str:
+def of_field(field: str) -> Gwid:
     """The reservation that a field of the outbox is about."""
-    return field.partition(":")[2]
+    return Gwid(field.partition(":")[2])
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
     """All that the outbox holds about one reservation."""
 
-    id: str
+    id: Gwid
     result: Result | None = None
     deleted: bool = False
 
 
 def make_result(
-    identifier: str,
+    identifier: Gwid,
     category: int,
     state: ResultState,
     message: str,
@@ -91,7 +92,7 @@ def recorded_result(result: Result, type_name: str, now: int) -> RecordedResult:
     )
 
 
-def from_record(identifier: str, category: int, recorded: RecordedResult, now: int) -> Result:
+def from_record(identifier: Gwid, category: int, recorded: RecordedResult, now: int) -> Result:
     """A result from its recorded form, to be sent again with the same content.
 
     now: Unix nanoseconds, of an answer that was recorded without its time.
@@ -139,7 +140,7 @@ def encode_result(result: Result) -> bytes:
     )
 
 
-def decode_result(identifier: str, raw: bytes) -> Result:
+def decode_result(identifier: Gwid, raw: bytes) -> Result:
     """The result in a ``result:`` field. Errors: ``LayoutError``."""
     try:
         stored = msgspec.json.decode(raw, type=_Stored)
@@ -163,11 +164,11 @@ def encode_deleted(now: int) -> bytes:
 
 def read_outbox(fields: dict[str, bytes]) -> tuple[list[Pending], list[str]]:
     """Decode the outbox: what is waiting, and the fields that cannot be read."""
-    results: dict[str, Result] = {}
-    deleted: set[str] = set()
+    results: dict[Gwid, Result] = {}
+    deleted: set[Gwid] = set()
     damaged: list[str] = []
     for name, value in fields.items():
-        kind, _, identifier = name.partition(":")
+        kind, identifier = name.partition(":")[0], of_field(name)
         if kind == "deleted":
             deleted.add(identifier)
         elif kind == "result":

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from tfgateway.ids import Gwid
 from tfgateway.instant import NANOSECONDS, Instant
 from tfgateway.reconciler.planning.inputs.rows import Rows
 from tfgateway.redis_schema.keys import WAITING
@@ -36,15 +37,15 @@ class Waiting:
     def __init__(self, rows: Rows, timeout: float) -> None:
         self._rows = rows
         self._timeout = timeout
-        self._since = {identifier: _decode(raw) for identifier, raw in rows.fields(WAITING)}
+        self._since = {Gwid(identifier): _decode(raw) for identifier, raw in rows.fields(WAITING)}
         """None: it cannot be read, and the wait begins anew."""
 
-    def __contains__(self, identifier: str) -> bool:
+    def __contains__(self, identifier: Gwid) -> bool:
         """Whether a reservation was found waiting by this or an earlier plan."""
         return identifier in self._since
 
-    def names(self) -> list[str]:
-        """The gwids of all waiting reservations."""
+    def names(self) -> list[Gwid]:
+        """All waiting reservations."""
         return list(self._since)
 
     @property
@@ -52,12 +53,12 @@ class Waiting:
         """Whether anything may wait at all."""
         return self._timeout > 0
 
-    def over(self, identifier: str, now: Instant) -> bool:
+    def over(self, identifier: Gwid, now: Instant) -> bool:
         """Whether a reservation has waited long enough."""
         wait = self._since.get(identifier)
         return wait is not None and wait.age(now) >= self._timeout
 
-    def start(self, identifier: str, now: Instant) -> None:
+    def start(self, identifier: Gwid, now: Instant) -> None:
         """Note that a reservation waits, unless it does already. Corrects the beginning when the clock was set."""
         wait = self._since.get(identifier)
         waited = 0.0 if wait is None else wait.age(now)
@@ -66,12 +67,12 @@ class Waiting:
             self._since[identifier] = wait = _Wait(since, now.boot, now.uptime - waited)
             self._rows.put(WAITING, identifier, msgspec.json.encode(wait))
 
-    def stop(self, identifier: str) -> None:
+    def stop(self, identifier: Gwid) -> None:
         """Note that a reservation does not wait any more."""
         if identifier in self._since:
             self._rows.put(WAITING, identifier, None)
 
-    def in_words(self, identifier: str, parent: str) -> str:
+    def in_words(self, identifier: Gwid, parent: str) -> str:
         """For the verdict: what it waits for and, once that is known, how long."""
         text = f"it waits for {parent} to be delegated"
         wait = self._since.get(identifier)

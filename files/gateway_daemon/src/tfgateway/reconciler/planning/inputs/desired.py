@@ -19,6 +19,7 @@ from tfgateway.explorer.models import (
     gwid,
 )
 from tfgateway.explorer.wire import RawJson
+from tfgateway.ids import Gwid, NodeId
 from tfgateway.reconciler.planning.inputs.reservation import order
 
 WANTED = frozenset({NextAction.CREATE, NextAction.DEPLOY})
@@ -78,36 +79,36 @@ class Desired:
     a reservation a meaning, and even then only that it has to be asked for by itself.
     """
 
-    def __init__(self, node_id: str) -> None:
+    def __init__(self, node_id: NodeId) -> None:
         self._node_id = node_id
-        self._wanted: dict[str, Wanted] = {}
-        self._incoming: dict[str, Wanted] | None = None
+        self._wanted: dict[Gwid, Wanted] = {}
+        self._incoming: dict[Gwid, Wanted] | None = None
         """What the listing that is coming in has shown so far; None: there is none."""
-        self._acknowledged: dict[str, Result] = {}
+        self._acknowledged: dict[Gwid, Result] = {}
         """Since that listing began: our results, and those that say that a reservation is deleted."""
         self._texts: dict[str, str] = {}
         """Texts that many answers have in common, held once."""
         self.generation = 0
         """How many listings came to their end."""
-        self.unknown: set[str] = set()
+        self.unknown: set[Gwid] = set()
         """Asked for one by one in this generation, and the explorer does not know them."""
         self.news = 0
         """Grows with everything that the explorer says and that was not known."""
-        self._fresh: set[str] | None = None
+        self._fresh: set[Gwid] | None = None
 
     @property
     def complete(self) -> bool:
         """Whether a listing was completed."""
         return self.generation > 0
 
-    def get(self, identifier: str) -> Wanted | None:
+    def get(self, identifier: Gwid) -> Wanted | None:
         return self._wanted.get(identifier)
 
-    def items(self) -> list[tuple[str, Wanted]]:
+    def items(self) -> list[tuple[Gwid, Wanted]]:
         """All reservations by ascending id (P-8)."""
         return sorted(self._wanted.items(), key=lambda item: order(item[0]))
 
-    def referring(self) -> list[tuple[str, Workload]]:
+    def referring(self) -> list[tuple[Gwid, Workload]]:
         """Reservations that replace an older one, by ascending id."""
         found = [(name, wanted.workload) for name, wanted in self._wanted.items()]
         return sorted(
@@ -134,7 +135,7 @@ class Desired:
         self.unknown.clear()
         self._fresh = None
 
-    def take_fresh(self) -> set[str] | None:
+    def take_fresh(self) -> set[Gwid] | None:
         """What the explorer changed since the last call; None: a listing ended, so that anything may have changed."""
         fresh, self._fresh = self._fresh, set()
         return fresh
@@ -150,7 +151,7 @@ class Desired:
             self._show(self._incoming, *taken)
         return True
 
-    def answer(self, identifier: str, item: Workload | None, generation: int) -> None:
+    def answer(self, identifier: Gwid, item: Workload | None, generation: int) -> None:
         """Take in the answer for a single reservation; None: the explorer does not know it.
 
         generation: when it was asked. A later listing has said it better.
@@ -163,17 +164,17 @@ class Desired:
         else:
             self._put(*taken)
 
-    def acknowledge(self, identifier: str, result: Result) -> None:
+    def acknowledge(self, identifier: Gwid, result: Result) -> None:
         """Note that the explorer has this result."""
         self._settle(identifier, result)
         if self._incoming is not None:
             self._acknowledged[identifier] = result
 
-    def finish(self, identifier: str) -> None:
+    def finish(self, identifier: Gwid) -> None:
         """Note that the explorer has acknowledged the deletion."""
         self.acknowledge(identifier, _DELETED)
 
-    def _settle(self, identifier: str, result: Result) -> None:
+    def _settle(self, identifier: Gwid, result: Result) -> None:
         wanted = self._wanted.get(identifier)
         if wanted is None:
             return
@@ -182,7 +183,7 @@ class Desired:
         else:
             self._wanted[identifier] = Wanted(wanted.workload, wanted.next_action, self._slim(identifier, result))
 
-    def _read(self, item: Workload | Undecodable) -> tuple[str, Wanted] | None:
+    def _read(self, item: Workload | Undecodable) -> tuple[Gwid, Wanted] | None:
         if isinstance(item, Undecodable):
             return None if item.gwid is None else (item.gwid, Wanted(item, NextAction.DEPLOY))
         if item.node_id != self._node_id:
@@ -192,7 +193,7 @@ class Desired:
         slim = msgspec.structs.replace(item, **_UNUSED, node_id=self._node_id)
         return identifier, Wanted(slim, item.next_action, result)
 
-    def _slim(self, identifier: str, result: Result) -> Result:
+    def _slim(self, identifier: Gwid, result: Result) -> Result:
         """The same in less memory: equal parts of many reservations are shared."""
         if len(self._texts) >= _MOST_TEXTS:
             self._texts.clear()
@@ -207,20 +208,20 @@ class Desired:
             node_id="",
         )
 
-    def unlisted(self, recorded: Iterable[str]) -> list[str]:
+    def unlisted(self, recorded: Iterable[Gwid]) -> list[Gwid]:
         """Recorded reservations that a complete listing did not show, by ascending id: each has to be asked for."""
         if not self.complete:
             return []
         return sorted((name for name in recorded if name not in self._wanted and name not in self.unknown), key=order)
 
-    def _put(self, identifier: str, wanted: Wanted) -> None:
+    def _put(self, identifier: Gwid, wanted: Wanted) -> None:
         self.unknown.discard(identifier)
         if self._show(self._wanted, identifier, wanted):
             self.news += 1
             if self._fresh is not None:
                 self._fresh.add(identifier)
 
-    def _show(self, shown: dict[str, Wanted], identifier: str, wanted: Wanted) -> bool:
+    def _show(self, shown: dict[Gwid, Wanted], identifier: Gwid, wanted: Wanted) -> bool:
         """Add or replace a reservation; whether that is news."""
         known = shown.get(identifier)
         if known is None:

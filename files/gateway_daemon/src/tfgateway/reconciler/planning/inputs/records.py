@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import ResultState, Workload
+from tfgateway.ids import Gwid
 from tfgateway.reconciler.planning import results
 from tfgateway.reconciler.planning.inputs.desired import WANTED, Desired
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, of_record, of_workload, order, same_content
@@ -20,12 +21,12 @@ from tfgateway.telemetry.text import printable
 class Records:
     """The decoded content of ``tfgateway_reservations``."""
 
-    entries: Mapping[str, Recorded] = field(default_factory=dict)
-    damaged: Mapping[str, str] = field(default_factory=dict)
+    entries: Mapping[Gwid, Recorded] = field(default_factory=dict)
+    damaged: Mapping[Gwid, str] = field(default_factory=dict)
     """Field -> why it cannot be read (P-17): left where it is until the explorer says what it was."""
-    references: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[Gwid, Gwid] = field(default_factory=dict)
     """gwid -> the older gwid that a migrated one is recorded under (P-24); ``entries`` has it under the new one."""
-    settled: Mapping[str, Reservation] = field(default_factory=dict)
+    settled: Mapping[Gwid, Reservation] = field(default_factory=dict)
     """Recorded exactly as the explorer describes them, and answered for: nothing else of the record is kept."""
 
     def __len__(self) -> int:
@@ -34,7 +35,7 @@ class Records:
     def __contains__(self, identifier: str) -> bool:
         return identifier in self.settled or identifier in self.entries
 
-    def names(self) -> list[str]:
+    def names(self) -> list[Gwid]:
         """All gwids whose record can be read."""
         return [*self.entries, *self.settled]
 
@@ -48,16 +49,16 @@ class Reader:
     def __init__(self, desired: Desired | None = None) -> None:
         self._desired = desired
         self._waiting: set[str] = set()
-        self._entries: dict[str, Recorded] = {}
-        self._damaged: dict[str, str] = {}
-        self._settled: dict[str, Reservation] = {}
+        self._entries: dict[Gwid, Recorded] = {}
+        self._damaged: dict[Gwid, str] = {}
+        self._settled: dict[Gwid, Reservation] = {}
 
     def take(self, key: str, name: str, value: bytes) -> bytes:
         """Decode one field; the part of its value to keep. The outbox comes before the records."""
         if key == OUTBOX and self._desired is not None:
             self._waiting.add(name)
             return seal(value)
-        return self._record(name, value) if key == RESERVATIONS else value
+        return self._record(Gwid(name), value) if key == RESERVATIONS else value
 
     def unsealed(self) -> list[str]:
         """Fields of the outbox that were sealed, and whose content may be needed: answers for what is not recorded."""
@@ -68,7 +69,7 @@ class Reader:
         """All records."""
         return Records(self._entries, self._damaged, settled=self._settled)
 
-    def _record(self, name: str, value: bytes) -> bytes:
+    def _record(self, name: Gwid, value: bytes) -> bytes:
         """Decode a record; the field names the reservation, whatever is inside."""
         for known in (self._entries, self._settled, self._damaged):
             known.pop(name, None)  # a scan may show a field twice
@@ -112,7 +113,7 @@ def another(record: Recorded, workload: Workload) -> bool:
     return any(one and other and one != other for one, other in pairs)
 
 
-def orphans(records: Records, desired: Desired) -> list[str]:
+def orphans(records: Records, desired: Desired) -> list[Gwid]:
     """Recorded reservations that neither a complete listing shows nor the explorer knows.
 
     Or what it knows under the id is another reservation. By ascending id.
@@ -138,7 +139,7 @@ def migrated(records: Records, desired: Desired) -> Records:
         return records
     entries, references = dict(records.entries), dict(records.references)
     for identifier, workload in referring:
-        old = workload.reference
+        old = Gwid(workload.reference)
         if old not in entries or identifier in entries or desired.get(old) is not None:
             continue
         if same_content(of_record(entries[old]), of_workload(workload)):

@@ -9,6 +9,7 @@ from typing import Any
 
 from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import DomainDelegate, Gateway4To6, Proxy, ReverseProxy, Subdomain, Workload, gwid
+from tfgateway.ids import Gwid, Tid
 from tfgateway.redis_schema.peers import decode_key
 from tfgateway.redis_schema.records import canonical_address
 from tfgateway.redis_schema.reservations import Recorded
@@ -18,10 +19,8 @@ from tfgateway.redis_schema.reservations import Recorded
 class Reservation:
     """One reservation, the same whether it comes from the explorer or from the record."""
 
-    id: str
-    """gwid."""
-    user: str
-    """Decimal tid."""
+    id: Gwid
+    user: Tid
     type: str
     data: Mapping[str, Any]
     """The members as ``redis_schema.reservations`` has them; from an old record they may be anything."""
@@ -74,9 +73,9 @@ def of_workload(workload: Workload) -> Reservation:
 
 
 @lru_cache(maxsize=4096)
-def _decimal(number: int) -> str:
+def _decimal(number: int) -> Tid:
     """The same object for all reservations of a user: they are many."""
-    return str(number)
+    return Tid(str(number))
 
 
 def _lower(text: str) -> str:
@@ -107,7 +106,7 @@ def _normal(reservation: Reservation) -> dict[str, Any]:
     return normal
 
 
-def order(identifier: str) -> tuple[int, int, str]:
+def order(identifier: Gwid) -> tuple[int, int, str]:
     """Sort key of a gwid: by the explorer's id (P-8)."""
     number, _, own = identifier.partition("-")
     return (int(number) if number.isdecimal() else 0, int(own) if own.isdecimal() else 0, identifier)
