@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import inspect
-import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable
 from types import ModuleType
 
 import pytest
@@ -14,20 +12,20 @@ from tfgateway.proxy.connection import connection, downstream
 from tfgateway.proxy.connection.connection import Connection
 from tfgateway.proxy.connection.context import ProxyContext
 from tfgateway.proxy.connection.states import TRANSITIONS, Event, State
-from tfgateway.proxy.eventloop.engine import Engine
 from tfgateway.proxy.metrics import ProxyMetrics
 from tfgateway.proxy.protocol import HTTP
 from tfgateway.proxy.routing.table import Options, Route, RouteTable, StaticRoutes
 from tfgateway.proxy.upstream.balance import Member, Pool
-from tfgateway.proxy.upstream.dial import Dialler
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel.api import NoTunnel, RelayedByTunnel, Visitor
 
+from tests.support.network import FakeNetwork, Peer
 from tests.support.waiting import soon
 
-SocketPair = tuple[socket.socket, socket.socket]
 Steps = list[tuple[State, Event, State]]
-LIMIT = 30.0
+UP, SILENT, REFUSING = 8001, 8002, 8003
+REQUEST = b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n"
+SETTINGS = ProxySettings()
 
 
 class _Tunnels:
@@ -47,31 +45,34 @@ class _Tunnels:
 
 
 class Visits:
-    """Visits of one proxy, and the steps of the state machine that they took."""
+    """Visits of one proxy in a fake network, and the steps of the state machine that they took."""
 
-    def __init__(self, engine: Engine, tcp_pair: Callable[..., SocketPair], ports: Mapping[str, int]) -> None:
-        def route(*names: str) -> Route:
-            members = [Member("127.0.0.1", ports[name], 0, addresses=("127.0.0.1",)) for name in names]
+    def __init__(self, network: FakeNetwork) -> None:
+        def route(*ports: int) -> Route:
+            members = [Member("127.0.0.1", port, 0, addresses=("127.0.0.1",)) for port in ports]
             return Route("", 0, 0, by_operator=True, options=Options(Pool(members)))
 
         def tunnel(secret: bytes) -> Route:
             return Route("", 0, 0, by_operator=True, secret=secret)
 
         routes = {
-            "up.example": route("up"),
-            "full.example": route("full"),
-            "both.example": route("full", "up"),
+            "up.example": route(UP),
+            "silent.example": route(SILENT),
+            "refusing.example": route(REFUSING),
+            "both.example": route(SILENT, UP),
             "tunnel.example": tunnel(b"there"),
             "missing.example": tunnel(b"missing"),
         }
+        network.listens(UP)
+        network.is_silent(SILENT)
         tunnels = _Tunnels()
+        self.network = network
         self.steps: Steps = []
-        self._tcp_pair = tcp_pair
         self.context = ProxyContext(
-            ProxySettings(),
-            engine=engine,
+            SETTINGS,
+            engine=network.engine,
             table=RouteTable(StaticRoutes(routes, None), tunnels),
-            dialler=Dialler(allowed=(), own_addresses=frozenset),
+            dialler=network.dialler,
             tunnels=tunnels,
             metrics=ProxyMetrics(services=float, mirror_age=float),
             trusted=(),
@@ -80,7 +81,7 @@ class Visits:
     def begin(self, data: bytes) -> Connection:
         """Of a ``visitor`` that has sent this already."""
         self.steps.clear()
-        self.visitor, accepted = self._tcp_pair()
+        self.visitor, accepted = self.network.visitor()
         if data:
             self.visitor.send(data)
         made = Connection(self.context, accepted, "127.0.0.1", HTTP)
@@ -89,14 +90,16 @@ class Visits:
 
     def ask(self, host: str) -> Connection:
         """Of a visitor with an HTTP request."""
-        return self.begin(b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % host.encode())
+        return self.begin(REQUEST % host.encode())
 
-    async def reached(self, made: Connection, state: State) -> None:
-        await soon(lambda: made.state is state)
+    def target(self) -> Peer:
+        """The only connection that was accepted at UP."""
+        (found,) = self.network.targets[UP]
+        return found
 
-    async def ended(self, made: Connection) -> tuple[Steps, str]:
+    def ended(self, made: Connection) -> tuple[Steps, str]:
         """The steps up to the end, and the outcome."""
-        await self.reached(made, State.CLOSED)
+        assert made.state is State.CLOSED
         assert not self.context.live
         return list(self.steps), made.outcome
 
@@ -114,30 +117,13 @@ class _Recorded(dict[State, State]):
 
 
 @pytest.fixture
-def full_port() -> Iterator[int]:
-    """A listening socket whose backlog is full: a connection to it stays under way."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(server.getsockname())
-        yield server.getsockname()[1]
-        for one in waiting:
-            one.close()
-
-
-@pytest.fixture
-def visits(
-    engine: Engine, tcp_pair: Callable[..., SocketPair], full_port: int, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Visits]:
-    with socket.create_server(("127.0.0.1", 0)) as up:
-        visits = Visits(engine, tcp_pair, {"up": up.getsockname()[1], "full": full_port})
-        recorded = {event: _Recorded(event, visits.steps) for event in Event}
-        for module in (connection, downstream):
-            monkeypatch.setattr(module, "TRANSITIONS", recorded)
-        yield visits
+def visits(monkeypatch: pytest.MonkeyPatch) -> Visits:
+    visits = Visits(FakeNetwork())
+    recorded = {event: _Recorded(event, visits.steps) for event in Event}
+    for module in (connection, downstream):
+        monkeypatch.setattr(module, "TRANSITIONS", recorded)
+    monkeypatch.setattr(connection, "ordinary", lambda sock: sock)  # tunnels get the same fake one
+    return visits
 
 
 READING, DIALLING, RELAYING, TUNNELLED, LINGERING, CLOSED = State
@@ -157,60 +143,60 @@ def ended(state: State) -> tuple[State, Event, State]:
 
 async def _silent(visits: Visits) -> tuple[Steps, str]:
     made = visits.begin(b"")
-    visits.visitor.close()
-    return await visits.ended(made)
+    visits.visitor.end()
+    return visits.ended(made)
 
 
 async def _unknown(visits: Visits) -> tuple[Steps, str]:
     made = visits.ask("unknown.example")
     assert made.state is LINGERING
-    visits.visitor.close()
-    return await visits.ended(made)
+    visits.visitor.end()
+    return visits.ended(made)
 
 
 async def _served(visits: Visits) -> tuple[Steps, str]:
     made = visits.ask("up.example")
     assert made.state is RELAYING
     made.cut()
-    return await visits.ended(made)
+    return visits.ended(made)
 
 
 async def _failed_over(visits: Visits) -> tuple[Steps, str]:
     made = visits.ask("both.example")
-    if made.state is RELAYING:  # it was the other one's turn
-        made.cut()
-        made = visits.ask("both.example")
     assert made.state is DIALLING
-    made.expire()
+    visits.network.advance(SETTINGS.dial_timeout)
     assert made.state is RELAYING
     made.cut()
-    return await visits.ended(made)
+    return visits.ended(made)
 
 
 async def _no_target(visits: Visits) -> tuple[Steps, str]:
-    made = visits.ask("full.example")
+    made = visits.ask("silent.example")
+    visits.network.advance(SETTINGS.dial_timeout - 0.1)
     assert made.state is DIALLING
-    made.expire()
-    visits.visitor.close()
-    return await visits.ended(made)
+    visits.network.advance(0.1)
+    assert made.state is LINGERING
+    visits.visitor.end()
+    return visits.ended(made)
 
 
 async def _cut_while_dialling(visits: Visits) -> tuple[Steps, str]:
-    made = visits.ask("full.example")
+    made = visits.ask("silent.example")
     made.cut()
-    return await visits.ended(made)
+    return visits.ended(made)
 
 
 async def _tunnelled(visits: Visits) -> tuple[Steps, str]:
     made = visits.ask("tunnel.example")
-    return await visits.ended(made)
+    await soon(lambda: made.state is CLOSED)
+    return visits.ended(made)
 
 
 async def _no_tunnel(visits: Visits) -> tuple[Steps, str]:
     made = visits.ask("missing.example")
-    await visits.reached(made, LINGERING)
-    visits.visitor.close()
-    return await visits.ended(made)
+    await soon(lambda: made.state is LINGERING)
+    visits.visitor.end()
+    return visits.ended(made)
 
 
 VISITS = {
@@ -227,9 +213,86 @@ VISITS = {
 
 @pytest.mark.parametrize("visit", VISITS)
 async def test_a_visit_goes_through_its_states(
-    visit: Callable[[Visits], asyncio.Future[tuple[Steps, str]]], visits: Visits
+    visit: Callable[[Visits], Awaitable[tuple[Steps, str]]], visits: Visits
 ) -> None:
     assert await visit(visits) == VISITS[visit]
+
+
+def test_a_request_in_single_octets_arrives_as_it_was_sent(visits: Visits) -> None:
+    made = visits.begin(b"")
+    request = REQUEST % b"up.example"
+    for at in range(len(request)):
+        assert made.state is READING
+        visits.visitor.send(request[at : at + 1])
+    assert made.state is RELAYING
+    assert visits.target().read() == request
+    visits.target().send(b"HTTP/1.1 200 OK\r\n\r\npage")
+    assert visits.visitor.read().endswith(b"page")
+
+
+def test_what_the_target_cannot_take_yet_waits_in_order(visits: Visits) -> None:
+    visits.ask("up.example")
+    target = visits.target()
+    first = target.read()
+    target.holds_at_most(10)
+    visits.visitor.send(b"0123456789abcdefghijklmnopqrstuvwxyz")  # a rest of the rest waits too
+    assert target.read() == first + b"0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def test_each_direction_ends_by_itself(visits: Visits) -> None:
+    made = visits.ask("up.example")
+    visits.visitor.end()
+    assert visits.target().read()
+    assert visits.target().ended == "end"
+    visits.target().send(b"late answer")
+    assert visits.visitor.read() == b"late answer"
+    visits.target().end()
+    assert (visits.visitor.read(), visits.visitor.ended) == (b"late answer", "end")
+    assert (made.outcome, made.to_visitor) == ("closed", len(b"late answer"))
+
+
+def test_a_target_that_refuses_is_answered_for(visits: Visits) -> None:
+    made = visits.ask("refusing.example")
+    assert visits.visitor.read().startswith(b"HTTP/1.1 502 ")
+    assert made.outcome == "dial_failed"
+
+
+def test_a_slow_target_gets_the_request_when_it_accepts(visits: Visits) -> None:
+    made = visits.ask("silent.example")
+    visits.network.advance(SETTINGS.dial_timeout / 2)
+    visits.network.accept(SILENT)
+    assert made.state is RELAYING
+    assert visits.network.targets[SILENT][0].read() == REQUEST % b"silent.example"
+
+
+def test_a_visitor_that_breaks_while_its_target_is_dialled(visits: Visits) -> None:
+    made = visits.begin(b"")
+    visits.visitor.send(REQUEST % b"silent.example")
+    assert made.state is DIALLING
+    visits.visitor.reset()
+    assert visits.ended(made) == ([DIALLED, ended(DIALLING)], "reset")
+
+
+def test_a_visitor_that_says_nothing_is_closed_in_time(visits: Visits) -> None:
+    made = visits.begin(b"GET / HT")
+    visits.network.advance(SETTINGS.head_timeout - 0.1)
+    assert made.state is READING
+    visits.network.advance(0.1)
+    assert made.state is LINGERING
+    assert visits.visitor.read().startswith(b"HTTP/1.1 408 ")
+    visits.network.advance(60)
+    assert visits.ended(made) == ([refused(READING), ended(LINGERING)], "head_timeout")
+
+
+def test_an_idle_connection_ends_and_a_busy_one_does_not(visits: Visits) -> None:
+    made = visits.ask("up.example")
+    for _ in range(8):
+        visits.network.advance(SETTINGS.idle_timeout / 4)
+        visits.visitor.send(b"alive")
+    assert made.state is RELAYING
+    for _ in range(6):  # it is looked at four times in that time
+        visits.network.advance(SETTINGS.idle_timeout / 4)
+    assert made.outcome == "idle"
 
 
 def test_every_entry_of_the_table_is_used() -> None:
