@@ -14,7 +14,7 @@ from tfgateway.proxy.parse import proxyproto
 from tfgateway.proxy.parse.first_bytes import FirstBytes, Request
 from tfgateway.proxy.parse.httphead import MAX_HEAD
 from tfgateway.proxy.parse.proxyproto import Addresses
-from tfgateway.proxy.protocol import HTTP, TLS, Plane
+from tfgateway.proxy.protocol import HTTP, TLS, Protocol
 from tfgateway.proxy.refusals import Refusal, Refused
 
 from tests.support.tls import client_hello
@@ -32,16 +32,16 @@ class Outcome(NamedTuple):
     """What became of a stream."""
 
     addresses: Addresses | None
-    request: tuple[Plane, str, str] | Refusal | None
+    request: tuple[Protocol, str, str] | Refusal | None
     """None: more is needed."""
-    speaks: Plane | None
+    speaks: Protocol | None
     data: bytes
     """What the target gets."""
     fed: int
     """Octets that it took to know."""
 
 
-def outcome(chunks: Iterable[bytes], listener: Plane, *, after_header: bool = False) -> Outcome:
+def outcome(chunks: Iterable[bytes], listener: Protocol, *, after_header: bool = False) -> Outcome:
     """Feed the chunks until the reader knows. Anything but its four answers fails the test."""
     reader = FirstBytes(listener, after_header=after_header)
     addresses = None
@@ -56,7 +56,7 @@ def outcome(chunks: Iterable[bytes], listener: Plane, *, after_header: bool = Fa
                 found = reader.feed(b"")
             if found is not None:
                 assert isinstance(found, Request)
-                known = found.plane, found.method, found.host
+                known = found.protocol, found.method, found.host
                 return Outcome(addresses, known, reader.speaks, found.data, fed)
     except Refused as why:
         return Outcome(addresses, why.refusal, reader.speaks, b"", fed)
@@ -83,7 +83,7 @@ def bytewise(data: bytes) -> Iterable[bytes]:
     ],
 )
 def test_what_is_asked_for_or_why_it_is_refused(
-    stream: bytes, listener: Plane, request_: tuple[Plane, str, str] | Refusal, speaks: Plane | None
+    stream: bytes, listener: Protocol, request_: tuple[Protocol, str, str] | Refusal, speaks: Protocol | None
 ) -> None:
     for chunks in ([stream], bytewise(stream)):
         known = outcome(chunks, listener)
@@ -102,7 +102,7 @@ def test_before_the_last_octet_more_is_needed(stream: bytes) -> None:
 
 @pytest.mark.parametrize("header", HEADERS)
 @pytest.mark.parametrize(("stream", "listener"), [(HEAD, HTTP), (HELLO, TLS)])
-def test_t18_a_proxy_header_is_taken_off(header: bytes, stream: bytes, listener: Plane) -> None:
+def test_t18_a_proxy_header_is_taken_off(header: bytes, stream: bytes, listener: Protocol) -> None:
     for chunks in ([header + stream], [header, stream], bytewise(header + stream)):
         known = outcome(chunks, listener, after_header=True)
         assert known.addresses == ADDRESSES
@@ -134,7 +134,7 @@ def test_t18_whoever_is_trusted_has_to_send_a_header(stream: bytes) -> None:
 
 
 @pytest.mark.parametrize(("stream", "listener"), [(HEAD, HTTP), (HELLO, TLS)])
-def test_a_reader_that_is_done_keeps_nothing(stream: bytes, listener: Plane) -> None:
+def test_a_reader_that_is_done_keeps_nothing(stream: bytes, listener: Protocol) -> None:
     """A connection is relayed for days, and there are many."""
     reader = FirstBytes(listener, after_header=True)
     assert isinstance(reader.feed(HEADERS[1]), Addresses)
@@ -178,9 +178,9 @@ def _streams(draw: st.DrawFn) -> bytes:
 
 
 @settings(max_examples=3 * settings.default.max_examples)
-@given(_streams(), st.sampled_from(Plane), st.booleans(), st.lists(st.integers(0, 1000), max_size=8))
+@given(_streams(), st.sampled_from(Protocol), st.booleans(), st.lists(st.integers(0, 1000), max_size=8))
 def test_the_same_answer_whatever_the_pieces(
-    stream: bytes, listener: Plane, after_header: bool, cuts: list[int]
+    stream: bytes, listener: Protocol, after_header: bool, cuts: list[int]
 ) -> None:
     """The fuzz target: as a whole, octet by octet, and cut anywhere."""
     whole = outcome([stream], listener, after_header=after_header)

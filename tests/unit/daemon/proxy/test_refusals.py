@@ -7,8 +7,8 @@ import io
 
 import pytest
 from tfgateway.proxy import refusals
+from tfgateway.proxy.protocol import Protocol
 from tfgateway.proxy.refusals import Refusal
-from tfgateway.proxy.routing.table import Plane
 
 PAGES = {
     refusals.BAD_REQUEST: 400,
@@ -31,7 +31,7 @@ PAGES = {
 @pytest.mark.parametrize(("refusal", "status"), PAGES.items())
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_pages_are_complete_answers_for_a_browser(refusal: Refusal, status: int, method: str) -> None:
-    received = io.BytesIO(refusal.answer(Plane.HTTP, method))
+    received = io.BytesIO(refusal.answer(Protocol.HTTP, method))
     assert received.readline().startswith(f"HTTP/1.1 {status} ".encode())
     fields = http.client.parse_headers(received)
     assert fields["Connection"] == "close"
@@ -46,18 +46,18 @@ def test_pages_are_complete_answers_for_a_browser(refusal: Refusal, status: int,
 
 
 def test_an_unknown_name_gets_the_alert_unrecognized_name() -> None:
-    assert refusals.UNKNOWN_HOST.answer(Plane.TLS) == bytes([21, 3, 3, 0, 2, 2, 112])
+    assert refusals.UNKNOWN_HOST.answer(Protocol.TLS) == bytes([21, 3, 3, 0, 2, 2, 112])
 
 
 def test_a_bad_hello_gets_the_alert_decode_error() -> None:
-    assert refusals.BAD_REQUEST.answer(Plane.TLS) == bytes([21, 3, 3, 0, 2, 2, 50])
+    assert refusals.BAD_REQUEST.answer(Protocol.TLS) == bytes([21, 3, 3, 0, 2, 2, 50])
 
 
 @pytest.mark.parametrize(
     "refusal", [refusals.NO_TUNNEL, refusals.TOO_MANY, refusals.DIAL_FAILED, refusals.DIAL_TIMEOUT]
 )
 def test_what_has_no_alert_is_closed_without_a_word(refusal: Refusal) -> None:
-    assert refusal.answer(Plane.TLS) == b""
+    assert refusal.answer(Protocol.TLS) == b""
 
 
 @pytest.mark.parametrize("refusal", [*PAGES, refusals.HTTP2_PREFACE])
@@ -67,7 +67,7 @@ def test_whoever_speaks_neither_protocol_hears_nothing(refusal: Refusal) -> None
 
 def test_http2_is_told_in_its_own_frames_to_use_http1() -> None:
     """RFC 9113 §4.1: length, type, flags, stream; SETTINGS is 4, GOAWAY 7, HTTP_1_1_REQUIRED 13."""
-    frames = io.BytesIO(refusals.HTTP2_PREFACE.answer(Plane.HTTP))
+    frames = io.BytesIO(refusals.HTTP2_PREFACE.answer(Protocol.HTTP))
     seen = []
     while header := frames.read(9):
         assert header[4:] == bytes(5)

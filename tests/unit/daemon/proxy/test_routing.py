@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from tfgateway.errors import LayoutError
-from tfgateway.proxy.routing.table import Plane, Route, RouteTable, StaticRoutes, route_of
+from tfgateway.proxy.protocol import Protocol
+from tfgateway.proxy.routing.table import Route, RouteTable, StaticRoutes, route_of
 from tfgateway.redis_schema.keys import SERVICE_PREFIX, service_key
 from tfgateway.redis_schema.services import Service, encode_service
 
@@ -94,8 +95,8 @@ def test_ports_out_of_range_are_no_route(members: dict[str, int]) -> None:
 
 def test_the_kind_of_traffic_chooses_the_port() -> None:
     route = route_of(Service(addr="203.0.113.10", httpport=8080, tlsport=0), by_operator=False)
-    assert route.port(Plane.HTTP) == 8080
-    assert route.port(Plane.TLS) == 0
+    assert route.port(Protocol.HTTP) == 8080
+    assert route.port(Protocol.TLS) == 0
 
 
 def test_a_client_secret_makes_a_tunnel_and_the_address_is_ignored() -> None:

@@ -25,7 +25,7 @@ from tfgateway.proxy.connection.connection import Connection
 from tfgateway.proxy.connection.context import ProxyContext
 from tfgateway.proxy.eventloop.engine import running_engine
 from tfgateway.proxy.metrics import ProxyMetrics
-from tfgateway.proxy.protocol import HTTP, Plane
+from tfgateway.proxy.protocol import HTTP, Protocol
 from tfgateway.proxy.relay import direction, pipes
 from tfgateway.proxy.routing.table import Options, Route, RouteTable, StaticRoutes
 from tfgateway.proxy.upstream import dial
@@ -64,7 +64,7 @@ class Request:
 
     pieces: tuple[bytes, ...]
     answer: bytes
-    plane: Plane = HTTP
+    protocol: Protocol = HTTP
     half_close: bool = False
 
 
@@ -128,7 +128,7 @@ class Gateway:
             sock.setblocking(False)
             async with asyncio.timeout(LIMIT):
                 with contextlib.suppress(ConnectionError):
-                    await loop.sock_connect(sock, ("127.0.0.1", self.ports[asked.plane]))
+                    await loop.sock_connect(sock, ("127.0.0.1", self.ports[asked.protocol]))
                     for piece in asked.pieces:
                         await loop.sock_sendall(sock, piece)
                         await asyncio.sleep(0)
@@ -141,7 +141,7 @@ class Gateway:
         if got == asked.answer:
             return Outcome("served")
         for refusal in vars(refusals).values():
-            if isinstance(refusal, refusals.Refusal) and got and got == refusal.answer(asked.plane):
+            if isinstance(refusal, refusals.Refusal) and got and got == refusal.answer(asked.protocol):
                 return Outcome("refused", refusal.outcome)
         assert asked.answer.startswith(got), bytes(got)
         return Outcome("closed")
@@ -248,7 +248,7 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
         tunnels.add_secret(SECRET)
         doors: dict[str, server.Accept] = {
             str(plane): partial(lambda plane, sock, source: Connection(context, sock, source, plane).start(), plane)
-            for plane in Plane
+            for plane in Protocol
         }
         doors["tunnels"] = partial(server._client, tunnels.accept)
         ports = {}

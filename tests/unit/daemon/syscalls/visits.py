@@ -38,7 +38,7 @@ def _allowed(asked: Request, others: bool, fault: Fault) -> Allowed:
         case "target", "socket" | "connect_ex" | "setsockopt" | "send" if call != "send" or head:
             if others:
                 return {"served"}
-            if asked.plane is TLS:
+            if asked.protocol is TLS:
                 return {"closed"}
             why = refusals.TOO_MANY if error in (errno.EMFILE, errno.ENFILE) else refusals.DIAL_FAILED
             return {Outcome("refused", why.outcome)}
@@ -58,7 +58,7 @@ def _allowed_in_tunnel(asked: Request, fault: Fault) -> Allowed:
         case _, "close" | "remove":
             return {"served"}
         case "local", "socket" | "setblocking" | "connect" | "getsockopt" | "setsockopt":
-            return {"closed"} if asked.plane is TLS else {Outcome("refused", refusals.DIAL_FAILED.outcome)}
+            return {"closed"} if asked.protocol is TLS else {Outcome("refused", refusals.DIAL_FAILED.outcome)}
         case ("local" | "carried", "send" | "sendmsg") if error in _NOT_NOW:
             return {"served"}
         case _:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tfgateway.proxy.protocol import Plane
+from tfgateway.proxy.protocol import Protocol
 from tfgateway.telemetry.histogram import Histogram
 
 _DIAL_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -24,9 +24,9 @@ class ProxyMetrics(Collector):
         self._services = services
         self._mirror_age = mirror_age
         self._sources: list[Callable[[], Iterable[Metric]]] = []
-        self.ended: dict[Plane, Counter[str]] = {plane: Counter() for plane in Plane}
+        self.ended: dict[Protocol, Counter[str]] = {protocol: Counter() for protocol in Protocol}
         """By listener and outcome."""
-        self.active: Counter[Plane] = Counter()
+        self.active: Counter[Protocol] = Counter()
         self.to_target = 0
         """Octets."""
         self.to_visitor = 0
@@ -35,7 +35,7 @@ class ProxyMetrics(Collector):
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
-    def account(self, listener: Plane, outcome: str, seconds: float, to_target: int, to_visitor: int) -> None:
+    def account(self, listener: Protocol, outcome: str, seconds: float, to_target: int, to_visitor: int) -> None:
         """Count a connection that has ended; octets each way."""
         self.active[listener] -= 1
         self.ended[listener][outcome] += 1
@@ -52,13 +52,13 @@ class ProxyMetrics(Collector):
         ended = CounterMetricFamily(
             "tfgateway_proxy_connections", "Connections that have ended", labels=["listener", "outcome"]
         )
-        for plane, outcomes in self.ended.items():
+        for protocol, outcomes in self.ended.items():
             for outcome, count in outcomes.items():
-                ended.add_metric([plane, outcome], count)
+                ended.add_metric([protocol, outcome], count)
         yield ended
         active = GaugeMetricFamily("tfgateway_proxy_connections_active", "Connections open now", labels=["listener"])
-        for plane in Plane:
-            active.add_metric([plane], self.active[plane])
+        for protocol in Protocol:
+            active.add_metric([protocol], self.active[protocol])
         yield active
         relayed = CounterMetricFamily("tfgateway_proxy_bytes", "Octets relayed", labels=["direction"])
         relayed.add_metric(["to_target"], self.to_target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfgateway.proxy.protocol import Plane
+from tfgateway.proxy.protocol import Protocol
 
 _RETRY = "Retry-After: 10\r\n"  # seconds: a tunnel, or a target that is checked, is back by then or stays away longer
 _ACCESS_DENIED, _DECODE_ERROR, _INTERNAL_ERROR, _UNRECOGNIZED_NAME = 49, 50, 80, 112  # AlertDescription, RFC 8446 §6
@@ -21,11 +21,11 @@ class Refusal:
     alert: bytes = b""
     """A complete TLS record; empty: close without an answer."""
 
-    def answer(self, plane: Plane | None, method: str = "") -> bytes:
-        """What to send; ``plane`` None: the visitor speaks neither. A HEAD request gets no body (RFC 9110 §9.3.2)."""
-        if plane is None:
+    def answer(self, protocol: Protocol | None, method: str = "") -> bytes:
+        """What to send; ``protocol`` None: it is not known. A HEAD request gets no body (RFC 9110 §9.3.2)."""
+        if protocol is None:
             return b""
-        if plane is Plane.TLS:
+        if protocol is Protocol.TLS:
             return self.alert
         head, separator, _ = self.page.partition(b"\r\n\r\n")
         return head + separator if method == "HEAD" else self.page

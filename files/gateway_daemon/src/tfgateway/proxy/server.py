@@ -28,7 +28,7 @@ from tfgateway.proxy.eventloop.engine import Engine, running_engine
 from tfgateway.proxy.health import Watch
 from tfgateway.proxy.listener import Listener
 from tfgateway.proxy.metrics import ProxyMetrics
-from tfgateway.proxy.protocol import Plane
+from tfgateway.proxy.protocol import Protocol
 from tfgateway.proxy.routing.router_file import parse_router_toml
 from tfgateway.proxy.routing.static_services import static_services
 from tfgateway.proxy.routing.table import RouteTable, StaticRoutes
@@ -165,10 +165,10 @@ class _Listeners:
 def _accepts(settings: ProxySettings, context: ProxyContext, tunnels: TunnelServer) -> dict[str, Accept]:
     """Errors: ``ConfigError``: a certificate that cannot be used."""
 
-    def visitor(plane: Plane, sock: socket.SocketType, source: str) -> None:
-        Connection(context, sock, source, plane).start()
+    def visitor(protocol: Protocol, sock: socket.SocketType, source: str) -> None:
+        Connection(context, sock, source, protocol).start()
 
-    accepts: dict[str, Accept] = {str(plane): partial(visitor, plane) for plane in Plane}
+    accepts: dict[str, Accept] = {str(protocol): partial(visitor, protocol) for protocol in Protocol}
     accepts["tunnels"] = partial(_client, tunnels.accept)
     if settings.listen_tunnels_tls:
         tls = server_context(Path(settings.tunnel_certificate), Path(settings.tunnel_key))

@@ -31,7 +31,7 @@ class Visitor:
     """What was read from it so far: the client gets it before anything else (old programs rely on it)."""
     source: str
     """IP literal of the visitor."""
-    plane: str
+    protocol: str
     """``http`` or ``tls``."""
     secret: bytes = field(repr=False)
     """Names the tunnel (T-13: never in a log)."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import typing
 
-from tfgateway.proxy.protocol import Plane
+from tfgateway.proxy.protocol import Protocol
 from tfgateway.telemetry.logs import logger
 
 _log = logger("proxy")
 
 
-class EndedConnection(Protocol):
+class EndedConnection(typing.Protocol):
     """What is logged of a connection."""
 
-    listener: Plane
+    listener: Protocol
     source: str
     """IP literal of the visitor."""
     host: str

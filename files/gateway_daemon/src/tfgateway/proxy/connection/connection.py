@@ -30,7 +30,7 @@ from tfgateway.proxy.connection.states import (
 from tfgateway.proxy.eventloop.engine import BROKEN
 from tfgateway.proxy.parse import proxyproto
 from tfgateway.proxy.parse.first_bytes import Request
-from tfgateway.proxy.protocol import Plane
+from tfgateway.proxy.protocol import Protocol
 from tfgateway.proxy.refusals import Refused
 from tfgateway.proxy.relay.relay import Ending, Relay, Relayed
 from tfgateway.proxy.routing.table import Route
@@ -46,7 +46,7 @@ _log = logger("proxy")
 class _Account(msgspec.Struct, array_like=True):
     """What goes with a tunnelled connection into another worker."""
 
-    listener: Plane
+    listener: Protocol
     started: float
     """By the monotonic clock, which all processes of a machine share."""
     method: str
@@ -60,7 +60,7 @@ class Connection(DownstreamConnection):
 
     __slots__ = ("_first", "_relay", "_settled", "_task", "_tunnelled", "_upstream")
 
-    def __init__(self, context: ProxyContext, visitor: socket.SocketType, source: str, listener: Plane) -> None:
+    def __init__(self, context: ProxyContext, visitor: socket.SocketType, source: str, listener: Protocol) -> None:
         """``visitor``: non-blocking, from the IP literal ``source``."""
         super().__init__(context, visitor, source, listener)
         self._first = b""  # what the target gets before anything else
@@ -140,10 +140,10 @@ class Connection(DownstreamConnection):
 
     def _dial(self, route: Route, request: Request) -> None:
         """Errors: as ``_route``."""
-        context, options, plane = self._context, route.options, request.plane
-        port = 0 if options is not None else route.port(plane)
-        if not (port or route.takes(plane)):
-            raise Refused(refusals.UNKNOWN_HOST, f"the service has no {plane} port")
+        context, options, protocol = self._context, route.options, request.protocol
+        port = 0 if options is not None else route.port(protocol)
+        if not (port or route.takes(protocol)):
+            raise Refused(refusals.UNKNOWN_HOST, f"the service has no {protocol} port")
         self._first = request.data
         if options is not None and options.proxy_protocol:
             self._first = proxyproto.encode(options.proxy_protocol, self._both_ends()) + request.data
@@ -152,7 +152,7 @@ class Connection(DownstreamConnection):
         if options is None or options.pool is None:
             failure = upstream.dial(route.address, port, by_operator=route.by_operator)
         else:
-            failure = upstream.dial_one_of(options.pool, plane)
+            failure = upstream.dial_one_of(options.pool, protocol)
         if failure is None:
             # On a short way the connection is there already, and the first bytes leave with no event in between.
             self._send_first(upstream)
@@ -235,7 +235,7 @@ class Connection(DownstreamConnection):
         sock = self._visitor = ordinary(self._visitor)
         account = _Account(self.listener, self._started, self.method, self.host, self._reader.speaks is not None)
         context = msgspec.msgpack.encode(account)
-        visitor = Visitor(sock, request.data, self.source, request.plane, secret, context)
+        visitor = Visitor(sock, request.data, self.source, request.protocol, secret, context)
         self._follow_tunnel(self._context.tunnels.relay(visitor))
 
     def resume(self, visitor: Visitor, relaying: Coroutine[Any, Any, RelayedByTunnel]) -> None:
@@ -244,7 +244,7 @@ class Connection(DownstreamConnection):
             account = msgspec.msgpack.decode(visitor.context, type=_Account)
             self.listener, self._started = account.listener, account.started
             self.method, self.host = account.method, account.host
-            self._reader.speaks = Plane(visitor.plane) if account.spoke else None
+            self._reader.speaks = Protocol(visitor.protocol) if account.spoke else None
         self._tunnelled = True
         self.state = TRANSITIONS[ENTERED_TUNNEL][self.state]
         context = self._context
@@ -279,4 +279,4 @@ class Connection(DownstreamConnection):
 
 def adopt(context: ProxyContext, visitor: Visitor, relaying: Coroutine[Any, Any, RelayedByTunnel]) -> None:
     """Take a tunnelled connection over from another worker (``tunnel.api.Adopt``, given the context)."""
-    Connection(context, visitor.socket, visitor.source, Plane(visitor.plane)).resume(visitor, relaying)
+    Connection(context, visitor.socket, visitor.source, Protocol(visitor.protocol)).resume(visitor, relaying)

@@ -14,7 +14,7 @@ from tfgateway.proxy.connection.states import ENDED, READING, REFUSED, RELAYING,
 from tfgateway.proxy.eventloop.deadlines import Deadlines
 from tfgateway.proxy.parse.first_bytes import FirstBytes, Request
 from tfgateway.proxy.parse.proxyproto import Addresses
-from tfgateway.proxy.protocol import Plane
+from tfgateway.proxy.protocol import Protocol
 from tfgateway.proxy.refusals import Refusal, Refused
 from tfgateway.telemetry.logs import logger
 
@@ -52,7 +52,7 @@ class DownstreamConnection(ABC):
         "to_visitor",
     )
 
-    def __init__(self, context: ProxyContext, visitor: socket.SocketType, source: str, listener: Plane) -> None:
+    def __init__(self, context: ProxyContext, visitor: socket.SocketType, source: str, listener: Protocol) -> None:
         """``visitor``: non-blocking, from the IP literal ``source``."""
         self.state = READING
         self._context = context

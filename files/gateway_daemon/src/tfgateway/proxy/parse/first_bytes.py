@@ -20,7 +20,7 @@ from tfgateway.proxy.parse.httphead import (
     read_usual_head,
 )
 from tfgateway.proxy.parse.proxyproto import Addresses
-from tfgateway.proxy.protocol import HTTP, TLS, Plane
+from tfgateway.proxy.protocol import HTTP, TLS, Protocol
 from tfgateway.proxy.refusals import Refusal, Refused
 
 _UNREADABLE: dict[type[ParseError], Refusal] = {
@@ -34,7 +34,7 @@ _UNREADABLE: dict[type[ParseError], Refusal] = {
 class Request(msgspec.Struct, frozen=True):
     """What a connection asks for."""
 
-    plane: Plane
+    protocol: Protocol
     """Which of the two ports of a service takes it."""
     method: str
     """Of the HTTP request; "" for TLS."""
@@ -49,14 +49,14 @@ class FirstBytes:
 
     __slots__ = ("_header", "_hello", "_listener", "_request", "_rest", "speaks")
 
-    def __init__(self, listener: Plane, *, after_header: bool = False) -> None:
+    def __init__(self, listener: Protocol, *, after_header: bool = False) -> None:
         """``listener``: the port it came in at; ``after_header``: it begins with a PROXY header."""
         self._listener = listener
         self._header: bytes | None = b"" if after_header else None  # so far; None: none is expected any more
         self._rest = b""  # what came behind the header
         self._hello: ClientHelloParser | None = None
         self._request: RequestHeadParser | None = None
-        self.speaks: Plane | None = None
+        self.speaks: Protocol | None = None
         """The protocol in which a refusal is understood; None: nothing was read yet, or neither of the two."""
 
     def feed(self, data: bytes) -> Request | Addresses | None:

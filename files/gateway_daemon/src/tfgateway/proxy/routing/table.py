@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import typing
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from tfgateway.addresses import IPV4, IPNetwork, within
 from tfgateway.errors import LayoutError
 from tfgateway.proxy.parse.hosts import u_label
-from tfgateway.proxy.protocol import TLS, Plane
+from tfgateway.proxy.protocol import TLS, Protocol
 from tfgateway.proxy.upstream.balance import Pool
 from tfgateway.redis_schema.keys import domain_of_service_key
 from tfgateway.redis_schema.services import Service, decode_service
@@ -58,13 +58,13 @@ class Route:
         """The targets of a static service; None: the address of the route, or a tunnel."""
         return None if self.options is None else self.options.pool
 
-    def takes(self, plane: Plane) -> bool:
+    def takes(self, protocol: Protocol) -> bool:
         """Whether there is a target for such traffic."""
         pool = self.pool
-        return bool(self.port(plane)) if pool is None else pool.takes(plane)
+        return bool(self.port(protocol)) if pool is None else pool.takes(protocol)
 
-    def port(self, plane: Plane) -> int:
-        return self.tls_port if plane is TLS else self.http_port
+    def port(self, protocol: Protocol) -> int:
+        return self.tls_port if protocol is TLS else self.http_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ _IPV4 = re.compile(IPV4)
 """As ``ipaddress`` takes and writes it, at a twentieth of its time: there may be a million."""
 
 
-class SecretWatcher(Protocol):
+class SecretWatcher(typing.Protocol):
     """Is notified of the secrets that tunnels may have (``tunnel.api.Tunnels``)."""
 
     def add_secret(self, secret: bytes) -> None: ...

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tfgateway.proxy.protocol import TLS, Plane
+from tfgateway.proxy.protocol import TLS, Protocol
 
 Method = Literal["round_robin", "least_connections"]
 
@@ -37,9 +37,9 @@ class Member:
     _current: float = 0.0
     _turn: int = 0
 
-    def port(self, plane: Plane) -> int:
+    def port(self, protocol: Protocol) -> int:
         """0: it takes no such traffic."""
-        return self.tls_port if plane is TLS else self.http_port
+        return self.tls_port if protocol is TLS else self.http_port
 
     def next_address(self, tried: Collection[str] = ()) -> str | None:
         """One of its addresses that was not ``tried``, each in its turn; None: there is none."""
@@ -80,16 +80,18 @@ class Pool:
     slow_start: float = 0.0
     """Seconds in which a target that came back gets up to its full share."""
 
-    def takes(self, plane: Plane) -> bool:
+    def takes(self, protocol: Protocol) -> bool:
         """Whether any target, up or down, has a port for such traffic."""
-        return any(member.port(plane) for member in self.members)
+        return any(member.port(protocol) for member in self.members)
 
-    def choose(self, plane: Plane, now: float, tried: Sequence[tuple[Member, str]] = ()) -> tuple[Member, str] | None:
+    def choose(
+        self, protocol: Protocol, now: float, tried: Sequence[tuple[Member, str]] = ()
+    ) -> tuple[Member, str] | None:
         """A target that is up, and the address to dial; None: there is none that was not ``tried`` for this connection.
 
         Other targets come first, then the other addresses of those that were tried.
         """
-        able = [m for m in self.members if m.up and m.port(plane) and m.addresses]
+        able = [m for m in self.members if m.up and m.port(protocol) and m.addresses]
         if tried:
             before = [member for member, _ in tried]
             fresh = [member for member in able if member not in before]

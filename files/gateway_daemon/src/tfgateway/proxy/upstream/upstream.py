@@ -6,7 +6,7 @@ import socket
 
 from tfgateway.addresses import shown
 from tfgateway.proxy.eventloop.engine import Engine
-from tfgateway.proxy.protocol import HTTP, Plane
+from tfgateway.proxy.protocol import HTTP, Protocol
 from tfgateway.proxy.refusals import NO_TARGET, Refusal, Refused
 from tfgateway.proxy.upstream.balance import Member, Pool
 from tfgateway.proxy.upstream.dial import Dialler
@@ -20,14 +20,14 @@ Failure = tuple[Refusal, str]
 class Upstream:
     """Dials for one connection, which waits until the target accepts, and asks for another one when it does not."""
 
-    __slots__ = ("_address", "_dialler", "_engine", "_member", "_plane", "_pool", "_tried", "dialled_at", "socket")
+    __slots__ = ("_address", "_dialler", "_engine", "_member", "_pool", "_protocol", "_tried", "dialled_at", "socket")
 
     def __init__(self, engine: Engine, dialler: Dialler) -> None:
         self._engine = engine
         self._dialler = dialler
         self._address = "", 0
         self._pool: Pool | None = None
-        self._plane = HTTP
+        self._protocol = HTTP
         self._tried: tuple[tuple[Member, str], ...] = ()
         self._member: Member | None = None
         self.socket: socket.SocketType | None = None
@@ -51,10 +51,10 @@ class Upstream:
             return why.refusal, why.detail
         return None
 
-    def dial_one_of(self, pool: Pool, plane: Plane) -> Failure | None:
+    def dial_one_of(self, pool: Pool, protocol: Protocol) -> Failure | None:
         """Begin to connect to a target of a static service. None: it is under way, at ``socket``."""
         self._pool = pool
-        self._plane = plane
+        self._protocol = protocol
         return self.fail_over((NO_TARGET, ""))
 
     def fail_over(self, failure: Failure) -> Failure | None:
@@ -67,14 +67,14 @@ class Upstream:
             self.drop()
             if pool is None or len(self._tried) >= _MOST_TRIES:
                 return failure
-            chosen = pool.choose(self._plane, self._engine.now, self._tried)
+            chosen = pool.choose(self._protocol, self._engine.now, self._tried)
             if chosen is None:
                 return failure
             self._tried += (chosen,)
             member, address = chosen
             member.active += 1
             self._member = member
-            failed = self.dial(address, member.port(self._plane), by_operator=True)
+            failed = self.dial(address, member.port(self._protocol), by_operator=True)
             if failed is None:
                 return None
             failure = failed

@@ -96,7 +96,7 @@ class Visits:
                     state = VisitorState(
                         first=visitor.first,
                         source=visitor.source,
-                        plane=visitor.plane,
+                        plane=visitor.protocol,
                         secret=visitor.secret,
                         context=visitor.context,
                         deadline=deadline,
@@ -144,7 +144,9 @@ class Visits:
         """
         visits = {stream: visit for stream, visit in self._visits.pop(session, {}).items() if not visit.ended.done()}
         streams = tuple(
-            StreamState(stream, visit.relay.release(), visit.visitor.source, visit.visitor.plane, visit.visitor.context)
+            StreamState(
+                stream, visit.relay.release(), visit.visitor.source, visit.visitor.protocol, visit.visitor.context
+            )
             for stream, visit in visits.items()
         )
         return Released(
