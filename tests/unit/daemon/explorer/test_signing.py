@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import pytest
@@ -232,9 +233,45 @@ def test_every_member_that_is_signed_changes_the_signature(name: str, replace: A
 # Authorization
 
 
-def test_the_last_usable_authorization_counts() -> None:
-    values = [GO_HEADER.replace(NODE, "first"), GO_HEADER, "Basic abc", "Signature nothing"]
+def test_only_the_last_signature_counts() -> None:
+    values = [GO_HEADER.replace(NODE, "first"), GO_HEADER, "Basic abc", "signature nothing"]
     assert signing.parse_authorization(values).key_id == NODE
+    with pytest.raises(ParseError, match="keyId"):
+        signing.parse_authorization([*values, "Signature nothing"])
+
+
+def test_of_many_signatures_one_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[int] = []
+
+    class Counting:
+        def findall(self, text: str, start: int = 0) -> list[tuple[str, str]]:
+            parsed.append(len(text))
+            return pattern.findall(text, start)
+
+    pattern = signing._PARAMETER
+    monkeypatch.setattr(signing, "_PARAMETER", Counting())
+    hostile = "Signature " + "a" * 4000
+    with pytest.raises(ParseError):
+        signing.parse_authorization([hostile] * 100)
+    assert parsed == [len(hostile)]
+    with pytest.raises(ParseError, match="longer than 4096"):
+        signing.parse_authorization([GO_HEADER, "Signature " + "a" * 4087])
+    assert parsed == [len(hostile)]
+
+
+@pytest.mark.parametrize(
+    "more", ["x " * 2, "date", "DATE", " ".join(f"x{number}" for number in range(18))], ids=["x", "date", "case", "21"]
+)
+def test_items_are_few_and_different(more: str) -> None:
+    """3900 times one item, with the header sent twenty times, took 2.4 GB before the signature was looked at."""
+    header = GO_HEADER.replace("threebot-id", f"threebot-id {more}".rstrip())
+    with pytest.raises(ParseError, match="at most 20 items, each once"):
+        signing.parse_authorization([header])
+
+
+def test_twenty_items_are_taken() -> None:
+    header = GO_HEADER.replace("threebot-id", " ".join(["threebot-id", *(f"x{number}" for number in range(17))]))
+    assert len(signing.parse_authorization([header]).items) == 20
 
 
 @pytest.mark.parametrize(
@@ -319,6 +356,36 @@ def test_authorization_is_a_signature_or_an_error_and_nothing_else(
     assert set(signing.REQUIRED_ITEMS) <= set(signature.items)
     with pytest.raises(CryptoError):
         signing.verify_request(signature, bytes(32), method="GET", target="/", headers=headers)
+
+
+_HOSTILE = st.lists(
+    st.one_of(
+        st.tuples(_PIECES, st.integers(1, 3000)).map(lambda piece: piece[0] * piece[1]),
+        st.tuples(st.text(), st.integers(1, 300)).map(lambda piece: piece[0] * piece[1]),
+    ),
+    max_size=8,
+).map("".join)
+
+
+@given(st.lists(st.tuples(st.booleans(), _HOSTILE), max_size=5))
+def test_hostile_authorization_is_bounded_before_anything_is_joined(parts: list[tuple[bool, str]]) -> None:
+    values = [f"Signature {text}" if prefixed else text for prefixed, text in parts]
+    last = next((value for value in reversed(values) if value.startswith("Signature ")), "")
+    try:
+        signature = signing.parse_authorization(values)
+    except ParseError:
+        return
+    assert len(last) <= 4096
+    assert len(signature.items) == len(set(signature.items)) <= 20
+    assert sum(map(len, signature.items)) <= len(last)
+    assert signature == signing.parse_authorization([last])
+
+
+@given(_HOSTILE)
+def test_parameters_are_what_the_old_pattern_found(text: str) -> None:
+    """The old one took quadratic time, the new one must find the same."""
+    text = text[:1000]
+    assert signing._PARAMETER.findall(text) == re.findall(r'([A-Za-z]+)="([^"]*)"', text)
 
 
 @given(st.data())

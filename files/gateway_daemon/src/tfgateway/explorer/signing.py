@@ -23,7 +23,10 @@ _ALGORITHM = "ed25519"
 _SCHEME = "Signature "
 _LIFETIME = 60
 _UNKNOWN_TIME = -62135596800  # what Go prints for a missing or bad time
-_PARAMETER = re.compile(r'([A-Za-z]+)="([^"]*)"')
+_LONGEST_AUTHORIZATION = 4096  # characters; what clients send has less than 400
+_MOST_ITEMS = 20  # clients sign three, ours four
+# Linear: a match begins at the first letter of a name only, and what was matched is never given back.
+_PARAMETER = re.compile(r'(?<![A-Za-z])([A-Za-z]++)="([^"]*+)"')
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -64,12 +67,16 @@ def digest(body: bytes) -> str:
 
 
 def parse_authorization(values: Sequence[str]) -> HttpSignature:
-    """The signature in a request's ``Authorization`` values, the last usable one. Errors: ``ParseError``."""
-    for value in reversed(values):
-        parameters = _PARAMETER.findall(value[len(_SCHEME) :]) if value.startswith(_SCHEME) else []
-        if parameters:
-            return _signature(dict(parameters))
-    raise ParseError("no signature in the Authorization header")
+    """The signature in a request's ``Authorization`` values: of those with its scheme the last, and no other.
+
+    Errors: ``ParseError``, also for one that is longer than 4096 characters or signs more than 20 items, or one twice.
+    """
+    value = next((value for value in reversed(values) if value.startswith(_SCHEME)), None)
+    if value is None:
+        raise ParseError("no signature in the Authorization header")
+    if len(value) > _LONGEST_AUTHORIZATION:
+        raise ParseError(f"the Authorization header is longer than {_LONGEST_AUTHORIZATION} characters")
+    return _signature(dict(_PARAMETER.findall(value, len(_SCHEME))))
 
 
 def _signature(parameters: Mapping[str, str]) -> HttpSignature:
@@ -83,6 +90,9 @@ def _signature(parameters: Mapping[str, str]) -> HttpSignature:
     items = tuple(parameters.get("headers", "date").lower().split())
     if missing := [item for item in REQUIRED_ITEMS if item not in items]:
         raise ParseError(f"not signed: {' '.join(missing)}")
+    if len(items) > _MOST_ITEMS or len(set(items)) < len(items):
+        # Each is joined with all values of its header before the signature can be looked at.
+        raise ParseError(f"headers must name at most {_MOST_ITEMS} items, each once")
     return HttpSignature(
         key_id=key_id,
         signature=signature,
