@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Callable
 
-PARTS = ("amplification", "dns", "explorer", "reconciler", "mirror", "proxy", "services", "soak", "tunnel")
+PARTS = ("amplification", "dns", "explorer", "hostile", "reconciler", "mirror", "proxy", "services", "soak", "tunnel")
 
 
 def main() -> int:

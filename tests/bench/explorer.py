@@ -290,11 +290,21 @@ async def _timed(port: int, path: str) -> float:
 async def _get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> list[dict[str, int]]:
     writer.write(f"GET /api/v1{path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
-    length = re.search(r"(?i)content-length: (\d+)", head)
-    if not head.startswith("HTTP/1.1 200 ") or length is None:
+    if not head.startswith("HTTP/1.1 200 "):
         raise RuntimeError(f"GET {path}: {head.splitlines()[0]}")
-    found: list[dict[str, int]] = json.loads(await reader.readexactly(int(length[1])))
+    length = re.search(r"(?i)content-length: (\d+)", head)
+    body = await (reader.readexactly(int(length[1])) if length else _chunks(reader))
+    found: list[dict[str, int]] = json.loads(body)
     return found
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    """A body in chunks (RFC 9112 §7.1), as long lists have."""
+    body = bytearray()
+    while size := int(await reader.readline(), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readline()
+    return bytes(body)
 
 
 async def _gauge(port: int, name: str) -> float:

@@ -125,7 +125,7 @@ def _supervisor() -> list[Described]:
 
 
 def _explorer() -> list[Described]:
-    return _of(ExplorerMetrics(waiting=int).registry)
+    return _of(ExplorerMetrics(waiting=int, memory=int).registry)
 
 
 class _Text(Collector):

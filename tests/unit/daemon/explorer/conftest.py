@@ -17,6 +17,7 @@ from tfgateway.explorer.models import Proxy, ResultState, SigningRequest, Subdom
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.app import create_app
 from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.storage.database import Database
 from tfgateway.explorer.server.storage.feed import Feed
 from tfgateway.identity.keys import Identity
 
@@ -53,6 +54,10 @@ class Explorer:
     @property
     def feed(self) -> Feed:
         return self._app[SERVICES].feed
+
+    @property
+    def database(self) -> Database:
+        return self._app[SERVICES].database
 
     async def start(self) -> None:
         await self.server.start_server()

@@ -317,7 +317,7 @@ async def test_registering_again_keeps_id_and_creation_and_drops_counters(grid: 
         ({"public_key_hex": ""}, 400, "public key must be 32 bytes in hex"),
         ({"public_key_hex": "00" * 32}, 400, "node_id is not the base58 form of public_key_hex"),
         ({"managed_domains": ["no dots"]}, 400, "managed domain 'no dots' name is invalid"),
-        ({"managed_domains": ["a.example"] * 101}, 400, "more than 100 managed domains"),
+        ({"managed_domains": ["a.example"] * 101}, 400, "managed_domains has more than 100 items"),
         ({"location": {}}, 400, "location is required"),
         ({"node_id": ""}, 403, "the request is not signed by this gateway"),
     ],

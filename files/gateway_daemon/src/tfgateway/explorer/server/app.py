@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
@@ -17,14 +20,19 @@ from prometheus_client import CollectorRegistry
 from tfgateway.errors import ExplorerError
 from tfgateway.explorer.server.api import farms, gateways, http, nodes, pools, users, workloads
 from tfgateway.explorer.server.api.services import SERVICES, Services
+from tfgateway.explorer.server.connections import Connection, Limits
 from tfgateway.explorer.server.metrics import ExplorerMetrics
 from tfgateway.explorer.server.policy import Policy
 from tfgateway.explorer.server.storage.database import Database
+from tfgateway.explorer.server.storage.feed import Feed
 from tfgateway.telemetry.logs import logger
+from tfgateway.telemetry.text import printable
 
 _BASE = "/api/v1"
 _DRAIN = 5.0
 _BACKLOG = 1024  # after a restart every gateway of the grid connects at once
+_OTHER_DESCRIPTORS = 64  # database, listeners, metrics page and its clients
+_LONGEST_PATH = 200  # of a request in the log
 _log = logger("explorer")
 METRICS = web.AppKey("metrics", CollectorRegistry)
 """The application's registry."""
@@ -38,7 +46,7 @@ class AccessLog(AbstractAccessLogger):
             "request",
             remote=request.remote,
             method=request.method,
-            path=request.raw_path,
+            path=printable(request.raw_path, _LONGEST_PATH),
             status=response.status,
             bytes=response.body_length,
             milliseconds=round(time * 1000, 1),
@@ -50,7 +58,10 @@ def create_app(
 ) -> web.Application:
     """The application; its start opens (or creates) the database. clock: Unix seconds."""
     policy = policy or Policy()
-    services = Services(Database(database_path), policy, clock)
+    metrics = ExplorerMetrics(lambda: services.feed.waiting, lambda: services.limits.memory)
+    feed = Feed(policy.max_waiting, lambda: metrics.evicted("polls"))
+    limits = Limits(_connections(policy), policy.max_memory, metrics.evicted)
+    services = Services(Database(database_path), policy, feed, limits, clock)
 
     async def opened(_app: web.Application) -> AsyncIterator[None]:
         await services.database.open()
@@ -60,8 +71,7 @@ def create_app(
     async def answer_waiting(_app: web.Application) -> None:
         services.feed.close()
 
-    metrics = ExplorerMetrics(lambda: services.feed.waiting)
-    middlewares = [metrics.count, http.preflight, http.errors_as_json]
+    middlewares = [metrics.count, http.bounded_head, http.preflight, http.errors_as_json]
     app = web.Application(client_max_size=policy.max_body, middlewares=middlewares)
     app[SERVICES] = services
     app[METRICS] = metrics.registry
@@ -71,6 +81,12 @@ def create_app(
     for room in (users, farms, gateways, pools, workloads, nodes):
         app.router.add_routes([web.route(r.method, _BASE + r.path, r.handler) for r in room.ROUTES])
     return app
+
+
+def _connections(policy: Policy) -> int:
+    """How many there may be: others need descriptors too."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(min(policy.max_connections, descriptors - _OTHER_DESCRIPTORS), 1)
 
 
 def _discarded() -> logging.Logger:
@@ -105,24 +121,33 @@ async def serve(
 
     ready: called once connections are accepted. Errors: ``StoreError``, ``ExplorerError`` when the address is taken.
     """
-    policy = app[SERVICES].policy
-    runner = web.AppRunner(
-        app,
-        access_log_class=AccessLog,
-        logger=_discarded(),
-        keepalive_timeout=policy.idle_timeout,
-        shutdown_timeout=_DRAIN,
-    )
+    services = app[SERVICES]
+    loop = asyncio.get_running_loop()
+    runner = web.AppRunner(app, shutdown_timeout=_DRAIN)
+    listeners: list[asyncio.Server] = []
     try:
         await runner.setup()
+        connection = partial(
+            Connection,
+            cast(web.Server, runner.server),
+            services.limits,
+            loop=loop,
+            access_log_class=AccessLog,
+            logger=_discarded(),
+            keepalive_timeout=services.policy.idle_timeout,
+            # No client compresses, and a little that is compressed can be very much.
+            auto_decompress=False,
+        )
         for host, port in addresses:
             try:
-                listener = _listener(host, port, policy.read_timeout)
+                listener = _listener(host, port, services.policy.read_timeout)
             except OSError as error:
                 raise ExplorerError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-            await web.SockSite(runner, listener, ssl_context=tls, backlog=_BACKLOG).start()
+            listeners.append(await loop.create_server(connection, sock=listener, ssl=tls, backlog=_BACKLOG))
             _log.info("serving", host=host, port=port, tls=tls is not None)
         ready()
         await stopping.wait()
     finally:
+        for server in listeners:
+            server.close()
         await runner.cleanup()

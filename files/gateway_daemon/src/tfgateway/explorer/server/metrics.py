@@ -9,13 +9,15 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+EVICTED = ("connections", "memory", "polls")
+"""The limits under which clients that have most give way."""
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ExplorerMetrics:
     """Metrics in a registry of their own."""
 
-    def __init__(self, waiting: Callable[[], int]) -> None:
+    def __init__(self, waiting: Callable[[], int], memory: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "tfgateway_explorer_requests",
@@ -30,9 +32,26 @@ class ExplorerMetrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        self._evicted = Counter(
+            "tfgateway_explorer_evicted",
+            "What ended early so that others are served: connections, those that need memory, polls that wait.",
+            ["limit"],
+            registry=self.registry,
+        )
+        for limit in EVICTED:
+            self._evicted.labels(limit)
+        Gauge(
+            "tfgateway_explorer_held_bytes",
+            "Memory for requests that are not answered and answers that are not taken, estimated.",
+            registry=self.registry,
+        ).set_function(memory)
         Gauge(
             "tfgateway_explorer_polls_waiting", "Polls that are held back until there is news.", registry=self.registry
         ).set_function(waiting)
+
+    def evicted(self, limit: str) -> None:
+        """Count one of ``EVICTED``."""
+        self._evicted.labels(limit).inc()
 
     @web.middleware
     async def count(self, request: web.Request, handler: _Handler) -> web.StreamResponse:

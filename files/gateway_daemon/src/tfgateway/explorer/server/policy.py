@@ -20,7 +20,13 @@ class Policy:
     max_wait: float = 60.0
     """Longest time that a poll may ask to wait."""
     max_waiting: int = 10_000
-    """Polls that wait at one time; those that come on top are answered at once."""
+    """Polls that wait at one time; beyond, those of the client that has most are answered early."""
+    max_connections: int = 12_000
+    """At one time, and no more than the process may have descriptors; beyond, one of the client that has most ends."""
+    max_memory: int = 32 * 1024 * 1024
+    """For requests that are not answered and answers that are not taken, estimated; beyond, as for connections."""
+    max_head: int = 32 * 1024
+    """Of the headers of one request, together."""
     max_body: int = 64 * 1024
     """Of a request. A page of the largest workloads must stay readable: gateways bound what they read, and so do we."""
     body_timeout: float = 30.0
@@ -30,8 +36,6 @@ class Policy:
     read_timeout: float = 60.0
     """For a client that takes nothing of an answer: it is not kept in memory for longer (E-12)."""
     max_metadata: int = 1024
-    max_domains: int = 100
-    """Managed domains of one gateway."""
     max_nodes: int = 100
     """Gateways of one pool."""
     max_addresses: int = 100

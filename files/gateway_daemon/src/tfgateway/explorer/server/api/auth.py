@@ -43,11 +43,10 @@ async def path_node(request: web.Request) -> str:
 async def user(request: web.Request) -> User:
     """The registered user that signed the request. Errors: ``ApiError`` 401."""
     signature = _signature(request)
-    tid = signature.key_id
-    if not (tid.isascii() and tid.isdigit() and len(tid) < 19):
+    if (tid := http.number(signature.key_id)) is None:
         raise unauthorized("key id is not the id of a user")
     try:
-        signer = await request.app[SERVICES].database.read(lambda connection: rows.user(connection, int(tid)))
+        signer = await request.app[SERVICES].database.read(lambda connection: rows.user(connection, tid))
     except rows.NotFound as error:
         raise unauthorized(f"user {tid} is not known") from error
     await _check(request, signature, bytes.fromhex(signer.pubkey))

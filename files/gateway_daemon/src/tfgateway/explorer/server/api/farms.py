@@ -10,16 +10,17 @@ from aiohttp import web
 
 from tfgateway.explorer import wire
 from tfgateway.explorer.models import Farm
-from tfgateway.explorer.server.api import auth, http
+from tfgateway.explorer.server.api import answers, auth, http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import database, rows
+from tfgateway.explorer.server.storage.listing import Listing
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _TAKEN = "farm with same name exists"
 
 
-async def create(request: web.Request) -> web.Response:
+async def create(request: web.Request) -> answers.Answer:
     """POST /farms."""
     posted = http.decoded(http.parsed(await http.body(request)), Farm)
     _check(posted)
@@ -34,10 +35,10 @@ async def create(request: web.Request) -> web.Response:
         farm_id = await request.app[SERVICES].database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, _TAKEN) from None
-    return http.answer(wire.encode({"id": farm_id}), 201)
+    return answers.answer(wire.encode({"id": farm_id}), 201)
 
 
-async def update(request: web.Request) -> web.Response:
+async def update(request: web.Request) -> answers.Answer:
     """PUT /farms/{id}: everything but id and owner, by the owner."""
     user = await auth.user(request)
     farm_id = http.path_number(request, "id")
@@ -57,30 +58,26 @@ async def update(request: web.Request) -> web.Response:
         await request.app[SERVICES].database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, _TAKEN) from None
-    return http.nothing()
+    return answers.nothing()
 
 
-async def listing(request: web.Request) -> web.Response:
+async def listing(request: web.Request) -> web.StreamResponse:
     """GET /farms."""
     where: dict[str, int | str | bytes] = {}
     if (owner := http.query_number(request, "owner")) is not None:
         where["owner"] = owner
     if name := request.query.get("name"):
         where["name"] = name
-    page, size = http.paging(request)
-    bodies, pages = await request.app[SERVICES].database.scan(
-        lambda connection: database.select(connection, "farm", where, page, size)
-    )
-    return http.array(bodies, {"Pages": str(pages)})
+    return await http.listed(request, Listing.matching("farm", where))
 
 
-async def one(request: web.Request) -> web.Response:
+async def one(request: web.Request) -> answers.Answer:
     """GET /farms/{id}."""
     farm_id = http.path_number(request, "id")
     body = await request.app[SERVICES].database.read(lambda connection: database.find(connection, "farm", id=farm_id))
     if body is None:
         raise http.missing()
-    return http.answer(body)
+    return answers.answer(body)
 
 
 def _check(farm: Farm) -> None:

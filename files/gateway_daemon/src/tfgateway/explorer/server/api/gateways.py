@@ -10,12 +10,12 @@ from aiohttp import web
 from tfgateway.addresses import denied_reason
 from tfgateway.explorer import wire
 from tfgateway.explorer.models import Counts, Gateway, Location
-from tfgateway.explorer.server.api import auth, http, ownership
+from tfgateway.explorer.server.api import answers, auth, http, ownership
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.api.validation import domain_problem
-from tfgateway.explorer.server.policy import Policy
 from tfgateway.explorer.server.storage import database, rows
+from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 from tfgateway.identity.keys import public_key_to_node_id
 
@@ -26,14 +26,14 @@ class _Uptime(msgspec.Struct, frozen=True):
     uptime: Int64 = 0
 
 
-async def register(request: web.Request) -> web.Response:
+async def register(request: web.Request) -> answers.Answer:
     """POST /gateways: create, or replace all but id and creation time."""
     services = request.app[SERVICES]
     signer = await auth.node(request)
     posted = http.decoded(http.parsed(await http.body(request)), Gateway)
     if posted.node_id != signer:
         raise ApiError(403, "the request is not signed by this gateway")
-    _check(posted, services.policy)
+    _check(posted)
     if services.policy.owner_resolver:
         await ownership.check(services.policy.owner_resolver, posted.managed_domains, posted.node_id)
     now = services.now()
@@ -53,24 +53,20 @@ async def register(request: web.Request) -> web.Response:
             _change(connection, msgspec.structs.replace(posted, id=known.id, created=known.created, updated=now))
 
     await services.database.write(work)
-    return http.nothing(201)
+    return answers.nothing(201)
 
 
-async def listing(request: web.Request) -> web.Response:
+async def listing(request: web.Request) -> web.StreamResponse:
     """GET /gateways."""
     where: dict[str, int | str | bytes] = {
         name: request.query[name] for name in ("country", "city") if request.query.get(name)
     }
     if (farm_id := http.query_number(request, "farm_id")) is not None:
         where["farm_id"] = farm_id
-    page, size = http.paging(request)
-    bodies, pages = await request.app[SERVICES].database.scan(
-        lambda connection: database.select(connection, "gateway", where, page, size)
-    )
-    return http.array(bodies, {"Pages": str(pages)})
+    return await http.listed(request, Listing.matching("gateway", where))
 
 
-async def one(request: web.Request) -> web.Response:
+async def one(request: web.Request) -> answers.Answer:
     """GET /gateways/{node_id}."""
     node_id = request.match_info["node_id"]
     body = await request.app[SERVICES].database.read(
@@ -78,10 +74,10 @@ async def one(request: web.Request) -> web.Response:
     )
     if body is None:
         raise http.missing()
-    return http.answer(body)
+    return answers.answer(body)
 
 
-async def uptime(request: web.Request) -> web.Response:
+async def uptime(request: web.Request) -> answers.Answer:
     """POST /gateways/{node_id}/uptime."""
     node_id = await auth.path_node(request)
     posted = http.decoded(http.parsed(await http.body(request)), _Uptime)
@@ -93,10 +89,10 @@ async def uptime(request: web.Request) -> web.Response:
         _change(connection, msgspec.structs.replace(entry, uptime=posted.uptime, updated=now))
 
     await services.database.write(work)
-    return http.nothing()
+    return answers.nothing()
 
 
-async def reserved_resources(request: web.Request) -> web.Response:
+async def reserved_resources(request: web.Request) -> answers.Answer:
     """POST /gateways/{node_id}/reserved_resources: of a gateway only the counts are of interest."""
     node_id = await auth.path_node(request)
     counts = http.decoded(http.parsed(await http.body(request)), Counts)
@@ -105,10 +101,10 @@ async def reserved_resources(request: web.Request) -> web.Response:
         _change(connection, msgspec.structs.replace(_registered(connection, node_id), workloads=counts))
 
     await request.app[SERVICES].database.write(work)
-    return http.nothing()
+    return answers.nothing()
 
 
-def _check(gateway: Gateway, policy: Policy) -> None:
+def _check(gateway: Gateway) -> None:
     """Validate a gateway. Errors: ``ApiError`` 400."""
     if not gateway.node_id:
         raise ApiError(400, "node_id is required")
@@ -118,8 +114,6 @@ def _check(gateway: Gateway, policy: Policy) -> None:
         raise ApiError(400, "os_version is required")
     if public_key_to_node_id(http.public_key(gateway.public_key_hex)) != gateway.node_id:
         raise ApiError(400, "node_id is not the base58 form of public_key_hex")
-    if len(gateway.managed_domains) > policy.max_domains:
-        raise ApiError(400, f"more than {policy.max_domains} managed domains")
     for domain in gateway.managed_domains:
         if problem := domain_problem(domain):
             raise ApiError(400, f"managed {problem}")

@@ -1,10 +1,10 @@
-"""Requests and responses of all endpoints: bodies, queries, errors, CORS."""
+"""Requests of all endpoints: heads, bodies, numbers, queries, errors, CORS."""
 
 from __future__ import annotations
 
 import asyncio
 import binascii
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -13,13 +13,16 @@ from aiohttp import web
 from tfgateway import gojson
 from tfgateway.errors import ExplorerError, ParseError, StoreError
 from tfgateway.explorer import wire
+from tfgateway.explorer.server.api import answers, bounds
+from tfgateway.explorer.server.api.answers import Answer, answer
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import rows
+from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.identity.keys import PUBLIC_KEY_SIZE
 from tfgateway.telemetry.logs import logger
 
 _log = logger("explorer")
-_MAX_ID = 2**63 - 1
+_LONGEST_NUMBER = 18  # digits: what has more is no id, and does not fit into 64 bits
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -36,21 +39,6 @@ class ApiError(ExplorerError):
 def missing() -> ApiError:
     """The 404 that clients know."""
     return ApiError(404, "mongo: no documents in result")
-
-
-def answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """One JSON value and a line feed."""
-    return web.Response(status=status, body=body + b"\n", content_type="application/json", headers=headers)
-
-
-def nothing(status: int = 200) -> web.Response:
-    """Status 200 with an empty body."""
-    return answer(b"null", status)
-
-
-def array(bodies: Sequence[bytes], headers: dict[str, str]) -> web.Response:
-    """A list of objects that are JSON already."""
-    return answer(b"[" + b",".join(bodies) + b"]", headers=headers)
 
 
 async def body(request: web.Request) -> bytes:
@@ -73,11 +61,18 @@ def parsed(raw: bytes) -> object:
 
 
 def decoded(value: object, kind: type[_Struct]) -> _Struct:
-    """An object of a body. Errors: ``ApiError`` 400."""
+    """An object of a body, its texts and lists bounded. Errors: ``ApiError`` 400."""
     try:
-        return wire.decode(value, kind)
+        return bounded(wire.decode(value, kind))
     except ParseError as error:
         raise ApiError(400, str(error)) from error
+
+
+def bounded(posted: _Struct) -> _Struct:
+    """The object itself. Errors: ``ApiError`` 400 when a text or list in it is too long."""
+    if too_long := bounds.problem(posted):
+        raise ApiError(400, too_long)
+    return posted
 
 
 def public_key(text: str) -> bytes:
@@ -91,12 +86,16 @@ def public_key(text: str) -> bytes:
     return key
 
 
+def number(text: str) -> int | None:
+    """An id or another number that a client names, of at most 18 decimal digits; None for everything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER else None
+
+
 def path_number(request: web.Request, name: str) -> int:
     """A number of the path, digits by its route. Errors: ``ApiError`` 404 when no id can be that large."""
-    number = int(request.match_info[name])
-    if number > _MAX_ID:
+    if (found := number(request.match_info[name])) is None:
         raise missing()
-    return number
+    return found
 
 
 def query_number(request: web.Request, name: str) -> int | None:
@@ -104,9 +103,9 @@ def query_number(request: web.Request, name: str) -> int | None:
     text = request.query.get(name, "")
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) < len(str(_MAX_ID))):
+    if (found := number(text)) is None:
         raise ApiError(400, f"{name} must be a number")
-    return int(text)
+    return found
 
 
 def paging(request: web.Request) -> tuple[int, int]:
@@ -117,7 +116,15 @@ def paging(request: web.Request) -> tuple[int, int]:
     return min(page, 2**32), min(size, policy.max_page)
 
 
-def _refusal(error: ApiError) -> web.Response:
+async def listed(request: web.Request, listing: Listing) -> web.StreamResponse:
+    """The page of a listing that the query asks for. Errors: ``ApiError`` 400."""
+    page, size = paging(request)
+    scan = request.app[SERVICES].database.scan
+    begun, pages = await scan(lambda connection: listing.page(connection, page, size))
+    return answers.rows(listing, scan, begun, {"Pages": str(pages)})
+
+
+def _refusal(error: ApiError) -> Answer:
     return answer(wire.encode({"error": str(error)}), error.status, error.headers)
 
 
@@ -138,6 +145,16 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
     except Exception:
         _log.exception("request failed", method=request.method, path=request.path)
         return answer(b'{"error":"internal error"}', 500)
+
+
+@web.middleware
+async def bounded_head(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Refuse a request whose headers are too large together; aiohttp bounds each of them, and their number."""
+    if sum(len(name) + len(value) for name, value in request.raw_headers) > request.app[SERVICES].policy.max_head:
+        response = answer(b'{"error":"the headers are too large"}', 431)
+        response.force_close()
+        return response
+    return await handler(request)
 
 
 @web.middleware

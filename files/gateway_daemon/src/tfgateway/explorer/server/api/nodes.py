@@ -14,23 +14,28 @@ from aiohttp import web
 from tfgateway.errors import CryptoError, ParseError
 from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import NextAction, Result, ResultState, Workload, gwid
-from tfgateway.explorer.server.api import auth, http
+from tfgateway.explorer.server.api import answers, auth, http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
+from tfgateway.explorer.server.connections import source
 from tfgateway.explorer.server.storage import database, rows
+from tfgateway.explorer.server.storage.listing import Listing, Piece
 from tfgateway.identity.keys import node_id_to_public_key
+
+_EMPTY = Listing.matching("queue", {})
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """One answer to a poll; ``queued``: the bodies come from the queue."""
+    """One answer to a poll: a listing of workloads and its beginning; ``queued``: they come from the queue."""
 
-    bodies: list[bytes]
+    listing: Listing
+    begun: Piece
     last_id: int
     queued: bool
 
 
-async def poll(request: web.Request) -> web.Response:
+async def poll(request: web.Request) -> web.StreamResponse:
     """GET /reservations/nodes/{node_id}/workloads?from=N[&wait=SECONDS].
 
     With ``wait`` the answer is held back until there is something that the node was not given yet.
@@ -45,24 +50,26 @@ async def poll(request: web.Request) -> web.Response:
 
     with services.feed.watch(node_id) as news:
         page = await services.database.read(work)
-        fresh = bool(page.bodies) and not (page.queued and services.feed.delivered(node_id))
-        if wait and not fresh and services.feed.waiting <= services.policy.max_waiting:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), wait)
-            news.clear()
-            page = await services.database.read(work)
+        fresh = bool(page.begun.bodies) and not (page.queued and services.feed.delivered(node_id))
+        if wait and not fresh:
+            with services.feed.held_back(news, source(request.transport)) as held_back:
+                if held_back:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(news.wait(), wait)
+                    news.clear()
+                    page = await services.database.read(work)
         if page.queued and not news.is_set():
             services.feed.mark_delivered(node_id)
-    return http.array(page.bodies, {"x-last-id": str(page.last_id)})
+    return answers.rows(page.listing, services.database.read, page.begun, {"x-last-id": str(page.last_id)})
 
 
-async def one(request: web.Request) -> web.Response:
+async def one(request: web.Request) -> answers.Answer:
     """GET /reservations/nodes/workloads/{gwid}."""
     workload = await request.app[SERVICES].database.read(lambda connection: _workload(connection, request))
-    return http.answer(wire.encode(workload))
+    return answers.answer(wire.encode(workload))
 
 
-async def put_result(request: web.Request) -> web.Response:
+async def put_result(request: web.Request) -> answers.Answer:
     """PUT /reservations/nodes/{node_id}/workloads/{gwid}, verified as E-1 asks."""
     services = request.app[SERVICES]
     node_id = await auth.path_node(request)
@@ -81,10 +88,10 @@ async def put_result(request: web.Request) -> web.Response:
         rows.change_workload(connection, msgspec.structs.replace(workload, result=result, next_action=action))
 
     await services.database.write(work)
-    return http.nothing(201)
+    return answers.nothing(201)
 
 
-async def delete(request: web.Request) -> web.Response:
+async def delete(request: web.Request) -> answers.Answer:
     """DELETE /reservations/nodes/{node_id}/workloads/{gwid}: it is gone from the node."""
     services = request.app[SERVICES]
     node_id = await auth.path_node(request)
@@ -100,31 +107,28 @@ async def delete(request: web.Request) -> web.Response:
         rows.change_workload(connection, changed)
 
     await services.database.write(work)
-    return http.nothing()
+    return answers.nothing()
 
 
 def _collect(connection: sqlite3.Connection, node_id: str, start: int, size: int) -> _Page:
     """Live workloads from ``start`` on; only when there are none, what is queued, whatever its id."""
-    found = connection.execute(
-        "SELECT id, body FROM workload WHERE node_id = ? AND id >= ? AND next_action IN (3, 4) ORDER BY id LIMIT ?",
-        (node_id, start, size),
-    ).fetchall()
-    if found:
-        return _Page([body for _, body in found], found[-1][0], queued=False)
-    found = connection.execute(
-        "SELECT id, body FROM queue WHERE node_id = ? ORDER BY id LIMIT ?", (node_id, size)
-    ).fetchall()
-    if found:
-        return _Page([body for _, body in found], max(start, found[-1][0]), queued=True)
-    return _Page([], database.last_id(connection, "workload"), queued=False)
+    for table, live, first in (("workload", " AND next_action IN (3, 4)", start), ("queue", "", 0)):
+        condition = f"node_id = ?{live}"
+        ids = f"SELECT id FROM {table} WHERE {condition} AND id >= ? ORDER BY id LIMIT ?"  # noqa: S608 - literals
+        last = connection.execute(f"SELECT max(id) FROM ({ids})", (node_id, first, size)).fetchone()[0]  # noqa: S608
+        if last is not None:
+            # What comes in while the answer is written must not be in it: the client goes on behind ``last``.
+            listing = Listing(table, f"{condition} AND id <= ?", (node_id, last))
+            begun = listing.piece(connection, first - 1, size)
+            return _Page(listing, begun, max(start, last), queued=table == "queue")
+    return _Page(_EMPTY, Piece([], 0, 0), database.last_id(connection, "workload"), queued=False)
 
 
 def _start(request: web.Request) -> int:
     """``from``, without which this is another route. Errors: 404 in plain text."""
-    text = request.query.get("from", "")
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
+    if (start := http.number(request.query.get("from", ""))) is None:
         raise web.HTTPNotFound
-    return int(text)
+    return start
 
 
 def _wait(request: web.Request) -> float:
@@ -157,10 +161,10 @@ async def _result(request: web.Request, node_id: str) -> Result:
 
 def _workload(connection: sqlite3.Connection, request: web.Request) -> Workload:
     """The workload that the path names. Errors: ``ApiError`` 404."""
-    own, users = request.match_info["gwid"].split("-")
-    if len(own) > 18:
+    own, _, users = request.match_info["gwid"].partition("-")
+    if (workload_id := http.number(own)) is None:
         raise http.missing()
-    workload = rows.workload(connection, int(own))
+    workload = rows.workload(connection, workload_id)
     if str(workload.workload_id) != users:
         raise http.missing()
     return workload

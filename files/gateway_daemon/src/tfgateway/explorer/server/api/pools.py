@@ -11,11 +11,12 @@ from tfgateway import gojson
 from tfgateway.errors import CryptoError
 from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import Pool, PoolOrder
-from tfgateway.explorer.server.api import http
+from tfgateway.explorer.server.api import answers, http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.policy import Policy
 from tfgateway.explorer.server.storage import database, rows
+from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 
 _NEVER = 2**63 - 1
@@ -31,7 +32,7 @@ class _Reservation(msgspec.Struct, frozen=True):
     customer_signature: str = ""
 
 
-async def create(request: web.Request) -> web.Response:
+async def create(request: web.Request) -> answers.Answer:
     """POST /reservations/pools."""
     services = request.app[SERVICES]
     posted = http.decoded(http.parsed(await http.body(request)), _Reservation)
@@ -60,10 +61,10 @@ async def create(request: web.Request) -> web.Response:
         return pool.pool_id
 
     pool_id = await services.database.write(work)
-    return http.answer(wire.encode({"reservation_id": pool_id, "escrow_information": _NO_ESCROW}), 201)
+    return answers.answer(wire.encode({"reservation_id": pool_id, "escrow_information": _NO_ESCROW}), 201)
 
 
-async def one(request: web.Request) -> web.Response:
+async def one(request: web.Request) -> answers.Answer:
     """GET /reservations/pools/{id}."""
     pool_id = http.path_number(request, "id")
 
@@ -74,20 +75,17 @@ async def one(request: web.Request) -> web.Response:
     pool = await request.app[SERVICES].database.scan(work)
     if pool is None:
         raise http.missing()
-    return http.answer(wire.encode(pool))
+    return answers.answer(wire.encode(pool))
 
 
-async def of_owner(request: web.Request) -> web.Response:
+async def of_owner(request: web.Request) -> web.StreamResponse:
     """GET /reservations/pools/owner/{tid}."""
     tid = http.path_number(request, "tid")
-    page, size = http.paging(request)
 
-    def work(connection: sqlite3.Connection) -> tuple[list[bytes], int]:
-        bodies, pages = database.select(connection, "pool", {"customer_tid": tid}, page, size)
-        return [wire.encode(rows.with_use(connection, rows.read(body, Pool))) for body in bodies], pages
+    def shown(connection: sqlite3.Connection, body: bytes) -> bytes:
+        return wire.encode(rows.with_use(connection, rows.read(body, Pool)))
 
-    bodies, pages = await request.app[SERVICES].database.scan(work)
-    return http.array(bodies, {"Pages": str(pages)})
+    return await http.listed(request, Listing.matching("pool", {"customer_tid": tid}, shown))
 
 
 def _check(posted: _Reservation, policy: Policy) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiohttp import web
 
+from tfgateway.explorer.server.connections import Limits
 from tfgateway.explorer.server.policy import Policy
 from tfgateway.explorer.server.storage.database import Database
 from tfgateway.explorer.server.storage.feed import Feed
@@ -19,8 +20,9 @@ class Services:
 
     database: Database
     policy: Policy
+    feed: Feed
+    limits: Limits
     clock: Callable[[], float] = time.time
-    feed: Feed = field(default_factory=Feed)
 
     def now(self) -> int:
         """Unix seconds, whole."""

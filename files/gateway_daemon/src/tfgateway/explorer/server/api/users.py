@@ -12,10 +12,11 @@ from aiohttp import web
 from tfgateway.errors import CryptoError
 from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import User
-from tfgateway.explorer.server.api import auth, http
+from tfgateway.explorer.server.api import answers, auth, http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import database, rows
+from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.identity.keys import verify
 
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
@@ -42,7 +43,7 @@ class _Update(User, frozen=True):
     sender_signature_hex: str = ""
 
 
-async def create(request: web.Request) -> web.Response:
+async def create(request: web.Request) -> answers.Answer:
     """POST /users."""
     posted = http.decoded(http.parsed(await http.body(request)), _Creation)
     name, email = posted.name.lower(), posted.email.lower()
@@ -62,10 +63,10 @@ async def create(request: web.Request) -> web.Response:
         user = await request.app[SERVICES].database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, _TAKEN) from None
-    return http.answer(wire.encode(user), 201)
+    return answers.answer(wire.encode(user), 201)
 
 
-async def update(request: web.Request) -> web.Response:
+async def update(request: web.Request) -> answers.Answer:
     """PUT /users/{id}: e-mail, host and description, signed by the user's key."""
     tid = http.path_number(request, "id")
     posted = msgspec.structs.replace(http.decoded(http.parsed(await http.body(request)), _Update), id=tid)
@@ -86,31 +87,27 @@ async def update(request: web.Request) -> web.Response:
         await request.app[SERVICES].database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, _TAKEN) from None
-    return http.nothing()
+    return answers.nothing()
 
 
-async def one(request: web.Request) -> web.Response:
+async def one(request: web.Request) -> answers.Answer:
     """GET /users/{id}."""
     tid = http.path_number(request, "id")
     user = await request.app[SERVICES].database.read(lambda connection: rows.user(connection, tid))
-    return http.answer(wire.encode(user if await _signed(request) else _without_email(user)))
+    return answers.answer(wire.encode(user if await _signed(request) else _without_email(user)))
 
 
-async def listing(request: web.Request) -> web.Response:
+async def listing(request: web.Request) -> web.StreamResponse:
     """GET /users."""
     where: dict[str, int | str | bytes] = {
         name: request.query[name].lower() for name in ("name", "email") if request.query.get(name)
     }
-    page, size = http.paging(request)
-    bodies, pages = await request.app[SERVICES].database.scan(
-        lambda connection: database.select(connection, "user", where, page, size)
-    )
-    if not await _signed(request):
-        bodies = [wire.encode(_without_email(rows.read(found, User))) for found in bodies]
-    return http.array(bodies, {"Pages": str(pages)})
+    if await _signed(request):
+        return await http.listed(request, Listing.matching("user", where))
+    return await http.listed(request, Listing.matching("user", where, _public))
 
 
-async def validate(request: web.Request) -> web.Response:
+async def validate(request: web.Request) -> answers.Answer:
     """POST /users/{id}/validate: verify a user's signature."""
     tid = http.path_number(request, "id")
     posted = http.decoded(http.parsed(await http.body(request)), _Signed)
@@ -119,7 +116,7 @@ async def validate(request: web.Request) -> web.Response:
     except ValueError:
         raise ApiError(400, "payload and signature must be hex") from None
     user = await request.app[SERVICES].database.read(lambda connection: rows.user(connection, tid))
-    return http.answer(wire.encode({"is_valid": verify(bytes.fromhex(user.pubkey), payload, signature)}))
+    return answers.answer(wire.encode({"is_valid": verify(bytes.fromhex(user.pubkey), payload, signature)}))
 
 
 def _check_key_proof(posted: _Creation, key: bytes, *, required: bool) -> None:
@@ -152,6 +149,10 @@ async def _signed(request: web.Request) -> bool:
 
 def _without_email(user: User) -> User:
     return msgspec.structs.replace(user, email="")
+
+
+def _public(_connection: sqlite3.Connection, body: bytes) -> bytes:
+    return wire.encode(_without_email(rows.read(body, User)))
 
 
 ROUTES = (

@@ -20,18 +20,19 @@ from tfgateway.explorer.models import (
     Workload,
     parse_workload,
 )
-from tfgateway.explorer.server.api import auth, http
+from tfgateway.explorer.server.api import answers, auth, http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.api.validation import workload_problem
 from tfgateway.explorer.server.policy import Policy
 from tfgateway.explorer.server.storage import database, rows
+from tfgateway.explorer.server.storage.listing import Listing
 
 _VERSION = 2
 _FILTERS = ("customer_tid", "next_action", "workload_type")
 
 
-async def create(request: web.Request) -> web.Response:
+async def create(request: web.Request) -> answers.Answer:
     """POST /reservations/workloads."""
     services = request.app[SERVICES]
     user = await auth.user(request)
@@ -72,21 +73,17 @@ async def create(request: web.Request) -> web.Response:
 
     workload = await services.database.write(work)
     services.feed.publish(workload.node_id)
-    return http.answer(wire.encode({"reservation_id": workload.id}), 201)
+    return answers.answer(wire.encode({"reservation_id": workload.id}), 201)
 
 
-async def listing(request: web.Request) -> web.Response:
+async def listing(request: web.Request) -> web.StreamResponse:
     """GET /reservations/workloads."""
     wanted = {name: http.query_number(request, name) for name in _FILTERS}
     where: dict[str, int | str | bytes] = {name: value for name, value in wanted.items() if value is not None}
-    page, size = http.paging(request)
-    bodies, pages = await request.app[SERVICES].database.scan(
-        lambda connection: database.select(connection, "workload", where, page, size)
-    )
-    return http.array(bodies, {"Pages": str(pages)})
+    return await http.listed(request, Listing.matching("workload", where))
 
 
-async def one(request: web.Request) -> web.Response:
+async def one(request: web.Request) -> answers.Answer:
     """GET /reservations/workloads/{id}."""
     workload_id = http.path_number(request, "id")
     body = await request.app[SERVICES].database.read(
@@ -94,10 +91,10 @@ async def one(request: web.Request) -> web.Response:
     )
     if body is None:
         raise http.missing()
-    return http.answer(body)
+    return answers.answer(body)
 
 
-async def sign_provision(request: web.Request) -> web.Response:
+async def sign_provision(request: web.Request) -> answers.Answer:
     """POST /reservations/workloads/{id}/sign/provision."""
     approval = await _approval(request)
 
@@ -115,7 +112,7 @@ async def sign_provision(request: web.Request) -> web.Response:
     return await _sign(request, work)
 
 
-async def sign_delete(request: web.Request) -> web.Response:
+async def sign_delete(request: web.Request) -> answers.Answer:
     """POST /reservations/workloads/{id}/sign/delete."""
     approval = await _approval(request)
 
@@ -135,7 +132,7 @@ async def sign_delete(request: web.Request) -> web.Response:
 
 def _posted(value: object) -> Workload:
     try:
-        workload = parse_workload(value)
+        workload = http.bounded(parse_workload(value))
     except ParseError as error:
         raise ApiError(400, str(error)) from error
     if workload.workload_type not in WORKLOAD_TYPES:
@@ -207,11 +204,11 @@ def _reached(wanted: SigningRequest, given: tuple[Approval, ...]) -> bool:
     return 0 < wanted.quorum_min <= len({approval.tid for approval in given} & set(wanted.signers))
 
 
-async def _sign(request: web.Request, work: Callable[[sqlite3.Connection], Workload]) -> web.Response:
+async def _sign(request: web.Request, work: Callable[[sqlite3.Connection], Workload]) -> answers.Answer:
     services = request.app[SERVICES]
     workload = await services.database.write(work)
     services.feed.publish(workload.node_id)
-    return http.nothing(201)
+    return answers.nothing(201)
 
 
 ROUTES = tuple(

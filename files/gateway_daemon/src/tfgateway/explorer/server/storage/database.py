@@ -6,7 +6,6 @@ Each table holds whole objects as JSON (``body``) next to the columns by which t
 from __future__ import annotations
 
 import asyncio
-import math
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -173,15 +172,3 @@ def find(connection: sqlite3.Connection, table: str, **where: _Column) -> bytes 
     query = f"SELECT body FROM {table} WHERE {conditions}"  # noqa: S608
     row = connection.execute(query, tuple(where.values())).fetchone()
     return row[0] if row else None
-
-
-def select(
-    connection: sqlite3.Connection, table: str, where: dict[str, _Column], page: int, size: int
-) -> tuple[list[bytes], int]:
-    """Bodies of page ``page`` (from 1) of the rows that match, by id, and the number of pages."""
-    conditions = " AND ".join(f"{name} = ?" for name in where) or "1"
-    values = tuple(where.values())
-    count = connection.execute(f"SELECT count(*) FROM {table} WHERE {conditions}", values).fetchone()[0]  # noqa: S608
-    query = f"SELECT body FROM {table} WHERE {conditions} ORDER BY id LIMIT ? OFFSET ?"  # noqa: S608
-    rows = connection.execute(query, (*values, size, (page - 1) * size))
-    return [row[0] for row in rows], math.ceil(count / size)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from tfgateway.explorer.server.shares import Shares, Source
 
 
 class Feed:
-    """Events by node. Keeps nothing about nodes that nobody waits for and that have no queued items."""
+    """Events by node. Keeps nothing about nodes that nobody waits for and that have no queued items.
 
-    def __init__(self) -> None:
+    max_waiting: polls that wait at one time. ended: called for each that is answered early, so that another can wait.
+    """
+
+    def __init__(self, max_waiting: int, ended: Callable[[], None]) -> None:
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._delivered: set[str] = set()
         self._closed = False
-        self._waiting = 0
+        self._waiting = Shares[asyncio.Event](max_waiting)
+        self._ended = ended
 
     @property
     def waiting(self) -> int:
-        """The number of long polls."""
-        return self._waiting
+        """The number of long polls that wait."""
+        return self._waiting.total
 
     @contextmanager
     def watch(self, node_id: str) -> Iterator[asyncio.Event]:
@@ -28,14 +34,32 @@ class Feed:
         if self._closed:
             event.set()
         self._watchers.setdefault(node_id, set()).add(event)
-        self._waiting += 1
         try:
             yield event
         finally:
-            self._waiting -= 1
             self._watchers[node_id].discard(event)
             if not self._watchers[node_id]:
                 del self._watchers[node_id]
+
+    @contextmanager
+    def held_back(self, news: asyncio.Event, client: Source) -> Iterator[bool]:
+        """Whether a poll with these news may wait while the context lasts.
+
+        When too many wait, one of the client that has most of them is answered: this one, or its event is set.
+        """
+        self._waiting.add(news, client, 1)
+        if self._waiting.total > self._waiting.limit and self._waiting.has_most(client):
+            self._waiting.remove(news)
+            self._ended()
+            yield False
+            return
+        for other in self._waiting.give_way():
+            self._ended()
+            other.set()
+        try:
+            yield True
+        finally:
+            self._waiting.remove(news)
 
     def publish(self, node_id: str) -> None:
         """Notify long polls of a committed change of the node."""

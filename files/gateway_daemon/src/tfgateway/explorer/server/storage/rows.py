@@ -14,6 +14,7 @@ from tfgateway.explorer.models import Farm, Gateway, NextAction, Pool, ResultSta
 from tfgateway.explorer.server.storage import database
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
+_MOST_IN_USE = 10_000
 
 
 class NotFound(GatewayError):
@@ -48,8 +49,9 @@ def pool(connection: sqlite3.Connection, pool_id: int) -> Pool | None:
 
 
 def with_use(connection: sqlite3.Connection, pool: Pool) -> Pool:
-    """The pool with the ids of the workloads that run in it."""
-    rows = connection.execute("SELECT id FROM workload WHERE pool_id = ? AND active = 1 ORDER BY id", (pool.pool_id,))
+    """The pool with the ids of the workloads that run in it, the first ten thousand."""
+    query = "SELECT id FROM workload WHERE pool_id = ? AND active = 1 ORDER BY id LIMIT ?"
+    rows = connection.execute(query, (pool.pool_id, _MOST_IN_USE))
     return msgspec.structs.replace(pool, active_workload_ids=tuple(row[0] for row in rows))
 
 

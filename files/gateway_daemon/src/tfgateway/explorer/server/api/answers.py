@@ -1,0 +1,108 @@
+"""Answers of all endpoints: JSON, counted in octets until the client has taken it; long lists in pieces."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from tfgateway.errors import StoreError
+from tfgateway.explorer.server.api.services import SERVICES
+from tfgateway.explorer.server.storage.listing import Listing, Piece
+from tfgateway.telemetry.logs import logger
+
+_log = logger("explorer")
+_TYPE = "application/json"
+_Count = Callable[[int], AbstractContextManager[None]]
+_Read = Callable[[Callable[[sqlite3.Connection], Piece]], Awaitable[Piece]]
+
+
+def _counter(request: web.BaseRequest) -> _Count:
+    """Counts octets of the answer to a request for as long as the context lasts."""
+    if not isinstance(request, web.Request):
+        raise TypeError("a request of no application")
+    return partial(request.app[SERVICES].limits.sending, request.protocol)
+
+
+def _uncounted(_octets: int) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+class Answer(web.Response):
+    """One JSON value and a line feed."""
+
+    def __init__(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status=status, body=body + b"\n", content_type=_TYPE, headers=headers)
+        self._octets = len(body) + 1
+        self._counted: _Count = _uncounted
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """As of any response."""
+        self._counted = _counter(request)
+        return await super().prepare(request)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write the body; counted until the client's kernel has it."""
+        with self._counted(self._octets):
+            await super().write_eof(data)
+
+
+class Rows(web.StreamResponse):
+    """A list of which the beginning was read; each further piece is read when the client has taken what was before."""
+
+    def __init__(self, listing: Listing, read: _Read, begun: Piece, headers: dict[str, str]) -> None:
+        super().__init__(headers={"Content-Type": _TYPE, **headers})
+        self._listing = listing
+        self._read = read
+        self._begun = begun
+        self._wanted = True
+        self._counted: _Count = _uncounted
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """As of any response."""
+        self._counted = _counter(request)
+        self._wanted = request.method != "HEAD"
+        return await super().prepare(request)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write all rows. Errors: ``ConnectionError``: the client is gone, or the list cannot be completed."""
+        piece, before = self._begun, b"["
+        while piece.bodies and self._wanted:
+            text = before + b",".join(piece.bodies)
+            # Not kept while the client takes its time: it is in ``text``.
+            piece.bodies.clear()
+            with self._counted(len(text)):
+                await self.write(text)
+            before = b","
+            piece = await self._next(piece)
+        await super().write_eof(b"]\n" if self._wanted else b"")
+
+    async def _next(self, piece: Piece) -> Piece:
+        if not piece.left:
+            return piece
+        try:
+            return await self._read(partial(self._listing.piece, after=piece.last, most=piece.left))
+        except StoreError as error:
+            _log.error("database failed", table=self._listing.table, reason=error)
+            raise ConnectionError("the list cannot be completed") from error
+
+
+def answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
+    """One JSON value and a line feed."""
+    return Answer(body, status, headers)
+
+
+def nothing(status: int = 200) -> Answer:
+    """Status 200 with an empty body."""
+    return answer(b"null", status)
+
+
+def rows(listing: Listing, read: _Read, begun: Piece, headers: dict[str, str]) -> web.StreamResponse:
+    """The rows of a listing, of which the beginning was read; in one piece when that was all."""
+    if begun.left:
+        return Rows(listing, read, begun, headers)
+    return answer(b"[" + b",".join(begun.bodies) + b"]", headers=headers)

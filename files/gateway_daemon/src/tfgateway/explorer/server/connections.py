@@ -1,0 +1,154 @@
+"""Connections of the explorer: how many there may be, and how much memory all together may keep busy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from tfgateway import addresses
+from tfgateway.explorer.server.shares import Shares, Source
+from tfgateway.telemetry.logs import logger
+
+_log = logger("explorer")
+_COPIES = 2  # of each octet: headers are kept as bytes and as text, an answer also in the transport
+_HEADER = 256  # bytes of objects for each, however short it is
+_MOST_LINES = 32 * 128  # requests that aiohttp takes ahead, and headers of each
+
+
+class Limits:
+    """The limits that all connections share. evicted: called with ``connections`` or ``memory`` for each one closed.
+
+    A connection over a limit is never refused: one of the source that has most is closed in its place, an idle one
+    before others. Memory is estimated in bytes.
+    """
+
+    def __init__(self, max_connections: int, max_memory: int, evicted: Callable[[str], None]) -> None:
+        self._connections = Shares[RequestHandler](max_connections)
+        self._memory = Shares[RequestHandler](max_memory)
+        self._evicted = evicted
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return self._connections.total
+
+    @property
+    def memory(self) -> int:
+        """What requests that are not answered and answers that clients have not taken need."""
+        return self._memory.total
+
+    def opened(self, connection: RequestHandler) -> None:
+        """Count a new connection."""
+        self._connections.add(connection, source(connection.transport), 1)
+        self._evict(self._connections, "connections")
+
+    def closed(self, connection: RequestHandler) -> None:
+        """Forget a connection that has ended."""
+        self._connections.remove(connection)
+        self._memory.remove(connection)
+
+    def received(self, connection: RequestHandler, data: bytes) -> None:
+        """Count what has arrived of requests."""
+        self._connections.busy(connection)
+        headers = min(data.count(b"\n"), _MOST_LINES)
+        self._hold(connection, _COPIES * len(data) + headers * _HEADER)
+
+    def answered(self, connection: RequestHandler) -> None:
+        """Note that nothing is left of what has arrived or was to be sent."""
+        self._connections.idle(connection)
+        self._memory.remove(connection)
+
+    @contextmanager
+    def sending(self, connection: RequestHandler, octets: int) -> Iterator[None]:
+        """Count ``octets`` of an answer for as long as the context lasts."""
+        client = source(connection.transport)
+        self._hold(connection, _COPIES * octets)
+        try:
+            yield
+        finally:
+            self._memory.add(connection, client, -_COPIES * octets)
+
+    def _hold(self, connection: RequestHandler, size: int) -> None:
+        if connection.transport is not None:  # it has not ended meanwhile
+            self._memory.add(connection, source(connection.transport), size)
+            self._evict(self._memory, "memory")
+
+    def _evict(self, shares: Shares[RequestHandler], limit: str) -> None:
+        for connection in shares.give_way():
+            self._evicted(limit)
+            transport = connection.transport
+            _log.warning("connection closed", limit=limit, remote=_remote(transport), most=shares.limit)
+            self.closed(connection)
+            connection.force_close()
+            if transport is not None:
+                transport.abort()
+
+
+class Connection(RequestHandler):
+    """One connection of a client, as aiohttp serves it, under the limits."""
+
+    __slots__ = ("_limits",)
+
+    def __init__(self, manager: web.Server, limits: Limits, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._limits = limits
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # An answer counts until the kernel has all of it, and the next request waits until then.
+        cast(asyncio.Transport, transport).set_write_buffer_limits(high=0)
+        self._limits.opened(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._limits.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        if data:
+            self._limits.received(self, data)
+        super().data_received(data)
+
+    def force_close(self) -> None:
+        super().force_close()
+        # Now, and not when the loop comes to it: until then, all others may have been read from.
+        self._messages.clear()
+        self._parser = None
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        # aiohttp's own answers repeat what a client sent, which may be no text.
+        if isinstance(exc, UnicodeError):
+            status, message = 400, "not UTF-8"
+        return super().handle_error(request, status, exc, message)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        finished = await super().finish_response(request, resp, start_time)
+        if not self._messages:  # else more requests have arrived behind this one
+            self._limits.answered(self)
+        return finished
+
+
+class _Peer(Protocol):
+    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
+
+
+def source(transport: _Peer | None) -> Source:
+    """What the client of a connection counts for; empty when it is unknown."""
+    return addresses.source(_remote(transport))
+
+
+def _remote(transport: _Peer | None) -> str:
+    peer = transport.get_extra_info("peername") if transport is not None else None
+    return str(peer[0]) if isinstance(peer, tuple) else ""

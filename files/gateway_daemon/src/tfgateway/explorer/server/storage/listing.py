@@ -1,0 +1,67 @@
+"""Rows of a table in pieces of bounded size, so that a list takes no more memory than a piece of it."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+_Value = int | str | bytes
+_PIECE = 128 * 1024  # octets after which a piece ends, with the row that reaches it
+
+
+class Piece(NamedTuple):
+    """Consecutive rows; ``last``: id of the last one; ``left``: how many rows may follow, 0 when it was the end."""
+
+    bodies: list[bytes]
+    last: int
+    left: int
+
+
+def _as_stored(_connection: sqlite3.Connection, body: bytes) -> bytes:
+    return body
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The rows of ``table`` that match ``condition`` (SQL, a literal of the caller) with ``values``, by id.
+
+    shown: what a row's body becomes for the client, with the connection to look up more.
+    """
+
+    table: str
+    condition: str
+    values: tuple[_Value, ...]
+    shown: Callable[[sqlite3.Connection, bytes], bytes] = _as_stored
+
+    @classmethod
+    def matching(
+        cls,
+        table: str,
+        where: dict[str, _Value],
+        shown: Callable[[sqlite3.Connection, bytes], bytes] = _as_stored,
+    ) -> Listing:
+        """Rows whose columns (literals of the caller) have these values; all when there are none."""
+        return cls(table, " AND ".join(f"{name} = ?" for name in where) or "1", tuple(where.values()), shown)
+
+    def page(self, connection: sqlite3.Connection, page: int, size: int) -> tuple[Piece, int]:
+        """The beginning of page ``page`` (from 1) of ``size`` rows, and the number of pages."""
+        count = f"SELECT count(*) FROM {self.table} WHERE {self.condition}"  # noqa: S608
+        pages = math.ceil(connection.execute(count, self.values).fetchone()[0] / size)
+        seek = f"SELECT id FROM {self.table} WHERE {self.condition} ORDER BY id LIMIT 1 OFFSET ?"  # noqa: S608
+        first = connection.execute(seek, (*self.values, (page - 1) * size)).fetchone()
+        return (self.piece(connection, first[0] - 1, size) if first else Piece([], 0, 0)), pages
+
+    def piece(self, connection: sqlite3.Connection, after: int, most: int) -> Piece:
+        """Rows with ids above ``after``, at most ``most``, and no more than one beyond 128 KB."""
+        query = f"SELECT id, body FROM {self.table} WHERE {self.condition} AND id > ? ORDER BY id LIMIT ?"  # noqa: S608
+        bodies: list[bytes] = []
+        octets, last = 0, after
+        for last, body in connection.execute(query, (*self.values, after, most)):
+            bodies.append(self.shown(connection, body))
+            octets += len(bodies[-1])
+            if octets >= _PIECE:
+                return Piece(bodies, last, most - len(bodies))
+        return Piece(bodies, last, 0)
