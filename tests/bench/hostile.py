@@ -24,7 +24,7 @@ from tfgateway.identity.keys import Identity
 
 from tests.bench.processes import memory, running
 from tests.bench.report import Figure, publish
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 ROUNDS = 3
 ASKED = 100

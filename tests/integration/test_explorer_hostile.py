@@ -32,7 +32,7 @@ from tfgateway.explorer.server.api import bounds
 from tfgateway.explorer.server.app import create_app
 from tfgateway.identity.keys import Identity
 
-from tests import usage
+from tests.support import procfs
 
 MEGABYTE = 1024 * 1024
 MORE = 64 * MEGABYTE
@@ -127,8 +127,8 @@ class Process:
         self.pid = explorer.process.pid
         self._process = explorer.process
         assert self.call("GET", "/api/v1/farms") == 200
-        self.rest = usage.memory(self.pid)
-        most = usage.memory(self.pid, "VmData") * 1024 + MORE
+        self.rest = procfs.memory(self.pid)
+        most = procfs.memory(self.pid, "VmData") * 1024 + MORE
         resource.prlimit(self.pid, resource.RLIMIT_DATA, (most, most))
 
     def connect(self) -> socket.socket:
@@ -160,7 +160,7 @@ class Process:
         assert self.call("GET", "/api/v1/farms") == 200
         head = "".join(f"{name}: {value}\r\n" for name, value in _signed((GATEWAY, NODE), b"{}").items()).encode()
         assert self.call("POST", f"/api/v1/gateways/{NODE}/uptime", head, b"{}") == 200
-        assert (usage.memory(self.pid, "VmHWM") - self.rest) * 1024 < MORE
+        assert (procfs.memory(self.pid, "VmHWM") - self.rest) * 1024 < MORE
 
 
 @pytest.fixture
@@ -341,7 +341,7 @@ def test_lists_that_are_not_read_take_little_and_give_it_back(process: Process, 
     for connection in connections:
         connection.close()
     process.check()
-    assert usage.memory(process.pid) - process.rest < 32 * 1024
+    assert procfs.memory(process.pid) - process.rest < 32 * 1024
 
 
 @pytest.mark.parametrize("kind", ["heads", "bodies", "pipelined"])

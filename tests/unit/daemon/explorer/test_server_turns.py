@@ -24,7 +24,7 @@ from tfgateway.explorer.server.policy import Policy
 from tfgateway.explorer.server.storage import rows
 from tfgateway.identity.keys import Identity
 
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 MOST = 4 * Policy().max_body
 """A piece of a list that is joined and written, or one body that is parsed, checked, verified and encoded."""
