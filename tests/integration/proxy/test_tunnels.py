@@ -136,7 +136,7 @@ def test_flags_and_variables_of_the_old_client(
         (["--local=127.0.0.1:80", "--secret=7:x"], "no gateway"),
         (["--remote=127.0.0.1:18000", "--local=127.0.0.1:80"], "secret"),
         (["--remote=127.0.0.1:18000", "--local=127.0.0.1:80", "--secret="], "secret"),
-        (["--remote=127.0.0.1:18000", "--local=127.0.0.1:0", "--secret=7:x"], "port"),
+        (["--remote=127.0.0.1:18000", "--local=127.0.0.1:0", "--secret=7:x"], "HOST:PORT"),
         (["--remote=127.0.0.1:1", "--local=127.0.0.1:8", "--secret=7:x", "--ca=/nowhere"], "--ca"),
     ],
 )

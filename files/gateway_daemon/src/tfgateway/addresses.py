@@ -20,6 +20,7 @@ __all__ = [
     "IPAddress",
     "IPNetwork",
     "denied_reason",
+    "endpoint",
     "host_port",
     "literals",
     "networks",
@@ -61,17 +62,38 @@ IPV4 = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
 
 def host_port(text: str) -> tuple[str, int]:
     """``"0.0.0.0:53"`` or ``"[::]:53"`` to (IP literal, port). Errors: ``ValueError`` that says the wanted form."""
+    try:
+        host, port = _split(text)
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f"'{text}' is not ADDRESS:PORT (IPv6 in brackets)") from None
+    return host, port
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """What others connect to, ``"gw.example:3443"`` or ``"[::1]:3443"``, to (name or IP literal, port).
+
+    Errors: ``ValueError`` that says the wanted form.
+    """
+    try:
+        host, port = _split(text)
+        if not host or not port:
+            raise ValueError
+        if ":" in host:
+            ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f"'{text}' is not HOST:PORT (IPv6 in brackets)") from None
+    return host, port
+
+
+def _split(text: str) -> tuple[str, int]:
+    """Errors: ``ValueError``."""
     host, colon, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    wrong = ValueError(f"'{text}' is not ADDRESS:PORT (IPv6 in brackets)")
-    try:
-        address = ipaddress.ip_address(bare)
-    except ValueError:
-        raise wrong from None
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise wrong
-    if (address.version == 6) != host.startswith("["):
-        raise wrong
+    if not colon or not (port.isascii() and port.isdigit() and len(port) <= 5) or int(port) > 65535:
+        raise ValueError
+    if (":" in bare) != (bare != host):
+        raise ValueError
     return bare, int(port)
 
 

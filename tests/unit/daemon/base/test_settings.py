@@ -142,6 +142,8 @@ def test_an_endpoint_is_a_host_and_a_port(endpoint: str) -> None:
     "endpoint",
     [
         "gw1.example",
+        "[2001:db8::zz]:3443",
+        "[gw1.example]:3443",
         "2001:db8::1:3443",
         ":3443",
         "gw1.example:0",

@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tfgateway.addresses import endpoint
 from tfgateway.settings import LogSettings
 from tfgateway.telemetry import logs
 from tfgateway.telemetry.text import printable
@@ -39,13 +40,10 @@ class _Address(click.ParamType[HostPort]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> HostPort:
         if isinstance(value, tuple):
             return value
-        host, _, port = str(value).rpartition(":")
-        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        if not bare or (":" in bare) != (bare != host) or not (port.isascii() and port.isdigit()):
-            self.fail(f"'{value}' is not HOST:PORT (IPv6 in brackets)", param, ctx)
-        if not 0 < int(port) < 65536:
-            self.fail(f"'{value}': {port} is not a port", param, ctx)
-        return bare, int(port)
+        try:
+            return endpoint(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _Addresses(_Address):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tfgateway.addresses import host_port
+from tfgateway.addresses import endpoint, host_port
 from tfgateway.errors import ConfigError
 from tfgateway.settings.dns import DnsSettings
 from tfgateway.settings.node import (
@@ -116,10 +116,8 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
 
 def _is_endpoint(text: str) -> bool:
     """Whether a user's WireGuard would take it: a name or address, and a port."""
-    host, _, port = text.rpartition(":")
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        return False
     try:
-        return host_port(text)[0] != ""
+        host, _ = endpoint(text)
     except ValueError:
-        return _NAME.fullmatch(host) is not None
+        return False
+    return ":" in host or _NAME.fullmatch(host) is not None
