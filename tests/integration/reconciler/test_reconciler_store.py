@@ -106,7 +106,17 @@ async def test_p25_each_transaction_of_many_stands_for_itself(store: Store, redi
 async def test_what_fills_memory_is_read_in_pieces_and_kept_as_seals(store: Store, redis_server: RedisServer) -> None:
     node = Identity.from_seed(bytes(range(32))).node_id
     desired = Desired(node)
-    desired.merge(Subdomain(id=1, workload_id=1, node_id=node, customer_tid=7, next_action=3, domain="a.gw1.example"))
+    desired.merge(
+        Subdomain(
+            id=1,
+            workload_id=1,
+            node_id=node,
+            customer_tid=7,
+            next_action=3,
+            domain="a.gw1.example",
+            ips=("203.0.113.5",),
+        )
+    )
     with redis_server.client() as client:
         client.hset("tfgateway_reservations", mapping={f"{number}-1": f"damaged {number}" for number in range(2500)})
         client.hset("tfgateway:outbox", mapping={f"result:{number}-1": f"answer {number}" for number in range(2500)})

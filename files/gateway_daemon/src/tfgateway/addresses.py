@@ -22,6 +22,7 @@ __all__ = [
     "denied_reason",
     "endpoint",
     "host_port",
+    "is_literal",
     "literals",
     "networks",
     "own_addresses",
@@ -128,6 +129,15 @@ def _network(address: str) -> bytes:
 def networks(values: Iterable[str]) -> tuple[IPNetwork, ...]:
     """Networks of ``settings.proxy.allowed_targets``, which the settings have checked already."""
     return tuple(ipaddress.ip_network(value) for value in values)
+
+
+def is_literal(address: str) -> bool:
+    """Whether it is an IP address, and no name."""
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
 
 
 def literals(values: Iterable[str]) -> frozenset[IPAddress]:

@@ -93,27 +93,40 @@ async def test_a_foreign_pool(grid: Any, stranger: Identity) -> None:
     assert (answer.status, answer.error) == (403, "not allowed to deploy workload on this pool")
 
 
+ADDRESSES = "incorrect format for domain www.gw1.example:"
+TARGET = "cannot add proxy from www.gw1.example:"
+KEY = "cannot add 4to6 peer: public_key is not a WireGuard key:"
 BAD = [
     (Subdomain, {"domain": "under score.example"}, "domain 'under score.example' name is invalid"),
     (Subdomain, {"domain": "nodots"}, "domain 'nodots' name is invalid"),
     (Subdomain, {"domain": "a.example."}, "domain 'a.example.' name is invalid"),
     (Subdomain, {"domain": "a..example"}, "domain 'a..example' name is invalid"),
     (Subdomain, {"domain": "-a.example"}, "domain '-a.example' name is invalid"),
-    (Subdomain, {"domain": "192.0.2.1"}, "domain '192.0.2.1' is an address"),
+    (Subdomain, {"domain": "192.0.2.1"}, "domain '192.0.2.1' name is invalid"),
     (Subdomain, {"domain": "*.example.org"}, "domain '*.example.org' name is invalid"),
     (Subdomain, {"domain": "a" * 64 + ".example"}, f"domain '{'a' * 64}.example' name is invalid"),
-    (Subdomain, {"ips": ()}, "ips needs 1 to 100 addresses"),
-    (Subdomain, {"ips": ("192.0.2.1", "300.0.0.1")}, "'300.0.0.1' is not an IP address"),
-    (Subdomain, {"ips": ("fe80::1%eth0",)}, "'fe80::1%eth0' is not an IP address"),
+    (Subdomain, {"ips": ()}, f"{ADDRESSES} it has no address"),
+    (
+        Subdomain,
+        {"ips": ("192.0.2.1", "300.0.0.1")},
+        f"{ADDRESSES} '300.0.0.1' is not an IP address",
+    ),
+    (Subdomain, {"ips": ("fe80::1%eth0",)}, f"{ADDRESSES} 'fe80::1%eth0' is not an IP address"),
     (DomainDelegate, {"domain": ""}, "domain '' name is invalid"),
-    (Proxy, {"domain": "CATCH_ALL"}, "domain 'CATCH_ALL' name is invalid"),
-    (Proxy, {"addr": "localhost"}, "addr 'localhost' is not an IP address"),
-    (Proxy, {"port": 65536}, "port and port_tls need a number up to 65535, one of them may be 0"),
-    (Proxy, {"port": 0, "port_tls": 0}, "port and port_tls need a number up to 65535, one of them may be 0"),
+    (Proxy, {"domain": "CATCH_ALL"}, "domain 'catch_all' name is invalid"),
+    (Proxy, {"addr": "localhost"}, f"{TARGET} target 'localhost' is not an IP address"),
+    (Proxy, {"port": 65536}, f"{TARGET} port 65536 is not between 1 and 65535"),
+    (Proxy, {"port": 0, "port_tls": 0}, f"{TARGET} neither port nor port_tls is set"),
+    (Proxy, {"addr": "127.0.0.1"}, f"{TARGET} target '127.0.0.1' is a loopback address"),
+    (Proxy, {"addr": "64:ff9b::7f00:1"}, f"{TARGET} target '64:ff9b::7f00:1' is a loopback address"),
     (ReverseProxy, {"domain": "a.example", "secret": "00" * 23}, "secret is shorter than 41 bytes"),
-    (ReverseProxy, {"domain": "a.example", "secret": "xy"}, "secret is not hex"),
-    (Gateway4To6, {"public_key": "AA"}, "public_key is not base64"),
-    (Gateway4To6, {"public_key": "AAAA"}, "public_key must be 32 bytes"),
+    (ReverseProxy, {"domain": "a.example", "secret": "xy"}, "failed to decrypt secret: it is not hex"),
+    (Gateway4To6, {"public_key": "AA"}, f"{KEY} it is not base64"),
+    (
+        Gateway4To6,
+        {"public_key": "AAAA"},
+        f"{KEY} it has 3 bytes, not 32",
+    ),
     (UnknownWorkload, {"workload_type": 12}, "a gateway cannot serve workloads of type virtual_machine"),
     (UnknownWorkload, {"workload_type": 0}, "a gateway cannot serve workloads of type zdb"),
 ]
@@ -141,6 +154,8 @@ async def test_a_lenient_explorer_leaves_it_to_the_gateway(lenient: Any) -> None
         (Subdomain, {"domain": "_acme-challenge.A_b.example"}),
         (DomainDelegate, {"domain": "alice.example"}),
         (Proxy, {"port": 0}),
+        (Proxy, {"addr": "10.1.2.3"}),  # a gateway may open it
+        (Subdomain, {"domain": "bücher.gw1.example"}),
         (ReverseProxy, {"domain": "a.example", "secret": "00" * 41}),
         (Gateway4To6, {"public_key": "eaYx7t4b+cmPEgMs3q3Q56B5OY/HhriMyEbsia+FpRo="}),
     ],

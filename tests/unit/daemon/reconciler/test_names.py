@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.reconciler.planning.inputs.names import NameIndex, is_valid, relative, suffixes
+from tfgateway.explorer.servable import is_domain
+from tfgateway.reconciler.planning.inputs.names import NameIndex, relative, suffixes
 
 
 @pytest.mark.parametrize(
@@ -11,7 +12,7 @@ from tfgateway.reconciler.planning.inputs.names import NameIndex, is_valid, rela
     ["a.b", "alice.example", "_acme-challenge.alice.example", "a-.b_c.D9", f"{'a' * 63}.example", "1.2.3.4.5"],
 )
 def test_valid_domains(domain: str) -> None:
-    assert is_valid(domain)
+    assert is_domain(domain)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_valid_domains(domain: str) -> None:
     ],
 )
 def test_invalid_domains(domain: str) -> None:
-    assert not is_valid(domain)
+    assert not is_domain(domain)
 
 
 def test_suffixes_and_relative_names() -> None:

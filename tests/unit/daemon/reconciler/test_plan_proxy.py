@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import ResultState
+from tfgateway.explorer.server.api.validation import workload_problem
+from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.sealing import encrypt_ecdh
+from tfgateway.reconciler.planning.claims import FourToSix
 from tfgateway.redis_schema.keys import service_key
 from tfgateway.redis_schema.services import Service, decode_service, encode_service
 
@@ -226,3 +229,61 @@ def test_drift_is_repaired(node: Any) -> None:
     node.strings.clear()
     node.settle()
     assert service(node) is not None
+
+
+def test_one_below_another_users_proxy_in_a_managed_domain_is_refused_as_below_a_subdomain(node: Any) -> None:
+    node.proxy(312, "web.gw1.example", tid=8)
+    below = node.proxy(313, "api.web.gw1.example")
+    own = node.proxy(314, "api.web.gw1.example", tid=8)
+    outside = [node.proxy(315, "shop.example", tid=8), node.proxy(316, "www.shop.example")]
+    node.settle()
+    assert node.answer(below) == (
+        ResultState.ERROR,
+        "cannot add proxy from api.web.gw1.example: unauthorized error: web.gw1.example belongs to another user",
+    )
+    assert node.answer(own) == OK
+    # Outside, a proxy of a public suffix would keep out all below it.
+    assert [node.answer(one) for one in outside] == [OK, OK]
+
+
+def test_an_internationalised_name_is_its_a_label(node: Any) -> None:
+    """The two forms are one name: who has one has the other."""
+    first = node.proxy(312, "Bücher.gw1.example")
+    second = node.proxy(313, "xn--bcher-kva.gw1.example", tid=8)
+    wrong = node.proxy(314, "b\u00fc\u0338 cher.gw1.example")
+    node.settle()
+    assert node.answer(first) == OK
+    assert node.get(service_key("xn--bcher-kva.gw1.example")) is not None
+    taken = "cannot add proxy from xn--bcher-kva.gw1.example: unauthorized error: the domain is taken by reservation"
+    assert node.answer(second) == (ResultState.ERROR, f"{taken} 312-1")
+    state, message = node.answer(wrong)
+    assert (state, message.endswith("name is invalid")) == (ResultState.ERROR, True)
+    assert node.settle().steps == ()
+    node.delete(first)
+    node.settle()
+    assert node.get(service_key("xn--bcher-kva.gw1.example")) is None
+
+
+def test_the_explorer_refuses_in_the_words_of_the_gateway(node: Any, make_node: Callable[..., Any]) -> None:
+    """Whatever one reservation alone is refused for."""
+    loopback = ("127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254", "0.0.0.0", "ff02::1", "web.example", "")
+    wanted = [
+        *(node.proxy(400 + number, "web.gw1.example", addr) for number, addr in enumerate(loopback)),
+        node.proxy(500, "web.gw1.example", "203.0.113.9", port=70000),
+        node.proxy(501, "web.gw1.example", "203.0.113.9", port=0, tls=0),
+        node.proxy(502, "nodots", "203.0.113.9"),
+        node.delegate(510, "a..example"),
+        node.subdomain(520, "www.gw1.example"),
+        node.subdomain(521, "www.gw1.example", "203.0.113"),
+        node.subdomain(522, "-a.gw1.example", "203.0.113.5"),
+        node.reverse_proxy(530, "home.gw1.example", "xy"),
+        node.reverse_proxy(531, "home", "00" * 60),
+    ]
+    node.settle()
+    for workload in wanted:
+        assert node.answer(workload) == (ResultState.ERROR, workload_problem(workload, 100)), workload
+    with_key = make_node("gw1.example", fourtosix=FourToSix(Pool(bytes(range(32))), "vpn.example:3443"))
+    for number, key in enumerate(("", "AA", "AAAA", "A" * 43 + "=")):
+        workload = with_key.peer(600 + number, key)
+        with_key.settle()
+        assert with_key.answer(workload) == (ResultState.ERROR, workload_problem(workload, 100))

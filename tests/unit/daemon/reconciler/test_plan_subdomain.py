@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from tfgateway.explorer.models import NextAction, ResultState
 from tfgateway.reconciler.planning.inputs.desired import Desired
@@ -201,8 +202,22 @@ def test_p8_a_name_is_free_for_others_in_the_pass_that_removes_it(node: Any) -> 
     assert node.text("gw1.example.", "www") == '{"a":[{"ip":"203.0.113.6","ttl":3600}]}'
 
 
-def test_p12_a_workload_without_addresses_holds_its_name_and_gives_it_back(node: Any) -> None:
+def test_a_workload_without_addresses_is_refused(node: Any) -> None:
     workload = node.subdomain(311, "www.gw1.example")
+    node.settle()
+    assert node.answer(workload) == (
+        ResultState.ERROR,
+        "incorrect format for domain www.gw1.example: it has no address",
+    )
+    assert node.get("managed_domains", "www.gw1.example") is None
+
+
+def test_p12_one_without_addresses_that_counts_holds_its_name_and_gives_it_back(node: Any) -> None:
+    """An old gateway granted such."""
+    workload = node.subdomain(311, "www.gw1.example", "203.0.113.5")
+    node.settle()
+    node.acknowledge()
+    workload = node.want(msgspec.structs.replace(workload, ips=()))
     node.settle()
     assert node.answer(workload) == OK
     assert node.text("managed_domains", "www.gw1.example") == "7"

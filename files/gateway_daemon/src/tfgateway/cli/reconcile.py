@@ -12,10 +12,10 @@ import click
 
 from tfgateway.cli.context import load_settings
 from tfgateway.errors import GatewayError
+from tfgateway.explorer.servable import is_domain
 from tfgateway.ids import Gwid
 from tfgateway.reconciler import loop
 from tfgateway.reconciler.planning import render
-from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.model import Action, Plan
 from tfgateway.settings import Settings
 from tfgateway.workers import lifecycle
@@ -85,7 +85,7 @@ def command(
         raise click.UsageError("--json and --markdown go with --once, --dry-run, --allow-removals or --release-...")
     domains = frozenset(name.lower() for name in released)
     for name in domains:
-        if not names.is_valid(name):
+        if not is_domain(name):
             raise click.UsageError(f"--release-domain: '{name}' is not a domain name (without a final dot)")
     for identifier in ended:
         if not _GWID.fullmatch(identifier):

@@ -34,9 +34,9 @@ from tfgateway.reconciler.status import Status, decode_status
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.verdict import Answer, Facts, Judged, RowState, by_id, judge, row_state, summary
 from tfgateway.redis_schema.keys import OUTBOX
-from tfgateway.redis_schema.peers import encode_key
 from tfgateway.redis_schema.tunnels import Connected, fingerprint
 from tfgateway.settings import Settings
+from tfgateway.wireguard_key import encode_key
 
 _SHORTEST_SILENCE = 60.0
 """Seconds without a poll that are no trouble, however short the interval is."""

@@ -12,7 +12,7 @@ from tfgateway.fourtosix import link, peers
 from tfgateway.fourtosix.peers import Present
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.programs import run
-from tfgateway.redis_schema.peers import encode_key
+from tfgateway.wireguard_key import encode_key
 
 
 @dataclass(frozen=True, slots=True)

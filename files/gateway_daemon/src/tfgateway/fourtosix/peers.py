@@ -8,8 +8,9 @@ from itertools import islice
 
 from tfgateway.errors import LayoutError, ParseError
 from tfgateway.fourtosix.pool import Pool
-from tfgateway.redis_schema.peers import Peer, decode_peer, encode_key
+from tfgateway.redis_schema.peers import Peer, decode_peer
 from tfgateway.telemetry.text import printable
+from tfgateway.wireguard_key import encode_key
 
 KEEPALIVE = 25
 """Seconds between two packets to a silent peer, so that what stands between us and it keeps the way open."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from tfgateway.addresses import shown
-from tfgateway.proxy.routing.static_services import StaticService, is_literal
+from tfgateway.addresses import is_literal, shown
+from tfgateway.proxy.routing.static_services import StaticService
 from tfgateway.proxy.upstream.balance import Member
 from tfgateway.settings import CheckSettings
 from tfgateway.sockets import resolve

@@ -11,11 +11,11 @@ from redis.asyncio import Redis
 from tfgateway.addresses import literals, networks, own_addresses
 from tfgateway.errors import ConfigError
 from tfgateway.explorer.client import ExplorerClient
+from tfgateway.explorer.servable import is_domain
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.planning.claims import FourToSix, Policy
-from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.desired import Desired
 from tfgateway.reconciler.planning.inputs.records import Reader, Records
 from tfgateway.reconciler.planning.inputs.rows import Actual
@@ -55,7 +55,7 @@ def make_policy(settings: Settings, identity: Identity) -> Policy:
     """What the settings allow. Errors: ``ConfigError`` for a managed domain that is no domain."""
     domains = tuple(domain.lower() for domain in settings.gateway.managed_domains)
     for domain in domains:
-        if not names.is_valid(domain):
+        if not is_domain(domain):
             raise ConfigError(f"gateway.managed_domains: '{domain}' is not a domain name (without a final dot)")
     given, public = settings.fourtosix, literals(settings.gateway.public_addresses)
     return Policy(

@@ -5,14 +5,12 @@ One field a user, so that nobody can have two keys (P-18).
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass
 
 from tfgateway.errors import LayoutError
 from tfgateway.ids import Tid
+from tfgateway.wireguard_key import decode_key
 
-KEY_SIZE = 32
 _LONGEST_TID = 19  # a signed 64-bit integer
 
 
@@ -23,25 +21,6 @@ class Peer:
     tid: Tid
     public_key: bytes
     """32 bytes."""
-
-
-def encode_key(key: bytes) -> str:
-    """Standard base64, as WireGuard writes keys."""
-    return base64.b64encode(key).decode("ascii")
-
-
-def decode_key(text: str) -> bytes:
-    """32 bytes from standard base64 with padding. Errors: ``LayoutError``.
-
-    The last digit has two bits that belong to nothing: several texts are one key, so compare keys, never texts.
-    """
-    try:
-        key = binascii.a2b_base64(text, strict_mode=True)
-    except ValueError:
-        raise LayoutError("not a WireGuard key: it is not base64") from None
-    if len(key) != KEY_SIZE:
-        raise LayoutError(f"not a WireGuard key: it has {len(key)} bytes, not {KEY_SIZE}")
-    return key
 
 
 def decode_peer(name: bytes, raw: bytes) -> Peer:

@@ -6,9 +6,8 @@ import ipaddress
 import re
 from functools import lru_cache
 
-import idna
-
 from tfgateway.errors import ParseError
+from tfgateway.idn import to_ascii
 
 _LONGEST = 255  # octets of a name (RFC 1035 §2.3.4)
 # reg-name of RFC 3986 §3.2.2; digits and dots cover IPv4 literals too.
@@ -49,22 +48,7 @@ def a_label(name: str) -> str:
 
     Errors: ``ParseError`` for what is no host name.
     """
-    if name.isascii():
-        return host_name(name.encode("ascii"))
-    try:
-        return idna.encode(name.removesuffix("."), uts46=True).decode("ascii")
-    except idna.IDNAError:
-        raise ParseError("not an internationalised host name") from None
-
-
-def u_label(host: str) -> str | None:
-    """The internationalised form of a host as ``host_name`` gives it; None: it has none."""
-    if "xn--" not in host:
-        return None
-    try:
-        return idna.decode(host)
-    except idna.IDNAError:
-        return None
+    return host_name(to_ascii(name).encode("ascii"))
 
 
 def _ipv6(raw: bytes) -> str:

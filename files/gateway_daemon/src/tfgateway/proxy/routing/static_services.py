@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tfgateway.addresses import networks
+from tfgateway.addresses import is_literal, networks
 from tfgateway.errors import ConfigError, ParseError
 from tfgateway.proxy.parse.hosts import a_label
 from tfgateway.proxy.routing.table import CATCH_ALL, Options, Route, StaticRoutes
@@ -75,12 +74,3 @@ def _route(one: ServiceSettings) -> Route:
         pool = Pool(members, one.balance, one.slow_start)
     options = Options(pool, networks(one.allow), _VERSIONS[one.proxy_protocol])
     return Route("", 0, 0, by_operator=True, secret=one.tunnel_secret.encode(), options=options)
-
-
-def is_literal(address: str) -> bool:
-    """Whether it is an IP address, and no name."""
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return True

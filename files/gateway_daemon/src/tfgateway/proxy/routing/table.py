@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tfgateway.addresses import IPV4, IPNetwork, within
 from tfgateway.errors import LayoutError
-from tfgateway.proxy.parse.hosts import u_label
+from tfgateway.idn import to_unicode
 from tfgateway.proxy.protocol import TLS, Protocol
 from tfgateway.proxy.upstream.balance import Pool
 from tfgateway.redis_schema.keys import domain_of_service_key
@@ -146,7 +146,7 @@ class RouteTable:
             route = self._static.by_host.get(host) or self._from_redis.get(host)
             if route is None and "xn--" in host:
                 # A name that was written into redis by hand may be there as people read it.
-                route = self._from_redis.get(u_label(host) or "")
+                route = self._from_redis.get(to_unicode(host) or "")
             if route is not None:
                 return route
         return self._static.catch_all

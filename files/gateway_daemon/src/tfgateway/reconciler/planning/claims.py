@@ -27,8 +27,8 @@ from tfgateway.redis_schema.keys import (
     zone_of_key,
 )
 from tfgateway.redis_schema.owners import decode_zone_owner
-from tfgateway.redis_schema.peers import encode_key
 from tfgateway.redis_schema.services import decode_service
+from tfgateway.wireguard_key import encode_key
 
 OPERATOR = "(operator)"
 """Holds a zone that was made by hand: it has no owner, and is not to be touched."""
@@ -52,6 +52,12 @@ UserKeys = Mapping[Tid, bytes | None]
 
 class Refusal(Exception):
     """The reservation can not be served, now or later; the text is for the user."""
+
+
+def refuse_if(text: str | None) -> None:
+    """Errors: ``Refusal`` with the text, if there is one."""
+    if text is not None:
+        raise Refusal(text)
 
 
 class ParentMissing(Refusal):

@@ -10,10 +10,10 @@ from aiohttp import web
 from tfgateway.addresses import denied_reason
 from tfgateway.explorer import wire
 from tfgateway.explorer.models import Counts, Gateway, Location
+from tfgateway.explorer.servable import domain_refusal
 from tfgateway.explorer.server.api import answers, auth, http, ownership
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
-from tfgateway.explorer.server.api.validation import domain_problem
 from tfgateway.explorer.server.storage import database, rows
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
@@ -115,7 +115,7 @@ def _check(gateway: Gateway) -> None:
     if public_key_to_node_id(http.public_key(gateway.public_key_hex)) != gateway.node_id:
         raise ApiError(400, "node_id is not the base58 form of public_key_hex")
     for domain in gateway.managed_domains:
-        if problem := domain_problem(domain):
+        if problem := domain_refusal(domain):
             raise ApiError(400, f"managed {problem}")
     if gateway.location == Location():
         raise ApiError(400, "location is required")

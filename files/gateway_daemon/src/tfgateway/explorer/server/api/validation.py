@@ -2,79 +2,46 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import ipaddress
-import re
+from collections.abc import Collection
 
+from tfgateway.addresses import IPAddress
 from tfgateway.explorer.models import DomainDelegate, Gateway4To6, Proxy, ReverseProxy, Subdomain, Workload
+from tfgateway.explorer.servable import (
+    addresses_refusal,
+    canonical_domain,
+    domain_refusal,
+    key_refusal,
+    target_refusal,
+)
 
-_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
-_LONGEST_DOMAIN = 255
-_LAST_PORT = 65535
 _SHORTEST_SECRET = 41  # nonce and tag take 40 bytes; less than a nonce ends old gateways (P-1)
-_WIREGUARD_KEY = 32
+_OPENED = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+"""Which private networks a gateway opens for its tenants, only the gateway knows."""
 
 
-def workload_problem(workload: Workload, max_addresses: int) -> str | None:
-    """Why no gateway can serve this workload; None when one can."""
-    match workload:
-        case DomainDelegate():
-            return domain_problem(workload.domain)
-        case Subdomain():
-            return domain_problem(workload.domain) or _addresses_problem(workload.ips, max_addresses)
-        case Proxy():
-            return domain_problem(workload.domain) or _target_problem(workload)
-        case ReverseProxy():
-            return domain_problem(workload.domain) or _secret_problem(workload.secret)
-        case Gateway4To6():
-            return _key_problem(workload.public_key)
-        case _:
-            return f"a gateway cannot serve workloads of type {workload.type_name}"
-
-
-def domain_problem(domain: str) -> str | None:
-    """Why a gateway would not take this name; None when it would."""
-    labels = domain.split(".")
-    if len(domain) - len(labels) + 1 > _LONGEST_DOMAIN or len(labels) < 2 or not all(map(_LABEL.fullmatch, labels)):
-        return f"domain '{domain[:_LONGEST_DOMAIN]}' name is invalid"
-    return f"domain '{domain}' is an address" if _is_address(domain) else None
-
-
-def _addresses_problem(addresses: tuple[str, ...], most: int) -> str | None:
-    if not 1 <= len(addresses) <= most:
-        return f"ips needs 1 to {most} addresses"
-    wrong = [address for address in addresses if not _is_address(address)]
-    return f"'{wrong[0]}' is not an IP address" if wrong else None
-
-
-def _target_problem(proxy: Proxy) -> str | None:
-    if not _is_address(proxy.addr):  # old gateways dial themselves then (T-1)
-        return f"addr '{proxy.addr}' is not an IP address"
-    if max(proxy.port, proxy.port_tls) > _LAST_PORT or not (proxy.port or proxy.port_tls):
-        return f"port and port_tls need a number up to {_LAST_PORT}, one of them may be 0"
-    return None
+def workload_problem(workload: Workload, max_addresses: int, own: Collection[IPAddress] = ()) -> str | None:
+    """Why no gateway can serve this workload; None when one can. own: addresses of the gateway itself."""
+    if isinstance(workload, Gateway4To6):
+        return key_refusal(workload.public_key)
+    if not isinstance(workload, DomainDelegate | Subdomain | Proxy | ReverseProxy):
+        return f"a gateway cannot serve workloads of type {workload.type_name}"
+    domain = canonical_domain(workload.domain)
+    if problem := domain_refusal(domain):
+        return problem
+    if isinstance(workload, Subdomain):
+        if len(workload.ips) > max_addresses:
+            return f"quota exceeded: a subdomain may have {max_addresses} addresses"
+        return addresses_refusal(domain, workload.ips)
+    if isinstance(workload, Proxy):
+        return target_refusal(domain, workload.addr, workload.port, workload.port_tls, _OPENED, own)
+    return _secret_problem(workload.secret) if isinstance(workload, ReverseProxy) else None
 
 
 def _secret_problem(secret: str) -> str | None:
     try:
         size = len(binascii.unhexlify(secret))
     except ValueError:
-        return "secret is not hex"
+        return "failed to decrypt secret: it is not hex"
     return None if size >= _SHORTEST_SECRET else f"secret is shorter than {_SHORTEST_SECRET} bytes"
-
-
-def _key_problem(key: str) -> str | None:
-    try:
-        size = len(base64.b64decode(key, validate=True))
-    except ValueError:
-        return "public_key is not base64"
-    return None if size == _WIREGUARD_KEY else f"public_key must be {_WIREGUARD_KEY} bytes"
-
-
-def _is_address(text: str) -> bool:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return address.version == 4 or "%" not in text

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import web
 
+from tfgateway.addresses import is_literal, literals
 from tfgateway.errors import CryptoError, ParseError
 from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import (
@@ -158,9 +159,11 @@ def _check(workload: Workload, policy: Policy) -> None:
 
 def _check_servable(connection: sqlite3.Connection, workload: Workload, policy: Policy) -> None:
     """Check that a gateway can serve it. Errors: ``ApiError`` 400 with what the gateway would say."""
-    if rows.gateway(connection, workload.node_id) is None:
+    gateway = rows.gateway(connection, workload.node_id)
+    if gateway is None:
         raise ApiError(400, f"gateway '{workload.node_id}' not found")
-    if problem := workload_problem(workload, policy.max_addresses):
+    own = literals([gateway.address]) if is_literal(gateway.address) else frozenset()
+    if problem := workload_problem(workload, policy.max_addresses, own):
         raise ApiError(400, problem)
 
 

@@ -1,26 +1,9 @@
-"""Domain names: validation, and an index of owners above and below a name."""
+"""Domain names: parents, and an index of owners above and below a name."""
 
 from __future__ import annotations
 
 import bisect
-import ipaddress
-import re
 from collections.abc import Iterator, Mapping
-
-_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
-_LONGEST = 253  # RFC 1035 §2.3.4, as text without the final dot
-
-
-def is_valid(domain: str) -> bool:
-    """Whether a domain is valid: two labels, no final dot, ``_`` but no ``*``, no IP address."""
-    labels = domain.split(".")
-    if len(domain) > _LONGEST or len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels):
-        return False
-    try:
-        ipaddress.ip_address(domain)
-    except ValueError:
-        return True
-    return False
 
 
 def suffixes(name: str) -> Iterator[str]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from tfgateway.errors import LayoutError
 from tfgateway.explorer.models import DomainDelegate, Gateway4To6, Proxy, ReverseProxy, Subdomain, Workload, gwid
+from tfgateway.explorer.servable import canonical_domain
 from tfgateway.ids import Gwid, Tid
-from tfgateway.redis_schema.peers import decode_key
 from tfgateway.redis_schema.records import canonical_address
 from tfgateway.redis_schema.reservations import Recorded
+from tfgateway.wireguard_key import decode_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,8 @@ class Reservation:
 
     @property
     def domain(self) -> str:
-        """Lower case (P-20); empty when there is none."""
-        return _lower(self.stored_domain)
+        """As it is served (P-20); empty when there is none."""
+        return canonical_domain(self.stored_domain)
 
     @property
     def stored_domain(self) -> str:
@@ -51,22 +52,22 @@ class Reservation:
 
 
 def of_workload(workload: Workload) -> Reservation:
-    """The explorer's form, the domain in lower case; types that are not served have no data."""
+    """The explorer's form, the domain as it is served; types that are not served have no data."""
     data: dict[str, Any] = {}
     if isinstance(workload, DomainDelegate):
-        data = {"domain": _lower(workload.domain)}
+        data = {"domain": canonical_domain(workload.domain)}
     elif isinstance(workload, Subdomain):
         destination = [*map(_canonical, workload.ips)]
-        data = {"domain": _lower(workload.domain), "destination": destination}
+        data = {"domain": canonical_domain(workload.domain), "destination": destination}
     elif isinstance(workload, Proxy):
         data = {
-            "domain": _lower(workload.domain),
+            "domain": canonical_domain(workload.domain),
             "addr": workload.addr,
             "port": workload.port,
             "port_tls": workload.port_tls,
         }
     elif isinstance(workload, ReverseProxy):
-        data = {"domain": _lower(workload.domain), "secret": workload.secret}
+        data = {"domain": canonical_domain(workload.domain), "secret": workload.secret}
     elif isinstance(workload, Gateway4To6):
         data = {"public_key": workload.public_key}
     return Reservation(gwid(workload), _decimal(workload.customer_tid), workload.type_name, data, workload.version)
@@ -76,12 +77,6 @@ def of_workload(workload: Workload) -> Reservation:
 def _decimal(number: int) -> Tid:
     """The same object for all reservations of a user: they are many."""
     return Tid(str(number))
-
-
-def _lower(text: str) -> str:
-    """``text`` itself when it is in lower case: a name is kept in many places, and should be in memory once."""
-    lower = text.lower()
-    return text if lower == text else lower
 
 
 def _canonical(text: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from tfgateway import gojson
 from tfgateway.errors import LayoutError
-from tfgateway.reconciler.planning.claims import OPERATOR, Claims, NotNow, Refusal
+from tfgateway.explorer.servable import domain_refusal
+from tfgateway.reconciler.planning.claims import OPERATOR, Claims, NotNow, Refusal, refuse_if
 from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.redis_schema.keys import MANAGED_DOMAINS, OWNER_FIELD, ZONE_OWNERS, zone_key
@@ -22,8 +23,7 @@ def admit(claims: Claims, reservation: Reservation) -> None:
     Refuse also what would decide about a name of the gateway itself (P-6).
     """
     domain = reservation.domain
-    if not names.is_valid(domain):
-        raise Refusal(f"domain '{domain}' name is invalid")
+    refuse_if(domain_refusal(domain))
     for own in claims.policy.own_names:
         if domain in names.suffixes(own):
             why = f"{own}, a name of the gateway, {_where(domain, own)}"

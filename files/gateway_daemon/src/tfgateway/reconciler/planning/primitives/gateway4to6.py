@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tfgateway import gojson
-from tfgateway.errors import LayoutError
-from tfgateway.reconciler.planning.claims import Claims, FourToSix, NotNow, Refusal
+from tfgateway.explorer.servable import key_refusal
+from tfgateway.reconciler.planning.claims import Claims, FourToSix, NotNow, Refusal, refuse_if
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.redis_schema.keys import PEERS
-from tfgateway.redis_schema.peers import decode_key, encode_key
+from tfgateway.wireguard_key import decode_key, encode_key
 
 
 def admit(claims: Claims, reservation: Reservation) -> None:
@@ -68,10 +68,9 @@ def _given(claims: Claims) -> FourToSix:
 
 def _key(reservation: Reservation) -> bytes:
     text = reservation.data.get("public_key")
-    try:
-        return decode_key(text if isinstance(text, str) else "")
-    except LayoutError as error:
-        raise _refusal(f"public_key is {error}") from None
+    key = text if isinstance(text, str) else ""
+    refuse_if(key_refusal(key))
+    return decode_key(key)
 
 
 def _refusal(why: str) -> Refusal:

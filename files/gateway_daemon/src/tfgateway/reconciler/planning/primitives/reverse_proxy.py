@@ -5,9 +5,9 @@ from __future__ import annotations
 import binascii
 
 from tfgateway.errors import CryptoError
+from tfgateway.explorer.servable import domain_refusal
 from tfgateway.identity.sealing import decrypt_ecdh, unseal
-from tfgateway.reconciler.planning.claims import Claims, NotNow, Refusal
-from tfgateway.reconciler.planning.inputs import names
+from tfgateway.reconciler.planning.claims import Claims, NotNow, Refusal, refuse_if
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.primitives import services
 from tfgateway.redis_schema.services import Service
@@ -23,8 +23,7 @@ def admit(claims: Claims, reservation: Reservation) -> None:
     domain = reservation.domain
     if not domain:
         raise Refusal("domain cannot be empty")
-    if not names.is_valid(domain):
-        raise Refusal(f"domain '{domain}' name is invalid")
+    refuse_if(domain_refusal(domain))
     secret = _secret(claims, reservation)
     if secret == _prefix(reservation):
         raise Refusal("secret must follow the format 'threebotID:random'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tfgateway.errors import LayoutError
 from tfgateway.reconciler.planning.claims import Claims, Refusal
+from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.redis_schema.keys import service_key
 from tfgateway.redis_schema.services import Service, decode_service, encode_service
@@ -73,6 +74,12 @@ def _check_name(claims: Claims, reservation: Reservation) -> None:
         # Outside of all zones only waiting reservations have a claim; other claims are about to be swept.
         if holder != user and (zone or claims.holders("name", held)):
             raise refusal(reservation, f"unauthorized error: {held} belongs to another user")
+    if zone:  # outside, anybody may reserve anything: a proxy of a public suffix would keep out all below it
+        for above in names.suffixes(domain.partition(".")[2]):
+            if above == zone:
+                break
+            if any(holder.user != user for holder in claims.holders("service", above)):
+                raise refusal(reservation, f"unauthorized error: {above} belongs to another user")
 
 
 def _decoded(raw: bytes) -> Service | None:

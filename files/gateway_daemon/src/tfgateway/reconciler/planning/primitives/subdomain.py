@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tfgateway.reconciler.planning.claims import Claims, ParentMissing, Refusal
+from tfgateway.explorer.servable import addresses_refusal, domain_refusal, is_domain
+from tfgateway.reconciler.planning.claims import Claims, ParentMissing, Refusal, refuse_if
 from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.redis_schema.keys import APEX_FIELD, MANAGED_DOMAINS, OWNER_FIELD, zone_key
@@ -16,11 +17,8 @@ _OLD_APEX_FIELD = ""
 def admit(claims: Claims, reservation: Reservation) -> None:
     """Check that the name is in a zone of the user, or free in a managed domain."""
     name, user = reservation.domain, reservation.user
-    if not names.is_valid(name):
-        raise Refusal(f"domain '{name}' name is invalid")
-    for text in _destination(reservation):
-        if not isinstance(text, str) or canonical_address(text) is None:
-            raise Refusal(f"incorrect format for domain {name}: '{text}' is not an IP address")
+    refuse_if(domain_refusal(name))
+    refuse_if(addresses_refusal(name, _destination(reservation)))
     claims.check_readable(name)
     zone, owner = claims.zone_of(name) or ("", "")
     if not zone:
@@ -111,7 +109,7 @@ def release(claims: Claims, reservation: Reservation) -> None:
 def parent_missing(claims: Claims, reservation: Reservation) -> str:
     """The domain that has to be delegated before it can be served; empty: there is a zone, or it is no subdomain."""
     name = reservation.domain
-    lacks = reservation.type == "subdomain" and names.is_valid(name) and claims.zone_of(name) is None
+    lacks = reservation.type == "subdomain" and is_domain(name) and claims.zone_of(name) is None
     return _parent(name) if lacks else ""
 
 

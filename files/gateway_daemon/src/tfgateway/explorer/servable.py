@@ -1,0 +1,88 @@
+"""What no gateway serves, whatever else is reserved there: a refusal's text for each type of reservation. Pure.
+
+The reconciler refuses by this, and an explorer of ours at once, in the same words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+from collections.abc import Collection, Sequence
+
+from tfgateway.addresses import IPAddress, IPNetwork, denied_reason
+from tfgateway.errors import LayoutError, ParseError
+from tfgateway.idn import to_ascii
+from tfgateway.wireguard_key import decode_key
+
+_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
+_LONGEST = 253  # RFC 1035 §2.3.4, as text without the final dot
+_HIGHEST_PORT = 65535
+_SHOWN = 255
+
+
+def canonical_domain(text: str) -> str:
+    """A domain as it is served: lower case (P-20), internationalised labels as A-labels; what is none, in lower case.
+
+    The very object when it is that already: a name is kept in many places, and should be in memory once.
+    """
+    lower = text.lower()
+    if len(text) <= _LONGEST:
+        with contextlib.suppress(ParseError):
+            lower = to_ascii(text).lower()
+    return text if lower == text else lower
+
+
+def is_domain(domain: str) -> bool:
+    """Whether a domain is valid: two labels, no final dot, ``_`` but no ``*``, no IP address."""
+    labels = domain.split(".")
+    if len(domain) > _LONGEST or len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels):
+        return False
+    try:
+        ipaddress.ip_address(domain)
+    except ValueError:
+        return True
+    return False
+
+
+def domain_refusal(domain: str) -> str | None:
+    """Why nothing can be served under a name; ``CATCH_ALL`` is none either (T-9)."""
+    return None if is_domain(domain) else f"domain '{domain[:_SHOWN]}' name is invalid"
+
+
+def addresses_refusal(domain: str, addresses: Sequence[object]) -> str | None:
+    """Why a subdomain cannot have these addresses."""
+    for text in addresses:
+        if not isinstance(text, str) or not _is_address(text):
+            return f"incorrect format for domain {domain}: '{text}' is not an IP address"
+    return None if addresses else f"incorrect format for domain {domain}: it has no address"
+
+
+def target_refusal(
+    domain: str, addr: str, port: int, port_tls: int, allowed: Collection[IPNetwork], own: Collection[IPAddress]
+) -> str | None:
+    """Why a proxy cannot have this target (T-1, T-15); ``allowed``, ``own``: see ``denied_reason``."""
+    cannot = f"cannot add proxy from {domain}:"
+    if (reason := denied_reason(addr, allowed, own)) is not None:
+        return f"{cannot} target '{addr}' is {reason}"
+    for one in (port, port_tls):
+        if not 0 <= one <= _HIGHEST_PORT:
+            return f"{cannot} port {one} is not between 1 and {_HIGHEST_PORT}"
+    return None if port or port_tls else f"{cannot} neither port nor port_tls is set"
+
+
+def key_refusal(public_key: str) -> str | None:
+    """Why a 4to6 peer cannot have this key."""
+    try:
+        decode_key(public_key)
+    except LayoutError as error:
+        return f"cannot add 4to6 peer: public_key is {error}"
+    return None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return address.version == 4 or "%" not in text
