@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import Proxy, ResultState, SigningRequest, Subdomain, Workload, parse_workload
@@ -44,7 +48,11 @@ class Explorer:
 
     def __init__(self, directory: Path, policy: Policy) -> None:
         self.now = float(NOW)
-        self._app = create_app(directory / "explorer.db", policy, clock=lambda: self.now)
+        self._database = directory / "explorer.db"
+        self._open(policy)
+
+    def _open(self, policy: Policy) -> None:
+        self._app = create_app(self._database, policy, clock=lambda: self.now)
         self.server = TestServer(self._app)
 
     @property
@@ -66,6 +74,24 @@ class Explorer:
     async def stop(self) -> None:
         await self.session.close()
         await self.server.close()
+
+    async def restart(self, **policy: Any) -> None:
+        """Stop it and start it again on its database and port, with changed policy members."""
+        port = self.server.port
+        await self.stop()
+        self._open(dataclasses.replace(self._app[SERVICES].policy, **policy))
+        self.server = TestServer(self._app, port=port)
+        await self.start()
+
+    @property
+    def routes(self) -> list[web.AbstractRoute]:
+        """Everything that it serves."""
+        return list(self._app.router.routes())
+
+    def count(self, table: str) -> int:
+        """The number of rows."""
+        with contextlib.closing(sqlite3.connect(self._database)) as connection:
+            return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
 
     async def call(
         self,
@@ -253,11 +279,23 @@ async def grid(explorer: Explorer, user: Identity, gateway: Identity) -> Grid:
 
 
 @pytest.fixture
-async def lenient(start_explorer: Callable[..., Awaitable[Explorer]], user: Identity, gateway: Identity) -> Grid:
+def start_grid(
+    start_explorer: Callable[..., Awaitable[Explorer]], user: Identity, gateway: Identity
+) -> Callable[..., Awaitable[Grid]]:
+    """As ``grid``, with policy members of the test's own."""
+
+    async def start(**policy: Any) -> Grid:
+        furnished = Grid(await start_explorer(**policy), user, gateway)
+        await furnished.furnish()
+        return furnished
+
+    return start
+
+
+@pytest.fixture
+async def lenient(start_grid: Callable[..., Awaitable[Grid]]) -> Grid:
     """As ``grid``, but it accepts any workload."""
-    furnished = Grid(await start_explorer(validate_workloads=False), user, gateway)
-    await furnished.furnish()
-    return furnished
+    return await start_grid(validate_workloads=False)
 
 
 @pytest.fixture

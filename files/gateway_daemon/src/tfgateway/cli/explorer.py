@@ -14,6 +14,7 @@ from tfgateway.explorer.server.app import METRICS, create_app, serve
 from tfgateway.explorer.server.policy import Policy
 from tfgateway.explorer.server.storage.backup import backup
 from tfgateway.explorer.server.tls import Certificate
+from tfgateway.explorer.urls import PublicUrl
 from tfgateway.settings import LogSettings
 from tfgateway.telemetry import logs
 from tfgateway.telemetry import metrics as telemetry
@@ -68,6 +69,18 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="Seconds by which the time of a signed request may differ.",
 )
 @click.option(
+    "--public-url",
+    default="",
+    help="The URL that clients use, which their signatures cover, when a reverse proxy rewrites path or host [default:"
+    " as requests arrive].",
+)
+@click.option(
+    "--require-bound-signatures",
+    is_flag=True,
+    help="Accept only signatures that are good for one request, as those of this release are: old clients cannot"
+    " make them.",
+)
+@click.option(
     "--max-wait",
     type=click.FloatRange(min=0),
     default=_DEFAULTS.max_wait,
@@ -86,6 +99,8 @@ def command(
     accept_any: bool,
     require_key_proof: bool,
     clock_skew: float,
+    public_url: str,
+    require_bound_signatures: bool,
     max_wait: float,
 ) -> None:
     """Serve the explorer API until SIGTERM, unless a command is given."""
@@ -103,6 +118,8 @@ def command(
         require_key_proof=require_key_proof,
         owner_resolver=owner_resolver,
         clock_skew=clock_skew,
+        public_url=_public_url(public_url) if public_url else None,
+        require_bound_signatures=require_bound_signatures,
         max_wait=max_wait,
     )
     certificate = _certificate(tls_certificate, tls_key)
@@ -138,6 +155,13 @@ def _address(option: str, text: str) -> tuple[str, int]:
         return host_port(text)
     except ValueError as error:
         raise ConfigError(f"{option}: {error}") from error
+
+
+def _public_url(text: str) -> PublicUrl:
+    try:
+        return PublicUrl.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"--public-url: {error}") from error
 
 
 def _certificate(certificate: Path | None, key: Path | None) -> Certificate | None:

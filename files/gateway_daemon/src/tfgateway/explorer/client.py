@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -36,15 +36,17 @@ from tfgateway.explorer.models import (
     decode_workload,
     parse_workload,
 )
+from tfgateway.explorer.request_signer import RequestSigner
+from tfgateway.explorer.urls import api_url
 from tfgateway.identity.keys import Identity
 from tfgateway.telemetry.text import printable
 
-_API = "/api/v1"
 _PAGE_SIZE = 1000
 _PASSING = frozenset({408, 425, 429})
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 _FIRST_PAUSE = 0.5
 _UNAUTHORIZED = 401
+_NO_IDENTITY = "this call has to be signed, and no identity was given"
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
@@ -84,11 +86,9 @@ class ExplorerClient:
         retries: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        parts = urlsplit(url)
-        path = parts.path.rstrip("/")
-        self._base = urlunsplit((parts.scheme, parts.netloc, path if path.endswith(_API) else _API, "", ""))
+        self._base = api_url(url)
         self._identity = identity
-        self._key_id = key_id
+        self._request_signer = RequestSigner(identity, key_id, clock) if identity else None
         self._timeout = timeout
         self._max_answer = max_answer
         self._retries = retries
@@ -230,7 +230,7 @@ class ExplorerClient:
 
     def _signer(self) -> Identity:
         if self._identity is None:
-            raise IdentityError("this call has to be signed, and no identity was given")
+            raise IdentityError(_NO_IDENTITY)
         return self._identity
 
     async def _created(self, path: str, body: object, member: str, *, sign: bool = False) -> int:
@@ -293,16 +293,19 @@ class ExplorerClient:
         """One request and its answer, whatever its status. Errors: ``ExplorerUnavailable``."""
         if self._session is None:
             raise RuntimeError("the client is used outside of its context")
-        headers = {"Content-Type": "application/json"}
+        middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = ()
         if sign:
-            headers |= signing.request_headers(self._signer(), self._key_id, int(self._clock()), data)
+            if self._request_signer is None:
+                raise IdentityError(_NO_IDENTITY)
+            middlewares = (self._request_signer.middleware(data or b""),)
         try:
             async with self._session.request(
                 method,
                 self._base + path,
                 params=query,
                 data=data,
-                headers=headers,
+                headers={"Content-Type": "application/json"},
+                middlewares=middlewares,
                 timeout=aiohttp.ClientTimeout(total=self._timeout + patience),
                 # A signed request must not follow a redirect.
                 allow_redirects=False,

@@ -19,6 +19,10 @@ from tfgateway.identity.keys import Identity, verify
 
 REQUIRED_ITEMS = ("(created)", "date", "threebot-id")
 DIGEST = "digest"
+NONCE = "signature-nonce"
+"""Header of ours that makes a signature good for one request: 128 random bits in hex."""
+BOUND_ITEMS = ("(request-target)", "host", DIGEST, NONCE)
+"""What a bound signature covers on top of ``REQUIRED_ITEMS``."""
 _ALGORITHM = "ed25519"
 _SCHEME = "Signature "
 _LIFETIME = 60
@@ -40,19 +44,44 @@ class HttpSignature:
     created: int
     expires: int
 
+    @property
+    def bound(self) -> bool:
+        """Whether it covers method, target, host, body and a nonce: nothing else can be sent with it."""
+        return set(BOUND_ITEMS) <= set(self.items)
 
-def request_headers(identity: Identity, key_id: str, now: int, body: bytes | None = None) -> dict[str, str]:
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """What binds a signature to one request. ``target``: path and query as sent; ``host``: the value of ``Host``."""
+
+    method: str
+    target: str
+    host: str
+    nonce: str
+
+
+def request_headers(
+    identity: Identity, key_id: str, now: int, body: bytes | None = None, once: Once | None = None
+) -> dict[str, str]:
     """The headers that authenticate a request of ``key_id`` (node id or decimal tid) made at ``now``.
 
-    A body that is given here is signed too, which explorers that do not look at it accept.
+    A body that is given here is signed too, which explorers that do not look at it accept, and so is what ``once``
+    says: the signature is bound then.
     """
     headers = {"Threebot-Id": key_id, "Date": formatdate(now, usegmt=True)}
     items = [*REQUIRED_ITEMS]
     lines = [f"(created): {now}", f"date: {headers['Date']}", f"threebot-id: {key_id}"]
+    if once is not None:
+        items += ["(request-target)", "host"]
+        lines += [f"(request-target): {once.method.lower()} {once.target}", f"host: {once.host}"]
     if body is not None:
         headers["Digest"] = digest(body)
         items.append(DIGEST)
         lines.append(f"{DIGEST}: {headers['Digest']}")
+    if once is not None:
+        headers["Signature-Nonce"] = once.nonce
+        items.append(NONCE)
+        lines.append(f"{NONCE}: {once.nonce}")
     signature = base64.b64encode(identity.sign("\n".join(lines).encode())).decode()
     headers["Authorization"] = (
         f'{_SCHEME}keyId="{key_id}",algorithm="{_ALGORITHM}",created="{now}",expires="{now + _LIFETIME}",'

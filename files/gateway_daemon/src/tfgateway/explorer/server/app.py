@@ -25,10 +25,10 @@ from tfgateway.explorer.server.metrics import ExplorerMetrics
 from tfgateway.explorer.server.policy import Policy
 from tfgateway.explorer.server.storage.database import Database
 from tfgateway.explorer.server.storage.feed import Feed
+from tfgateway.explorer.urls import API
 from tfgateway.telemetry.logs import logger
 from tfgateway.telemetry.text import printable
 
-_BASE = "/api/v1"
 _DRAIN = 5.0
 _BACKLOG = 1024  # after a restart every gateway of the grid connects at once
 _OTHER_DESCRIPTORS = 64  # database, listeners, metrics page and its clients
@@ -79,7 +79,7 @@ def create_app(
     app.on_shutdown.append(answer_waiting)
     app.on_response_prepare.append(http.allow_origins)
     for room in (users, farms, gateways, pools, workloads, nodes):
-        app.router.add_routes([web.route(r.method, _BASE + r.path, r.handler) for r in room.ROUTES])
+        app.router.add_routes([web.route(r.method, API + r.path, r.handler) for r in room.ROUTES])
     return app
 
 

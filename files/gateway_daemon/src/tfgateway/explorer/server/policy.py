@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tfgateway.explorer.urls import PublicUrl
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -17,6 +19,10 @@ class Policy:
     """Register only users who prove possession of their key (E-4): other clients than ours cannot."""
     clock_skew: float = 300.0
     """How far a signed request's time may be from ours (E-2)."""
+    public_url: PublicUrl | None = None
+    """What clients sign when a reverse proxy rewrites path or host; None: what arrives here."""
+    require_bound_signatures: bool = False
+    """Refuse signatures that are good for more than one request (E-2): those of other clients than ours."""
     max_wait: float = 60.0
     """Longest time that a poll may ask to wait."""
     max_waiting: int = 10_000

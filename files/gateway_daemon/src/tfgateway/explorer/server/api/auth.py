@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 from aiohttp import web
 
 from tfgateway.errors import CryptoError, IdentityError, ParseError
@@ -10,9 +13,10 @@ from tfgateway.explorer.models import User
 from tfgateway.explorer.server.api import http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
-from tfgateway.explorer.server.storage import rows
+from tfgateway.explorer.server.storage import nonces, rows
 from tfgateway.identity.keys import node_id_to_public_key
 
+_NONCE = re.compile(r"[A-Za-z0-9_-]{22,64}")
 _CHALLENGE = {"WWW-Authenticate": f'Signature headers="{" ".join(signing.REQUIRED_ITEMS)}"'}
 
 
@@ -62,17 +66,16 @@ def _signature(request: web.Request) -> signing.HttpSignature:
 
 async def _check(request: web.Request, signature: signing.HttpSignature, public_key: bytes) -> None:
     services = request.app[SERVICES]
-    # Repeated signatures are fine: two requests of one second legitimately have the same one.
+    if services.policy.require_bound_signatures and not signature.bound:
+        raise unauthorized(f"the signature must cover {' '.join(signing.BOUND_ITEMS)}")
     late = services.clock() - signature.created
     if abs(late) > services.policy.clock_skew:
         raise unauthorized(f"signed at {signature.created}, {late:.0f} s before our clock: check yours")
     if request.headers.getall("Threebot-Id", []) != [signature.key_id]:
         raise unauthorized("threebot-id is not the key id")
-    headers = [
-        (name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in request.raw_headers
-    ]
+    target, headers = _as_signed(request)
     try:
-        signing.verify_request(signature, public_key, method=request.method, target=request.raw_path, headers=headers)
+        signing.verify_request(signature, public_key, method=request.method, target=target, headers=headers)
     except CryptoError as error:
         raise unauthorized(error) from error
     # Without it nothing binds the body to its sender: neither this signature nor a workload's own (E-2, E-7).
@@ -80,3 +83,32 @@ async def _check(request: web.Request, signature: signing.HttpSignature, public_
         await http.body(request)
     ):
         raise unauthorized("digest is not of this body (SHA-256)")
+    # Old clients sign none: two requests of one second legitimately have the same signature then.
+    if signing.NONCE in signature.items:
+        await _use_nonce(request, signature)
+
+
+def _as_signed(request: web.Request) -> tuple[str, list[tuple[str, str]]]:
+    """Target and headers as the client sent them, before a reverse proxy."""
+    headers = [
+        (name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in request.raw_headers
+    ]
+    public = request.app[SERVICES].policy.public_url
+    if public is None:
+        return request.raw_path, headers
+    others = [(name, value) for name, value in headers if name.lower() != "host"]
+    return public.target(request.raw_path), [("host", public.host), *others]
+
+
+async def _use_nonce(request: web.Request, signature: signing.HttpSignature) -> None:
+    services = request.app[SERVICES]
+    given = request.headers.getall(signing.NONCE)
+    if len(given) != 1 or not _NONCE.fullmatch(given[0]):
+        raise unauthorized(f"{signing.NONCE} is not one value of 22 to 64 letters, digits, - and _")
+    oldest = math.floor(services.clock() - services.policy.clock_skew)
+    try:
+        await services.database.write(
+            lambda connection: nonces.use(connection, signature.key_id, given[0], signature.created, oldest=oldest)
+        )
+    except nonces.Repeated as error:
+        raise unauthorized(error) from error

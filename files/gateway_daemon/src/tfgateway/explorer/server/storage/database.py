@@ -36,9 +36,15 @@ CREATE INDEX workload_pool ON workload (pool_id, id) WHERE active = 1;
 CREATE TABLE queue (id INTEGER PRIMARY KEY, node_id TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX queue_node ON queue (node_id, id);
 """
-_LATER_INDEXES = """
+# What older releases do not have, and do not look at.
+_LATER = """
 CREATE INDEX IF NOT EXISTS workload_action ON workload (next_action, id);
 CREATE INDEX IF NOT EXISTS workload_type ON workload (workload_type, id);
+CREATE TABLE IF NOT EXISTS nonce (key_id TEXT NOT NULL, nonce TEXT NOT NULL, created INTEGER NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS nonce_key ON nonce (key_id, nonce);
+CREATE INDEX IF NOT EXISTS nonce_age ON nonce (key_id, created);
+CREATE INDEX IF NOT EXISTS nonce_created ON nonce (created);
+CREATE TABLE IF NOT EXISTS nonce_floor (key_id TEXT PRIMARY KEY, created INTEGER NOT NULL);
 """
 
 _T = TypeVar("_T")
@@ -138,7 +144,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
     elif version != VERSION:
         raise StoreError(f"{path}: written by another version ({version}) of the explorer")
-    connection.executescript(_LATER_INDEXES)
+    connection.executescript(_LATER)
 
 
 def _read_only(connection: sqlite3.Connection) -> None:

@@ -1,0 +1,199 @@
+"""A captured request, sent again or changed, at every endpoint that changes something (E-2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tfgateway.explorer import signing, wire
+from tfgateway.explorer.server.storage import nonces
+from tfgateway.identity.keys import Identity
+
+HTTP = "by its headers"
+BODY = "in its body"
+OPEN = "not"
+SIGNED = {
+    ("POST", "/users"): OPEN,
+    ("PUT", "/users/{id}"): BODY,
+    ("POST", "/users/{id}/validate"): OPEN,
+    ("POST", "/farms"): OPEN,
+    ("PUT", "/farms/{id}"): HTTP,
+    ("POST", "/gateways"): HTTP,
+    ("POST", "/gateways/{node_id}/uptime"): HTTP,
+    ("POST", "/gateways/{node_id}/reserved_resources"): HTTP,
+    ("POST", "/reservations/pools"): BODY,
+    ("POST", "/reservations/workloads"): HTTP,
+    ("POST", "/reservations/workloads/{id}/sign/provision"): BODY,
+    ("POST", "/reservations/workloads/{id}/sign/delete"): BODY,
+    ("POST", "/workloads"): HTTP,
+    ("POST", "/workloads/{id}/sign/provision"): BODY,
+    ("POST", "/workloads/{id}/sign/delete"): BODY,
+    ("PUT", "/reservations/nodes/{node_id}/workloads/{gwid}"): HTTP,
+    ("DELETE", "/reservations/nodes/{node_id}/workloads/{gwid}"): HTTP,
+}
+BY_HEADERS = [endpoint for endpoint, kind in SIGNED.items() if kind is HTTP]
+BY_USERS = ("/farms/{id}", "/reservations/workloads", "/workloads")
+UNSIGNED = '{"error":"unauthorized access: no signature in the Authorization header"}\n'
+AGAIN = (401, "unauthorized access: this request was sent before")
+SKEW = 300
+
+
+@dataclass
+class Captured:
+    """One request as it was sent. ``path``: below ``/api/v1``."""
+
+    method: str
+    path: str
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+async def _send(grid: Any, request: Captured, **changed: Any) -> Any:
+    sent = Captured(**{**request.__dict__, **changed})
+    return await grid.call(sent.method, sent.path, sent.body, headers=sent.headers)
+
+
+def _path(grid: Any, template: str) -> str:
+    path = template.replace("{node_id}", grid.node_id).replace("{gwid}", "1-1")
+    return path.replace("{id}", str(grid.tid) if template.startswith("/users") else "1")
+
+
+def _capture(grid: Any, method: str, template: str, *, nonce: str = "n" * 32, age: int = 0) -> Captured:
+    """A request that the explorer would accept, with a bound signature."""
+    by_user = template in BY_USERS
+    identity, key_id = (grid.user, str(grid.tid)) if by_user else (grid.node, grid.node_id)
+    wallets = [{"asset": "TFT", "address": "none"}]
+    bodies: dict[str, object] = {
+        "/farms/{id}": {"name": "alice", "threebot_id": grid.tid, "wallet_addresses": wallets},
+        "/gateways": grid.gateway_body(grid.node),
+        "/gateways/{node_id}/uptime": {"uptime": 5},
+        "/gateways/{node_id}/reserved_resources": {"proxy": 1},
+        "/reservations/workloads": grid.workload(),
+        "/workloads": grid.workload(),
+    }
+    if template.endswith("{gwid}"):
+        body = b"" if method == "DELETE" else grid.result()
+    else:
+        body = wire.encode(bodies[template])
+    path = _path(grid, template)
+    host = grid.explorer.server.make_url("/").host_port_subcomponent
+    once = signing.Once(method, f"/api/v1{path}", host, nonce)
+    created = int(grid.explorer.now) - age
+    return Captured(method, path, body, signing.request_headers(identity, key_id, created, body, once))
+
+
+async def test_every_endpoint_that_changes_something_is_in_the_table(grid: Any) -> None:
+    """And an unsigned request is refused by those, and only those, whose headers are signed."""
+    served = {
+        (route.method, route.resource.canonical.removeprefix("/api/v1"))
+        for route in grid.explorer.routes
+        if route.method not in ("GET", "HEAD")
+    }
+    assert served == set(SIGNED)
+    for (method, template), kind in SIGNED.items():
+        answer = await grid.call(method, _path(grid, template), b"{}")
+        assert (answer.text == UNSIGNED) == (kind is HTTP), template
+
+
+@pytest.mark.parametrize(("method", "template"), BY_HEADERS)
+async def test_e2_a_captured_request_is_good_once_and_for_itself(grid: Any, method: str, template: str) -> None:
+    await grid.create()
+    request = _capture(grid, method, template)
+    for other_method, other_template in BY_HEADERS:
+        if (other_method, other_template) != (method, template):
+            answer = await _send(grid, request, method=other_method, path=_path(grid, other_template))
+            assert answer.status == 401, (other_method, other_template)
+            same_kind_of_key = (template in BY_USERS) == (other_template in BY_USERS)
+            assert not same_kind_of_key or answer.error == "unauthorized access: signature does not match"
+    assert (await _send(grid, request, path=f"{request.path}?x=1")).status == 401
+    assert (await _send(grid, request, headers={**request.headers, "Host": "other.example"})).status == 401
+    assert (await _send(grid, request, headers={**request.headers, "Signature-Nonce": "m" * 32})).status == 401
+    answer = await _send(grid, request, body=request.body + b" ")
+    assert (answer.status, answer.error) == (401, "unauthorized access: digest is not of this body (SHA-256)")
+    assert (await _send(grid, request)).status in (200, 201)
+    answer = await _send(grid, request)
+    assert (answer.status, answer.error) == AGAIN
+
+
+async def test_e2_it_stays_refused_after_a_restart_and_until_the_signature_is_too_old(grid: Any) -> None:
+    # Made by a clock that is ahead: it is valid for almost twice the clock skew.
+    request = _capture(grid, "POST", "/gateways/{node_id}/uptime", age=-SKEW)
+    assert (await _send(grid, request)).status == 200
+    await grid.explorer.restart()
+    grid.explorer.now += 2 * SKEW
+    answer = await _send(grid, request)
+    assert (answer.status, answer.error) == AGAIN
+    grid.explorer.now += 1
+    assert "check yours" in (await _send(grid, request)).error
+
+
+async def test_e2_a_repeated_registration_of_a_new_gateway(grid: Any, stranger: Identity) -> None:
+    grid.node, grid.node_id = stranger, stranger.node_id
+    request = _capture(grid, "POST", "/gateways")
+    assert (await _send(grid, request)).status == 201
+    answer = await _send(grid, request)
+    assert (answer.status, answer.error) == AGAIN
+
+
+@pytest.mark.parametrize("nonce", ["", "short", "x" * 65, "ü" * 32, "a" * 30 + " b"])
+async def test_a_nonce_that_is_none(grid: Any, nonce: str) -> None:
+    request = _capture(grid, "POST", "/gateways/{node_id}/uptime", nonce=nonce)
+    answer = await _send(grid, request)
+    assert answer.status == 401
+    assert "signature-nonce is not one value of" in answer.error
+
+
+async def test_a_replay_does_not_show_e_mail_addresses(grid: Any) -> None:
+    host = grid.explorer.server.make_url("/").host_port_subcomponent
+    path = f"/users/{grid.tid}"
+    once = signing.Once("GET", f"/api/v1{path}", host, "n" * 32)
+    headers = signing.request_headers(grid.user, str(grid.tid), int(grid.explorer.now), b"", once)
+    request = Captured("GET", path, b"", headers)
+    assert [bool((await _send(grid, request)).json["email"]) for _ in range(2)] == [True, False]
+
+
+async def test_bound_signatures_can_be_required(grid: Any) -> None:
+    await grid.explorer.restart(require_bound_signatures=True)
+    answer = await grid.call("POST", f"/gateways/{grid.node_id}/uptime", {"uptime": 1}, by=(grid.node, grid.node_id))
+    assert answer.status == 401
+    assert answer.error.endswith("the signature must cover (request-target) host digest signature-nonce")
+    assert (await _send(grid, _capture(grid, "POST", "/gateways/{node_id}/uptime"))).status == 200
+
+
+async def test_nonces_are_dropped_when_their_signatures_are_too_old(grid: Any) -> None:
+    for number in range(3):
+        request = _capture(grid, "POST", "/gateways/{node_id}/uptime", nonce=f"{number:032}")
+        assert (await _send(grid, request)).status == 200
+        assert grid.explorer.count("nonce") == 1
+        grid.explorer.now += SKEW + 1
+
+
+async def test_a_full_key_accepts_new_signatures_and_no_old_ones(grid: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nonces, "MOST", 20)
+    monkeypatch.setattr(nonces, "_MADE_FREE", 5)
+    requests = []
+    for number in range(50):
+        requests.append(_capture(grid, "POST", "/gateways/{node_id}/uptime", nonce=f"{number:032}"))
+        assert (await _send(grid, requests[-1])).status == 200
+        grid.explorer.now += 1
+    assert grid.explorer.count("nonce") <= 20
+    for request in requests:
+        answer = await _send(grid, request)
+        assert (answer.status, answer.error) == AGAIN
+    never_seen = _capture(grid, "POST", "/gateways/{node_id}/uptime", age=45)
+    assert (await _send(grid, never_seen)).status == 401
+
+
+async def test_keys_that_nobody_registered_cannot_fill_the_database(grid: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nonces, "MOST", 20)
+    monkeypatch.setattr(nonces, "_MADE_FREE", 5)
+    kept = _capture(grid, "POST", "/gateways/{node_id}/uptime")
+    assert (await _send(grid, kept)).status == 200
+    for number in range(50):
+        node = Identity.from_seed(number.to_bytes(32, "big"))
+        grid.node, grid.node_id = node, node.node_id
+        assert (await _send(grid, _capture(grid, "POST", "/gateways/{node_id}/uptime"))).status == 404
+    assert grid.explorer.count("nonce") <= 21
+    # Those of registered gateways are apart from them.
+    assert (await _send(grid, kept)).status == 401
