@@ -21,6 +21,7 @@ from tfgateway.mirror.feed import open_feed
 from tfgateway.redis_schema.connection import connect
 from tfgateway.telemetry.logs import logger
 
+from tests.support.processes import RedisServer
 from tests.support.waiting import soon
 
 ZONES = Selection(b"*.")
@@ -96,7 +97,7 @@ def open_descriptors() -> int:
 
 
 class TestSnapshot:
-    async def test_selected_keys_and_no_others(self, redis_server: Any) -> None:
+    async def test_selected_keys_and_no_others(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client:
             client.hset("gw1.example.", mapping={"www": "{}", "": "{}", b"\xff\x00": b"\xfe"})
             client.hset("zone", "gw1.example", "x")
@@ -105,13 +106,13 @@ class TestSnapshot:
             assert zones.values == {b"gw1.example.": {b"www": b"{}", b"": b"{}", b"\xff\x00": b"\xfe"}}
             assert services.values == {b"/tcprouter/service/www.gw1.example": b"y"}
 
-    async def test_an_empty_redis_is_a_complete_snapshot(self, redis_server: Any) -> None:
+    async def test_an_empty_redis_is_a_complete_snapshot(self, redis_server: RedisServer) -> None:
         async with following(redis_server, ZONES) as copy:
             assert copy.mirror.ready.is_set()
             assert copy.mirror.in_sync
             assert copy.values == {}
 
-    async def test_many_keys_are_each_told_once(self, redis_server: Any) -> None:
+    async def test_many_keys_are_each_told_once(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client, client.pipeline(transaction=False) as pipe:
             for number in range(3000):
                 pipe.hset(f"z{number}.example.", "@", str(number))
@@ -122,7 +123,7 @@ class TestSnapshot:
                 assert copy.is_current()
                 assert len(copy.told) == copy.mirror.changes == copy.mirror.keys == 3000
 
-    async def test_a_hash_too_big_for_one_reply_is_read_whole(self, redis_server: Any) -> None:
+    async def test_a_hash_too_big_for_one_reply_is_read_whole(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client:
             client.hset("big.", mapping={f"n{number}": str(number) for number in range(30_000)})
         async with following(redis_server, ZONES) as copy:
@@ -130,7 +131,7 @@ class TestSnapshot:
             assert len(copy.told) == 1
 
     async def test_a_big_hash_that_is_written_while_it_is_read_is_never_half_old_half_new(
-        self, redis_server: Any
+        self, redis_server: RedisServer
     ) -> None:
         together = [f"together{number}" for number in range(50)]
         with redis_server.client() as client:
@@ -158,7 +159,7 @@ class TestSnapshot:
         for value in copy.heard_of(b"big."):
             assert len({value[name.encode()] for name in together}) == 1
 
-    async def test_a_key_of_another_type_is_skipped_logged_and_harmless(self, redis_server: Any) -> None:
+    async def test_a_key_of_another_type_is_skipped_logged_and_harmless(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client:
             client.set("string.", "x")
             client.rpush("list.", "x")
@@ -174,7 +175,7 @@ class TestSnapshot:
 
 
 class TestChanges:
-    async def test_hash_fields_set_and_removed(self, redis_server: Any) -> None:
+    async def test_hash_fields_set_and_removed(self, redis_server: RedisServer) -> None:
         async with following(redis_server, ZONES) as copy:
             with redis_server.client() as client:
                 client.hset("a.", mapping={"www": "1", "mail": "1"})
@@ -187,7 +188,7 @@ class TestChanges:
                 await soon(lambda: copy.values == {})
             assert copy.mirror.resyncs == 1
 
-    async def test_strings_set_deleted_and_expired(self, redis_server: Any) -> None:
+    async def test_strings_set_deleted_and_expired(self, redis_server: RedisServer) -> None:
         key = b"/tcprouter/service/a"
         async with following(redis_server, SERVICES) as copy:
             with redis_server.client() as client:
@@ -202,7 +203,7 @@ class TestChanges:
                 await soon(lambda: copy.values == {})
             assert copy.mirror.resyncs == 1
 
-    async def test_rename_into_out_of_and_within_the_selection(self, redis_server: Any) -> None:
+    async def test_rename_into_out_of_and_within_the_selection(self, redis_server: RedisServer) -> None:
         async with following(redis_server, ZONES) as copy:
             with redis_server.client() as client:
                 client.hset("outside", "@", "1")
@@ -213,7 +214,7 @@ class TestChanges:
                 client.rename("b.", "outside")
                 await soon(lambda: copy.values == {})
 
-    async def test_a_key_that_changes_its_type_is_gone_and_returns(self, redis_server: Any) -> None:
+    async def test_a_key_that_changes_its_type_is_gone_and_returns(self, redis_server: RedisServer) -> None:
         async with following(redis_server, ZONES) as copy:
             with redis_server.client() as client:
                 client.hset("a.", "@", "1")
@@ -224,7 +225,7 @@ class TestChanges:
                 client.hset("a.", "@", "2")
                 await soon(lambda: copy.values == {b"a.": {b"@": b"2"}})
 
-    async def test_a_write_that_changes_nothing_is_not_told(self, redis_server: Any) -> None:
+    async def test_a_write_that_changes_nothing_is_not_told(self, redis_server: RedisServer) -> None:
         async with following(redis_server, ZONES) as copy:
             with redis_server.client() as client:
                 client.hset("a.", "@", "1")
@@ -234,7 +235,7 @@ class TestChanges:
                 await soon(lambda: b"end." in copy.values)
             assert copy.heard_of(b"a.") == [{b"@": b"1"}]
 
-    async def test_flushall_empties_the_copy_and_it_fills_again(self, redis_server: Any) -> None:
+    async def test_flushall_empties_the_copy_and_it_fills_again(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client:
             client.hset("a.", "@", "1")
             client.hset("b.", "@", "1")
@@ -246,7 +247,7 @@ class TestChanges:
                 client.hset("a.", "@", "2")
                 await soon(lambda: copy.values == {b"a.": {b"@": b"2"}})
 
-    async def test_thousands_of_writes_in_a_burst_end_in_the_state_of_redis(self, redis_server: Any) -> None:
+    async def test_thousands_of_writes_in_a_burst_end_in_the_state_of_redis(self, redis_server: RedisServer) -> None:
         async with following(redis_server, SERVICES) as copy:
             with redis_server.client() as client, client.pipeline(transaction=False) as pipe:
                 for number in range(10_000):
@@ -257,7 +258,7 @@ class TestChanges:
             assert copy.mirror.resyncs == 1
 
     async def test_a_sink_that_fails_on_one_key_hears_of_the_others_and_of_that_one_again(
-        self, redis_server: Any
+        self, redis_server: RedisServer
     ) -> None:
         with redis_server.client() as client:
             client.hset("a.", "@", "indigestible")
@@ -275,7 +276,7 @@ class TestChanges:
 
 
 class TestGaps:
-    async def test_restart_with_the_same_data_tells_nothing(self, redis_server: Any) -> None:
+    async def test_restart_with_the_same_data_tells_nothing(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client:
             client.hset("a.", "@", "1")
         async with following(redis_server, ZONES) as copy:
@@ -287,7 +288,7 @@ class TestGaps:
             assert len(copy.told) == 1
             assert copy.mirror.resyncs == 2
 
-    async def test_restart_with_other_data_tells_the_difference(self, redis_server: Any) -> None:
+    async def test_restart_with_other_data_tells_the_difference(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client:
             client.hset("stays.", "@", "1")
             client.hset("goes.", "@", "1")
@@ -309,7 +310,7 @@ class TestGaps:
                 (b"goes.", None),
             ]
 
-    async def test_restart_emptied_empties_the_copy_only_once_redis_answers(self, redis_server: Any) -> None:
+    async def test_restart_emptied_empties_the_copy_only_once_redis_answers(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client:
             client.hset("a.", "@", "1")
         async with following(redis_server, ZONES) as copy:
@@ -322,7 +323,9 @@ class TestGaps:
             redis_server.start()
             await soon(lambda: copy.values == {} and copy.mirror.in_sync)
 
-    async def test_news_lost_with_the_killed_feed_is_found_by_the_next_snapshot(self, redis_server: Any) -> None:
+    async def test_news_lost_with_the_killed_feed_is_found_by_the_next_snapshot(
+        self, redis_server: RedisServer
+    ) -> None:
         with redis_server.client() as client:
             client.hset("goes.", "@", "1")
             client.hset("changes.", "@", "1")
@@ -338,7 +341,7 @@ class TestGaps:
                     await soon(lambda resyncs=resyncs: copy.mirror.resyncs > resyncs)
                     assert copy.values == {b"changes.": {b"@": str(number).encode()}}
 
-    async def test_killed_connections_during_snapshots_remove_nothing(self, redis_server: Any) -> None:
+    async def test_killed_connections_during_snapshots_remove_nothing(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client, client.pipeline(transaction=False) as pipe:
             for number in range(2000):
                 pipe.hset(f"z{number}.", "@", "1")
@@ -354,7 +357,7 @@ class TestGaps:
             assert copy.is_current()
             assert len(copy.told) == 2000
 
-    async def test_a_silent_redis_is_away_until_it_speaks_again(self, redis_server: Any) -> None:
+    async def test_a_silent_redis_is_away_until_it_speaks_again(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client:
             client.hset("a.", "@", "1")
             async with following(redis_server, ZONES) as copy:
@@ -366,7 +369,7 @@ class TestGaps:
                 client.hset("a.", "@", "2")
                 await soon(lambda: copy.mirror.in_sync and copy.is_current())
 
-    async def test_a_quiet_redis_stays_in_sync_on_the_same_connections(self, redis_server: Any) -> None:
+    async def test_a_quiet_redis_stays_in_sync_on_the_same_connections(self, redis_server: RedisServer) -> None:
         async with following(redis_server, ZONES) as copy:
             # Longer than the time-out of a reply, which must not apply to waiting for news.
             await asyncio.sleep(1.5)
@@ -377,7 +380,7 @@ class TestGaps:
                 client.hset("a.", "@", "1")
             await soon(copy.is_current)
 
-    async def test_a_refused_login_is_away_and_removes_nothing(self, redis_server: Any) -> None:
+    async def test_a_refused_login_is_away_and_removes_nothing(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client:
             client.hset("a.", "@", "1")
             with capture_logs() as logs:
@@ -394,7 +397,7 @@ class TestGaps:
         assert len(away) == len(set(away))
         assert any("uthenticat" in reason for reason in away)
 
-    async def test_a_refused_command_is_away_and_removes_nothing(self, redis_server: Any) -> None:
+    async def test_a_refused_command_is_away_and_removes_nothing(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client:
             client.hset("a.", "@", "1")
             async with following(redis_server, ZONES) as copy:
@@ -407,7 +410,7 @@ class TestGaps:
                 await soon(lambda: copy.mirror.in_sync)
                 assert copy.told == [(b"a.", {b"@": b"1"})]
 
-    async def test_a_loading_redis_is_away_and_removes_nothing(self, redis_server: Any) -> None:
+    async def test_a_loading_redis_is_away_and_removes_nothing(self, redis_server: RedisServer) -> None:
         with redis_server.client() as client, client.pipeline(transaction=False) as pipe:
             pipe.hset("a.", "@", "1")
             for number in range(12_000):
@@ -423,7 +426,7 @@ class TestGaps:
         reasons = [entry["reason"] for entry in logs if entry["event"].startswith("redis is away")]
         assert any("loading" in reason for reason in reasons), reasons
 
-    async def test_redis_that_starts_after_the_mirror(self, redis_server: Any) -> None:
+    async def test_redis_that_starts_after_the_mirror(self, redis_server: RedisServer) -> None:
         redis_server.stop()
         copy = Copy(redis_server, ZONES)
         task = asyncio.create_task(copy.mirror.run())
@@ -435,7 +438,7 @@ class TestGaps:
         await soon(copy.mirror.ready.is_set)
         task.cancel()
 
-    async def test_age_grows_while_redis_is_away(self, redis_server: Any) -> None:
+    async def test_age_grows_while_redis_is_away(self, redis_server: RedisServer) -> None:
         async with following(redis_server, ZONES) as copy:
             redis_server.stop()
             await soon(lambda: not copy.mirror.in_sync)
@@ -446,7 +449,7 @@ class TestGaps:
             assert copy.mirror.age() < first + 0.2
 
 
-async def test_a_closed_feed_leaves_no_news_among_the_replies_of_others(redis_server: Any) -> None:
+async def test_a_closed_feed_leaves_no_news_among_the_replies_of_others(redis_server: RedisServer) -> None:
     async with connect(redis_server.url, timeout=1) as client:
         async with open_feed(client, (b"a",), 1.0) as feed:
             await client.set("a1", "x")
@@ -456,7 +459,7 @@ async def test_a_closed_feed_leaves_no_news_among_the_replies_of_others(redis_se
         assert await client.get("a2") == b"x"
 
 
-async def test_descriptors_and_tasks_are_back_at_the_base_line_after_the_end(redis_server: Any) -> None:
+async def test_descriptors_and_tasks_are_back_at_the_base_line_after_the_end(redis_server: RedisServer) -> None:
     async with following(redis_server, ZONES):
         pass  # what the event loop opens once and keeps is part of the base line
     descriptors, tasks = open_descriptors(), len(asyncio.all_tasks())
@@ -470,7 +473,9 @@ async def test_descriptors_and_tasks_are_back_at_the_base_line_after_the_end(red
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_any_mixture_of_writes_and_faults_ends_in_the_state_of_redis(redis_server: Any, seed: int) -> None:
+async def test_any_mixture_of_writes_and_faults_ends_in_the_state_of_redis(
+    redis_server: RedisServer, seed: int
+) -> None:
     chance = random.Random(seed)
     names = [f"z{number}." for number in range(12)] + ["outside"]
 
@@ -506,7 +511,7 @@ async def test_any_mixture_of_writes_and_faults_ends_in_the_state_of_redis(redis
         await soon(lambda: copy.mirror.in_sync and copy.is_current())
 
 
-async def test_news_that_come_while_a_feed_subscribes_are_no_answer_to_it(redis_server: Any) -> None:
+async def test_news_that_come_while_a_feed_subscribes_are_no_answer_to_it(redis_server: RedisServer) -> None:
     done = threading.Event()
 
     def write() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.proxy.conftest import Services
 from tests.support.processes import CommandLine
 from tests.support.waiting import until
 
@@ -43,7 +44,7 @@ def reset(sock: socket.socket) -> None:
 
 @pytest.fixture
 def raw(
-    serving: Callable[..., Any], tcp_server: Any, services: Any
+    serving: Callable[..., Any], tcp_server: Any, services: Services
 ) -> Callable[[Callable[[socket.socket], None]], Any]:
     """Call it with what the target of raw.example does with a connection."""
 
@@ -125,7 +126,7 @@ def test_t2_a_silent_visitor_meets_the_deadline(gateway: Any, listener: str, beg
     assert tested.visits(1)[0]["outcome"] == "head_timeout"
 
 
-def test_t2_a_target_that_hangs(services: Any, gateway: Any) -> None:
+def test_t2_a_target_that_hangs(services: Services, gateway: Any) -> None:
     """A full backlog: Linux drops further SYNs, as a host behind a silent firewall does."""
     with socket.socket() as server, socket.socket() as first, socket.socket() as second:
         server.bind(("127.0.0.1", 0))
@@ -139,7 +140,7 @@ def test_t2_a_target_that_hangs(services: Any, gateway: Any) -> None:
     assert tested.visits(1)[0]["outcome"] == "dial_timeout"
 
 
-def test_a_target_that_refuses(services: Any, gateway: Any, free_port: Callable[[], int]) -> None:
+def test_a_target_that_refuses(services: Services, gateway: Any, free_port: Callable[[], int]) -> None:
     services.put("dead.example", http=free_port())
     tested = gateway()
     assert tested.status("http://dead.example/") == 502
@@ -233,7 +234,7 @@ def test_t10_out_of_descriptors_pauses_accepting(raw: Any, gateway: Any) -> None
 
 
 def test_t12_descriptors_return_to_the_base_line(
-    raw: Any, services: Any, gateway: Any, free_port: Callable[[], int], certificate: Any
+    raw: Any, services: Services, gateway: Any, free_port: Callable[[], int], certificate: Any
 ) -> None:
     """Every way to end, twenty times."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.proxy.conftest import Services
 from tests.support.processes import CommandLine
 
 
@@ -37,7 +38,7 @@ def read_until(sock: socket.socket, end: bytes) -> bytes:
 
 
 @pytest.fixture
-def web(serving: Callable[..., Any], web_server: Any, services: Any) -> Any:
+def web(serving: Callable[..., Any], web_server: Any, services: Services) -> Any:
     """A web server that web.example leads to."""
     server = serving(web_server, "web.example")
     services.put("web.example", http=server.port)
@@ -151,7 +152,7 @@ def test_big_body_to_the_visitor(gateway: Any, a_big_body: bytes) -> None:
 
 
 def test_upgraded_connection_carries_any_bytes(
-    serving: Callable[..., Any], tcp_server: Any, services: Any, gateway: Any
+    serving: Callable[..., Any], tcp_server: Any, services: Services, gateway: Any
 ) -> None:
     """As a WebSocket does: after the upgrade both sides send when they like, NUL and CR LF included."""
 
@@ -172,14 +173,14 @@ def test_upgraded_connection_carries_any_bytes(
             assert read_until(visitor, frame[::-1]) == frame[::-1]
 
 
-def test_a_service_without_a_plain_port_is_unknown_here(web: Any, services: Any, gateway: Any) -> None:
+def test_a_service_without_a_plain_port_is_unknown_here(web: Any, services: Services, gateway: Any) -> None:
     services.put("tls-only.example", tls=web.port)
     tested = gateway()
     assert tested.status("http://tls-only.example/") == 404
     assert web.accepted == 0
 
 
-def test_a_tunnelled_service_is_not_connected(web: Any, services: Any, gateway: Any) -> None:
+def test_a_tunnelled_service_is_not_connected(web: Any, services: Services, gateway: Any) -> None:
     services.put("tunnel.example", http=web.port, secret="7:s3cr3t-tunnel-key")
     tested = gateway()
     assert tested.status("http://tunnel.example/") == 503
@@ -188,7 +189,7 @@ def test_a_tunnelled_service_is_not_connected(web: Any, services: Any, gateway: 
     assert "s3cr3t" not in tested.process.log  # T-13
 
 
-def test_t15_a_denied_target_is_not_dialled(web: Any, services: Any, gateway: Any) -> None:
+def test_t15_a_denied_target_is_not_dialled(web: Any, services: Services, gateway: Any) -> None:
     """127.0.0.1 is opened by this test's settings, 127.0.0.2 leads to the same server and is not."""
     services.put("inner.example", address="127.0.0.2", http=web.port)
     services.put("mapped.example", address="::ffff:127.0.0.2", http=web.port)
@@ -201,7 +202,7 @@ def test_t15_a_denied_target_is_not_dialled(web: Any, services: Any, gateway: An
     assert web.accepted == 0
 
 
-def test_t1_an_address_that_is_no_literal_is_no_service(web: Any, services: Any, gateway: Any) -> None:
+def test_t1_an_address_that_is_no_literal_is_no_service(web: Any, services: Services, gateway: Any) -> None:
     for domain, address in (("empty.example", ""), ("name.example", "localhost")):
         services.put(domain, address=address, http=web.port)
     tested = gateway()
@@ -211,7 +212,7 @@ def test_t1_an_address_that_is_no_literal_is_no_service(web: Any, services: Any,
     assert tested.page("http://web.example/") == "page of web.example"
 
 
-def test_t8_t9_names_in_redis_that_would_capture_others(web: Any, services: Any, gateway: Any) -> None:
+def test_t8_t9_names_in_redis_that_would_capture_others(web: Any, services: Services, gateway: Any) -> None:
     services.put("", http=web.port, tls=web.port)
     services.put("CATCH_ALL", http=web.port, tls=web.port)
     tested = gateway()
@@ -245,7 +246,7 @@ def router_toml(tmp_path: Path, serving: Callable[..., Any], web_server: Any) ->
 
 @pytest.mark.usefixtures("web")
 def test_t19_static_services_come_first_and_catch_all_last(
-    router_toml: str, services: Any, gateway: Any, web: Any
+    router_toml: str, services: Services, gateway: Any, web: Any
 ) -> None:
     services.put("redis.example", http=web.port)
     tested = gateway(router_toml)
@@ -273,7 +274,7 @@ def test_t13_text_of_strangers_is_escaped_in_the_log(gateway: Any) -> None:
     assert "\x1b" not in tested.process.log
 
 
-def test_acme_http_01_reaches_the_service(serving: Any, tcp_server: Any, services: Any, gateway: Any) -> None:
+def test_acme_http_01_reaches_the_service(serving: Any, tcp_server: Any, services: Services, gateway: Any) -> None:
     """Its owner proves the name himself: the gateway answers nothing of its own."""
     asked = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import Any
 
+from tests.integration.proxy.conftest import Services
 from tests.support.processes import CommandLine
 
 SECRET = "7:s3cr3t-tunnel-key"
@@ -16,7 +17,7 @@ def curl(port: int, url: str, *options: str) -> str:
 
 
 def test_all_listeners(
-    configuration: Any, services: Any, serving: Any, web_server: Any, certificate: Any, tfgateway: CommandLine
+    configuration: Any, services: Services, serving: Any, web_server: Any, certificate: Any, tfgateway: CommandLine
 ) -> None:
     services.put("web.example", secret=SECRET)
     text, ports = configuration()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.proxy.conftest import Services
 from tests.support.processes import CommandLine, RedisServer
 
 
@@ -21,7 +22,7 @@ def webs(serving: Callable[..., Any], web_server: Any) -> dict[str, Any]:
     return {name: serving(web_server, name) for name in ("one", "two")}
 
 
-def test_services_are_added_changed_and_removed_at_once(webs: dict[str, Any], services: Any, gateway: Any) -> None:
+def test_services_are_added_changed_and_removed_at_once(webs: dict[str, Any], services: Services, gateway: Any) -> None:
     tested = gateway()
     url = "http://web.example/"
     assert tested.status(url) == 404
@@ -34,7 +35,7 @@ def test_services_are_added_changed_and_removed_at_once(webs: dict[str, Any], se
 
 
 def test_r2_a_redis_that_asks_for_a_password_is_read(
-    webs: dict[str, Any], services: Any, tfgateway: CommandLine, configuration: Any, redis_server: RedisServer
+    webs: dict[str, Any], services: Services, tfgateway: CommandLine, configuration: Any, redis_server: RedisServer
 ) -> None:
     services.put("web.example", http=webs["one"].port)
     text, ports = configuration()
@@ -46,7 +47,7 @@ def test_r2_a_redis_that_asks_for_a_password_is_read(
         assert read_until(visitor, b"page of one")
 
 
-def test_a_change_leaves_open_connections_alone(webs: dict[str, Any], services: Any, gateway: Any) -> None:
+def test_a_change_leaves_open_connections_alone(webs: dict[str, Any], services: Services, gateway: Any) -> None:
     services.put("web.example", http=webs["one"].port)
     tested = gateway()
     request = b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n"
@@ -69,7 +70,7 @@ def read_until(sock: socket.socket, end: bytes) -> bytes:
 
 
 def test_without_redis_known_services_go_on(
-    webs: dict[str, Any], services: Any, gateway: Any, redis_server: RedisServer
+    webs: dict[str, Any], services: Services, gateway: Any, redis_server: RedisServer
 ) -> None:
     services.put("web.example", http=webs["one"].port)
     tested = gateway()
@@ -84,7 +85,7 @@ def test_without_redis_known_services_go_on(
 
 
 def test_an_emptied_redis_is_believed(
-    webs: dict[str, Any], services: Any, gateway: Any, redis_server: RedisServer
+    webs: dict[str, Any], services: Services, gateway: Any, redis_server: RedisServer
 ) -> None:
     services.put("web.example", http=webs["one"].port)
     tested = gateway()
@@ -95,7 +96,7 @@ def test_an_emptied_redis_is_believed(
     tested.process.wait_for(served(tested, "http://web.example/", "page of two"), "the service again")
 
 
-def test_damaged_values_are_skipped_and_logged(webs: dict[str, Any], services: Any, gateway: Any) -> None:
+def test_damaged_values_are_skipped_and_logged(webs: dict[str, Any], services: Services, gateway: Any) -> None:
     services.put("good.example", http=webs["one"].port)
     services.put_raw("bad.example", b'{"Value":"czNjcjN0"}')
     services.put_raw("worse.example", b"\xff\x00 s3cr3t")
@@ -115,7 +116,7 @@ def test_damaged_values_are_skipped_and_logged(webs: dict[str, Any], services: A
 
 
 def test_nobody_is_accepted_before_the_services_are_known(
-    webs: dict[str, Any], services: Any, tfgateway: CommandLine, configuration: Any, redis_server: RedisServer
+    webs: dict[str, Any], services: Services, tfgateway: CommandLine, configuration: Any, redis_server: RedisServer
 ) -> None:
     services.put("web.example", http=webs["one"].port)
     redis_server.stop()

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.integration.proxy.conftest import Services
+
 INTERNAL_ERROR = bytes([21, 3, 3, 0, 2, 2, 80])
 
 
@@ -36,7 +38,7 @@ def ended(tested: Any) -> list[str]:
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("by_operator", [False, True])
 def test_a_name_that_leads_to_the_gateways_own_port(
-    workers: int, by_operator: bool, services: Any, gateway: Any, free_port: Callable[[], int]
+    workers: int, by_operator: bool, services: Services, gateway: Any, free_port: Callable[[], int]
 ) -> None:
     """Whichever worker gets what it or another one has dialled; the visitor learns why, in its own protocol."""
     http, tls = free_port(), free_port()
@@ -59,7 +61,7 @@ def test_a_name_that_leads_to_the_gateways_own_port(
     assert tested.process.log.count("visitor comes from this gateway itself") == 2
 
 
-def test_a_client_on_this_host_is_no_loop(services: Any, gateway: Any, serving: Any, tcp_server: Any) -> None:
+def test_a_client_on_this_host_is_no_loop(services: Services, gateway: Any, serving: Any, tcp_server: Any) -> None:
     """From an address of the gateway, and with a port that it dialled from before."""
     server = serving(tcp_server, lambda sock: sock.sendall(sock.recv(100)))
     services.put("raw.example", http=server.port)

@@ -23,6 +23,7 @@ from tfgateway import settings
 from tfgateway.diagnosis.static_services import TargetState, static_targets
 from tfgateway.proxy.parse import proxyproto
 
+from tests.integration.proxy.conftest import Services
 from tests.support.processes import CommandLine, StartProcess
 
 HEAD = b"GET / HTTP/1.1\r\nHost: raw.example\r\n\r\n"
@@ -213,7 +214,9 @@ def test_t18_a_visitor_announced_as_ipv4_inside_ipv6_is_an_ipv4_visitor(
     assert received == [b"PROXY TCP4 198.51.100.9 203.0.113.1 1234 80\r\n" + HEAD]
 
 
-def test_t2_whoever_is_silent_longest_gives_way(serving: Any, tcp_server: Any, services: Any, gateway: Any) -> None:
+def test_t2_whoever_is_silent_longest_gives_way(
+    serving: Any, tcp_server: Any, services: Services, gateway: Any
+) -> None:
     services.put("raw.example", http=serving(tcp_server, lambda sock: sock.sendall(sock.recv(100))).port)
     tested = gateway("max_unmatched = 2")
     silent = [tested.connect() for _ in range(3)]
@@ -262,7 +265,7 @@ def test_a_log_that_cannot_be_written_costs_no_visitor(
 
 
 def test_t20_a_connection_that_lasts_finds_dead_targets(
-    serving: Any, tcp_server: Any, services: Any, gateway: Any
+    serving: Any, tcp_server: Any, services: Services, gateway: Any
 ) -> None:
     server = serving(tcp_server, lambda sock: sock.sendall(sock.recv(100)) or sock.recv(1))
     services.put("raw.example", http=server.port)
@@ -330,7 +333,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(webs: list[Any
 
 
 def test_reload_under_load_refuses_and_cuts_nobody(
-    webs: list[Any], services: Any, gateway: Any, a_big_body: bytes
+    webs: list[Any], services: Services, gateway: Any, a_big_body: bytes
 ) -> None:
     """New visitors all the time, one who keeps his connection, one whose download takes longer than the reload."""
     services.put("web.example", http=webs[0].port)

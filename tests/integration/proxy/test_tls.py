@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from tests.integration.proxy.conftest import Services
+
 UNRECOGNIZED_NAME = bytes([21, 3, 3, 0, 2, 2, 112])
 DECODE_ERROR = bytes([21, 3, 3, 0, 2, 2, 50])
 
 
 @pytest.fixture
-def web(serving: Callable[..., Any], web_server: Any, services: Any, certificate: Any) -> Any:
+def web(serving: Callable[..., Any], web_server: Any, services: Services, certificate: Any) -> Any:
     """A web server over TLS that web.example leads to."""
     server = serving(web_server, "web.example", certificate.context())
     services.put("web.example", tls=server.port)
@@ -166,7 +168,7 @@ def test_plain_text_on_the_tls_port_is_closed_without_a_word(web: Any, gateway: 
 
 
 def test_acme_tls_alpn_passes_untouched(
-    serving: Callable[..., Any], tcp_server: Any, services: Any, gateway: Any, certificate: Any
+    serving: Callable[..., Any], tcp_server: Any, services: Services, gateway: Any, certificate: Any
 ) -> None:
     context = certificate.context(["acme-tls/1"])
     chosen = []
@@ -186,7 +188,7 @@ def test_acme_tls_alpn_passes_untouched(
 
 
 def test_a_service_that_cannot_be_reached_is_closed(
-    web: Any, services: Any, gateway: Any, free_port: Callable[[], int]
+    web: Any, services: Services, gateway: Any, free_port: Callable[[], int]
 ) -> None:
     services.put("tunnel.example", secret="7:s3cr3t-tunnel-key")
     services.put("dead.example", tls=free_port())

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.proxy.conftest import Services
 from tests.support.processes import CommandLine
 
 SECRET = "7:s3cr3t-tunnel-key"
@@ -27,7 +28,7 @@ def phases(client: Any) -> list[str]:
 
 @pytest.fixture
 def connected(
-    gateway: Any, services: Any, serving: Any, web_server: Any, certificate: Any, tfgateway: CommandLine
+    gateway: Any, services: Services, serving: Any, web_server: Any, certificate: Any, tfgateway: CommandLine
 ) -> Iterator[tuple[Any, Any]]:
     """(gateway with three workers, client)."""
     services.put("web.example", secret=SECRET)
@@ -138,7 +139,7 @@ def test_reload_under_load_loses_no_visitor_and_the_client_notices_nothing(
 
 def test_t21_reload_under_load_loses_no_visitor_of_a_tunnel_inside_tls(
     gateway: Any,
-    services: Any,
+    services: Services,
     serving: Any,
     web_server: Any,
     certificate: Any,

@@ -22,6 +22,7 @@ from tfgateway.redis_schema.tunnels import decode_tunnels, fingerprint
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.yamux.frames import Flag, Kind, encode
 
+from tests.integration.proxy.conftest import Services
 from tests.support import procfs
 from tests.support.processes import CommandLine, Process, RedisServer, StartProcess
 
@@ -86,7 +87,7 @@ def raw(port: int, secret: str = SECRET, *, finish: bool = True) -> socket.socke
 
 
 def test_a_page_over_http_and_https(
-    gateway: Any, services: Any, tunnel: Any, site: Any, certificate: Any, a_big_body: bytes
+    gateway: Any, services: Services, tunnel: Any, site: Any, certificate: Any, a_big_body: bytes
 ) -> None:
     services.put("web.example", secret=SECRET)
     services.put("also.web.example", secret=SECRET)  # one secret, several domains
@@ -108,7 +109,7 @@ def test_a_page_over_http_and_https(
 
 
 def test_flags_and_variables_of_the_old_client(
-    gateway: Any, services: Any, tmp_path: Path, serving: Any, web_server: Any, start_process: StartProcess
+    gateway: Any, services: Services, tmp_path: Path, serving: Any, web_server: Any, start_process: StartProcess
 ) -> None:
     services.put("web.example", secret=SECRET)
     tested = gateway()
@@ -146,7 +147,7 @@ def test_wrong_usage_is_exit_code_2(tfgateway: CommandLine, arguments: list[str]
     assert word in ended.stderr
 
 
-def test_t4_unknown_revoked_and_back_again(gateway: Any, services: Any, tunnel: Any, site: Any) -> None:
+def test_t4_unknown_revoked_and_back_again(gateway: Any, services: Services, tunnel: Any, site: Any) -> None:
     services.put("other.example", secret="7:other")
     tested = gateway("tunnel_grace = 5")
     client = tunnel(tested.tunnels, *site).wait_for("waiting")
@@ -163,7 +164,7 @@ def test_t4_unknown_revoked_and_back_again(gateway: Any, services: Any, tunnel: 
 
 
 def test_kill_9_of_the_client_and_a_visitor_who_waits_for_its_return(
-    gateway: Any, services: Any, tunnel: Any, site: Any
+    gateway: Any, services: Services, tunnel: Any, site: Any
 ) -> None:
     services.put("web.example", secret=SECRET)
     tested = gateway("tunnel_grace = 20")
@@ -179,7 +180,9 @@ def test_kill_9_of_the_client_and_a_visitor_who_waits_for_its_return(
     tested.process.wait_for(lambda: tested.metric("tfgateway_tunnels") == 1, "one tunnel")
 
 
-def test_takeover_by_a_newer_client_and_a_half_open_peer(gateway: Any, services: Any, tunnel: Any, site: Any) -> None:
+def test_takeover_by_a_newer_client_and_a_half_open_peer(
+    gateway: Any, services: Services, tunnel: Any, site: Any
+) -> None:
     services.put("web.example", secret=SECRET)
     tested = gateway()
     silent = raw(tested.tunnels)
@@ -191,7 +194,7 @@ def test_takeover_by_a_newer_client_and_a_half_open_peer(gateway: Any, services:
 
 
 def test_no_client_is_503_and_a_service_that_is_down_502(
-    gateway: Any, services: Any, tunnel: Any, certificate: Any
+    gateway: Any, services: Services, tunnel: Any, certificate: Any
 ) -> None:
     services.put("web.example", secret=SECRET)
     tested = gateway()
@@ -211,7 +214,7 @@ def test_no_client_is_503_and_a_service_that_is_down_502(
 
 
 def test_t2_slowloris_on_handshake_and_frames_keeps_nobody_out(
-    gateway: Any, services: Any, tunnel: Any, site: Any
+    gateway: Any, services: Services, tunnel: Any, site: Any
 ) -> None:
     services.put("web.example", secret=SECRET)
     tested = gateway("head_timeout = 1.0")
@@ -227,7 +230,9 @@ def test_t2_slowloris_on_handshake_and_frames_keeps_nobody_out(
     assert tested.page("http://web.example/") == "page of plain"
 
 
-def test_t2_an_idle_visitor_is_cut(gateway: Any, services: Any, tunnel: Any, serving: Any, tcp_server: Any) -> None:
+def test_t2_an_idle_visitor_is_cut(
+    gateway: Any, services: Services, tunnel: Any, serving: Any, tcp_server: Any
+) -> None:
     def echo(sock: socket.socket) -> None:
         while data := sock.recv(65536):
             sock.sendall(data)
@@ -253,7 +258,7 @@ def test_t2_an_idle_visitor_is_cut(gateway: Any, services: Any, tunnel: Any, ser
 
 
 def test_without_redis_clients_come_and_visitors_are_served(
-    gateway: Any, services: Any, tunnel: Any, site: Any, redis_server: RedisServer
+    gateway: Any, services: Services, tunnel: Any, site: Any, redis_server: RedisServer
 ) -> None:
     """Of a reservation, and of the operator's own service behind a tunnel."""
     services.put("web.example", secret=SECRET)
@@ -267,7 +272,7 @@ def test_without_redis_clients_come_and_visitors_are_served(
     assert "operators-own" not in tested.process.log  # T-13
 
 
-def test_64_kib_of_garbage_harm_nobody(gateway: Any, services: Any, tunnel: Any, site: Any) -> None:
+def test_64_kib_of_garbage_harm_nobody(gateway: Any, services: Services, tunnel: Any, site: Any) -> None:
     """On each port: raw, as a record of TLS, as payload of a stream that nobody opened, on one that is open."""
     services.put("web.example", secret=SECRET)
     tested = gateway("head_timeout = 1.0")
@@ -285,7 +290,7 @@ def test_64_kib_of_garbage_harm_nobody(gateway: Any, services: Any, tunnel: Any,
 
 
 def test_t12_descriptors_and_memory_return_to_the_base_line(
-    gateway: Any, services: Any, tunnel: Any, serving: Any, tcp_server: Any
+    gateway: Any, services: Services, tunnel: Any, serving: Any, tcp_server: Any
 ) -> None:
     def page_or_flood(sock: socket.socket) -> None:
         if b"/flood" in sock.recv(65536):
@@ -337,7 +342,7 @@ def test_t12_descriptors_and_memory_return_to_the_base_line(
 
 def test_t21_inside_tls_with_a_verified_certificate(
     gateway: Any,
-    services: Any,
+    services: Services,
     tunnel: Any,
     site: Any,
     certificate: Any,
@@ -365,7 +370,7 @@ def test_t21_inside_tls_with_a_verified_certificate(
 
 
 def test_the_workers_tell_redis_whom_they_have(
-    gateway: Any, services: Any, tunnel: Any, site: Any, redis_server: RedisServer
+    gateway: Any, services: Services, tunnel: Any, site: Any, redis_server: RedisServer
 ) -> None:
     def told() -> dict[str, Any]:
         with redis_server.client() as client:

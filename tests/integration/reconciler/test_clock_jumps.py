@@ -27,6 +27,7 @@ from tfgateway.redis_schema.connection import connect
 from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS, SAMPLES, STATUS, WAITING
 
 from tests.integration.clocks import Clock
+from tests.integration.reconciler.conftest import Fleet
 from tests.support.processes import RedisServer
 from tests.support.waiting import until
 
@@ -45,7 +46,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     Clock.remove_left()
 
 
-def recorded(fleet: Any) -> set[int]:
+def recorded(fleet: Fleet) -> set[int]:
     """Numbers of reservations."""
     with fleet.redis() as client:
         return {int(name.decode().removesuffix("-1")) for name in client.hkeys(RESERVATIONS)}
@@ -69,7 +70,7 @@ class Visitor:
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "down"])
-def test_the_clock_of_a_gateway_is_set(clock: Clock, fleet: Any, running: bool) -> None:
+def test_the_clock_of_a_gateway_is_set(clock: Clock, fleet: Fleet, running: bool) -> None:
     """Of the whole machine: explorer, redis, planes and reconciler."""
     fleet.clock = clock.time
     mine = {"node_id": fleet.node_id}
@@ -137,7 +138,7 @@ def test_the_clock_of_a_gateway_is_set(clock: Clock, fleet: Any, running: bool) 
     assert "Traceback" not in "".join(process.log for process in processes)
 
 
-def test_a_reconciler_that_was_not_asked_yet_is_not_silent(clock: Clock, fleet: Any) -> None:
+def test_a_reconciler_that_was_not_asked_yet_is_not_silent(clock: Clock, fleet: Fleet) -> None:
     process = fleet.start()
     until(lambda: (found := decode_status(fleet.get(STATUS))) and found.last_success, "a pass went through")
     for jump in JUMPS:
@@ -153,7 +154,7 @@ def test_a_reconciler_that_was_not_asked_yet_is_not_silent(clock: Clock, fleet: 
         until(lambda before=polled: decode_status(fleet.get(STATUS)) != before, "it goes on")
 
 
-def test_only_the_gateways_clock_is_wrong_for_a_while(clock: Clock, fleet: Any) -> None:
+def test_only_the_gateways_clock_is_wrong_for_a_while(clock: Clock, fleet: Fleet) -> None:
     """The explorer refuses what is signed then: state says why, and the answers are there as soon as it is right."""
     fleet.explorer.stop()
     with pytest.MonkeyPatch.context() as others:
@@ -180,7 +181,7 @@ def test_only_the_gateways_clock_is_wrong_for_a_while(clock: Clock, fleet: Any) 
 
 
 def test_a_plane_that_starts_without_redis_knows_how_old_its_copy_is(
-    clock: Clock, fleet: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    clock: Clock, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     with fleet.redis() as client:

@@ -8,29 +8,30 @@ import pytest
 from tfgateway.explorer.models import DomainDelegate, NextAction, Subdomain
 from tfgateway.redis_schema.keys import MANAGED_DOMAINS, WAITING
 
+from tests.integration.reconciler.conftest import Fleet
 from tests.support.waiting import until
 
 FIVE = b'{"a":[{"ip":"203.0.113.5","ttl":3600}]}'
 
 
-def delegate(fleet: Any) -> int:
+def delegate(fleet: Fleet) -> int:
     return fleet.reserve(DomainDelegate(domain="alice.example", node_id=fleet.node_id))
 
 
-def subdomain(fleet: Any) -> int:
+def subdomain(fleet: Fleet) -> int:
     return fleet.reserve(Subdomain(domain="www.alice.example", ips=("203.0.113.5",), node_id=fleet.node_id))
 
 
-def of(fleet: Any, number: int) -> dict[str, Any]:
+def of(fleet: Fleet, number: int) -> dict[str, Any]:
     return next(one for one in fleet.state()["reservations"] if one["id"] == f"{number}-1")
 
 
-def served(fleet: Any) -> bool:
+def served(fleet: Fleet) -> bool:
     return fleet.get("alice.example.", "www") == FIVE
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
-def test_a_domain_deleted_and_made_again(fleet: Any, running: bool) -> None:
+def test_a_domain_deleted_and_made_again(fleet: Fleet, running: bool) -> None:
     fleet.start("dns")
     process = fleet.start()
     parent, child = delegate(fleet), subdomain(fleet)
@@ -69,7 +70,7 @@ def test_a_domain_deleted_and_made_again(fleet: Any, running: bool) -> None:
     assert fleet.workload(child).next_action == NextAction.DEPLOY
 
 
-def test_a_child_that_comes_first_is_deployed_as_soon_as_its_parent(fleet: Any) -> None:
+def test_a_child_that_comes_first_is_deployed_as_soon_as_its_parent(fleet: Fleet) -> None:
     fleet.start()
     child = subdomain(fleet)
     assert until(lambda: (found := of(fleet, child))["message"].startswith("it waits") and found, "it waits")
@@ -78,7 +79,7 @@ def test_a_child_that_comes_first_is_deployed_as_soon_as_its_parent(fleet: Any) 
     assert served(fleet)
 
 
-def test_when_the_time_is_over_it_is_refused_with_the_reason(fleet: Any) -> None:
+def test_when_the_time_is_over_it_is_refused_with_the_reason(fleet: Fleet) -> None:
     fleet.start(parent_timeout=1)
     child = subdomain(fleet)
     assert fleet.gone(child).result.message == "alice.example is not managed by the gateway. delegate the domain first"

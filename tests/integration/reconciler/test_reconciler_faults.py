@@ -16,6 +16,7 @@ from tfgateway.explorer.models import Subdomain
 from tfgateway.identity import seedfile
 from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS, STATUS
 
+from tests.integration.reconciler.conftest import Fleet
 from tests.support import metrics
 from tests.support.processes import CommandLine, RedisServer
 from tests.support.relay import Relay
@@ -225,7 +226,7 @@ def test_clocks_that_differ_are_told_in_words(gateway: Gateway, rogue: Any, seco
     assert process.log.count("clocks differ") == 1, "not with every poll"
 
 
-def test_an_explorer_that_is_down_at_the_start_and_for_long(fleet: Any) -> None:
+def test_an_explorer_that_is_down_at_the_start_and_for_long(fleet: Fleet) -> None:
     mine = {"node_id": fleet.node_id, "ips": ("203.0.113.5",)}
     process = fleet.start()
     fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", **mine)))

@@ -21,6 +21,7 @@ from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.connection import connect
 from tfgateway.redis_schema.keys import LEASE
 
+from tests.integration.reconciler.conftest import Fleet
 from tests.support.processes import RedisServer
 from tests.support.waiting import until
 
@@ -105,7 +106,7 @@ async def test_whoever_lost_it_writes_nothing(redis: Redis) -> None:
     assert await redis.exists("h") == 0
 
 
-def test_a_second_reconciler_refuses_and_says_who_holds_the_lease(fleet: Any) -> None:
+def test_a_second_reconciler_refuses_and_says_who_holds_the_lease(fleet: Fleet) -> None:
     first = fleet.start()
     metrics = f"127.0.0.1:{fleet.ports['rm']}"
     other = fleet.config().replace(metrics, f"127.0.0.1:{fleet.ports['dm']}")
@@ -121,14 +122,14 @@ def test_a_second_reconciler_refuses_and_says_who_holds_the_lease(fleet: Any) ->
     assert fleet.tfgateway.run("reconcile", "--once", config=other).returncode == 0
 
 
-def test_a_reconciler_that_was_killed_is_followed_at_once(fleet: Any) -> None:
+def test_a_reconciler_that_was_killed_is_followed_at_once(fleet: Fleet) -> None:
     first = fleet.start(lease=3600)
     first.kill()
     assert fleet.get(LEASE) is not None
     fleet.start(lease=3600).stop()
 
 
-def test_a_reconciler_whose_lease_went_to_another_stops(fleet: Any) -> None:
+def test_a_reconciler_whose_lease_went_to_another_stops(fleet: Fleet) -> None:
     process = fleet.start()
     with fleet.redis() as client:
         client.set(LEASE, json.dumps({"node_id": "N", "host": "other.example", "pid": 4711}), px=60_000)

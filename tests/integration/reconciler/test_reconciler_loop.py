@@ -12,10 +12,11 @@ from tfgateway.aio import Backoff
 from tfgateway.errors import ConfigError
 from tfgateway.reconciler import loop
 
+from tests.integration.reconciler.conftest import Fleet
 from tests.support.waiting import soon
 
 
-async def test_it_ends_soon_whenever_it_is_told_to(fleet: Any) -> None:
+async def test_it_ends_soon_whenever_it_is_told_to(fleet: Fleet) -> None:
     """A cancellation may get lost in asyncio or redis-py; the loop must end all the same."""
     wanted = settings.parse(fleet.config().replace("poll_interval = 0.2", "poll_interval = 0.01").encode())
     for _ in range(25):
@@ -28,13 +29,15 @@ async def test_it_ends_soon_whenever_it_is_told_to(fleet: Any) -> None:
         task.result()
 
 
-async def test_a_metrics_address_in_use_is_a_configuration_error(fleet: Any) -> None:
+async def test_a_metrics_address_in_use_is_a_configuration_error(fleet: Fleet) -> None:
     taken = settings.parse(fleet.config().replace(str(fleet.ports["rm"]), str(fleet.redis_server.port)).encode())
     with pytest.raises(ConfigError, match=r"reconciler\.metrics: cannot listen"):
         await loop.serve(taken, stopping=asyncio.Event(), ready=lambda: None, status=lambda _text: None)
 
 
-async def test_a_bug_ends_it_instead_of_leaving_half_of_it_running(fleet: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_ends_it_instead_of_leaving_half_of_it_running(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def broken(_self: object) -> None:
         raise ZeroDivisionError
 
@@ -45,7 +48,7 @@ async def test_a_bug_ends_it_instead_of_leaving_half_of_it_running(fleet: Any, m
 
 
 async def test_what_waits_is_sent_as_soon_as_the_explorer_is_back(
-    fleet: Any, rogue: Any, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, rogue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After an hour away the back-off of the outbox is long; the next poll that succeeds ends it."""
     monkeypatch.setattr("tfgateway.reconciler.outbox.Backoff", lambda: Backoff(first=3600, longest=3600))

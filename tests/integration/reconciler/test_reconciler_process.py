@@ -11,10 +11,11 @@ from tfgateway.explorer.models import DomainDelegate, NextAction, Proxy, ResultS
 from tfgateway.redis_schema.keys import OUTBOX, RELEASED, RESERVATIONS, SAMPLES, STATUS
 from tfgateway.redis_schema.records import owner_record
 
+from tests.integration.reconciler.conftest import Fleet
 from tests.support.waiting import until
 
 
-def snapshot(fleet: Any) -> dict[bytes, Any]:
+def snapshot(fleet: Fleet) -> dict[bytes, Any]:
     """All that is served and recorded; not what the loop writes about itself, nor times of results."""
     with fleet.redis() as client:
         found = {}
@@ -24,7 +25,7 @@ def snapshot(fleet: Any) -> dict[bytes, Any]:
         return {**found, b"records": sorted(client.hkeys(RESERVATIONS))}
 
 
-def test_reservations_are_deployed_and_removed(fleet: Any) -> None:
+def test_reservations_are_deployed_and_removed(fleet: Fleet) -> None:
     process = fleet.start()
     empty = snapshot(fleet)
     mine = {"node_id": fleet.node_id}
@@ -49,7 +50,7 @@ def test_reservations_are_deployed_and_removed(fleet: Any) -> None:
     assert "Traceback" not in process.log
 
 
-def test_bad_reservations_get_a_reason_and_the_others_are_deployed(fleet: Any) -> None:
+def test_bad_reservations_get_a_reason_and_the_others_are_deployed(fleet: Fleet) -> None:
     mine = {"node_id": fleet.node_id}
     fleet.start()
     fleet.register("bob")
@@ -76,7 +77,7 @@ def test_bad_reservations_get_a_reason_and_the_others_are_deployed(fleet: Any) -
     assert fleet.get("gw1.example.", "good") is not None
 
 
-def test_p14_a_flushed_redis_is_filled_again(fleet: Any) -> None:
+def test_p14_a_flushed_redis_is_filled_again(fleet: Fleet) -> None:
     mine = {"node_id": fleet.node_id}
     process = fleet.start()
     numbers = [
@@ -103,7 +104,7 @@ def test_p14_a_flushed_redis_is_filled_again(fleet: Any) -> None:
         assert fleet.workload(number).next_action == NextAction.DEPLOY
 
 
-def test_an_explorer_that_is_away_changes_nothing(fleet: Any) -> None:
+def test_an_explorer_that_is_away_changes_nothing(fleet: Fleet) -> None:
     mine = {"node_id": fleet.node_id}
     process = fleet.start()
     first = fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), **mine))
@@ -126,7 +127,7 @@ def test_an_explorer_that_is_away_changes_nothing(fleet: Any) -> None:
     assert fleet.workload(first).next_action == NextAction.DEPLOY
 
 
-def test_an_explorer_that_lost_everything_deletes_nothing(fleet: Any) -> None:
+def test_an_explorer_that_lost_everything_deletes_nothing(fleet: Fleet) -> None:
     mine = {"node_id": fleet.node_id}
     process = fleet.start()
     fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), **mine)))
@@ -143,7 +144,7 @@ def test_an_explorer_that_lost_everything_deletes_nothing(fleet: Any) -> None:
     assert fleet.verdicts() == {"www.gw1.example": "orphaned"}
 
 
-def test_p3_a_redis_that_is_away_is_waited_for(fleet: Any) -> None:
+def test_p3_a_redis_that_is_away_is_waited_for(fleet: Fleet) -> None:
     mine = {"node_id": fleet.node_id}
     fleet.redis_server.stop()
     process = fleet.start(ready=False)
@@ -162,7 +163,7 @@ def test_p3_a_redis_that_is_away_is_waited_for(fleet: Any) -> None:
     fleet.deployed(second)
 
 
-def test_p16_a_kill_between_two_steps_loses_nothing(fleet: Any) -> None:
+def test_p16_a_kill_between_two_steps_loses_nothing(fleet: Fleet) -> None:
     """The explorer is away while it deploys; killed, the next one delivers what the first one had decided."""
     mine = {"node_id": fleet.node_id}
     process = fleet.start()
@@ -177,7 +178,7 @@ def test_p16_a_kill_between_two_steps_loses_nothing(fleet: Any) -> None:
     assert fleet.gone(number).result.state == ResultState.DELETED
 
 
-def test_the_gateway_is_registered_again_when_the_explorer_forgot_it(fleet: Any) -> None:
+def test_the_gateway_is_registered_again_when_the_explorer_forgot_it(fleet: Fleet) -> None:
     process = fleet.start()
 
     def entry() -> Any:
@@ -214,7 +215,7 @@ def test_the_gateway_is_registered_again_when_the_explorer_forgot_it(fleet: Any)
     assert process.running
 
 
-def test_a_dry_run_shows_the_plan_and_changes_nothing(fleet: Any) -> None:
+def test_a_dry_run_shows_the_plan_and_changes_nothing(fleet: Fleet) -> None:
     mine = {"node_id": fleet.node_id}
     fleet.run("reconcile", "--once")
     fleet.start().stop()
@@ -238,7 +239,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(fleet: Any) -> None:
     assert fleet.run("reconcile", "--dry-run").stdout == "0 steps\n"
 
 
-def test_wrong_usage_and_configuration_are_one_line(fleet: Any) -> None:
+def test_wrong_usage_and_configuration_are_one_line(fleet: Fleet) -> None:
     assert fleet.run("reconcile", "--json").returncode == 2
     for text, word in (
         (fleet.config().replace('["gw1.example"]', '["nodots"]'), "gateway.managed_domains: 'nodots'"),
@@ -255,7 +256,7 @@ def test_wrong_usage_and_configuration_are_one_line(fleet: Any) -> None:
     assert ended.stderr.startswith("tfgateway: error: ")
 
 
-def test_the_removal_guard_holds_until_the_operator_allows_it(fleet: Any) -> None:
+def test_the_removal_guard_holds_until_the_operator_allows_it(fleet: Fleet) -> None:
     mine = {"node_id": fleet.node_id}
     guarded = {"max_removal_count": 1, "max_removal_share": 0.1}
     process = fleet.start(**guarded)
@@ -288,7 +289,7 @@ def test_the_removal_guard_holds_until_the_operator_allows_it(fleet: Any) -> Non
     process.stop()
 
 
-def test_the_removal_guard_remembers_slices_over_a_restart(fleet: Any) -> None:
+def test_the_removal_guard_remembers_slices_over_a_restart(fleet: Fleet) -> None:
     guarded = {"max_removal_count": 2, "max_removal_share": 0.1}
     process = fleet.start(**guarded)
     numbers = [
@@ -317,7 +318,7 @@ def test_the_removal_guard_remembers_slices_over_a_restart(fleet: Any) -> None:
     process.stop()
 
 
-def test_p19_a_claim_is_released_by_the_reconciler_that_runs_or_by_one_pass(fleet: Any) -> None:
+def test_p19_a_claim_is_released_by_the_reconciler_that_runs_or_by_one_pass(fleet: Fleet) -> None:
     process = fleet.start()
     claimed = {"gw1.example": "FormerNode", "gw2.example": "FormerNode", "gw3.example": fleet.node_id}
     with fleet.redis() as client:
@@ -344,7 +345,7 @@ def test_p19_a_claim_is_released_by_the_reconciler_that_runs_or_by_one_pass(flee
     assert fleet.run("reconcile", "--release-domain", "nodots").returncode == 2
 
 
-def test_removals_are_allowed_for_one_pass(fleet: Any) -> None:
+def test_removals_are_allowed_for_one_pass(fleet: Fleet) -> None:
     mine = {"node_id": fleet.node_id}
     process = fleet.start()
     numbers = [
@@ -367,7 +368,7 @@ def test_removals_are_allowed_for_one_pass(fleet: Any) -> None:
     assert fleet.get("tfgateway:consent") is None
 
 
-def test_news_are_in_redis_long_before_the_next_poll_is_due(fleet: Any) -> None:
+def test_news_are_in_redis_long_before_the_next_poll_is_due(fleet: Fleet) -> None:
     """The explorer holds the poll back; without ``wait=`` the next one would come after an hour."""
     mine = {"node_id": fleet.node_id}
     slow = fleet.config().replace("poll_interval = 0.2", "poll_interval = 3600\nlong_poll = 1")
@@ -384,7 +385,7 @@ def test_news_are_in_redis_long_before_the_next_poll_is_due(fleet: Any) -> None:
     assert process.stop() == 0, "a poll that is held back holds nothing else up"
 
 
-def test_drift_is_repaired_and_counted_while_a_poll_is_held_back(fleet: Any) -> None:
+def test_drift_is_repaired_and_counted_while_a_poll_is_held_back(fleet: Fleet) -> None:
     fleet.start()
     fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id)))
     with fleet.redis() as client:
@@ -394,7 +395,7 @@ def test_drift_is_repaired_and_counted_while_a_poll_is_held_back(fleet: Any) -> 
     assert fleet.metric('tfgateway_reconciler_steps_total{action="repair"}') == 1
 
 
-def test_what_a_restored_redis_brings_back_is_removed_again(fleet: Any) -> None:
+def test_what_a_restored_redis_brings_back_is_removed_again(fleet: Fleet) -> None:
     """Rows of a reservation that ended long ago: the listing does not show it, and the explorer says deleted."""
     process = fleet.start()
     empty = snapshot(fleet)

@@ -15,6 +15,7 @@ from tfgateway.explorer import user
 from tfgateway.explorer.models import Subdomain
 from tfgateway.redis_schema.keys import OUTBOX, RELEASED_RESERVATIONS, RESERVATIONS, STATUS
 
+from tests.integration.reconciler.conftest import Fleet
 from tests.support.processes import CommandLine, RedisServer
 from tests.support.waiting import until
 
@@ -24,7 +25,7 @@ GUIDE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "operating.md"
 class Backups:
     """Of the fleet's explorer: by its command, or the file as it was while it was stopped."""
 
-    def __init__(self, fleet: Any, directory: Path, *, copied: bool) -> None:
+    def __init__(self, fleet: Fleet, directory: Path, *, copied: bool) -> None:
         self._fleet = fleet
         self._file = directory / "backup.sqlite"
         self._copied = copied
@@ -48,7 +49,7 @@ class Backups:
 
 
 @pytest.fixture(params=["copy of the file", "its command"])
-def backups(request: pytest.FixtureRequest, fleet: Any, tmp_path: Path) -> Backups:
+def backups(request: pytest.FixtureRequest, fleet: Fleet, tmp_path: Path) -> Backups:
     return Backups(fleet, tmp_path, copied=request.param == "copy of the file")
 
 
@@ -59,26 +60,26 @@ def guide() -> list[list[str]]:
     return [shlex.split(line)[1:] for block in blocks for line in block.splitlines()]
 
 
-def subdomain(fleet: Any, label: str) -> Subdomain:
+def subdomain(fleet: Fleet, label: str) -> Subdomain:
     return Subdomain(domain=f"{label}.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id)
 
 
-def recorded(fleet: Any) -> set[str]:
+def recorded(fleet: Fleet) -> set[str]:
     with fleet.redis() as client:
         return {name.decode() for name in client.hkeys(RESERVATIONS)}
 
 
-def waiting(fleet: Any) -> int:
+def waiting(fleet: Fleet) -> int:
     """Answers that the explorer does not have yet."""
     with fleet.redis() as client:
         return client.hlen(OUTBOX)
 
 
-def held(fleet: Any) -> str:
+def held(fleet: Fleet) -> str:
     return json.loads(fleet.get(STATUS))["held"]
 
 
-def test_the_guide_for_a_restored_explorer(fleet: Any, backups: Backups) -> None:
+def test_the_guide_for_a_restored_explorer(fleet: Fleet, backups: Backups) -> None:
     """What was deleted after the backup is deployed again; what was made after it ends by consent, or one by one."""
     look, release, allow = guide()
     process = fleet.start()
@@ -127,7 +128,7 @@ def test_the_guide_for_a_restored_explorer(fleet: Any, backups: Backups) -> None
     assert "does not want the answer" not in process.log
 
 
-def test_a_reservation_that_the_explorer_knows_is_released_with_a_reason(fleet: Any) -> None:
+def test_a_reservation_that_the_explorer_knows_is_released_with_a_reason(fleet: Fleet) -> None:
     process = fleet.start()
     number = fleet.reserve(subdomain(fleet, "www"))
     fleet.deployed(number)
@@ -145,7 +146,7 @@ def test_a_reservation_that_the_explorer_knows_is_released_with_a_reason(fleet: 
     assert fleet.run("reconcile", "--dry-run").stdout == "0 steps\n"
 
 
-def reserve_all(fleet: Any, labels: list[str], name: str) -> list[int]:
+def reserve_all(fleet: Fleet, labels: list[str], name: str) -> list[int]:
     """Of the user, in one go."""
     account = fleet.accounts.get(name) or fleet.register(name)
 
@@ -155,7 +156,7 @@ def reserve_all(fleet: Any, labels: list[str], name: str) -> list[int]:
     return fleet.call(work, name)
 
 
-def delete_all(fleet: Any, numbers: list[int], name: str) -> None:
+def delete_all(fleet: Fleet, numbers: list[int], name: str) -> None:
     async def work(client: Any) -> None:
         for number in numbers:
             await user.delete(client, fleet.accounts[name], number)
@@ -163,7 +164,7 @@ def delete_all(fleet: Any, numbers: list[int], name: str) -> None:
     fleet.call(work, name)
 
 
-def test_what_the_guard_held_back_is_forgotten_when_the_explorer_was_restored(fleet: Any, tmp_path: Path) -> None:
+def test_what_the_guard_held_back_is_forgotten_when_the_explorer_was_restored(fleet: Fleet, tmp_path: Path) -> None:
     """102 recorded, 40 deletions; after the restore another user makes so many that 30 % would be more than those."""
     backups = Backups(fleet, tmp_path, copied=False)
     process = fleet.start()
@@ -189,7 +190,7 @@ def test_what_the_guard_held_back_is_forgotten_when_the_explorer_was_restored(fl
 
 
 def test_one_false_answer_is_forgotten_with_the_next_listing(
-    redis_server: RedisServer, tfgateway: CommandLine, rogue: Any, fleet: Any
+    redis_server: RedisServer, tfgateway: CommandLine, rogue: Any, fleet: Fleet
 ) -> None:
     """A poll says that all is deleted."""
     rogue.listing = [rogue.subdomain(number, f"n{number}") for number in range(1, 21)]
@@ -207,7 +208,7 @@ def test_one_false_answer_is_forgotten_with_the_next_listing(
     assert not rogue.deleted
 
 
-def test_while_removals_are_held_back_others_are_served_at_once(fleet: Any) -> None:
+def test_while_removals_are_held_back_others_are_served_at_once(fleet: Fleet) -> None:
     slow = fleet.config(max_removal_count=1, max_removal_share=0.1).replace("poll_interval = 0.2", "poll_interval = 5")
     process = fleet.tfgateway("reconcile", config=slow)
     numbers = [fleet.reserve(subdomain(fleet, f"n{number}")) for number in range(4)]

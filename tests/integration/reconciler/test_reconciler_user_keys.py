@@ -16,6 +16,7 @@ from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.redis_schema.keys import service_key
 from tfgateway.redis_schema.services import Service, decode_service
 
+from tests.integration.reconciler.conftest import Fleet
 from tests.support.waiting import until
 
 KEY = Identity.from_seed(bytes(32)).public_key
@@ -95,7 +96,7 @@ async def test_p23_an_explorer_that_is_away_is_not_asked_for_everybody(server: S
     assert len(server.asked) < 20
 
 
-def test_a_tunnels_secret_reaches_redis_in_clear_and_leaves_with_the_reservation(fleet: Any) -> None:
+def test_a_tunnels_secret_reaches_redis_in_clear_and_leaves_with_the_reservation(fleet: Fleet) -> None:
     fleet.start("proxy")
     process = fleet.start()
     account = fleet.register("alice")
@@ -117,7 +118,7 @@ def test_a_tunnels_secret_reaches_redis_in_clear_and_leaves_with_the_reservation
     assert "hidden-from-everybody" not in process.log + again.log
 
 
-def test_p1_a_short_secret_gets_its_error_result(fleet: Any) -> None:
+def test_p1_a_short_secret_gets_its_error_result(fleet: Fleet) -> None:
     process = fleet.start()
     number = fleet.reserve(ReverseProxy(node_id=fleet.node_id, domain=DOMAIN, secret="ab"))
     workload = fleet.gone(number)

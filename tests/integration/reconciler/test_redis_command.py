@@ -13,24 +13,25 @@ import pytest
 from tfgateway.redis_schema.keys import MARKER
 from tfgateway.redis_schema.marker import ANY, Marker, decode_marker, encode_marker
 
+from tests.integration.reconciler.conftest import Fleet
 from tests.support.waiting import until
 
 Until = Callable[..., Any]
 
 
-def rcode(fleet: Any) -> dns.rcode.Rcode:
+def rcode(fleet: Fleet) -> dns.rcode.Rcode:
     question = dns.message.make_query("www.gw1.example", "A")
     return dns.query.udp(question, "127.0.0.1", port=fleet.ports["dns"], timeout=30).rcode()
 
 
-def write(fleet: Any, address: str) -> None:
+def write(fleet: Fleet, address: str) -> None:
     """As old programs do."""
     with fleet.redis() as client:
         client.hset("gw1.example.", "www", json.dumps({"a": [{"ip": address, "ttl": 60}]}))
 
 
 @pytest.fixture
-def emptied(fleet: Any) -> Any:
+def emptied(fleet: Fleet) -> Any:
     """A gateway whose planes have seen what its reconciler, which does not run, had written; redis is empty."""
     with fleet.redis() as client:
         client.set(MARKER, encode_marker(Marker(fleet.node_id, "a" * 32, 50, 5)))
@@ -76,7 +77,7 @@ def test_what_an_operator_says_is_followed_at_once(emptied: Any, word: str) -> N
         assert rcode(emptied) == dns.rcode.NOERROR
 
 
-def test_without_redis_or_a_seed_nothing_is_said(fleet: Any) -> None:
+def test_without_redis_or_a_seed_nothing_is_said(fleet: Fleet) -> None:
     fleet.redis_server.stop()
     failed = fleet.run("redis", "accept")
     assert failed.returncode == 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
 
 import dns.message
 import dns.query
@@ -17,6 +16,7 @@ from tfgateway.explorer.models import Subdomain
 from tfgateway.redis_schema.keys import MARKER
 from tfgateway.redis_schema.marker import Marker, read_marker
 
+from tests.integration.reconciler.conftest import Fleet
 from tests.support import disasters
 from tests.support.waiting import until
 
@@ -35,7 +35,7 @@ def test_nobody_gets_a_wrong_answer(served_node: disasters.Node, what: str, *, r
         assert served_node.load.counts["queries lost"] + served_node.load.counts["visits lost"] == 0, row
 
 
-def test_a_removal_of_many_that_an_operator_allowed_is_served_at_once(fleet: Any) -> None:
+def test_a_removal_of_many_that_an_operator_allowed_is_served_at_once(fleet: Fleet) -> None:
     """The planes do not judge by what is missing: it is the same data set, later."""
     guarded = {"max_removal_count": 1, "max_removal_share": 0.1}
     reconciler = fleet.start(**guarded)
@@ -62,11 +62,11 @@ def test_a_removal_of_many_that_an_operator_allowed_is_served_at_once(fleet: Any
     assert "implausible" not in plane.log
 
 
-def _full_passes(fleet: Any) -> int:
+def _full_passes(fleet: Fleet) -> int:
     found = read_marker(fleet.get(MARKER) or b"")
     return found.passes if isinstance(found, Marker) else 0
 
 
-def _rcode(fleet: Any, name: str) -> dns.rcode.Rcode:
+def _rcode(fleet: Fleet, name: str) -> dns.rcode.Rcode:
     question = dns.message.make_query(name, "A")
     return dns.query.udp(question, "127.0.0.1", port=fleet.ports["dns"], timeout=30).rcode()

@@ -7,7 +7,6 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dns.message
 import dns.query
@@ -15,6 +14,7 @@ import pytest
 from tfgateway.explorer.models import Subdomain
 from tfgateway.redis_schema.keys import OUTBOX
 
+from tests.integration.reconciler.conftest import Fleet
 from tests.support.waiting import until
 
 SIZE = 8 << 20
@@ -56,7 +56,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 @pytest.mark.parametrize("how", PERSISTENCE)
-def test_a_full_disk_loses_nothing(fleet: Any, disk: Disk, how: str) -> None:
+def test_a_full_disk_loses_nothing(fleet: Fleet, disk: Disk, how: str) -> None:
     server = fleet.redis_server
     server.stop()
     server.directory = disk.directory / "redis"

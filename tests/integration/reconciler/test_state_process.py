@@ -12,6 +12,7 @@ from tfgateway.explorer.models import DomainDelegate, Proxy, ReverseProxy, Subdo
 from tfgateway.explorer.user import encrypted_secret
 from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS
 
+from tests.integration.reconciler.conftest import Fleet
 from tests.support import metrics
 from tests.support.waiting import until
 
@@ -20,13 +21,13 @@ def one(state: dict[str, Any], domain: str) -> dict[str, Any]:
     return next(found for found in state["reservations"] if found["domain"] == domain)
 
 
-def gauges(fleet: Any, name: str) -> dict[str, float]:
+def gauges(fleet: Fleet, name: str) -> dict[str, float]:
     """Label -> value."""
     found = metrics.scrape(fleet.ports["rm"])
     return {key[len(name) + 1 : -1]: value for key, value in found.items() if key.startswith(f"{name}{{")}
 
 
-def reserve(fleet: Any, web: int) -> list[int]:
+def reserve(fleet: Fleet, web: int) -> list[int]:
     mine = {"node_id": fleet.node_id}
     return [
         fleet.reserve(DomainDelegate(domain="alice.example", **mine)),
@@ -37,7 +38,7 @@ def reserve(fleet: Any, web: int) -> list[int]:
     ]
 
 
-def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Any, web: Any) -> None:
+def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Fleet, web: Any) -> None:
     plane = fleet.start("dns")
     fleet.start("proxy")
     process = fleet.start("reconcile")
@@ -123,7 +124,7 @@ def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Any, web: Any) -> No
     assert fleet.state()["dns"] is None
 
 
-def test_whose_fault_it_is_that_a_proxy_is_not_served(fleet: Any, web: Any) -> None:
+def test_whose_fault_it_is_that_a_proxy_is_not_served(fleet: Fleet, web: Any) -> None:
     strict = fleet.tfgateway("proxy", config=fleet.config().replace('"127.0.0.1/32", ', ""))
     fleet.start("reconcile")
     mine = {"node_id": fleet.node_id}
@@ -181,7 +182,7 @@ def test_whose_fault_it_is_that_a_proxy_is_not_served(fleet: Any, web: Any) -> N
     assert state["summary"]["target_down"] == 4
 
 
-def test_planes_that_are_away_are_missing(fleet: Any) -> None:
+def test_planes_that_are_away_are_missing(fleet: Fleet) -> None:
     fleet.start("reconcile")
     mine = {"node_id": fleet.node_id}
     fleet.deployed(fleet.reserve(DomainDelegate(domain="alice.example", **mine)))
@@ -192,7 +193,7 @@ def test_planes_that_are_away_are_missing(fleet: Any) -> None:
     assert state["problems"] == [f"DNS does not run: nothing answers at 127.0.0.1:{fleet.ports['dns']}"]
 
 
-def test_a_refused_one_is_failed_until_the_explorer_has_the_answer(fleet: Any) -> None:
+def test_a_refused_one_is_failed_until_the_explorer_has_the_answer(fleet: Fleet) -> None:
     fleet.start("reconcile").stop()
     fleet.reserve(UnknownWorkload(workload_type=12, node_id=fleet.node_id))
     with fleet.redis() as client:
@@ -202,7 +203,7 @@ def test_a_refused_one_is_failed_until_the_explorer_has_the_answer(fleet: Any) -
     assert [(found["verdict"], found["message"]) for found in state["reservations"]] == [("failed", "no such thing")]
 
 
-def test_what_the_explorer_does_not_know_is_orphaned_and_damage_is_told(fleet: Any) -> None:
+def test_what_the_explorer_does_not_know_is_orphaned_and_damage_is_told(fleet: Fleet) -> None:
     fleet.start("reconcile")
     fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id)))
     with fleet.redis() as client:
@@ -216,7 +217,7 @@ def test_what_the_explorer_does_not_know_is_orphaned_and_damage_is_told(fleet: A
     until(lambda: gauges(fleet, "tfgateway_reconciler_verdicts")['verdict="orphaned"'] == 2, "told by the metrics too")
 
 
-def test_one_of_explorer_and_redis_is_enough_to_judge(fleet: Any) -> None:
+def test_one_of_explorer_and_redis_is_enough_to_judge(fleet: Fleet) -> None:
     fleet.start("dns")
     process = fleet.start("reconcile")
     fleet.deployed(fleet.reserve(Subdomain(domain="www.gw1.example", ips=("203.0.113.5",), node_id=fleet.node_id)))
@@ -241,7 +242,7 @@ def test_one_of_explorer_and_redis_is_enough_to_judge(fleet: Any) -> None:
     assert "the explorer cannot be asked" in ended.stderr
 
 
-def test_a_reconciler_that_never_ran_is_a_problem(fleet: Any) -> None:
+def test_a_reconciler_that_never_ran_is_a_problem(fleet: Fleet) -> None:
     state = fleet.state()
     assert state["reservations"] == []
     assert state["problems"] == ["the reconciler has not written its status yet"]

@@ -9,13 +9,14 @@ from typing import Any
 from tfgateway.explorer.models import ReverseProxy
 from tfgateway.explorer.user import encrypted_secret
 
+from tests.integration.reconciler.conftest import Fleet
 from tests.support.processes import CommandLine
 from tests.support.waiting import until
 
 DOMAIN = "home.alice.example"
 
 
-def test_a_tunnel_with_and_without_its_client(fleet: Any, web: Any, tfgateway: CommandLine) -> None:
+def test_a_tunnel_with_and_without_its_client(fleet: Fleet, web: Any, tfgateway: CommandLine) -> None:
     def told() -> tuple[Any, str, str]:
         (one,) = fleet.state()["reservations"]
         return one["served"], one["verdict"], one["message"]

@@ -6,15 +6,16 @@ import json
 import subprocess
 import sys
 import sysconfig
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import dns.message
 import dns.query
 import pytest
+
+from tests.support import waiting
+from tests.support.metrics import scrape
+from tests.support.processes import Process, RedisServer, StartProcess
 
 from .scenarios import Rig, Rigs
 
@@ -39,14 +40,15 @@ main(prog_name="tfgateway")
 class Node:
     """One plane on one machine."""
 
-    def __init__(self, directory: Path, start_process: Callable[..., Any], plane: str, metrics_port: int) -> None:
+    def __init__(self, directory: Path, start_process: StartProcess, plane: str, metrics_port: int) -> None:
         self.directory = directory
         self.plane = plane
         self.crash = directory / "crash"
         """While it is there, workers end as soon as they start."""
         self.config = directory / "gateway.toml"
         self.current = directory / "current"
-        self.process: Any = None
+        self.process: Process
+        """Once it was started."""
         self.hook = ""
         """Python that runs in each process of a release before the program."""
         self._start_process = start_process
@@ -69,7 +71,7 @@ class Node:
         self.current.unlink(missing_ok=True)
         self.current.symlink_to(self.directory / "releases" / name)
 
-    def start(self, *, ready: bool = True) -> Any:
+    def start(self, *, ready: bool = True) -> Process:
         self.process = self._start_process(self.plane, self._command(self.plane), self._environ)
         return self.process.wait_ready() if ready else self.process
 
@@ -85,15 +87,10 @@ class Node:
         return done.stdout
 
     def wait_for(self, condition: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + LIMIT
-        while not condition():
-            assert time.monotonic() < deadline, f"no {what}:\n{self.process.status}\n{self.process.log}"
-            time.sleep(0.02)
+        waiting.until(condition, what, LIMIT, log=lambda: f"{self.process.status}\n{self.process.log}")
 
     def figures(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=LIMIT) as page:
-            lines = page.read().decode().splitlines()
-        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+        return scrape(self._metrics_port)
 
     @property
     def _environ(self) -> dict[str, str]:
@@ -106,7 +103,9 @@ class Node:
 class DnsNode(Node):
     """With one name, www.gw1.example."""
 
-    def __init__(self, directory: Path, start_process: Callable[..., Any], redis: Any, ports: tuple[int, int]) -> None:
+    def __init__(
+        self, directory: Path, start_process: StartProcess, redis: RedisServer, ports: tuple[int, int]
+    ) -> None:
         super().__init__(directory, start_process, "dns", ports[1])
         self.port = ports[0]
         self._redis = redis
@@ -143,7 +142,7 @@ class DnsNode(Node):
 
 @pytest.fixture
 def dns_node(
-    tmp_path: Path, start_process: Callable[..., Any], redis_server: Any, free_port: Callable[[], int]
+    tmp_path: Path, start_process: StartProcess, redis_server: RedisServer, free_port: Callable[[], int]
 ) -> DnsNode:
     """Two workers, not started yet."""
     node = DnsNode(tmp_path, start_process, redis_server, (free_port(), free_port()))
@@ -155,8 +154,8 @@ def dns_node(
 def rigs(
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    start_process: Callable[..., Any],
-    redis_server: Any,
+    start_process: StartProcess,
+    redis_server: RedisServer,
     free_port: Callable[[], int],
 ) -> Iterator[Rigs]:
     """Nodes that are under way; the parameter: how many, and how many workers each."""
@@ -175,7 +174,7 @@ def rigs(
 
 @pytest.fixture
 def proxy_node(
-    tmp_path: Path, start_process: Callable[..., Any], redis_server: Any, free_port: Callable[[], int]
+    tmp_path: Path, start_process: StartProcess, redis_server: RedisServer, free_port: Callable[[], int]
 ) -> Node:
     """Two workers at ``node.port``, not started yet."""
     metrics = free_port()

@@ -11,12 +11,14 @@ import pytest
 
 from tests.support import procfs
 
+from .conftest import DnsNode
+
 
 def serving(node: Any) -> float:
     return node.figures()['tfgateway_workers_serving{plane="dns"}']
 
 
-def test_killed_workers_are_replaced_and_what_was_asked_meanwhile_is_answered(dns_node: Any) -> None:
+def test_killed_workers_are_replaced_and_what_was_asked_meanwhile_is_answered(dns_node: DnsNode) -> None:
     """The supervisor keeps the sockets: queries wait in them, nobody is refused. Counts do not go backwards."""
     dns_node.start()
     for _ in range(20):
@@ -42,7 +44,7 @@ def test_killed_workers_are_replaced_and_what_was_asked_meanwhile_is_answered(dn
     assert dns_node.process.stop() == 0
 
 
-def test_a_worker_that_hangs_is_replaced(dns_node: Any) -> None:
+def test_a_worker_that_hangs_is_replaced(dns_node: DnsNode) -> None:
     dns_node.start()
     victim = dns_node.process.workers[0]
     os.kill(victim, signal.SIGSTOP)
@@ -52,7 +54,7 @@ def test_a_worker_that_hangs_is_replaced(dns_node: Any) -> None:
     assert "it hangs" in dns_node.process.log
 
 
-def test_a_crash_loop_is_told_and_leaves_the_others_alone(dns_node: Any) -> None:
+def test_a_crash_loop_is_told_and_leaves_the_others_alone(dns_node: DnsNode) -> None:
     dns_node.start()
     victim, other = dns_node.process.workers
     dns_node.crash.touch()
@@ -67,7 +69,7 @@ def test_a_crash_loop_is_told_and_leaves_the_others_alone(dns_node: Any) -> None
     dns_node.wait_for(dns_node.answers, "answers")
 
 
-def test_a_supervisor_that_is_killed_takes_its_workers_with_it(dns_node: Any) -> None:
+def test_a_supervisor_that_is_killed_takes_its_workers_with_it(dns_node: DnsNode) -> None:
     """Whoever starts next finds the ports free."""
     process = dns_node.start()
     workers = {pid: started(pid) for pid in process.workers}
@@ -88,7 +90,7 @@ def started(pid: int) -> str | None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_says_when_it_is_ready_and_when_it_stops(dns_node: Any, number: signal.Signals) -> None:
+def test_it_says_when_it_is_ready_and_when_it_stops(dns_node: DnsNode, number: signal.Signals) -> None:
     process = dns_node.start()
     assert process.notifications.index("READY=1") > 0
     assert serving(dns_node) == 2

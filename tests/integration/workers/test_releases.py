@@ -6,10 +6,10 @@ import subprocess
 import tarfile
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from .conftest import DnsNode
 from .load import connections, dnsperf
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,7 +31,7 @@ def older(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("mode", ["udp", "tcp"])
 def test_an_older_release_is_upgraded_and_rolled_back_without_a_lost_query(
-    dns_node: Any, tmp_path: Path, older: Path, mode: str
+    dns_node: DnsNode, tmp_path: Path, older: Path, mode: str
 ) -> None:
     dns_node.hook = f'sys.path.insert(0, "{older}")'
     dns_node.release("older")

@@ -18,11 +18,14 @@ import pytest
 from tfgateway.redis_schema.keys import service_key
 from tfgateway.redis_schema.services import Service, encode_service
 
+from tests.support.processes import RedisServer
+
+from .conftest import DnsNode, Node
 from .load import dnsperf
 
 
 @pytest.mark.parametrize("mode", ["udp", "tcp"])
-def test_no_query_is_lost_across_reload_and_release_switch(dns_node: Any, tmp_path: Path, mode: str) -> None:
+def test_no_query_is_lost_across_reload_and_release_switch(dns_node: DnsNode, tmp_path: Path, mode: str) -> None:
     # A client that asks without pause keeps its connection for half of tcp_idle. The limit is shared by the workers,
     # but the kernel deals dnsperf's 16 connections out by chance: eleven to one of two workers would be one too many.
     patient = "tcp_idle = 600\ntcp_connections_per_client = 100"
@@ -57,7 +60,9 @@ def read_message(stream: BinaryIO) -> bytes:
     return message
 
 
-def test_what_was_asked_over_tcp_is_answered_in_full_across_a_reload(dns_node: Any, redis_server: Any) -> None:
+def test_what_was_asked_over_tcp_is_answered_in_full_across_a_reload(
+    dns_node: DnsNode, redis_server: RedisServer
+) -> None:
     """A client that reads slowly: neither its zone transfer nor queries that it sent ahead are cut."""
     texts = {"txt": [{"text": f"{number:03}" * 80} for number in range(60)]}
     with redis_server.client() as client:
@@ -87,7 +92,7 @@ def test_what_was_asked_over_tcp_is_answered_in_full_across_a_reload(dns_node: A
     dns_node.wait_for(lambda: not set(process.workers) & set(first), "end of the last generation")
 
 
-def test_sighup_reloads_too_and_requests_meanwhile_are_not_forgotten(dns_node: Any) -> None:
+def test_sighup_reloads_too_and_requests_meanwhile_are_not_forgotten(dns_node: DnsNode) -> None:
     process = dns_node.start()
     for _ in range(3):
         process.send_signal(signal.SIGHUP)
@@ -105,7 +110,7 @@ BROKEN = {
 }
 
 
-def test_a_broken_release_or_configuration_changes_nothing(dns_node: Any, free_port: Callable[[], int]) -> None:
+def test_a_broken_release_or_configuration_changes_nothing(dns_node: DnsNode, free_port: Callable[[], int]) -> None:
     dns_node.configure(extra="start_timeout = 4")
     process = dns_node.start()
     workers = process.workers
@@ -141,7 +146,7 @@ def test_a_broken_release_or_configuration_changes_nothing(dns_node: Any, free_p
     assert dns_node.answers()
 
 
-def test_a_replacement_has_the_configuration_and_release_of_its_generation(dns_node: Any) -> None:
+def test_a_replacement_has_the_configuration_and_release_of_its_generation(dns_node: DnsNode) -> None:
     """What lies on disk and was not asked for is not taken in by accident."""
     process = dns_node.start()
     dns_node.release("broken", "exit 9")
@@ -155,7 +160,7 @@ def test_a_replacement_has_the_configuration_and_release_of_its_generation(dns_n
     )
 
 
-def test_changed_addresses(dns_node: Any, free_port: Callable[[], int]) -> None:
+def test_changed_addresses(dns_node: DnsNode, free_port: Callable[[], int]) -> None:
     dns_node.start()
     old, new = dns_node.port, free_port()
     dns_node.configure(port=new)
@@ -196,7 +201,7 @@ def get(sock: socket.socket) -> bytes:
     return data
 
 
-def test_no_connection_is_refused_or_cut(proxy_node: Any, redis_server: Any) -> None:
+def test_no_connection_is_refused_or_cut(proxy_node: Node, redis_server: RedisServer) -> None:
     web = ThreadingHTTPServer(("127.0.0.1", 0), _Page)
     threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     with redis_server.client() as client:
