@@ -20,6 +20,8 @@ from tfgateway.settings import DnsSettings
 from tfgateway.telemetry.logs import logger
 from tfgateway.workers.listen_sockets import ListenSockets
 
+from tests.support.waiting import soon
+
 QUERY = dns.message.make_query("www.example", "A")
 
 
@@ -66,14 +68,23 @@ async def test_query_that_cannot_be_handled_gets_servfail_and_the_next_is_answer
     assert running.counts.queries[("tcp" if tcp else "udp"), 1, dns.rcode.SERVFAIL] == 1
 
 
-@pytest.mark.parametrize(
-    "running", [DnsSettings(tcp_connections=5), DnsSettings(tcp_connections_per_client=5)], indirect=True
-)
+@pytest.mark.parametrize("running", [DnsSettings(tcp_connections=5, tcp_idle=600)], indirect=True)
 async def test_workers_share_the_tcp_connections_that_are_allowed(running: Running) -> None:
     await running.start()
     streams = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(4)]
-    async with asyncio.timeout(30):
-        assert await streams[3][0].read() == b""  # half of five, rounded up, stay
+    await soon(lambda: running.counts.drops["tcp", "gave_way"] == 1)  # half of five, rounded up, stay
     assert running.listeners.tcp_connections == 3
+    for _, writer in streams:
+        writer.close()
+
+
+@pytest.mark.parametrize("running", [DnsSettings(tcp_connections_per_client=5, tcp_idle=600)], indirect=True)
+async def test_no_client_is_refused_below_its_limit_whichever_worker_it_gets(running: Running) -> None:
+    """All five may come to one worker of two."""
+    await running.start()
+    streams = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(6)]
+    async with asyncio.timeout(30):
+        assert await streams[5][0].read() == b""
+    assert running.listeners.tcp_connections == 5
     for _, writer in streams:
         writer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import struct
@@ -208,3 +209,27 @@ def test_idle_connections_end_sooner_when_many_are_open(gateway) -> None:
         assert first.recv(65536)
         for stream in late:
             stream.close()
+
+
+def test_one_network_that_takes_all_connections_keeps_nobody_else_out(gateway) -> None:
+    """Sixty sources of one /24 with connections of their own that go on asking; another client asks all the time."""
+    running = gateway(ZONES, dns="tcp_idle = 600\ntcp_connections = 60")
+    query = struct.pack("!H", len(QUERY.to_wire())) + QUERY.to_wire()
+    where = ("127.0.0.1", running.port)
+    held: list[socket.socket] = []
+    answered = 0
+    try:
+        for number in range(180):
+            held.append(socket.create_connection(where, LIMIT, (f"127.0.0.{number % 60 + 2}", 0)))
+            with contextlib.suppress(OSError):  # it may have given way at once
+                held[-1].sendall(query)
+            if number < 120:
+                continue
+            with socket.create_connection(where, LIMIT, ("127.0.9.9", 0)) as other:
+                other.sendall(query)
+                answered += other.recv(65536) != b""
+    finally:
+        for one in held:
+            one.close()
+    assert answered == 60
+    assert running.metrics()['tfgateway_dns_drops_total{reason="gave_way",transport="tcp"}'] >= 60

@@ -102,9 +102,10 @@ class DnsSettings(Section, frozen=True):
     tcp_idle: Seconds = 10.0
     """Seconds until an idle connection is closed; a tenth of it when more than half of ``tcp_connections`` exist."""
     tcp_connections: Annotated[int, msgspec.Meta(ge=1)] = 1000
-    """Open TCP connections at most."""
+    """Open TCP connections at most; above, one of the network that has most gives way to a new one, idle ones first."""
     tcp_connections_per_client: Annotated[int, msgspec.Meta(ge=1)] = 20
-    """Workers share it, rounded up, as all limits on connections: a client may be refused a little sooner."""
+    """Of them, those of one IPv4 address or IPv6 /64 in each worker: the kernel spreads connections over workers by
+    chance, and so many are never refused."""
     key_prefix: str = ""
     """Text before a zone's name in its redis key; ``prefix`` of the old DNS server."""
     key_suffix: str = ""

@@ -46,7 +46,7 @@ class Listeners:
             counts,
             idle=settings.tcp_idle,
             connections=share(settings.tcp_connections, workers),
-            connections_per_client=share(settings.tcp_connections_per_client, workers),
+            connections_per_client=settings.tcp_connections_per_client,
         )
 
     @property

@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import math
 import socket
-from collections import Counter
 from collections.abc import Callable, Iterator
 
-from tfgateway.addresses import packed_source
 from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.server.connections import Connections
 from tfgateway.dns.server.sockets import packed
 
 _READ_AHEAD = 16 * 1024
@@ -31,6 +30,23 @@ _LAST_WORD = 0.2
 """Seconds of silence after the end of a connection was announced, in which nothing more is on its way."""
 _ACCEPTING = 5
 """Iterations of the event loop until ``connection_made`` is called for an accepted connection, at most."""
+
+
+class _Connection:
+    """One client's connection. See ``connections.Held``."""
+
+    __slots__ = ("address", "answered", "reader", "wait", "writer")
+
+    def __init__(self, address: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.address = address
+        self.answered = 0
+        self.wait: asyncio.Timeout | None = None  # for a query that has not arrived
+        self.reader = reader
+        self.writer = writer
+
+    @property
+    def idle_until(self) -> float | None:
+        return self.wait.when() if self.wait is not None else None
 
 
 class TcpListener:
@@ -58,15 +74,15 @@ class TcpListener:
         self._limit_per_client = connections_per_client
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._clients: Counter[bytes] = Counter()
-        self._waits: set[asyncio.Timeout] = set()
-        """For queries that have not arrived."""
+        self._connections: Connections[_Connection] = Connections()
+        self._served: set[_Connection] = set()
+        """All that have not ended, those that gave way as well."""
         self._read_until = math.inf
 
     @property
     def connections(self) -> int:
         """The number of open connections."""
-        return self._clients.total()
+        return len(self._connections)
 
     async def listen(self, sock: socket.socket) -> None:
         """Serve a listening socket; closed by ``close``."""
@@ -83,9 +99,9 @@ class TcpListener:
             server.close()
         now = asyncio.get_running_loop().time()
         self._read_until = now + self._idle / 2
-        for wait in self._waits:
-            if not wait.expired():
-                wait.reschedule(now + self._patience())
+        for connection in self._served:
+            if connection.wait is not None and not connection.wait.expired():
+                connection.wait.reschedule(now + self._patience())
         for _ in range(_ACCEPTING):
             await asyncio.sleep(0)
         if self._tasks:
@@ -99,25 +115,34 @@ class TcpListener:
         if peer is None:  # reset before it was accepted
             writer.transport.abort()
             return
-        address = packed(peer[0])
-        client = packed_source(address)
-        if self.connections >= self._limit or self._clients[client] >= self._limit_per_client:
+        connection = _Connection(packed(peer[0]), reader, writer)
+        if self._connections.of(connection.address) >= self._limit_per_client:
             self._counts.dropped("tcp", "connections")
             writer.transport.abort()
             return
-        self._clients[client] += 1
-        task = asyncio.create_task(self._serve(client, address, reader, writer))
+        if len(self._connections) >= self._limit:
+            self._make_room()
+        self._connections.add(connection)
+        self._served.add(connection)
+        task = asyncio.create_task(self._serve(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(
-        self, client: bytes, address: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def _make_room(self) -> None:
+        """A newcomer may be anybody's only chance: one of whoever holds most gives way, at once."""
+        oldest = self._connections.to_give_way()
+        if oldest is not None:
+            self._counts.dropped("tcp", "gave_way")
+            self._connections.discard(oldest)
+            oldest.writer.transport.abort()
+
+    async def _serve(self, connection: _Connection) -> None:
+        reader, writer = connection.reader, connection.writer
         writer.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         try:
             # Resets, silence and the end of input are how connections end: no errors.
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                await self._converse(address, reader, writer)
+                await self._converse(connection)
             if self._closing:
                 await self._linger(reader, writer)
             writer.close()
@@ -126,28 +151,27 @@ class TcpListener:
                     await writer.wait_closed()  # last replies are still on their way
         finally:
             writer.transport.abort()
-            self._clients[client] -= 1
-            if not self._clients[client]:
-                del self._clients[client]
+            self._connections.discard(connection)
+            self._served.discard(connection)
 
-    async def _converse(self, address: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answered = 0
+    async def _converse(self, connection: _Connection) -> None:
+        address, reader, writer = connection.address, connection.reader, connection.writer
         while asyncio.get_running_loop().time() < self._read_until:
             async with asyncio.timeout(self._patience()) as wait:
-                self._waits.add(wait)
+                connection.wait = wait
                 try:
                     size = int.from_bytes(await reader.readexactly(2), "big")
                     message = await reader.readexactly(size)
                 finally:
-                    self._waits.discard(wait)
+                    connection.wait = None
             answerable = False
             for reply in self._answer(message, address):
                 answerable = True
                 writer.write(len(reply).to_bytes(2, "big") + reply)
                 async with asyncio.timeout(self._idle):
                     await writer.drain()
-                answered += 1
-                if answered % _TURN == 0 or len(reply) > _LONG:
+                connection.answered += 1
+                if connection.answered % _TURN == 0 or len(reply) > _LONG:
                     await asyncio.sleep(0)
             if not answerable:
                 return  # without a query, the client has lost the framing
