@@ -1,4 +1,4 @@
-"""Which open connection gives way to a newcomer when there are too many: one of whoever holds most. Pure."""
+"""Which open connection gives way to a new one when there are too many: one of the network that has most. Pure."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class TcpListener:
         task.add_done_callback(self._tasks.discard)
 
     def _make_room(self) -> None:
-        """A newcomer may be anybody's only chance: one of whoever holds most gives way, at once."""
+        """One connection of the network that has most gives way to a new one, at once."""
         oldest = self._connections.to_give_way()
         if oldest is not None:
             self._counts.dropped("tcp", "gave_way")
