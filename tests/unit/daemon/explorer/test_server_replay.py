@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 from tfgateway.explorer import signing, wire
+from tfgateway.explorer.client import ExplorerClient
+from tfgateway.explorer.models import PoolOrder, SigningRequest, User, parse_workload
 from tfgateway.explorer.server.storage import nonces
 from tfgateway.identity.keys import Identity
 
@@ -116,6 +119,81 @@ async def test_e2_a_captured_request_is_good_once_and_for_itself(grid: Any, meth
     assert (answer.status, answer.error) == AGAIN
 
 
+async def _captured_in_body(grid: Any, method: str, template: str) -> Captured:
+    """As our client and approvals sign them."""
+    if template == "/reservations/pools":
+        body: object = grid.pool_body(grid.user, grid.tid, [grid.node_id], nonce="n" * 32)
+    elif template == "/users/{id}":
+        body = _update(grid, sequence=7, host="ab", description="cd")
+    else:
+        word = template.rpartition("/")[2]
+        quorum = SigningRequest(signers=(grid.tid,), quorum_min=1)
+        number = await grid.create(signing_request_provision=quorum)
+        approval = signing.sign_approval(parse_workload(await grid.get(number)), word, grid.tid, grid.user)
+        body = {"tid": approval.tid, "signature": approval.signature}
+    return Captured(method, _path(grid, template), wire.encode(body))
+
+
+def _update(grid: Any, sequence: int = 0, **members: str) -> dict[str, object]:
+    """A signed update of the user."""
+    changed = User(id=grid.tid, name="alice.3bot", email="a@example.com", pubkey=grid.user.public_key.hex(), **members)
+    signature = grid.user.sign(signing.user_update_message(changed, sequence)).hex()
+    body = {**msgspec.structs.asdict(changed), "wallet_addresses": [], "sender_signature_hex": signature}
+    return {**body, "sequence": sequence} if sequence else body
+
+
+@pytest.mark.parametrize(("method", "template"), [endpoint for endpoint, kind in SIGNED.items() if kind is BODY])
+async def test_e2_a_captured_signature_of_a_body_is_good_once(grid: Any, method: str, template: str) -> None:
+    request = await _captured_in_body(grid, method, template)
+    statuses = [(await _send(grid, request)).status for _ in range(2)]
+    assert statuses[0] in (200, 201)
+    assert statuses[1] in (400, 401, 409)
+    for other_method, other_template in SIGNED:
+        if SIGNED[other_method, other_template] is BODY and other_template.split("/")[-1] != template.split("/")[-1]:
+            answer = await _send(grid, request, method=other_method, path=_path(grid, other_template))
+            assert answer.status in (400, 401, 404), other_template
+
+
+async def test_an_older_update_of_a_user_does_not_undo_a_newer_one(grid: Any) -> None:
+    path = f"/users/{grid.tid}"
+    old_form = _update(grid, host="old")
+    assert (await grid.call("PUT", path, old_form)).status == 200
+    assert (await grid.call("PUT", path, _update(grid, 5, host="new"))).status == 200
+    for older in (old_form, _update(grid, 4, host="older"), _update(grid, -6, host="older"), _update(grid, 5)):
+        answer = await grid.call("PUT", path, older)
+        assert answer.status == 401
+        assert answer.error.endswith("sequence must be above 5: this update is older than another one")
+    assert (await grid.call("GET", path)).json["host"] == "new"
+    assert (await grid.call("PUT", path, _update(grid, 6, host="newest"))).status == 200
+
+
+async def test_the_members_of_an_update_cannot_be_shared_out_otherwise(grid: Any) -> None:
+    body = _update(grid, 1, host="ab", description="cd")
+    for moved in ({"host": "abcd", "description": ""}, {"host": "", "description": "abcd"}, {"sequence": 2}):
+        answer = await grid.call("PUT", f"/users/{grid.tid}", {**body, **moved})
+        assert (answer.status, answer.error) == (401, "unauthorized access: signature does not match")
+    assert (await grid.call("PUT", f"/users/{grid.tid}", body)).status == 200
+
+
+async def test_a_pool_order_of_old_clients_may_repeat(grid: Any) -> None:
+    order = grid.pool_body(grid.user, grid.tid, [grid.node_id])
+    assert [(await grid.call("POST", "/reservations/pools", order)).status for _ in range(2)] == [201, 201]
+
+
+async def test_our_client_orders_once(grid: Any) -> None:
+    account = (grid.user, str(grid.tid))
+    async with ExplorerClient(grid.explorer.url, identity=account[0], key_id=account[1]) as client:
+        for _ in range(2):  # two orders, each with a nonce of its own
+            await client.create_pool(PoolOrder(node_ids=(grid.node_id,), currencies=("TFT",)), grid.tid)
+    assert grid.explorer.count("pool_order") == 2
+
+
+async def test_a_nonce_of_an_order_that_is_none(grid: Any) -> None:
+    order = grid.pool_body(grid.user, grid.tid, [grid.node_id], nonce="short")
+    answer = await grid.call("POST", "/reservations/pools", order)
+    assert (answer.status, answer.error[:17]) == (400, "nonce is not one ")
+
+
 async def test_e2_it_stays_refused_after_a_restart_and_until_the_signature_is_too_old(grid: Any) -> None:
     # Made by a clock that is ahead: it is valid for almost twice the clock skew.
     request = _capture(grid, "POST", "/gateways/{node_id}/uptime", age=-SKEW)
@@ -159,6 +237,9 @@ async def test_bound_signatures_can_be_required(grid: Any) -> None:
     assert answer.status == 401
     assert answer.error.endswith("the signature must cover (request-target) host digest signature-nonce")
     assert (await _send(grid, _capture(grid, "POST", "/gateways/{node_id}/uptime"))).status == 200
+    order = grid.pool_body(grid.user, grid.tid, [grid.node_id])
+    assert (await grid.call("POST", "/reservations/pools", order)).status == 400
+    assert (await grid.call("PUT", f"/users/{grid.tid}", _update(grid))).status == 401
 
 
 async def test_nonces_are_dropped_when_their_signatures_are_too_old(grid: Any) -> None:

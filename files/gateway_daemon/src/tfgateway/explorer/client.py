@@ -197,6 +197,7 @@ class ExplorerClient:
 
     async def create_pool(self, order: PoolOrder, tid: int) -> int:
         """Reserve a pool; the id of the reservation, which for a new pool is the pool's."""
+        order = msgspec.structs.replace(order, nonce=signing.new_nonce())
         text, signature = signing.sign_pool_order(order, self._signer())
         body = {"json": text, "data_reservation": order, "customer_tid": tid, "customer_signature": signature}
         return await self._created("/reservations/pools", body, "reservation_id")

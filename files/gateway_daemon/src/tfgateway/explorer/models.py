@@ -334,6 +334,8 @@ class PoolOrder(_Object, frozen=True):
     ipv4us: Int64 = 0
     node_ids: tuple[str, ...] = ()
     currencies: tuple[str, ...] = ()
+    nonce: str | msgspec.UnsetType = msgspec.UNSET
+    """Of ours: an order that has one is taken once; other clients leave it out."""
 
 
 class Pool(_Object, frozen=True):

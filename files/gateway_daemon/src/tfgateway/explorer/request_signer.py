@@ -6,7 +6,6 @@ the explorer does not know its public URL, only the old form is accepted: it is 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
@@ -17,7 +16,6 @@ from tfgateway.telemetry.logs import logger
 
 _UNAUTHORIZED = 401
 _TRY_AGAIN = 3600.0
-_NONCE_BYTES = 16
 _log = logger("explorer")
 
 
@@ -64,7 +62,7 @@ class RequestSigner:
             method=request.method,
             target=request.url.raw_path_qs,
             host=request.headers["Host"],
-            nonce=secrets.token_hex(_NONCE_BYTES),
+            nonce=signing.new_nonce(),
         )
         return signing.request_headers(self._identity, self._key_id, int(self._clock()), body, once)
 

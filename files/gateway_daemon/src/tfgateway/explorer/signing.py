@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -31,6 +32,7 @@ _LONGEST_AUTHORIZATION = 4096  # characters; what clients send has less than 400
 _MOST_ITEMS = 20  # clients sign three, ours four
 # Linear: a match begins at the first letter of a name only, and what was matched is never given back.
 _PARAMETER = re.compile(r'(?<![A-Za-z])([A-Za-z]++)="([^"]*+)"')
+_NONCE = re.compile(r"[A-Za-z0-9_-]{22,64}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -88,6 +90,16 @@ def request_headers(
         f'headers="{" ".join(items)}",signature="{signature}"'
     )
     return headers
+
+
+def new_nonce() -> str:
+    """128 random bits in hex."""
+    return secrets.token_hex(16)
+
+
+def nonce_problem(text: str) -> str | None:
+    """Why this is no nonce; None when it is one."""
+    return None if _NONCE.fullmatch(text) else "is not one value of 22 to 64 letters, digits, - and _"
 
 
 def digest(body: bytes) -> str:
@@ -203,8 +215,14 @@ def result_message(state: int, message: str, data_json: bytes) -> bytes:
     return bytes([state]) + message.encode() + data_json
 
 
-def user_update_message(user: User) -> bytes:
-    """What ``sender_signature_hex`` of a changed user signs, members as posted."""
+def user_update_message(user: User, sequence: int = 0) -> bytes:
+    """What ``sender_signature_hex`` of a changed user signs, members as posted.
+
+    sequence: 0 for the form of old clients, in which ``host`` and ``description`` may share out their text otherwise.
+    """
+    if sequence:
+        members = (user.id, user.name, user.email, user.host, user.description, user.pubkey, sequence)
+        return gojson.encode(["tfgateway user_update", *members])
     return f"{user.id}{user.name}{user.email}{user.host}{user.description}{user.pubkey}".encode()
 
 

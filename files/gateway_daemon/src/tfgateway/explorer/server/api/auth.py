@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 from aiohttp import web
 
@@ -16,7 +15,6 @@ from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import nonces, rows
 from tfgateway.identity.keys import node_id_to_public_key
 
-_NONCE = re.compile(r"[A-Za-z0-9_-]{22,64}")
 _CHALLENGE = {"WWW-Authenticate": f'Signature headers="{" ".join(signing.REQUIRED_ITEMS)}"'}
 
 
@@ -103,8 +101,8 @@ def _as_signed(request: web.Request) -> tuple[str, list[tuple[str, str]]]:
 async def _use_nonce(request: web.Request, signature: signing.HttpSignature) -> None:
     services = request.app[SERVICES]
     given = request.headers.getall(signing.NONCE)
-    if len(given) != 1 or not _NONCE.fullmatch(given[0]):
-        raise unauthorized(f"{signing.NONCE} is not one value of 22 to 64 letters, digits, - and _")
+    if problem := signing.nonce_problem(" ".join(given)):
+        raise unauthorized(f"{signing.NONCE} {problem}")
     oldest = math.floor(services.clock() - services.policy.clock_skew)
     try:
         await services.database.write(

@@ -47,6 +47,8 @@ async def create(request: web.Request) -> answers.Answer:
         except CryptoError as error:
             raise ApiError(400, f"failed to verify customer signature: {error}") from error
         _check_nodes(connection, order.node_ids)
+        if order.nonce:
+            database.insert(connection, "pool_order", customer_tid=posted.customer_tid, nonce=order.nonce)
         pool = Pool(
             pool_id=database.last_id(connection, "pool") + 1,
             cus=order.cus,
@@ -60,7 +62,10 @@ async def create(request: web.Request) -> answers.Answer:
         database.insert(connection, "pool", id=pool.pool_id, customer_tid=pool.customer_tid, body=wire.encode(pool))
         return pool.pool_id
 
-    pool_id = await services.database.write(work)
+    try:
+        pool_id = await services.database.write(work)
+    except sqlite3.IntegrityError:
+        raise ApiError(409, "this order was sent before") from None
     return answers.answer(wire.encode({"reservation_id": pool_id, "escrow_information": _NO_ESCROW}), 201)
 
 
@@ -97,6 +102,11 @@ def _check(posted: _Reservation, policy: Policy) -> None:
         raise ApiError(400, f"json is not a pool reservation: {error}") from error
     if signed != order:
         raise ApiError(400, "json and data_reservation differ")
+    if order.nonce:
+        if problem := signing.nonce_problem(order.nonce):
+            raise ApiError(400, f"nonce {problem}")
+    elif policy.require_bound_signatures:
+        raise ApiError(400, "an order needs a nonce, so that it is taken once")
     if order.pool_id:
         raise ApiError(400, "a pool of gateways needs no further capacity: reserve a new one")
     if min(order.cus, order.sus, order.ipv4us) < 0:

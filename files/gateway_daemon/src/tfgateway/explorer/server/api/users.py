@@ -17,6 +17,7 @@ from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import database, rows
 from tfgateway.explorer.server.storage.listing import Listing
+from tfgateway.explorer.wire import Int64
 from tfgateway.identity.keys import verify
 
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
@@ -38,9 +39,10 @@ class _Signed(msgspec.Struct, frozen=True):
 
 
 class _Update(User, frozen=True):
-    """A changed user as posted."""
+    """A changed user as posted. ``sequence`` is ours, above that of the user's last update; 0: an old client's."""
 
     sender_signature_hex: str = ""
+    sequence: Int64 = 0
 
 
 async def create(request: web.Request) -> answers.Answer:
@@ -72,14 +74,16 @@ async def update(request: web.Request) -> answers.Answer:
     posted = msgspec.structs.replace(http.decoded(http.parsed(await http.body(request)), _Update), id=tid)
     email = posted.email.lower()
     _check_email(email)
+    required = request.app[SERVICES].policy.require_bound_signatures
 
     def work(connection: sqlite3.Connection) -> None:
         user = rows.user(connection, tid)
         try:
-            message = signing.user_update_message(posted)
+            message = signing.user_update_message(posted, posted.sequence)
             signing.verify_hex(bytes.fromhex(user.pubkey), message, posted.sender_signature_hex)
         except CryptoError as error:
             raise auth.unauthorized(error) from error
+        _check_sequence(connection, posted, required=required)
         changed = msgspec.structs.replace(user, email=email, host=posted.host, description=posted.description)
         database.update(connection, "user", tid, email=email, body=wire.encode(changed))
 
@@ -129,6 +133,18 @@ def _check_key_proof(posted: _Creation, key: bytes, *, required: bool) -> None:
         signing.verify_hex(key, signing.key_proof_message(posted), posted.key_proof)
     except CryptoError as error:
         raise ApiError(400, f"key_proof: {error}") from error
+
+
+def _check_sequence(connection: sqlite3.Connection, posted: _Update, *, required: bool) -> None:
+    """Remember the update's sequence: an older update must not undo a newer one. Errors: ``ApiError`` 401.
+
+    A user who has sent one once cannot leave it out again: that would be an older update of theirs.
+    """
+    row = connection.execute("SELECT sequence FROM user_update WHERE id = ?", (posted.id,)).fetchone()
+    if (row or required or posted.sequence) and posted.sequence <= (last := row[0] if row else 0):
+        raise auth.unauthorized(f"sequence must be above {last}: this update is older than another one")
+    if posted.sequence:
+        connection.execute("INSERT OR REPLACE INTO user_update VALUES (?, ?)", (posted.id, posted.sequence))
 
 
 def _check_email(email: str) -> None:

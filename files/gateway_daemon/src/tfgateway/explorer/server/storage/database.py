@@ -44,6 +44,9 @@ CREATE TABLE IF NOT EXISTS nonce (key_id TEXT NOT NULL, nonce TEXT NOT NULL, cre
 CREATE UNIQUE INDEX IF NOT EXISTS nonce_key ON nonce (key_id, nonce);
 CREATE INDEX IF NOT EXISTS nonce_age ON nonce (key_id, created);
 CREATE INDEX IF NOT EXISTS nonce_created ON nonce (created);
+CREATE TABLE IF NOT EXISTS pool_order (customer_tid INTEGER NOT NULL, nonce TEXT NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS pool_order_nonce ON pool_order (customer_tid, nonce);
+CREATE TABLE IF NOT EXISTS user_update (id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS nonce_floor (key_id TEXT PRIMARY KEY, created INTEGER NOT NULL);
 """
 
