@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,17 @@ def test_nothing_that_is_made_lies_below_the_collection() -> None:
     playbooks = (Path(__file__).resolve().parents[3] / "playbooks").rglob("*.yml")
     files = [*playbooks, *(path for role in ROLES for path in role.rglob("*.yml"))]
     assert {path.name for path in files if "playbook_dir" in path.read_text()} == {"place.yml"}
+
+
+def test_nothing_has_a_fixed_name_where_every_user_may_write() -> None:
+    """Whoever makes it first owns it, and what root then reads, follows or runs."""
+    root = ROLES[0].parents[1]
+    texts = [
+        path
+        for directory in ("roles", "playbooks", "plugins", "files")
+        for path in (root / directory).rglob("*")
+        if path.is_file() and path.suffix not in (".pyc", ".md")
+    ]
+    fixed = re.compile(rb"(?<![\w.-])(?:/var)?/tmp/[^\s'\"]|/dev/shm/[^\s'\"]")
+    assert len(texts) > 300
+    assert [f"{path}: {found[0]!r}" for path in texts for found in fixed.finditer(path.read_bytes())] == []

@@ -32,6 +32,14 @@ PLANES = {
 }
 # Those of systemd itself (systemd.special(7)).
 SYSTEMD = {"network.target", "network-online.target", "multi-user.target", "timers.target"}
+# What systemd-analyze(1) calls exposure, from 0 to 10: what a unit could do if its program were taken over.
+EXPOSURE = 2.0
+EXPOSED_MORE = {
+    "tfgateway-4to6.service": (2.5, "makes network interfaces"),
+    "tfgateway-textfile.service": (2.5, "root, since it reads the seed and writes among another program's files"),
+    "tfgateway-masquerade@.service": (10.0, "changes the firewall, once, and may have to load modules for that"),
+    "tfgateway-undo@.service": (10.0, "undoes, as root, whatever a role changed"),
+}
 DEPENDENCIES = {"After", "Before", "BindsTo", "Conflicts", "PartOf", "Requires", "Requisite", "WantedBy", "Wants"}
 
 Unit = dict[str, list[str]]
@@ -54,8 +62,8 @@ def template(role: str, name: str, **variables: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def units(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, Unit]:
-    """Every unit of a gateway and of an explorer, as Ansible writes it, by the name of its file."""
+def files(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, str]:
+    """Every unit file of a gateway and of an explorer, as Ansible writes it, by its name."""
     written: dict[str, str] = {}
     planes = {
         f"_gateway_units[{index}].name ~ '.service'": template(
@@ -70,7 +78,13 @@ def units(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, Unit]
         if name.endswith((".service", ".timer")) and name != "unit.service":
             role = path.parents[1].name
             written[name] = evaluate(role, {"unit": template(role, path.name)}, {"node": RELEASE})["node"]["unit"]
-    return {name: parse(text) for name, text in written.items()}
+    return written
+
+
+@pytest.fixture(scope="module")
+def units(files: dict[str, str]) -> dict[str, Unit]:
+    """Their values."""
+    return {name: parse(text) for name, text in files.items()}
 
 
 def test_there_is_a_unit_for_each_plane(units: dict[str, Unit]) -> None:
@@ -116,3 +130,32 @@ def test_i13_programs_have_whole_paths_without_a_doubled_directory(units: dict[s
             program = shlex.split(command)[0].lstrip("-+@!:")
             assert program.startswith("/"), command
             assert re.search(r"(/[^/ ]+)\1(/|$)", program) is None, command
+
+
+def test_least_privilege(files: dict[str, str], tmp_path: Path) -> None:
+    exposures = {}
+    for name, text in files.items():
+        if name.endswith(".service"):
+            (tmp_path / name).write_text(text)
+            look = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=100", name]
+            done = subprocess.run(look, cwd=tmp_path, capture_output=True, text=True)
+            found = re.search(r"Overall exposure level for \S+: (\d+\.\d)", done.stdout)
+            assert found, done
+            exposures[name] = float(found[1])
+    assert len(exposures) == len(PLANES) + 5
+    allowed = {name: EXPOSED_MORE.get(name, (EXPOSURE, ""))[0] for name in exposures}
+    assert {name: found for name, found in exposures.items() if found > allowed[name]} == {}
+    assert EXPOSED_MORE.keys() < exposures.keys()
+
+
+def test_an_old_systemd_gets_no_group_that_it_does_not_know(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> None:
+    """Ubuntu 18.04: systemd 237 would leave out @system-service, and then allow next to nothing."""
+    facts = {"distribution": "Ubuntu", "distribution_version": "18.04", "os_family": "Debian"}
+    for role, unit, variables in (
+        ("gateway", "unit.service.j2", {"item": "_gateway_units[0]"}),
+        ("explorer", "tfgateway-explorer.service.j2", {}),
+        ("tfredis", "tfredis.service.j2", {}),
+    ):
+        case = {"node": RELEASE | {"facts": facts, "_tfredis_built": {"sha256": "0" * 64}}}
+        text = evaluate(role, {"unit": template(role, unit, **variables)}, case)["node"]["unit"]
+        assert parse(text)["SystemCallFilter"] == ["~@privileged @resources"], role
