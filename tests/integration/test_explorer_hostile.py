@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import aiohttp
 import msgspec
@@ -53,7 +53,8 @@ class Endpoint:
     path: str
     signer: tuple[Identity, str] | None = None
     parameters: set[str] = field(default_factory=set)
-    members: set[str] = field(default_factory=set)
+    members: set[bytes] = field(default_factory=set)
+    """Bodies with ``%s`` in place of the value of one member."""
 
     @property
     def good(self) -> str:
@@ -76,7 +77,7 @@ async def _endpoints(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[E
     app = create_app(directory / "discovery.db")
     found = []
     looked_for: set[str] = set()
-    decoded: set[str] = set()
+    decoded: set[bytes] = set()
     query, problem = web.BaseRequest.query.wrapped, bounds.problem
 
     def recording(request: web.BaseRequest) -> _Recorded:
@@ -85,7 +86,8 @@ async def _endpoints(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[E
         return recorded
 
     def noting(posted: msgspec.Struct) -> str | None:
-        decoded.update(posted.__struct_fields__)
+        if not decoded:  # the body itself comes first, what is inside it afterwards
+            decoded.update(_members(type(posted)))
         return problem(posted)
 
     monkeypatch.setattr(web.BaseRequest, "query", property(recording))
@@ -109,6 +111,17 @@ async def _endpoints(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[E
             found.append(endpoint)
     monkeypatch.undo()
     return found
+
+
+def _members(kind: type[msgspec.Struct]) -> Iterator[bytes]:
+    """Bodies for each member, also of the objects in it."""
+    for member in msgspec.structs.fields(kind):
+        name = member.encode_name.encode()
+        yield b'{"%s":%%s}' % name
+        inner = next(iter(get_args(member.type)), member.type)
+        if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+            around = b'{"%s":[%s]}' if get_origin(member.type) is tuple else b'{"%s":%s}'
+            yield from (around % (name, body) for body in _members(inner))
 
 
 def _user_body() -> dict[str, str]:
@@ -259,7 +272,7 @@ def _requests(endpoint: Endpoint) -> Iterator[tuple[str, str, bytes, bytes | Non
     if endpoint.method == "GET":
         return
     for member, value in itertools.product(sorted(endpoint.members), VALUES):
-        yield f"body {member}={value[:20]!r}", endpoint.good, b"", b'{"%s":%s}' % (member.encode(), value)
+        yield f"body {member!r} % {value[:20]!r}", endpoint.good, b"", member % value
     for body in BODIES:
         yield f"body {body[:20]!r}", endpoint.good, b"", body
     bomb = gzip.compress(b" " * 20_000_000)
@@ -272,6 +285,7 @@ async def test_every_endpoint_survives_hostile_sizes(
     endpoints = await _endpoints(tmp_path, monkeypatch)
     assert len(endpoints) > 20
     assert {name for endpoint in endpoints for name in endpoint.parameters} >= {"size", "customer_tid", "wait", "name"}
+    assert any(b'{"wallet_addresses":[{"asset":%s}]}' in one.members for one in endpoints)
     posts = {(one.method, one.path) for one in endpoints if one.method in ("POST", "PUT")}
     assert posts == {(one.method, one.path) for one in endpoints if one.members}
     failed = []
