@@ -102,8 +102,9 @@ async def test_p16_what_is_not_acknowledged_waits_with_the_same_content(
     del server.status["1-1"]
     assert await post.outbox.flush()
     bodies = [body for method, name, body in server.calls if (method, name) == ("PUT", "1-1")]
-    assert len(bodies) == 2
-    assert bodies[0] == bodies[1]
+    # A refused signature is tried in the old form at once, unless another request was accepted before.
+    assert len(bodies) in ((2, 3) if status == 401 else (2,))
+    assert len(set(bodies)) == 1
     assert await post.waiting() == set()
 
 
