@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -36,6 +37,17 @@ def big_body(size: int = BIG) -> bytes:
     return b"".join(hashlib.sha256(number.to_bytes(8)).digest() for number in range(size // 32))
 
 
+CDN_LOOP = re.compile(rb"CDN-Loop: tfgateway-[0-9a-f]{16}-[0-9a-f]{8}\r\n")
+"""What the proxy adds to the first request of a connection."""
+
+
+class _Accepted(socket.socket):
+    """A connection whose server does not see what the proxy has added."""
+
+    def recv(self, *arguments: int) -> bytes:
+        return CDN_LOOP.sub(b"", super().recv(*arguments))
+
+
 class Server:
     """A TCP server in threads: ``handle`` gets each accepted, blocking socket and need not close it."""
 
@@ -59,6 +71,7 @@ class Server:
             while True:
                 connection, _ = self._socket.accept()
                 self.accepted += 1
+                connection = _Accepted(fileno=connection.detach())
                 connection.settimeout(LIMIT)
                 self._open.append(connection)
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()

@@ -18,6 +18,7 @@ from tests.support.processes import CommandLine
 from tests.support.waiting import until
 
 HEAD = b"GET / HTTP/1.1\r\nHost: raw.example\r\n\r\n"
+ADDED = len("CDN-Loop: tfgateway-0123456789abcdef-01234567\r\n")
 
 
 def read_to_end(sock: socket.socket) -> bytes:
@@ -311,7 +312,7 @@ def test_metrics(raw: Any, gateway: Any) -> None:
     tested.visits(2)
     assert tested.metric("tfgateway_proxy_connections_total", listener="http", outcome="closed") == 1
     assert tested.metric("tfgateway_proxy_connections_total", listener="http", outcome="unknown_host") == 1
-    assert tested.metric("tfgateway_proxy_bytes_total", direction="to_target") == len(HEAD)
+    assert tested.metric("tfgateway_proxy_bytes_total", direction="to_target") == len(HEAD) + ADDED
     assert tested.metric("tfgateway_proxy_bytes_total", direction="to_visitor") == len(HEAD)
     assert tested.metric("tfgateway_proxy_dial_seconds_count") == 1
     assert tested.metric("tfgateway_proxy_services") == 1

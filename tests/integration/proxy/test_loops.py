@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.integration.proxy.conftest import Services
+from tests.integration.proxy.conftest import CDN_LOOP, Services
 
 INTERNAL_ERROR = bytes([21, 3, 3, 0, 2, 2, 80])
 
@@ -72,3 +74,62 @@ def test_a_client_on_this_host_is_no_loop(services: Services, gateway: Any, serv
             visitor.sendall(head)
             assert visitor.recv(100) == head
     assert {visit["outcome"] for visit in tested.visits(20)} == {"closed"}
+
+
+def test_two_gateways_that_lead_to_each_other(gateway: Any, free_port: Callable[[], int]) -> None:
+    """RFC 8586: the request comes back with what the first one added, and with the name that it had."""
+    first_port, second_port = free_port(), free_port()
+
+    def leads_to(port: int) -> str:
+        return (
+            f'[[proxy.services]]\nnames = ["far.example"]\ntargets = [{{ address = "127.0.0.1", http_port = {port} }}]'
+        )
+
+    first = gateway(leads_to(second_port), http=first_port)
+    second = gateway(leads_to(first_port), http=second_port)
+    with first.connect() as visitor:
+        visitor.sendall(b"GET / HTTP/1.1\r\nHost: far.example\r\n\r\n")
+        assert read_to_end(visitor).startswith(b"HTTP/1.1 508 ")
+    assert ended(first) == ["closed", "loop"]
+    assert [visit["outcome"] for visit in second.visits(1)] == ["closed"]
+
+
+def test_a_request_for_another_name_of_the_same_gateway_is_no_loop(services: Any, gateway: Any, serving: Any) -> None:
+    """A service may use another one, and pass on the field as RFC 8586 asks it to."""
+    seen: list[bytes] = []
+
+    class Raw:
+        """Keeps the first bytes of each connection."""
+
+        def __init__(self) -> None:
+            self._socket = socket.create_server(("127.0.0.1", 0))
+            self.port = self._socket.getsockname()[1]
+            threading.Thread(target=self._run, daemon=True).start()
+
+        def _run(self) -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = self._socket.accept()
+                    with connection:
+                        seen.append(connection.recv(65536))
+                        connection.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+
+        def close(self) -> None:
+            self._socket.close()
+
+    raw = serving(Raw)
+    for name in ("one.example", "two.example"):
+        services.put(name, http=raw.port)
+    tested = gateway()
+
+    def ask(name: str, field: bytes = b"") -> bytes:
+        with tested.connect() as visitor:
+            visitor.sendall(b"GET / HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (name.encode(), field))
+            return read_to_end(visitor)[:13]
+
+    assert ask("one.example") == b"HTTP/1.1 204 "
+    (added,) = CDN_LOOP.findall(seen[0])
+    assert seen[0] == b"GET / HTTP/1.1\r\n" + added + b"Host: one.example\r\n\r\n"
+    assert ask("two.example", added) == b"HTTP/1.1 204 "
+    assert ask("one.example", b"cdn-loop: other.example, " + added[len("CDN-Loop: ") :]) == b"HTTP/1.1 508 "
+    assert ask("one.example", b"X-Copy: " + added[len("CDN-Loop: ") :]) == b"HTTP/1.1 204 "

@@ -28,6 +28,7 @@ from tfgateway.proxy.eventloop.engine import Engine, running_engine
 from tfgateway.proxy.health import Watch
 from tfgateway.proxy.listener import Listener
 from tfgateway.proxy.metrics import ProxyMetrics
+from tfgateway.proxy.parse.cdn_loop import CdnLoop
 from tfgateway.proxy.protocol import Protocol
 from tfgateway.proxy.routing.router_file import parse_router_toml
 from tfgateway.proxy.routing.static_services import static_services
@@ -43,6 +44,7 @@ from tfgateway.tunnel.api import RelayedByTunnel, Visitor
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.presence import report
 from tfgateway.tunnel.gateway.server import TunnelServer
+from tfgateway.tunnel.links.shared_key import shared_key
 from tfgateway.tunnel.session.tls import server_context
 
 Accept = Callable[[socket.SocketType, str], None]
@@ -50,6 +52,7 @@ Accept = Callable[[socket.SocketType, str], None]
 _COLLECT = (20_000, 10, 20)
 """Thresholds of Python's collector: a connection that ends leaves no cycles, so there is little to find."""
 
+_LOOP_KEY = "cdn-loop.key"
 _OWN_DIALS = "own-dials"
 """A file of all workers, in their directory."""
 
@@ -105,6 +108,7 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
             metrics=metrics,
             trusted=addresses.networks(settings.proxy.proxy_protocol_from),
             own_dials=own_dials,
+            cdn_loop=CdnLoop(shared_key(worker.runtime / _LOOP_KEY)),
         )
         listeners = _Listeners(engine, _accepts(own, context, tunnels))
         stack.callback(listeners.close)

@@ -12,6 +12,7 @@ from tfgateway.proxy.eventloop.deadlines import Deadlines
 from tfgateway.proxy.eventloop.engine import Engine, Expiring
 from tfgateway.proxy.limits import Admission
 from tfgateway.proxy.metrics import ProxyMetrics
+from tfgateway.proxy.parse.cdn_loop import CdnLoop
 from tfgateway.proxy.relay.pipes import Pipes
 from tfgateway.proxy.routing.table import RouteTable
 from tfgateway.proxy.upstream.dial import Dialler
@@ -50,9 +51,11 @@ class ProxyContext:
         metrics: ProxyMetrics,
         trusted: Collection[IPNetwork],
         own_dials: OwnDials | None = None,
+        cdn_loop: CdnLoop | None = None,
     ) -> None:
         """``trusted``: networks whose connections begin with a PROXY header; own_dials: what must not come back."""
         self.own_dials = own_dials
+        self.cdn_loop = cdn_loop
         self.settings = settings
         self.engine = engine
         self.table = table

@@ -187,6 +187,14 @@ class DownstreamConnection(ABC):
         if own_dials is not None and own_dials.has(self._peer, self._visitor):
             _log.warning("visitor comes from this gateway itself", host=self.host, listener=self.listener)
             raise Refused(refusals.LOOP)
+        cdn_loop = self._context.cdn_loop
+        if cdn_loop is not None and request.method:
+            if cdn_loop.has(request.data, request.host):
+                _log.warning("request was here before", host=self.host, source=self.source, listener=self.listener)
+                raise Refused(refusals.LOOP)
+            request = Request(
+                request.protocol, request.method, request.host, cdn_loop.added(request.data, request.host)
+            )
         self._route(request)
         return True
 

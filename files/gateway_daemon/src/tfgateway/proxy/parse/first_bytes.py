@@ -1,6 +1,6 @@
 """The first bytes of a connection: an optional PROXY header, then a ClientHello or an HTTP request head. Sans-IO.
 
-What the target gets is kept as it came; only a PROXY header is taken off.
+What the target gets is kept as it came; only a PROXY header is taken off, and later a CDN-Loop field added.
 """
 
 from __future__ import annotations

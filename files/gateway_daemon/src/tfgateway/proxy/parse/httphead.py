@@ -1,7 +1,7 @@
 """The head of the first HTTP/1.x request of a connection: which host it is for (RFC 9112 §3, RFC 9110 §5).
 
 Only the first request chooses the service; what follows on the connection goes to the same target, whatever its Host
-says (T-11). The bytes are kept, so that the target gets them as they came.
+says (T-11). The bytes are kept: the target gets them as they came, with one field of ours (``cdn_loop``).
 """
 
 from __future__ import annotations
