@@ -209,6 +209,7 @@ KINDS = {
     "explorer_memory_max": "memory",
     "explorer_metrics": "listener?",
     "explorer_owner_resolver": "listener?",
+    "explorer_public_url": "url?",
     "firewall_ssh_ports": "port",
     "gateway_dns_cookie_secrets": "cookie",
     "gateway_dns_udp_size": "payload",
