@@ -359,7 +359,7 @@ def test_lists_that_are_not_read_take_little_and_give_it_back(process: Process, 
 
 
 @pytest.mark.parametrize("kind", ["heads", "bodies", "pipelined"])
-def test_requests_that_do_not_end_take_little(process: Process, kind: str) -> None:
+def test_requests_that_do_not_end_take_little(process: Process, explorer: Any, kind: str) -> None:
     requests = {
         "heads": b"GET /api/v1/farms HTTP/1.1\r\n" + (b"X: " + b"a" * 8000 + b"\r\n") * 100,
         "bodies": b"POST /api/v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: 65000\r\n\r\n" + b"a" * 64_000,
@@ -377,3 +377,4 @@ def test_requests_that_do_not_end_take_little(process: Process, kind: str) -> No
     for connection in connections:
         connection.close()
     process.check()
+    assert "Traceback" not in explorer.process.log

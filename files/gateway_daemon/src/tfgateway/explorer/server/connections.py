@@ -116,7 +116,11 @@ class Connection(RequestHandler):
     def force_close(self) -> None:
         super().force_close()
         # Now, and not when the loop comes to it: until then, all others may have been read from.
-        self._messages.clear()
+        while len(self._messages) > 1:
+            self._messages.pop()
+        # It may be about to be handled, and must not wait for the rest of its body.
+        for _, body in self._messages:
+            body.set_exception(ConnectionResetError("the connection is closed"))
         self._parser = None
 
     def handle_error(

@@ -42,7 +42,7 @@ def missing() -> ApiError:
 
 
 async def body(request: web.Request) -> bytes:
-    """The whole body, bounded in size and time. Errors: ``ApiError`` 408, 413."""
+    """The whole body, bounded in size and time. Errors: ``ApiError`` 400, 408, 413."""
     try:
         async with asyncio.timeout(request.app[SERVICES].policy.body_timeout):
             return await request.read()
@@ -50,6 +50,10 @@ async def body(request: web.Request) -> bytes:
         raise ApiError(408, "the body did not arrive in time") from None
     except web.HTTPRequestEntityTooLarge:
         raise ApiError(413, "the body is too large") from None
+    except (ConnectionError, web.RequestPayloadError) as error:
+        # Its traceback would keep the request, and what has arrived of the body, until the garbage collector comes.
+        error.__traceback__ = None
+        raise ApiError(400, "the body did not arrive") from None
 
 
 def parsed(raw: bytes) -> object:
