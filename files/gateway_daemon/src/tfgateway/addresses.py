@@ -104,10 +104,16 @@ def shown(host: str, port: int) -> str:
 
 
 def plain(address: str) -> str:
-    """An IP literal of a peer as limits, allow lists and logs know it: no zone, IPv4 not inside IPv6."""
+    """A peer's IP literal as limits, allow lists and logs know it: no zone, IPv4 not inside IPv6.
+
+    address: as the kernel and ``ipaddress`` write it.
+    """
     if ":" not in address:
         return address
-    literal = ipaddress.IPv6Address(address.partition("%")[0])
+    address = address.partition("%")[0]
+    if not address.startswith("::ffff:"):
+        return address  # parsing takes as long as much of the rest of a new connection
+    literal = ipaddress.IPv6Address(address)
     return str(literal.ipv4_mapped or literal)
 
 

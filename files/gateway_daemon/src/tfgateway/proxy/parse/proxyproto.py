@@ -36,9 +36,8 @@ class Addresses:
 def encode(version: int, addresses: Addresses) -> bytes:
     """The header to be sent before anything else; ``version``: 1 or 2."""
     source, destination = ipaddress.ip_address(addresses.source), ipaddress.ip_address(addresses.destination)
-    if (
-        source.version != destination.version
-    ):  # a header has one family, and a balancer gave the two ends different ones
+    if source.version != destination.version:
+        # A header has one family, and a balancer gave the two ends different ones.
         source, destination = _as_ipv6(source), _as_ipv6(destination)
     ports = addresses.source_port, addresses.destination_port
     if version == 1:
