@@ -6,11 +6,10 @@ The reconciler refuses by this, and an explorer of ours at once, in the same wor
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import re
 from collections.abc import Collection, Sequence
 
-from tfgateway.addresses import IPAddress, IPNetwork, denied_reason
+from tfgateway.addresses import IPAddress, IPNetwork, denied_reason, is_literal
 from tfgateway.errors import LayoutError, ParseError
 from tfgateway.idn import to_ascii
 from tfgateway.wireguard_key import decode_key
@@ -38,11 +37,7 @@ def is_domain(domain: str) -> bool:
     labels = domain.split(".")
     if len(domain) > _LONGEST or len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels):
         return False
-    try:
-        ipaddress.ip_address(domain)
-    except ValueError:
-        return True
-    return False
+    return not is_literal(domain)
 
 
 def domain_refusal(domain: str) -> str | None:
@@ -53,7 +48,7 @@ def domain_refusal(domain: str) -> str | None:
 def addresses_refusal(domain: str, addresses: Sequence[object]) -> str | None:
     """Why a subdomain cannot have these addresses."""
     for text in addresses:
-        if not isinstance(text, str) or not _is_address(text):
+        if not isinstance(text, str) or "%" in text or not is_literal(text):
             return f"incorrect format for domain {domain}: '{text}' is not an IP address"
     return None if addresses else f"incorrect format for domain {domain}: it has no address"
 
@@ -78,11 +73,3 @@ def key_refusal(public_key: str) -> str | None:
     except LayoutError as error:
         return f"cannot add 4to6 peer: public_key is {error}"
     return None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return address.version == 4 or "%" not in text
