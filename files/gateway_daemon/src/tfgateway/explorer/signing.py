@@ -29,7 +29,7 @@ _SCHEME = "Signature "
 _LIFETIME = 60
 _UNKNOWN_TIME = -62135596800  # what Go prints for a missing or bad time
 _LONGEST_AUTHORIZATION = 4096  # characters; what clients send has less than 400
-_MOST_ITEMS = 20  # clients sign three, ours four
+_MOST_ITEMS = 20  # old clients sign three, ours seven
 # Linear: a match begins at the first letter of a name only, and what was matched is never given back.
 _PARAMETER = re.compile(r'(?<![A-Za-z])([A-Za-z]++)="([^"]*+)"')
 _NONCE = re.compile(r"[A-Za-z0-9_-]{22,64}")
@@ -71,23 +71,18 @@ def request_headers(
     says: the signature is bound then.
     """
     headers = {"Threebot-Id": key_id, "Date": formatdate(now, usegmt=True)}
-    items = [*REQUIRED_ITEMS]
-    lines = [f"(created): {now}", f"date: {headers['Date']}", f"threebot-id: {key_id}"]
+    covered = {"(created)": str(now), "date": headers["Date"], "threebot-id": key_id}
     if once is not None:
-        items += ["(request-target)", "host"]
-        lines += [f"(request-target): {once.method.lower()} {once.target}", f"host: {once.host}"]
+        covered |= {"(request-target)": f"{once.method.lower()} {once.target}", "host": once.host}
     if body is not None:
-        headers["Digest"] = digest(body)
-        items.append(DIGEST)
-        lines.append(f"{DIGEST}: {headers['Digest']}")
+        covered[DIGEST] = headers["Digest"] = digest(body)
     if once is not None:
-        headers["Signature-Nonce"] = once.nonce
-        items.append(NONCE)
-        lines.append(f"{NONCE}: {once.nonce}")
-    signature = base64.b64encode(identity.sign("\n".join(lines).encode())).decode()
+        covered[NONCE] = headers["Signature-Nonce"] = once.nonce
+    lines = "\n".join(f"{item}: {value}" for item, value in covered.items())
+    signature = base64.b64encode(identity.sign(lines.encode())).decode()
     headers["Authorization"] = (
         f'{_SCHEME}keyId="{key_id}",algorithm="{_ALGORITHM}",created="{now}",expires="{now + _LIFETIME}",'
-        f'headers="{" ".join(items)}",signature="{signature}"'
+        f'headers="{" ".join(covered)}",signature="{signature}"'
     )
     return headers
 
