@@ -91,18 +91,13 @@ class Rows(web.StreamResponse):
             raise ConnectionError("the list cannot be completed") from error
 
 
-def answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
-    """One JSON value and a line feed."""
-    return Answer(body, status, headers)
-
-
 def nothing(status: int = 200) -> Answer:
     """Status 200 with an empty body."""
-    return answer(b"null", status)
+    return Answer(b"null", status)
 
 
 def rows(listing: Listing, read: _Read, begun: Piece, headers: dict[str, str]) -> web.StreamResponse:
     """The rows of a listing, of which the beginning was read; in one piece when that was all."""
     if begun.left:
         return Rows(listing, read, begun, headers)
-    return answer(b"[" + b",".join(begun.bodies) + b"]", headers=headers)
+    return Answer(b"[" + b",".join(begun.bodies) + b"]", headers=headers)

@@ -35,7 +35,7 @@ async def create(request: web.Request) -> answers.Answer:
         farm_id = await request.app[SERVICES].database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, _TAKEN) from None
-    return answers.answer(wire.encode({"id": farm_id}), 201)
+    return answers.Answer(wire.encode({"id": farm_id}), 201)
 
 
 async def update(request: web.Request) -> answers.Answer:
@@ -77,7 +77,7 @@ async def one(request: web.Request) -> answers.Answer:
     body = await request.app[SERVICES].database.read(lambda connection: database.find(connection, "farm", id=farm_id))
     if body is None:
         raise http.missing()
-    return answers.answer(body)
+    return answers.Answer(body)
 
 
 def _check(farm: Farm) -> None:

@@ -74,7 +74,7 @@ async def one(request: web.Request) -> answers.Answer:
     )
     if body is None:
         raise http.missing()
-    return answers.answer(body)
+    return answers.Answer(body)
 
 
 async def uptime(request: web.Request) -> answers.Answer:

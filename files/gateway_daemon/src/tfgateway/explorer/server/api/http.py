@@ -14,7 +14,7 @@ from tfgateway import gojson
 from tfgateway.errors import ExplorerError, ParseError, StoreError
 from tfgateway.explorer import wire
 from tfgateway.explorer.server.api import answers, bounds
-from tfgateway.explorer.server.api.answers import Answer, answer
+from tfgateway.explorer.server.api.answers import Answer
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import rows
 from tfgateway.explorer.server.storage.listing import Listing
@@ -129,7 +129,7 @@ async def listed(request: web.Request, listing: Listing) -> web.StreamResponse:
 
 
 def _refusal(error: ApiError) -> Answer:
-    return answer(wire.encode({"error": str(error)}), error.status, error.headers)
+    return Answer(wire.encode({"error": str(error)}), error.status, error.headers)
 
 
 @web.middleware
@@ -143,19 +143,19 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
         return _refusal(missing())
     except StoreError as error:
         _log.error("database failed", path=request.path, reason=error)
-        return answer(b'{"error":"the database failed"}', 503)
+        return Answer(b'{"error":"the database failed"}', 503)
     except web.HTTPException:
         raise
     except Exception:
         _log.exception("request failed", method=request.method, path=request.path)
-        return answer(b'{"error":"internal error"}', 500)
+        return Answer(b'{"error":"internal error"}', 500)
 
 
 @web.middleware
 async def bounded_head(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Refuse a request whose headers are too large together; aiohttp bounds each of them, and their number."""
     if sum(len(name) + len(value) for name, value in request.raw_headers) > request.app[SERVICES].policy.max_head:
-        response = answer(b'{"error":"the headers are too large"}', 431)
+        response = Answer(b'{"error":"the headers are too large"}', 431)
         response.force_close()
         return response
     return await handler(request)

@@ -66,7 +66,7 @@ async def poll(request: web.Request) -> web.StreamResponse:
 async def one(request: web.Request) -> answers.Answer:
     """GET /reservations/nodes/workloads/{gwid}."""
     workload = await request.app[SERVICES].database.read(lambda connection: _workload(connection, request))
-    return answers.answer(wire.encode(workload))
+    return answers.Answer(wire.encode(workload))
 
 
 async def put_result(request: web.Request) -> answers.Answer:

@@ -66,7 +66,7 @@ async def create(request: web.Request) -> answers.Answer:
         pool_id = await services.database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, "this order was sent before") from None
-    return answers.answer(wire.encode({"reservation_id": pool_id, "escrow_information": _NO_ESCROW}), 201)
+    return answers.Answer(wire.encode({"reservation_id": pool_id, "escrow_information": _NO_ESCROW}), 201)
 
 
 async def one(request: web.Request) -> answers.Answer:
@@ -80,7 +80,7 @@ async def one(request: web.Request) -> answers.Answer:
     pool = await request.app[SERVICES].database.scan(work)
     if pool is None:
         raise http.missing()
-    return answers.answer(wire.encode(pool))
+    return answers.Answer(wire.encode(pool))
 
 
 async def of_owner(request: web.Request) -> web.StreamResponse:

@@ -65,7 +65,7 @@ async def create(request: web.Request) -> answers.Answer:
         user = await request.app[SERVICES].database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, _TAKEN) from None
-    return answers.answer(wire.encode(user), 201)
+    return answers.Answer(wire.encode(user), 201)
 
 
 async def update(request: web.Request) -> answers.Answer:
@@ -98,7 +98,7 @@ async def one(request: web.Request) -> answers.Answer:
     """GET /users/{id}."""
     tid = http.path_number(request, "id")
     user = await request.app[SERVICES].database.read(lambda connection: rows.user(connection, tid))
-    return answers.answer(wire.encode(user if await _signed(request) else _without_email(user)))
+    return answers.Answer(wire.encode(user if await _signed(request) else _without_email(user)))
 
 
 async def listing(request: web.Request) -> web.StreamResponse:
@@ -120,7 +120,7 @@ async def validate(request: web.Request) -> answers.Answer:
     except ValueError:
         raise ApiError(400, "payload and signature must be hex") from None
     user = await request.app[SERVICES].database.read(lambda connection: rows.user(connection, tid))
-    return answers.answer(wire.encode({"is_valid": verify(bytes.fromhex(user.pubkey), payload, signature)}))
+    return answers.Answer(wire.encode({"is_valid": verify(bytes.fromhex(user.pubkey), payload, signature)}))
 
 
 def _check_key_proof(posted: _Creation, key: bytes, *, required: bool) -> None:

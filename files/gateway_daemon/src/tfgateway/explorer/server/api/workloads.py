@@ -74,7 +74,7 @@ async def create(request: web.Request) -> answers.Answer:
 
     workload = await services.database.write(work)
     services.feed.publish(workload.node_id)
-    return answers.answer(wire.encode({"reservation_id": workload.id}), 201)
+    return answers.Answer(wire.encode({"reservation_id": workload.id}), 201)
 
 
 async def listing(request: web.Request) -> web.StreamResponse:
@@ -92,7 +92,7 @@ async def one(request: web.Request) -> answers.Answer:
     )
     if body is None:
         raise http.missing()
-    return answers.answer(body)
+    return answers.Answer(body)
 
 
 async def sign_provision(request: web.Request) -> answers.Answer:
