@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tools import tree
+
 ROLES = sorted(path for path in (Path(__file__).resolve().parents[3] / "roles").iterdir() if path.is_dir())
 
 every_role = pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
@@ -93,13 +95,8 @@ def test_nothing_that_is_made_lies_below_the_collection() -> None:
 
 def test_nothing_has_a_fixed_name_where_every_user_may_write() -> None:
     """Whoever makes it first owns it, and what root then reads, follows or runs."""
-    root = ROLES[0].parents[1]
-    texts = [
-        path
-        for directory in ("roles", "playbooks", "plugins", "files")
-        for path in (root / directory).rglob("*")
-        if path.is_file() and path.suffix not in (".pyc", ".md")
-    ]
+    directories = ("roles/", "playbooks/", "plugins/", "files/")
+    texts = [tree.ROOT / name for name in tree.files() if name.startswith(directories) and not name.endswith(".md")]
     fixed = re.compile(rb"(?<![\w.-])(?:/var)?/tmp/[^\s'\"]|/dev/shm/[^\s'\"]")
     assert len(texts) > 300
     assert [f"{path}: {found[0]!r}" for path in texts for found in fixed.finditer(path.read_bytes())] == []
