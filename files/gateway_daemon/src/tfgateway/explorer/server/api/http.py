@@ -50,7 +50,10 @@ async def body(request: web.Request) -> bytes:
         raise ApiError(408, "the body did not arrive in time") from None
     except web.HTTPRequestEntityTooLarge:
         raise ApiError(413, "the body is too large") from None
-    except (ConnectionError, web.RequestPayloadError) as error:
+    except (ConnectionError, web.RequestPayloadError, RuntimeError) as error:
+        # A RuntimeError is aiohttp's word for a connection that closed before the body was asked for.
+        if isinstance(error, RuntimeError) and request.transport is not None:
+            raise
         # Its traceback would keep the request, and what has arrived of the body, until the garbage collector comes.
         error.__traceback__ = None
         raise ApiError(400, "the body did not arrive") from None
