@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from rich.console import Console
 from rich.table import Table
 
-from tools.parts import LOGS, ROOT, Outcome, Part, run, scenario, skipped, slowest, suite
+from tools.parts import LOGS, ROOT, Outcome, Part, failures, run, scenario, skipped, slowest, suite
 
 TAIL = 60  # lines of a failed part's log that are shown
+WIDEST = 300  # characters of each: a log of a server in it would hide the rest
 SLOWEST = 12  # tests that are named at the end
 CORES = os.cpu_count() or 1
 LANES = CORES + 1  # parts beside each other: each waits for something now and then
@@ -110,11 +111,11 @@ def show(console: Console, outcome: Outcome) -> None:
     else:
         lines = outcome.part.log.read_text(errors="replace").splitlines()[-TAIL:]
     if lines:
-        console.print("\n".join(f"    | {line}" for line in lines), markup=False, highlight=False)
+        console.print("\n".join(f"    | {line[:WIDEST]}" for line in lines), markup=False, highlight=False)
 
 
 def summary(console: Console, outcomes: list[Outcome], seconds: float) -> None:
-    """The tables at the end: the parts and the tests that took longest come first."""
+    """The tables at the end, the parts and the tests that took longest first; then what failed."""
     table = Table(title=f"tests, {seconds:.0f} s", title_justify="left")
     for column in ("part", "result", "seconds", "CPU s", "", "log"):
         table.add_column(column)
@@ -129,6 +130,11 @@ def summary(console: Console, outcomes: list[Outcome], seconds: float) -> None:
         console.print("slowest tests, in seconds:")
         for taken, name in longest:
             console.print(f"  {taken:5.1f}  {name}", markup=False, highlight=False)
+    failed = [outcome.part for outcome in outcomes if not outcome.passed]
+    if failed:
+        console.print(f"failed: {', '.join(part.name for part in failed)}", markup=False, highlight=False)
+        for name, reason in failures(failed):
+            console.print(f"  {name}: {reason[:WIDEST]}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":

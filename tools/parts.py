@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,10 +133,20 @@ def skipped(log: Path) -> list[str]:
 
 def slowest(parts: Sequence[Part], count: int) -> list[tuple[float, str]]:
     """Seconds and name of the tests that took longest, by the reports of the parts."""
-    cases = [
-        (float(case.get("time", 0)), f"{part.name}: {case.get('classname')}.{case.get('name')}")
-        for part in parts
-        if part.report.exists()
-        for case in ET.parse(part.report).iter("testcase")  # noqa: S314  (our own pytest wrote it)
+    return sorted(((float(case.get("time", 0)), name) for name, case in _cases(parts)), reverse=True)[:count]
+
+
+def failures(parts: Sequence[Part]) -> list[tuple[str, str]]:
+    """Name of each test that failed, and the first line of why, by the reports of the parts."""
+    return [
+        (name, next(iter(problem.get("message", "").splitlines()), ""))
+        for name, case in _cases(parts)
+        for problem in (*case.iter("failure"), *case.iter("error"))
     ]
-    return sorted(cases, reverse=True)[:count]
+
+
+def _cases(parts: Sequence[Part]) -> Iterator[tuple[str, ET.Element]]:
+    for part in parts:
+        if part.report.exists():
+            for case in ET.parse(part.report).iter("testcase"):  # noqa: S314  (our own pytest wrote it)
+                yield f"{part.name}: {case.get('classname')}.{case.get('name')}", case

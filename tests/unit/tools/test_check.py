@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,3 +46,22 @@ def test_a_part_that_needs_the_machine_for_itself_gets_it(
     assert set(order[2:4]) == {"short begins", "long begins"} or order[2:4] == ["short begins", "short ends"]
     assert order[-1] == "long ends"
     assert capsys.readouterr().out.splitlines()[-1] == "3 passed, 0 failed"
+
+
+def test_what_failed_is_named_last(
+    part: Callable[..., Part], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever sees only the end of the output knows what to look for."""
+    script = f"""
+        open({str(tmp_path / "bad.xml")!r}, "w").write(
+            "<testsuites><testcase classname='tests.x' name='one'><failure message='why'/></testcase></testsuites>"
+        )
+        print("x" * 10_000)
+        raise SystemExit(1)
+    """
+    bad = Part("bad", [[sys.executable, "-c", textwrap.dedent(script)]])
+    monkeypatch.setitem(check.CHOICES, "all", [part("good", exacting=False, seconds=0), bad])
+    assert check.main(["all"]) == 1
+    output = capsys.readouterr().out
+    assert output.splitlines()[-3:] == ["failed: bad", "  bad: tests.x.one: why", "1 passed, 1 failed"]
+    assert len(output) < 3000

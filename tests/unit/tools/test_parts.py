@@ -56,3 +56,11 @@ def test_the_slowest_tests_of_all_parts_come_first(logs: Path) -> None:
     (logs / "b.xml").write_text(f"<testsuites>{case.format('y', 2)}{case.format('z', 0.1)}</testsuites>")
     found = parts.slowest([Part("a", []), Part("b", []), Part("without", [])], 2)
     assert found == [(2.0, "b: tests.y.y"), (1.5, "a: tests.x.x")]
+
+
+def test_failed_tests_are_named_with_the_first_line_of_the_reason(logs: Path) -> None:
+    failed = '<testcase classname="tests.x" name="{0}"><{1} message="assert 1 == 2&#10;where"/></testcase>'
+    cases = failed.format("one", "failure") + failed.format("two", "error") + '<testcase classname="t" name="good"/>'
+    (logs / "a.xml").write_text(f"<testsuites>{cases}</testsuites>")
+    found = parts.failures([Part("a", []), Part("without", [])])
+    assert found == [("a: tests.x.one", "assert 1 == 2"), ("a: tests.x.two", "assert 1 == 2")]
