@@ -1,1 +1,1 @@
-"""The local fleet: an explorer, a web server and gateway nodes in containers, for ``make demo`` and for molecule."""
+"""`make demo`: what the collection does, shown on a fleet in local containers."""

@@ -12,10 +12,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from demo import image, podman
-from demo.errors import DemoError
-from demo.fleet import Fleet
-from demo.paths import ROOT
+from testbed.containers import image, podman
+from testbed.containers.fleet import Fleet
+from testbed.errors import FleetError
+from testbed.paths import ROOT
 
 _SPACE = 4 * 1024**3  # image, two nodes with their packages, .cache
 _DNS_PORT = 53
@@ -23,7 +23,7 @@ _ANY_ADDRESS = {"0.0.0.0", "[::]", "*"}  # noqa: S104  (compared with, not bound
 
 
 def run(fleet: Fleet) -> None:
-    """All checks that need root. Errors: ``DemoError``."""
+    """All checks that need root. Errors: ``FleetError``."""
     new_fleet = not podman.succeeds("network", "exists", fleet.prefix)
     if new_fleet:
         subnet_free(fleet)
@@ -37,7 +37,7 @@ def run(fleet: Fleet) -> None:
 def root() -> None:
     """Containers that boot systemd need it."""
     if os.geteuid() != 0:
-        raise DemoError("systemd in containers needs root; run it as root (sudo make demo)")
+        raise FleetError("systemd in containers needs root; run it as root (sudo make demo)")
 
 
 def space(path: Path) -> None:
@@ -47,7 +47,7 @@ def space(path: Path) -> None:
     free = shutil.disk_usage(path).free
     if free < _SPACE:
         need, have = _SPACE / 1024**3, free / 1024**3
-        raise DemoError(f"{have:.1f} GB are free at {path}, {need:.0f} GB are needed; make room there")
+        raise FleetError(f"{have:.1f} GB are free at {path}, {need:.0f} GB are needed; make room there")
 
 
 def subnet_free(fleet: Fleet) -> None:
@@ -56,7 +56,7 @@ def subnet_free(fleet: Fleet) -> None:
         routes = json.loads(_output(["ip", family, "-json", "route", "show", "table", "main"]) or "[]")
         taken = overlapping(routes, wanted)
         if taken:
-            raise DemoError(
+            raise FleetError(
                 f"network {wanted} is already used here ({taken}); "
                 "remove that, or give the fleet another network in its .toml file"
             )
@@ -76,7 +76,7 @@ def resolver_port_free() -> None:
     """Podman's resolver listens on port 53 of the fleet's bridge; a server on every address is in its way."""
     program = holder(_output(["ss", "-Hlnup", f"sport = :{_DNS_PORT}"]))
     if program:
-        raise DemoError(f"{program} holds UDP port 53 on every address of this machine; stop it, or bind it to one")
+        raise FleetError(f"{program} holds UDP port 53 on every address of this machine; stop it, or bind it to one")
 
 
 def holder(listeners: str) -> str | None:
@@ -96,11 +96,11 @@ def network() -> None:
         urllib.request.urlopen(f"{mirror}/dists/{image.SUITE}/Release", timeout=10).close()  # noqa: S310
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise DemoError(f"{mirror} cannot be reached ({reason}); the nodes install packages from there") from error
+        raise FleetError(f"{mirror} cannot be reached ({reason}); the nodes install packages from there") from error
 
 
 def _output(command: list[str]) -> str:
     done = subprocess.run(command, env=podman.environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
-        raise DemoError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+        raise FleetError(f"{' '.join(command)} failed: {done.stderr.strip()}")
     return done.stdout

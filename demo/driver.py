@@ -6,17 +6,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from demo import assembly, checks, fleet, image, playbook, proofs, reservations, visitors
-from demo.errors import DemoError
-from demo.fleet import Fleet
-from demo.paths import ROOT
-from demo.person import Person
-from demo.progress import Progress
-from demo.proofs import Proof
+from demo import checks, visitors
+from testbed import assembly, playbook, proofs, reservations
+from testbed.containers import fleet, image
+from testbed.containers.fleet import Fleet
+from testbed.errors import FleetError
+from testbed.paths import ROOT
+from testbed.person import Person
+from testbed.progress import Progress
+from testbed.proofs import Proof
 
 
 def up(wanted: Fleet, console: Console) -> None:
-    """Everything, from nothing or from wherever an earlier run stopped. Errors: ``DemoError``."""
+    """Everything, from nothing or from wherever an earlier run stopped. Errors: ``FleetError``."""
     checks.root()  # before anything is written that root would own
     progress = Progress(console, wanted.directory / "logs")
     with progress.step("this machine"):
@@ -56,7 +58,7 @@ def up(wanted: Fleet, console: Console) -> None:
 
 
 def down(wanted: Fleet, console: Console) -> None:
-    """Remove containers, network, state and images. Errors: ``DemoError``."""
+    """Remove containers, network, state and images. Errors: ``FleetError``."""
     checks.root()
     fleet.remove(wanted)
     image.remove({node.system for node in wanted.nodes})
@@ -64,7 +66,7 @@ def down(wanted: Fleet, console: Console) -> None:
 
 
 def reload_under_visitors(wanted: Fleet) -> str:
-    """What the visitors say. Errors: ``DemoError`` when one was not served."""
+    """What the visitors say. Errors: ``FleetError`` when one was not served."""
     first = wanted.nodes[0]
     certificate = str(ROOT / proofs.home_certificate(wanted))
     with visitors.visiting(wanted.address(first.host), reservations.HOME, certificate) as visits:
@@ -73,9 +75,9 @@ def reload_under_visitors(wanted: Fleet) -> str:
                 wanted, first.name, "-m", "ansible.builtin.systemd_service", "-a", "name=tfgateway-proxy state=reloaded"
             )
             if done.returncode != 0:
-                raise DemoError(f"tfgateway-proxy cannot be reloaded: {done.stdout.strip()}")
+                raise FleetError(f"tfgateway-proxy cannot be reloaded: {done.stdout.strip()}")
     if visits.failures:
-        raise DemoError(f"{visits} while the proxy was reloaded; the first: {visits.failures[0]}")
+        raise FleetError(f"{visits} while the proxy was reloaded; the first: {visits.failures[0]}")
     return str(visits)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from demo import playbook
+from testbed import playbook
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cache" / "check"

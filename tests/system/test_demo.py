@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from demo import fleet, image, playbook, podman, proofs, reservations, visitors
-from demo.paths import CACHE
+from demo import visitors
+from testbed import playbook, proofs, reservations
+from testbed.containers import fleet, image, podman
+from testbed.paths import CACHE
 from tools.tree import copy
 
 ROOT = Path(__file__).parent.parent.parent

@@ -11,10 +11,11 @@ import dns.message
 import dns.query
 import dns.rcode
 import pytest
+from old_node import AT, FIRST, FLEET, NAME, NODE, gaps, name_is_served, page_is_served
 
-from demo import playbook, podman
-from demo.old_node import AT, FIRST, FLEET, NAME, NODE, gaps, name_is_served, page_is_served
-from demo.paths import ROOT
+from testbed import playbook
+from testbed.containers import podman
+from testbed.paths import ROOT
 
 OLD = ("coredns", "tcprouter", "tfgateway")
 KEPT = "/var/lib/tfgateway-cutover"

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from demo import assembly, fleet, podman, reservations
-from demo.fleet import Fleet
-from demo.person import Person
-from demo.progress import Progress
+from testbed import assembly, reservations
+from testbed.containers import fleet, podman
+from testbed.containers.fleet import Fleet
+from testbed.person import Person
+from testbed.progress import Progress
 
 FLEET = fleet.load(Path(__file__).parent.parent / "fleet.toml")
 UNITS = ["tfredis", "tfgateway", "tfgateway-dns", "tfgateway-proxy", "tfgateway-4to6", "ssh", "ufw"]

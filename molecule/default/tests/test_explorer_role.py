@@ -13,10 +13,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from demo import certificate, fleet, playbook, podman
-from demo.fleet import Fleet, Node
-from demo.paths import CACHE, ROOT
-from demo.playbook import Recap
+from testbed import playbook
+from testbed.containers import certificate, fleet, podman
+from testbed.containers.fleet import Fleet, Node
+from testbed.paths import CACHE, ROOT
+from testbed.playbook import Recap
 
 NAME = "explorer.example"
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
-from demo import playbook, podman
-from demo.fleet import Fleet
-from demo.paths import VENV_BIN
-from demo.person import Person
-from demo.progress import Step
-from demo.reservations import wireguard_key
+from testbed import playbook
+from testbed.containers import podman
+from testbed.containers.fleet import Fleet
+from testbed.paths import VENV_BIN
+from testbed.person import Person
+from testbed.progress import Step
+from testbed.reservations import wireguard_key
 
 PEER_HOST = 200
 NAME = "tfg-molecule"  # of the namespace, and of its two interfaces

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
-from demo import podman
-from demo.fleet import Fleet, Node
-from demo.person import Person, tfgateway
+from testbed.containers import podman
+from testbed.containers.fleet import Fleet, Node
+from testbed.person import Person, tfgateway
 
 PLANES = ["tfgateway", "tfgateway-dns", "tfgateway-proxy", "tfgateway-4to6"]
 SSH_PORTS = [22, 34022]

@@ -14,9 +14,10 @@ import msgspec
 import pytest
 import yaml
 
-from demo import fleet, podman, reservations
-from demo.fleet import Fleet, Node
-from demo.paths import VENV_BIN
+from testbed import reservations
+from testbed.containers import fleet, podman
+from testbed.containers.fleet import Fleet, Node
+from testbed.paths import VENV_BIN
 from tests.support import artefact
 from tests.support.artefact import Installed
 

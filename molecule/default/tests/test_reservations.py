@@ -16,12 +16,13 @@ from tfgateway.explorer.user import Account
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity, node_id_to_public_key
 
-from demo import playbook, podman, proofs, reservations
-from demo.errors import DemoError
-from demo.fleet import Fleet, Node
-from demo.person import Person
-from demo.progress import Step
-from demo.proofs import Proof
+from testbed import playbook, proofs, reservations
+from testbed.containers import podman
+from testbed.containers.fleet import Fleet, Node
+from testbed.errors import FleetError
+from testbed.person import Person
+from testbed.progress import Step
+from testbed.proofs import Proof
 from tests.support import waiting
 
 PATIENCE = 60.0
@@ -42,7 +43,7 @@ def all_hold(fleet: Fleet) -> bool:
     try:
         for proof in proofs.proofs(fleet):
             proofs.prove(proof)
-    except DemoError:
+    except FleetError:
         return False
     return True
 

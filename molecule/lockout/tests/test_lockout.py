@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from demo import fleet, playbook, podman
-from demo.fleet import Fleet, Node
+from testbed import playbook
+from testbed.containers import fleet, podman
+from testbed.containers.fleet import Fleet, Node
 from tests.support import waiting
 
 SCENARIO = Path(__file__).parent.parent

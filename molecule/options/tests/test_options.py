@@ -10,7 +10,7 @@ import pytest
 import yaml
 from testinfra.host import Host
 
-from demo import fleet
+from testbed.containers import fleet
 
 FLEET = fleet.load(Path(__file__).parent.parent / "fleet.toml")
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
-from demo import fleet, image, playbook, podman, reservations
-from demo.fleet import Fleet, Node
-from demo.inventory import SUFFIXES
-from demo.paths import ROOT, VENV_BIN
-from demo.person import Person
-from demo.reservations import Wanted, managed_domain
+from testbed import playbook, reservations
+from testbed.containers import fleet, image, podman
+from testbed.containers.fleet import Fleet, Node
+from testbed.inventory import SUFFIXES
+from testbed.paths import ROOT, VENV_BIN
+from testbed.person import Person
+from testbed.reservations import Wanted, managed_domain
 from tests.support import waiting
 from tests.support.ports import free_port
 

@@ -16,9 +16,10 @@ import dns.query
 import dns.rcode
 import pytest
 
-from demo import fleet, playbook, podman
-from demo.fleet import Fleet, Node
-from demo.paths import ROOT
+from testbed import playbook
+from testbed.containers import fleet, podman
+from testbed.containers.fleet import Fleet, Node
+from testbed.paths import ROOT
 
 FLEET: Fleet = fleet.load(Path(__file__).parent.parent / "fleet.toml")
 CANARY, OTHER = FLEET.nodes

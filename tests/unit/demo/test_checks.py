@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from demo import checks, image
-from demo.errors import DemoError
+from demo import checks
+from testbed.containers import image
+from testbed.errors import FleetError
 
 ROUTES = [
     {"dst": "default", "gateway": "10.0.0.1", "dev": "eth0"},
@@ -34,7 +35,7 @@ def test_who_holds_the_resolver_port_on_every_address() -> None:
 
 def test_no_space_is_one_line_that_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "_SPACE", 2**60)
-    with pytest.raises(DemoError) as raised:
+    with pytest.raises(FleetError) as raised:
         checks.space(tmp_path / "not" / "there" / "yet")
     assert str(tmp_path) in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -42,7 +43,7 @@ def test_no_space_is_one_line_that_says_where(tmp_path: Path, monkeypatch: pytes
 
 def test_no_network_names_the_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TFGATEWAY_DEBIAN_MIRROR", "http://127.0.0.1:9/debian")
-    with pytest.raises(DemoError, match=r"http://127\.0\.0\.1:9/debian cannot be reached"):
+    with pytest.raises(FleetError, match=r"http://127\.0\.0\.1:9/debian cannot be reached"):
         checks.network()
 
 

@@ -29,8 +29,8 @@ RUN_BY = {
     "make demo": ("tests/system/test_demo.py", "demo"),
     "make demo-down": ("tests/system/test_demo.py", "down"),
     "make setup": ("Makefile", "setup:"),  # what every other target begins with
-    f"{PLAYBOOK} site.yml": ("demo/playbook.py", "site.yml"),
-    ".venv/bin/ansible gateways": ("demo/proofs.py", "tfgrid.gateway.reservation_state"),
+    f"{PLAYBOOK} site.yml": ("testbed/playbook.py", "site.yml"),
+    ".venv/bin/ansible gateways": ("testbed/proofs.py", "tfgrid.gateway.reservation_state"),
     f"{PLAYBOOK} playbooks/status.yml": (NOTES, '"status"'),
     f"{PLAYBOOK} playbooks/reconcile.yml": (NOTES, '"reconcile"'),
     f"{PLAYBOOK} playbooks/backup.yml": (NOTES, '"backup"'),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from demo.paths import VENV_BIN
+from testbed.paths import VENV_BIN
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 ROOT = "/opt/tfgateway"

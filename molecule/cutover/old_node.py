@@ -1,6 +1,6 @@
 """What the user of an old node has reserved, and whether it is served, in scenario cutover.
 
-``python -m demo.old_node reserve`` reserves it; ``watch`` asks for it until ``watched``, and writes down the longest
+``old_node.py reserve`` reserves it; ``watch`` asks for it until ``watched``, and writes down the longest
 times without an answer.
 """
 
@@ -18,10 +18,11 @@ import dns.exception
 import dns.message
 import dns.query
 
-from demo import fleet, reservations
-from demo.paths import ROOT
-from demo.person import Person
-from demo.reservations import DELEGATED, SITE, Wanted, managed_domain
+from testbed import reservations
+from testbed.containers import fleet
+from testbed.paths import ROOT
+from testbed.person import Person
+from testbed.reservations import DELEGATED, SITE, Wanted, managed_domain
 
 FLEET = fleet.load(ROOT / "molecule" / "cutover" / "fleet.toml")
 NODE = FLEET.nodes[0]

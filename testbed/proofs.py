@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from demo import playbook
-from demo.errors import DemoError
-from demo.fleet import Fleet
-from demo.paths import ROOT
-from demo.reservations import DELEGATED, HOME, SITE, managed_domain
+from testbed import playbook
+from testbed.containers.fleet import Fleet
+from testbed.errors import FleetError
+from testbed.paths import ROOT
+from testbed.reservations import DELEGATED, HOME, SITE, managed_domain
 
 _PATIENCE = 5.0  # seconds from "deployed" at the explorer to an answer
 _SENTENCE = re.compile(r"^\s*msg: '?(.*?)'?$", re.MULTILINE)
@@ -35,7 +35,7 @@ class Proof:
 
 
 def proofs(fleet: Fleet) -> list[Proof]:
-    """What has to hold once the demo's reservations are deployed."""
+    """What has to hold once the reservations are deployed."""
     first, second = fleet.nodes[:2]
     at = fleet.address(first.host)
     www = f"www.{managed_domain(first)}"
@@ -79,7 +79,7 @@ def home_certificate(fleet: Fleet) -> str:
 
 
 def prove(proof: Proof) -> str:
-    """The answer in a few words; asked again for a moment: "deployed" may be said first. Errors: ``DemoError``."""
+    """The answer in a few words; asked again for a moment: "deployed" may be said first. Errors: ``FleetError``."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         done = subprocess.run(
@@ -94,7 +94,7 @@ def prove(proof: Proof) -> str:
             return proof.says(done.stdout)
         if time.monotonic() > deadline:
             answer = (done.stdout + done.stderr).strip() or f"exit code {done.returncode}"
-            raise DemoError(f"not served as reserved: {proof.typed}\n{answer}")
+            raise FleetError(f"not served as reserved: {proof.typed}\n{answer}")
         time.sleep(0.2)
 
 

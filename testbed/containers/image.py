@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo import interpreter, podman
-from demo.errors import DemoError
-from demo.paths import CACHE, ROOT
+from testbed.containers import interpreter, podman
+from testbed.errors import FleetError
+from testbed.paths import CACHE
 
 BASE = "localhost/tfgrid-gateway-base:debian12"
 SUITE = "bookworm"
@@ -30,7 +30,7 @@ _OLD_PYTHON = "3.6"  # Ubuntu 18.04's
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image: its name, the directory below ``demo/`` that it is built from, and the image that it starts with."""
+    """One image: its name, the directory beside this file that it is built from, and the image that it starts with."""
 
     name: str
     context: str
@@ -40,7 +40,7 @@ class Image:
 
     @property
     def directory(self) -> Path:
-        return ROOT / "demo" / self.context
+        return Path(__file__).parent / self.context
 
     def digest(self) -> str:
         """Of all that decides what the image holds."""
@@ -64,7 +64,7 @@ SYSTEMS = {
 
 
 def ensure(wanted: Image, log: Path) -> bool:
-    """Build an image unless it is there and up to date; True when something was built. Errors: ``DemoError``."""
+    """Build an image unless it is there and up to date; True when something was built. Errors: ``FleetError``."""
     with _alone():  # fleets that are created at the same time start from one image
         return _ensure(wanted, log)
 
@@ -172,4 +172,4 @@ def _run(command: list[str], log: Path) -> None:
         environment = podman.environment()
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
     if done.returncode != 0:
-        raise DemoError(f"{command[0]} failed; is a Debian mirror reachable ({_MIRROR_VARIABLE})?", log=log)
+        raise FleetError(f"{command[0]} failed; is a Debian mirror reachable ({_MIRROR_VARIABLE})?", log=log)

@@ -7,9 +7,9 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
-from demo.errors import DemoError
-from demo.fleet import Fleet
-from demo.person import Person, own_words
+from testbed.containers.fleet import Fleet
+from testbed.errors import FleetError
+from testbed.person import Person, own_words
 
 _PATIENCE = 30.0  # seconds for the explorer to come up
 
@@ -26,7 +26,7 @@ class Farm:
 
 
 def ensure(fleet: Fleet) -> Farm:
-    """The farm of the fleet, registered once the explorer answers. Errors: ``DemoError``."""
+    """The farm of the fleet, registered once the explorer answers. Errors: ``FleetError``."""
     _wait(fleet)
     farmer = Person(fleet, "farmer")
     farmer.register()
@@ -44,5 +44,5 @@ def _wait(fleet: Fleet) -> None:
         except (urllib.error.URLError, OSError) as error:
             if time.monotonic() > deadline:
                 hint = f"look with: podman logs {fleet.prefix}-explorer"
-                raise DemoError(f"the explorer at {fleet.explorer_url} does not answer ({error}); {hint}") from error
+                raise FleetError(f"the explorer at {fleet.explorer_url} does not answer ({error}); {hint}") from error
         time.sleep(0.2)

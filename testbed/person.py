@@ -9,9 +9,9 @@ from typing import Any
 
 from tfgateway.identity import seedfile, words
 
-from demo.errors import DemoError
-from demo.fleet import Fleet
-from demo.paths import VENV_BIN
+from testbed.containers.fleet import Fleet
+from testbed.errors import FleetError
+from testbed.paths import VENV_BIN
 
 
 def own_words(path: Path) -> str:
@@ -39,7 +39,7 @@ class Person:
         return seedfile.load(self.seed).tid or 0
 
     def register(self) -> None:
-        """Register at the explorer, once. Errors: ``DemoError``."""
+        """Register at the explorer, once. Errors: ``FleetError``."""
         if self.seed.exists():
             return
         own_words(self.words)
@@ -50,7 +50,7 @@ class Person:
         tfgateway(*self._reserve(key), "register", *who, "--output", str(self.seed), "--json")
 
     def reserve(self, *arguments: str) -> Any:
-        """``tfgateway reserve ...`` as this person; its JSON. Errors: ``DemoError``."""
+        """``tfgateway reserve ...`` as this person; its JSON. Errors: ``FleetError``."""
         return tfgateway(*self._reserve(self.seed), *arguments, "--json")
 
     def _reserve(self, seed: Path) -> tuple[str, ...]:
@@ -58,11 +58,11 @@ class Person:
 
 
 def tfgateway(*arguments: str) -> Any:
-    """Run the command line; the JSON that it prints. Errors: ``DemoError`` with the command's own words."""
+    """Run the command line; the JSON that it prints. Errors: ``FleetError`` with the command's own words."""
     done = subprocess.run(
         [str(VENV_BIN / "tfgateway"), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise DemoError(f"tfgateway {arguments[0]} failed: {said[-1].removeprefix('tfgateway: error: ')}")
+        raise FleetError(f"tfgateway {arguments[0]} failed: {said[-1].removeprefix('tfgateway: error: ')}")
     return json.loads(done.stdout)

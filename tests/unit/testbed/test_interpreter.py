@@ -6,7 +6,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from demo import interpreter
+from testbed.containers import interpreter
 
 
 def test_archive_runs_wherever_it_is_unpacked(tmp_path: Path) -> None:

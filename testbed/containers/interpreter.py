@@ -17,11 +17,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.errors import DemoError
-from demo.paths import CACHE, ROOT
+from testbed.errors import FleetError
+from testbed.paths import CACHE, ROOT
 
 _ARCHIVES = CACHE / "interpreters"
-_BYTECODE = ROOT / "demo" / "node" / "zipped_bytecode.py"
+_BYTECODE = ROOT / "testbed" / "containers" / "node" / "zipped_bytecode.py"
 _FORMAT = 2  # of the archives that this file makes
 _WANTED = "3.12"  # as in production; any that runs the daemon will do
 # Large and of no use on a node.
@@ -52,7 +52,7 @@ def at_hand(version: str) -> Path | None:
 
 
 def ensure() -> Archive:
-    """Make the archive unless it is there. Errors: ``DemoError``."""
+    """Make the archive unless it is there. Errors: ``FleetError``."""
     program = at_hand(_WANTED) or Path(sys.executable)
     version, binary, library = _ask(program)
     digest = hashlib.sha256(f"{_FORMAT}\0{binary}\0{version}".encode()).hexdigest()[:12]
@@ -121,6 +121,6 @@ def _ask(program: Path) -> tuple[str, str, str]:
     base = program.resolve()  # not that of a virtual environment, which has no library of its own
     done = subprocess.run([str(base), "-I", "-c", _ASK], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
-        raise DemoError(f"{program} does not run: {done.stderr.strip()}")
+        raise FleetError(f"{program} does not run: {done.stderr.strip()}")
     version, binary, library = json.loads(done.stdout)
     return version, binary, library

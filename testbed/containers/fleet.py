@@ -19,11 +19,12 @@ from typing import Literal
 
 import msgspec
 
-from demo import image, podman
-from demo.errors import DemoError
-from demo.image import Image
-from demo.paths import ROOT
+from testbed.containers import image, podman
+from testbed.containers.image import Image
+from testbed.errors import FleetError
+from testbed.paths import ROOT
 
+_WEB_SERVER = Path(__file__).with_name("web_server.py")
 _ARGUMENTS_LABEL = "tfgrid.arguments"
 _EXPLORER_HOST = 5
 _WEB_HOST = 6
@@ -107,15 +108,15 @@ class Mount:
 
 
 def load(path: Path) -> Fleet:
-    """Read a fleet's description. Errors: ``DemoError``."""
+    """Read a fleet's description. Errors: ``FleetError``."""
     try:
         return msgspec.toml.decode(path.read_bytes(), type=Fleet)
     except (OSError, msgspec.DecodeError) as error:
-        raise DemoError(f"{path}: {error}") from error
+        raise FleetError(f"{path}: {error}") from error
 
 
 def create_network(fleet: Fleet) -> None:
-    """The fleet's network. Errors: ``DemoError``."""
+    """The fleet's network. Errors: ``FleetError``."""
     if podman.succeeds("network", "exists", fleet.prefix):
         return
     podman.run(
@@ -124,7 +125,7 @@ def create_network(fleet: Fleet) -> None:
 
 
 def start_nodes(fleet: Fleet) -> None:
-    """Create and boot the nodes that do not run yet; returns when each has booted. Errors: ``DemoError``."""
+    """Create and boot the nodes that do not run yet; returns when each has booted. Errors: ``FleetError``."""
     public_key = _ensure_key(fleet)
     for node in fleet.nodes:
         options = (*podman.Machine.inspect().init_options(), "--dns=none")
@@ -135,7 +136,7 @@ def start_nodes(fleet: Fleet) -> None:
 
 
 def start_explorer(fleet: Fleet, release: Path) -> None:
-    """Run ``tfgateway explorer`` out of an unpacked release. Errors: ``DemoError``."""
+    """Run ``tfgateway explorer`` out of an unpacked release. Errors: ``FleetError``."""
     database = fleet.directory / "explorer"
     database.mkdir(parents=True, exist_ok=True)
     mounts = (Mount(release, "/opt/tfgateway/current"), Mount(database, "/var/lib/tfgateway-explorer", writable=True))
@@ -151,21 +152,24 @@ def start_explorer(fleet: Fleet, release: Path) -> None:
 
 
 def start_web(fleet: Fleet, directory: Path) -> None:
-    """Run the small web server with the certificate found in ``directory``. Errors: ``DemoError``."""
-    mounts = (Mount(ROOT / "demo" / "web_server.py", "/srv/web_server.py"), Mount(directory, "/srv/tls"))
+    """Run the small web server with the certificate found in ``directory``. Errors: ``FleetError``."""
+    mounts = (
+        Mount(_WEB_SERVER, "/srv/web_server.py"),
+        Mount(directory, "/srv/tls"),
+    )
     options = tuple(mount.option() for mount in mounts)
     command = ("/usr/bin/python3", "-I", "/srv/web_server.py", "/srv/tls/certificate.pem", "/srv/tls/key.pem")
     _ensure_container(fleet, f"{fleet.prefix}-web", _WEB_HOST, options, command)
 
 
 def start_home(fleet: Fleet, release: Path, directory: Path) -> None:
-    """Run a web server that no gateway dials, and the tunnel client that makes it reachable. Errors: ``DemoError``.
+    """Run a web server that no gateway dials, and the tunnel client that makes it reachable. Errors: ``FleetError``.
 
     directory: holds ``secret``, ``certificate.pem`` and ``key.pem``.
     """
     mounts = (
         Mount(release, "/opt/tfgateway/current"),
-        Mount(ROOT / "demo" / "web_server.py", "/srv/web_server.py"),
+        Mount(_WEB_SERVER, "/srv/web_server.py"),
         Mount(directory, "/srv/home"),
     )
     environment = {
@@ -183,7 +187,7 @@ def start_home(fleet: Fleet, release: Path, directory: Path) -> None:
 
 
 def remove(fleet: Fleet) -> None:
-    """Remove containers, network and state directory; nothing there is fine. Errors: ``DemoError``."""
+    """Remove containers, network and state directory; nothing there is fine. Errors: ``FleetError``."""
     for name in fleet.names():
         if podman.succeeds("container", "exists", name):
             podman.run("rm", "--force", "--time=0", "--volumes", name)
@@ -232,7 +236,7 @@ def _wait_booted(name: str) -> None:
     script = "until [ -S /run/systemd/private ]; do sleep 0.1; done; systemctl is-system-running --wait; true"
     state = podman.run("exec", name, "timeout", "120", "sh", "-c", script).strip()
     if state not in ("running", "degraded"):
-        raise DemoError(f"{name} does not boot (systemd says '{state}'); look with: podman logs {name}")
+        raise FleetError(f"{name} does not boot (systemd says '{state}'); look with: podman logs {name}")
 
 
 def _ensure_key(fleet: Fleet) -> str:
@@ -242,7 +246,7 @@ def _ensure_key(fleet: Fleet) -> str:
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"operator of {fleet.prefix}", "-f"]
         done = subprocess.run([*command, str(fleet.key)], capture_output=True, text=True)
         if done.returncode != 0:
-            raise DemoError(f"ssh-keygen failed: {done.stderr.strip()}")
+            raise FleetError(f"ssh-keygen failed: {done.stderr.strip()}")
     return fleet.key.with_suffix(".pub").read_text()
 
 

@@ -7,7 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from demo.paths import ROOT
+from testbed.paths import ROOT
 
 SCRIPT = """
 import sys
@@ -25,7 +25,9 @@ def run(directory: Path, value: str) -> str:
     with zipfile.ZipFile(archive, "w") as target:
         target.writestr("sample/__init__.py", "")
         target.writestr("sample/module.py", f"def value():\n    return {value!r}\n")
-    script = SCRIPT.format(zip=str(archive), node=str(ROOT / "demo" / "node"), kept=str(directory / "kept"))
+    script = SCRIPT.format(
+        zip=str(archive), node=str(ROOT / "testbed" / "containers" / "node"), kept=str(directory / "kept")
+    )
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
 
 

@@ -1,18 +1,19 @@
-"""Puts a whole fleet together: what the demo and molecule have in common."""
+"""Puts a whole fleet together: the steps that the demo and molecule have in common."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from demo import certificate, farm, fleet, image, inventory, release, reservations
-from demo.fleet import Fleet
-from demo.progress import Progress
+from testbed import farm, inventory, reservations
+from testbed.containers import certificate, fleet, image, release
+from testbed.containers.fleet import Fleet
+from testbed.progress import Progress
 
 WEB_NAMES = ["web.alice.example"]
 
 
 def nodes(wanted: Fleet, progress: Progress) -> None:
-    """Image, network and freshly installed nodes. Errors: ``DemoError``."""
+    """Image, network and freshly installed nodes. Errors: ``FleetError``."""
     for system in sorted({node.system for node in wanted.nodes}):
         with progress.step(f"node image {system}", log="image") as step:
             step.note("built from Debian packages" if image.ensure(image.SYSTEMS[system], step.log) else "is there")
@@ -23,7 +24,7 @@ def nodes(wanted: Fleet, progress: Progress) -> None:
 
 
 def services(wanted: Fleet, progress: Progress) -> Path:
-    """Explorer, farm, web server, and the inventory of it all; the unpacked release. Errors: ``DemoError``."""
+    """Explorer, farm, web server, and the inventory of it all; the unpacked release. Errors: ``FleetError``."""
     with progress.step("release of the daemon", log="release") as step:
         archive = release.build(step.log)
         unpacked = release.unpack(archive, wanted.directory / "release")
@@ -42,7 +43,7 @@ def services(wanted: Fleet, progress: Progress) -> Path:
 
 
 def home(wanted: Fleet, release: Path, progress: Progress) -> None:
-    """A server that is reached through a reverse tunnel only. Errors: ``DemoError``."""
+    """A server that is reached through a reverse tunnel only. Errors: ``FleetError``."""
     with progress.step("a server at home, and its tunnel client") as step:
         directory = wanted.directory / "home"
         certificate.ensure(directory, [reservations.HOME])

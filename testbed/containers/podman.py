@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from demo.errors import DemoError
-from demo.paths import CACHE
+from testbed.errors import FleetError
+from testbed.paths import CACHE
 
 # What podman asks for when nothing else is said; without CAP_SYS_RESOURCE more than the hard limit is refused.
 _PODMAN_LIMIT = 1048576
@@ -85,7 +85,7 @@ def environment() -> dict[str, str]:
 
 
 def run(*arguments: str, log: Path | None = None, stdin: bytes = b"") -> str:
-    """Run podman; its standard output. With ``log`` all output goes to that file instead. Errors: ``DemoError``."""
+    """Run podman; its standard output. With ``log`` all output goes to that file instead. Errors: ``FleetError``."""
     command = ["podman", *arguments]
     if log is not None:
         with log.open("ab") as sink:
@@ -95,7 +95,7 @@ def run(*arguments: str, log: Path | None = None, stdin: bytes = b"") -> str:
     if done.returncode != 0:
         said = (done.stderr or b"").decode(errors="replace").strip().splitlines()
         reason = said[-1] if said else f"exit code {done.returncode}"
-        raise DemoError(f"podman {arguments[0]} failed: {reason}", log=log)
+        raise FleetError(f"podman {arguments[0]} failed: {reason}", log=log)
     return (done.stdout or b"").decode(errors="replace")
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from demo import fleet, inventory, playbook, reservations
-from demo.errors import DemoError
-from demo.farm import Farm
-from demo.podman import Machine
+from testbed import inventory, playbook, reservations
+from testbed.containers import fleet
+from testbed.containers.podman import Machine
+from testbed.errors import FleetError
+from testbed.farm import Farm
 
 ROOT = Path(__file__).parent.parent.parent.parent
 FILES = sorted(
@@ -36,7 +37,7 @@ def test_addresses_read_alike_in_both_families() -> None:
 def test_a_typo_in_a_fleet_file_names_file_and_key(tmp_path: Path) -> None:
     path = tmp_path / "fleet.toml"
     path.write_text((ROOT / "demo" / "fleet.toml").read_text().replace("resolved", "resolve"))
-    with pytest.raises(DemoError, match=r"fleet.toml: .*resolve"):
+    with pytest.raises(FleetError, match=r"fleet.toml: .*resolve"):
         fleet.load(path)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from demo import image, interpreter
-from demo.farm import Farm
-from demo.fleet import Fleet
-from demo.paths import CACHE
+from testbed.containers import image, interpreter
+from testbed.containers.fleet import Fleet
+from testbed.farm import Farm
+from testbed.paths import CACHE
 
 SUFFIXES = ("gateway.example", "3x0.example")
 _SSH_PORT = 34022
@@ -64,7 +64,7 @@ def render(fleet: Fleet, farm: Farm | None) -> str:
             "gateway_domain_suffixes": list(SUFFIXES),
             "gateway_proxy_allowed_targets": [f"{fleet.web_address}/32"],
             "wireguard_fallback_package": "wireguard-go",  # all stand-ins have Debian's packages
-            "gateway_geoip_url": "",  # a fleet of the demo asks nobody outside
+            "gateway_geoip_url": "",  # a fleet in containers asks nobody outside
             "gateway_poll_interval": 2,
         }
         # One identity from words, as a node that is installed again has; the other nodes make theirs.

@@ -7,11 +7,11 @@ import re
 import subprocess
 from dataclasses import dataclass
 
-from demo import podman
-from demo.errors import DemoError
-from demo.fleet import Fleet
-from demo.paths import ROOT, VENV_BIN
-from demo.progress import Step
+from testbed.containers import podman
+from testbed.containers.fleet import Fleet
+from testbed.errors import FleetError
+from testbed.paths import ROOT, VENV_BIN
+from testbed.progress import Step
 
 _TASK = re.compile(r"^(?:TASK|RUNNING HANDLER) \[(.*?)\]")
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")
@@ -46,7 +46,7 @@ def command(fleet: Fleet, *options: str) -> list[str]:
 
 
 def run(fleet: Fleet, step: Step, *options: str) -> list[Recap]:
-    """Run ``site.yml``; its tasks pass by behind the spinner, everything goes to the log. Errors: ``DemoError``."""
+    """Run ``site.yml``; its tasks pass by behind the spinner, everything goes to the log. Errors: ``FleetError``."""
     with step.log.open("w") as log:
         process = subprocess.Popen(
             command(fleet, *options),
@@ -72,7 +72,7 @@ def run(fleet: Fleet, step: Step, *options: str) -> list[Recap]:
         finally:
             process.wait()  # after Ctrl-C too: Ansible gets the signal as well, and leaves its hosts in order
     if process.returncode != 0:
-        raise DemoError("ansible-playbook site.yml failed", log=step.log)
+        raise FleetError("ansible-playbook site.yml failed", log=step.log)
     return recaps
 
 

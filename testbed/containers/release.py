@@ -10,16 +10,16 @@ import sys
 import tarfile
 from pathlib import Path
 
-from demo import image, podman
-from demo.errors import DemoError
-from demo.paths import CACHE, ROOT
+from testbed.containers import image, podman
+from testbed.errors import FleetError
+from testbed.paths import CACHE, ROOT
 
 _BUILDER = ROOT / "roles" / "release" / "files" / "build_release.py"
 _ARCHIVES = CACHE / "releases"  # where role release keeps them too: one archive serves both
 
 
 def build(log: Path) -> Path:
-    """Build unless it is there; the archive. Errors: ``DemoError``."""
+    """Build unless it is there; the archive. Errors: ``FleetError``."""
     python = podman.run(
         "run",
         "--rm",
@@ -40,7 +40,7 @@ def build(log: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         log.write_text(done.stderr)
-        raise DemoError("the daemon's release could not be built", log=log)
+        raise FleetError("the daemon's release could not be built", log=log)
     return Path(json.loads(done.stdout)["archive"])
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while the demo works: one line a step with its time, and the newest detail while it runs."""
+"""What a person sees while a fleet is made: one line a step with its time, and the newest detail while it runs."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""A self-made certificate for the demo's web server: its visitors name it with ``curl --cacert``."""
+"""A self-made certificate for the fleet's web server: its visitors name it with ``curl --cacert``."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-from demo.errors import DemoError
+from testbed.errors import FleetError
 
 
 def ensure(directory: Path, names: list[str]) -> Path:
-    """Make ``certificate.pem`` and ``key.pem`` unless they are there; the certificate. Errors: ``DemoError``."""
+    """Make ``certificate.pem`` and ``key.pem`` unless they are there; the certificate. Errors: ``FleetError``."""
     certificate, key = directory / "certificate.pem", directory / "key.pem"
     if certificate.exists():
         return certificate
@@ -27,6 +27,6 @@ def ensure(directory: Path, names: list[str]) -> Path:
     files = ["-keyout", str(key), "-out", str(partial)]
     done = subprocess.run([*command, *subject, *files], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
-        raise DemoError(f"openssl made no certificate: {done.stderr.strip().splitlines()[-1]}")
+        raise FleetError(f"openssl made no certificate: {done.stderr.strip().splitlines()[-1]}")
     partial.rename(certificate)
     return certificate

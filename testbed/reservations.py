@@ -1,4 +1,4 @@
-"""What the demo's user reserves, and how it comes to be served."""
+"""What the user of a fleet reserves, and how it comes to be served."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.errors import DemoError
-from demo.fleet import Fleet, Node
-from demo.inventory import SUFFIXES
-from demo.person import Person
+from testbed.containers.fleet import Fleet, Node
+from testbed.errors import FleetError
+from testbed.inventory import SUFFIXES
+from testbed.person import Person
 
 DELEGATED = "alice.example"
 SITE = f"web.{DELEGATED}"
@@ -37,7 +37,7 @@ def managed_domain(node: Node, suffix: str = SUFFIXES[0]) -> str:
 
 
 def wireguard_key(fleet: Fleet) -> Path:
-    """Where the user of the demo has the private key of her tunnel."""
+    """Where the user has the private key of her tunnel."""
     return fleet.directory / "alice.wireguard"
 
 
@@ -47,7 +47,7 @@ def tunnel_secret(fleet: Fleet) -> Path:
 
 
 def wanted(fleet: Fleet) -> list[list[Wanted]]:
-    """The demo's reservations in groups: a group needs the one before it."""
+    """The reservations in groups: a group needs the one before it."""
     first, second = fleet.nodes[:2]
     addresses = ("--ip=203.0.113.5", "--ip=2001:db8::5")
     return [
@@ -69,7 +69,7 @@ def wanted(fleet: Fleet) -> list[list[Wanted]]:
 
 
 def registered(fleet: Fleet, person: Person) -> dict[str, str]:
-    """Node id by inventory name, once every node is in the explorer's directory. Errors: ``DemoError``."""
+    """Node id by inventory name, once every node is in the explorer's directory. Errors: ``FleetError``."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         by_domain = {
@@ -80,12 +80,12 @@ def registered(fleet: Fleet, person: Person) -> dict[str, str]:
             return {node.name: by_domain[managed_domain(node)] for node in fleet.nodes}
         if time.monotonic() > deadline:
             hint = f"look with: podman exec {missing[0]} journalctl -u tfgateway"
-            raise DemoError(f"not registered at the explorer: {', '.join(missing)}; {hint}")
+            raise FleetError(f"not registered at the explorer: {', '.join(missing)}; {hint}")
         time.sleep(0.5)
 
 
 def make(person: Person, group: list[Wanted], node_ids: dict[str, str]) -> tuple[int, int]:
-    """Create what is not there yet and wait until all are deployed; (made, found). Errors: ``DemoError``."""
+    """Create what is not there yet and wait until all are deployed; (made, found). Errors: ``FleetError``."""
     there = {
         (line["type"], line["domain"]): line["id"] for line in person.reserve("list") if line["status"] != "failed"
     }
