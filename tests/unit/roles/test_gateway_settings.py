@@ -162,6 +162,8 @@ def test_tunnel_secrets_of_static_services_are_variables() -> None:
 
 SAMPLES: dict[str, Any] = {
     "gateway.public_addresses": ["192.0.2.7"],
+    "gateway.reserved_names": ["status"],
+    "gateway.blocked_names": ["bank.example"],
     "redis.url": "unix:///run/redis.sock",
     "dns.transfer": [{"network": "192.0.2.0/24"}],
     "dns.notify": [{"address": "192.0.2.53:53"}],

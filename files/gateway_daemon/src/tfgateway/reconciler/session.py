@@ -62,6 +62,8 @@ def make_policy(settings: Settings, identity: Identity) -> Policy:
         identity=identity,
         managed_domains=domains,
         own_names=_own_names(settings),
+        reserved_names=frozenset(map(str.lower, settings.gateway.reserved_names)),
+        blocked_names=frozenset(map(str.lower, settings.gateway.blocked_names)),
         allowed_targets=networks(settings.proxy.allowed_targets),
         own_addresses=own_addresses(public),
         public_addresses=public,

@@ -71,6 +71,12 @@ class Location(Section, frozen=True):
     """Degrees east."""
 
 
+Label = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}\Z")]
+"""One label of a domain name; internationalised ones as A-labels."""
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\Z")]
+"""A domain name of one label or more, without a final dot; internationalised labels as A-labels."""
+
+
 class GatewaySettings(Section, frozen=True):
     """[gateway]: what this node is."""
 
@@ -80,6 +86,23 @@ class GatewaySettings(Section, frozen=True):
     """Names published as ``dns_nameserver``; the first is the MNAME of zones without a SOA."""
     managed_domains: tuple[str, ...] = ()
     """Zones in which any user may reserve names, without a final dot."""
+    reserved_names: tuple[Label, ...] = (
+        "autoconfig",
+        "autodiscover",
+        "enterpriseenrollment",
+        "enterpriseregistration",
+        "isatap",
+        "localhost",
+        "lyncdiscover",
+        "mta-sts",
+        "openpgpkey",
+        "wpad",
+    )
+    """Labels that no user may claim directly below a managed domain: programs ask for them by themselves, and believe
+    what they get. They are free below a user's own subdomain; what was granted once stays (P-6)."""
+    blocked_names: tuple[Name, ...] = ()
+    """Domain names, without a final dot, that no user may claim, nor anything below them; what was granted once stays
+    (P-6)."""
     public_addresses: tuple[str, ...] = ()
     """IP addresses that lead to this gateway though no interface has them (1:1 NAT): no tenant's target (T-15)."""
     free_to_use: bool = False

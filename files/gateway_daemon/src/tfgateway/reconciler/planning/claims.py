@@ -14,7 +14,7 @@ from tfgateway.explorer.models import WORKLOAD_TYPES
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity.keys import Identity
 from tfgateway.ids import Gwid, NodeId, Tid
-from tfgateway.reconciler.planning.inputs.names import NameIndex
+from tfgateway.reconciler.planning.inputs.names import NameIndex, suffixes
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.inputs.rows import Rows
 from tfgateway.reconciler.planning.waiting import Waiting
@@ -94,6 +94,10 @@ class Policy:
     """Reservations that an operator ends, and the reason, which is for the user."""
     own_names: frozenset[str] = frozenset()
     """Host names of the gateway itself, lower case: a user with one could get a certificate for it (P-6)."""
+    reserved_names: frozenset[str] = frozenset()
+    """Labels, lower case, that no user may claim directly below a managed domain."""
+    blocked_names: frozenset[str] = frozenset()
+    """Domains, lower case, that no user may claim, nor anything below them."""
     allowed_targets: tuple[IPNetwork, ...] = ()
     own_addresses: frozenset[IPAddress] = frozenset()
     """Of the interfaces, and ``public_addresses``."""
@@ -114,6 +118,14 @@ class Policy:
     @property
     def node_id(self) -> NodeId:
         return self.identity.node_id
+
+    def withheld(self, name: str) -> str | None:
+        """Why the operator lets no user claim a name (P-6), for the user; None: any may."""
+        label, _, parent = name.partition(".")
+        if label in self.reserved_names and parent in self.managed_domains:
+            return f"the operator of the gateway reserves '{label}' directly below {parent}"
+        blocked = next((above for above in suffixes(name) if above in self.blocked_names), None)
+        return f"the operator of the gateway blocks {blocked}" if blocked is not None else None
 
 
 class Claims:

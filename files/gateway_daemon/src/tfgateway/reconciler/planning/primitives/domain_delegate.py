@@ -20,10 +20,12 @@ _SHOWN = 5
 def admit(claims: Claims, reservation: Reservation) -> None:
     """Refuse what equals, is below or is above another user's zone or subdomain, or is above another's proxy (P-4).
 
-    Refuse also what would decide about a name of the gateway itself (P-6).
+    Refuse also what would decide about a name of the gateway itself, and what the operator withholds (P-6).
     """
     domain = reservation.domain
     refuse_if(domain_refusal(domain))
+    if (withheld := claims.policy.withheld(domain)) is not None:
+        raise Refusal(f"unauthorized error cannot delegate domain {domain}: {withheld}")
     for own in claims.policy.own_names:
         if domain in names.suffixes(own):
             why = f"{own}, a name of the gateway, {_where(domain, own)}"

@@ -63,6 +63,8 @@ def _check_name(claims: Claims, reservation: Reservation) -> None:
     domain, user = reservation.domain, reservation.user
     if domain in claims.policy.own_names:
         raise refusal(reservation, "unauthorized error: it is a name of the gateway")
+    if (withheld := claims.policy.withheld(domain)) is not None:
+        raise refusal(reservation, f"unauthorized error: {withheld}")
     zone, owner = claims.zone_of(domain) or ("", "")
     if owner == user:
         return

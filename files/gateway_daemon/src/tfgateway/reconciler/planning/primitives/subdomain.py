@@ -21,6 +21,9 @@ def admit(claims: Claims, reservation: Reservation) -> None:
     refuse_if(addresses_refusal(name, _destination(reservation)))
     claims.check_readable(name)
     zone, owner = claims.zone_of(name) or ("", "")
+    if (withheld := claims.policy.withheld(name)) is not None:
+        above = zone or _parent(name)
+        raise _unauthorized(names.relative(name, above) or APEX_FIELD, above, withheld)
     if not zone:
         raise ParentMissing(_parent(name))
     if claims.is_operators(zone):
