@@ -43,7 +43,7 @@ DNS and proxy have one page each for all their workers: counters, histograms and
 what all of them know alike, such as the age of their copy of redis, is shown once. No counter goes backwards at a
 reload.
 """
-_UNITS = {"seconds": "seconds", "bytes": "octets"}
+_UNITS = {"seconds": "seconds", "bytes": "bytes"}
 _TEXTFILE = ROOT / "roles" / "monitoring" / "files" / "textfile.py"
 
 

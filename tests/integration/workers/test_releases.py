@@ -14,7 +14,7 @@ from .load import connections, dnsperf
 
 ROOT = Path(__file__).resolve().parents[3]
 OLDER = "cf0166e2b013"
-"""A commit before the rooms were rebuilt by stages."""
+"""A commit before the packages were rebuilt by stages."""
 
 
 @pytest.fixture

@@ -59,13 +59,13 @@ def test_files_and_folders_that_a_page_names_are_there(page: Path) -> None:
     assert missing(page) == []
 
 
-def test_every_room_of_the_daemon_is_in_the_architecture() -> None:
+def test_every_package_of_the_daemon_is_in_the_architecture() -> None:
     shown = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
-    rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
-    assert {room for room in rooms if f"`{room}/`" not in shown} == set()
+    packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert {package for package in packages if f"`{package}/`" not in shown} == set()
 
 
-def test_unit_tests_of_a_room_are_in_a_folder_of_its_name() -> None:
-    rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+def test_unit_tests_of_a_package_are_in_a_folder_of_its_name() -> None:
+    packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     folders = {path.name for path in (ROOT / "tests" / "unit" / "daemon").iterdir() if any(path.glob("test_*.py"))}
-    assert folders - rooms == {"base", "syscalls"}  # modules that are in no room; failing system calls in all of them
+    assert folders - packages == {"base", "syscalls"}  # modules that are in no package; failing system calls in all of them

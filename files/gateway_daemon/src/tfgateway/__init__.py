@@ -1,4 +1,4 @@
-"""The TFGateway daemon: one package, one room a directory, imports held by import-linter."""
+"""The TFGateway daemon: one package, one package a directory, imports held by import-linter."""
 
 from importlib.metadata import PackageNotFoundError, version
 

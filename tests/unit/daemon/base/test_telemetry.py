@@ -54,7 +54,7 @@ def test_an_event_is_one_json_object_a_line() -> None:
     assert len(lines) == 1
     event = json.loads(lines[0])
     assert event.pop("timestamp").endswith("Z")
-    assert event == {"event": "element skipped", "level": "warning", "room": "dns", "key": "a\\nb", "count": 3}
+    assert event == {"event": "element skipped", "level": "warning", "component": "dns", "key": "a\\nb", "count": 3}
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

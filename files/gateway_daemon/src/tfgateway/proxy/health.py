@@ -21,7 +21,7 @@ _RESOLVE_EVERY = 30.0  # seconds
 _RESOLVE_SOON = 2.0  # seconds until the next try for a name that has no address
 _FIRST_TIME = 5.0  # seconds that the start waits for names
 _MOST_ADDRESSES = 16
-_STATUS_LINE = 256  # octets of an answer that are read at most
+_STATUS_LINE = 256  # bytes of an answer that are read at most
 _SPREAD = 0.1  # of an interval, at random, so that the workers do not check all at once
 
 _log = logger("proxy")

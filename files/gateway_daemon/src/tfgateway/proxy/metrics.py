@@ -17,7 +17,7 @@ _TOTAL_BOUNDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 3600)
 
 
 class ProxyMetrics(Collector):
-    """What the other parts of the room count."""
+    """What the other parts of the package count."""
 
     def __init__(self, *, services: Callable[[], float], mirror_age: Callable[[], float]) -> None:
         """``services``: how many are known from redis; ``mirror_age``: seconds since they were known to be current."""
@@ -28,7 +28,7 @@ class ProxyMetrics(Collector):
         """By listener and outcome."""
         self.active: Counter[Protocol] = Counter()
         self.to_target = 0
-        """Octets."""
+        """Bytes."""
         self.to_visitor = 0
         self.dial_times = Histogram(_DIAL_BOUNDS)
         self.total_times = Histogram(_TOTAL_BOUNDS)
@@ -36,7 +36,7 @@ class ProxyMetrics(Collector):
         self.registry.register(self)
 
     def account(self, listener: Protocol, outcome: str, seconds: float, to_target: int, to_visitor: int) -> None:
-        """Count a connection that has ended; octets each way."""
+        """Count a connection that has ended; bytes each way."""
         self.active[listener] -= 1
         self.ended[listener][outcome] += 1
         self.total_times.add(seconds)
@@ -60,7 +60,7 @@ class ProxyMetrics(Collector):
         for protocol in Protocol:
             active.add_metric([protocol], self.active[protocol])
         yield active
-        relayed = CounterMetricFamily("tfgateway_proxy_bytes", "Octets relayed", labels=["direction"])
+        relayed = CounterMetricFamily("tfgateway_proxy_bytes", "Bytes relayed", labels=["direction"])
         relayed.add_metric(["to_target"], self.to_target)
         relayed.add_metric(["to_visitor"], self.to_visitor)
         yield relayed

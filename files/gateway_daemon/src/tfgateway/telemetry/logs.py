@@ -73,6 +73,6 @@ def configure(settings: LogSettings) -> None:
     )
 
 
-def logger(room: str) -> structlog.typing.FilteringBoundLogger:
-    """A logger whose events carry ``room=...``."""
-    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(room=room))
+def logger(component: str) -> structlog.typing.FilteringBoundLogger:
+    """A logger whose events carry ``component=...``."""
+    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(component=component))

@@ -18,7 +18,7 @@ class NoTunnel(GatewayError):
 
 
 class DialFailed(NoTunnel):
-    """The client dropped the visitor before an octet of an answer: the service behind it is not there."""
+    """The client dropped the visitor before an byte of an answer: the service behind it is not there."""
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class RelayedByTunnel:
     """The outcome in metrics and access log: ``closed``, ``reset``, ``idle`` as for a dialled target, or
     ``handed_over`` when another worker of this gateway took the descriptor and does the account."""
     to_target: int = 0
-    """Octets that went into the tunnel, ``first`` included."""
+    """Bytes that went into the tunnel, ``first`` included."""
     to_visitor: int = 0
 
 

@@ -41,9 +41,9 @@ class Options:
     backoff: float = 5.0
     """Seconds before the second attempt; they double up to a minute."""
     dial_timeout: float = 10.0
-    """Seconds for connecting, to a gateway or to a service, and for a visitor's first octet."""
+    """Seconds for connecting, to a gateway or to a service, and for a visitor's first byte."""
     idle_timeout: float = 3600.0
-    """Seconds without an octet after which a visitor is cut."""
+    """Seconds without an byte after which a visitor is cut."""
     tls: ssl.SSLContext | None = None
     """For the connections to the gateways; None: in clear, as the old client."""
     tls_name: str = ""
@@ -83,9 +83,9 @@ class Status:
     failed: int = 0
     """Visitors for which the local service could not be reached."""
     received: int = 0
-    """Octets from visitors."""
+    """Bytes from visitors."""
     sent: int = 0
-    """Octets to visitors."""
+    """Bytes to visitors."""
 
 
 Changed = Callable[[Status], None]
@@ -257,7 +257,7 @@ class _NewStream:
         self._session.hold(len(data))  # may drop this stream
         if self._dialling is None and not self._over:
             self._silence.cancel()
-            # Only what the first octet says counts: whether it is TLS.
+            # Only what the first byte says counts: whether it is TLS.
             tls = self._first[0] == _TLS_HANDSHAKE
             target = self._options.local_tls if tls else self._options.local
             self._dialling = asyncio.create_task(self._dial(target))

@@ -7,24 +7,24 @@ from tfgateway.errors import ParseError
 _MAGIC = b"\x11\x11"
 _HEAD = 4
 MAX_SECRET = 65_519
-"""Octets: with its head it has to fit into one frame of an old client."""
+"""Bytes: with its head it has to fit into one frame of an old client."""
 
 
 def encode_handshake(secret: bytes) -> bytes:
-    """The octets to send, all of them in one data frame (T-14). Errors: ``ValueError``."""
+    """The bytes to send, all of them in one data frame (T-14). Errors: ``ValueError``."""
     if not 1 <= len(secret) <= MAX_SECRET:
         raise ValueError(f"a secret has 1 to {MAX_SECRET} bytes")
     return _MAGIC + len(secret).to_bytes(2) + secret
 
 
 class HandshakeParser:
-    """Finds the secret, in any number of pieces; neither fewer nor more octets than announced are taken (T-14)."""
+    """Finds the secret, in any number of pieces; neither fewer nor more bytes than announced are taken (T-14)."""
 
     def __init__(self) -> None:
         self._received = bytearray()
 
     def feed(self, data: bytes | memoryview) -> bytes | None:
-        """Take the next octets: the secret once it is complete, ``None`` while more is needed.
+        """Take the next bytes: the secret once it is complete, ``None`` while more is needed.
 
         Errors: ``ParseError``, without any part of the secret in its text (T-13).
         """

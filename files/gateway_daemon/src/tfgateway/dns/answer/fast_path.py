@@ -60,12 +60,12 @@ class Slots:
         peers: Sequence[int],
         address_size: int,
         replies: memoryview[int],
-        octets: int,
+        prefix_size: int,
     ) -> None:
         """Set up for batches in ``buffer``.
 
         starts, peers: where datagrams and their clients' packed addresses are, both evenly spaced. replies: set to the
-        bytes of each reply. octets: of an address, for ``RateLimiter.noted``.
+        bytes of each reply. prefix_size: bytes of an address that name its network, for ``RateLimiter.noted``.
         """
         self.buffer = buffer
         self.replies = replies
@@ -75,7 +75,7 @@ class Slots:
         self.heads = [slice(at + 2, at + 12) for at in starts]
         """What follows the id in the header."""
         self.clients = [slice(at, at + address_size) for at in peers]
-        first, step = peers[0] + max(octets - 2, 0), peers[1] - peers[0]
+        first, step = peers[0] + max(prefix_size - 2, 0), peers[1] - peers[0]
         view = memoryview(buffer)[first : first + step * (len(peers) - 1) + 2]
         self.places = view.cast("H")[:: step // 2]
         """Of the clients' networks, see ``rate_limit.place``."""
@@ -111,8 +111,8 @@ class FastPath:
         replies: memoryview[int],
     ) -> Slots:
         """Memory for batches, see ``Slots``."""
-        octets = 0 if self._limiter is None else self._limiter.octets[address_size]
-        return Slots(buffer, starts, peers, address_size, replies, octets)
+        prefix_size = 0 if self._limiter is None else self._limiter.prefix_sizes[address_size]
+        return Slots(buffer, starts, peers, address_size, replies, prefix_size)
 
     def answer(self, slots: Slots, sizes: Sequence[int], now: float, monotonic: int) -> list[int]:
         """Write the reply and its size over each datagram; the numbers of the datagrams that get none.

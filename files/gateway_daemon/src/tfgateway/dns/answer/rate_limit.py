@@ -120,8 +120,8 @@ class RateLimiter:
         "_young",
         "gate",
         "noted",
-        "octets",
         "over",
+        "prefix_sizes",
     )
 
     def __init__(self, limits: Limits) -> None:
@@ -141,7 +141,7 @@ class RateLimiter:
         self._reported: dict[tuple[bool, int], int] = {}
         self.gate = self._gate()
         """Responses of this second to a network that are counted only; errors are always charged at once."""
-        self.octets = {_IPV4: limits.ipv4_prefix // 8, _IPV6: limits.ipv6_prefix // 8}
+        self.prefix_sizes = {_IPV4: limits.ipv4_prefix // 8, _IPV6: limits.ipv6_prefix // 8}
         """Bytes of an address -> those of its network."""
         self.noted = bytearray(2**16)
         """Responses of this second, at most ``gate``, by the last two bytes of the network (``place``). Networks that
@@ -172,7 +172,7 @@ class RateLimiter:
         """SEND, SLIP or DROP for one response. client: packed address; about: ``account``; now: monotonic in us."""
         if now - self._since >= _SECOND:
             self.begin(now)
-        key = client[: self.octets[len(client)]]
+        key = client[: self.prefix_sizes[len(client)]]
         busy = self._busy.get(key)
         if busy is not None and not self._cost_all and (found := busy.entries.get(about)) is not None:
             entry, cost = found

@@ -8,9 +8,9 @@ from typing import Generic, Protocol, TypeVar
 
 _IPV4_SIZE = 4
 _IPV4_PREFIXES = (3,)
-"""Octets: the /24."""
+"""Bytes: the /24."""
 _IPV6_PREFIXES = (6, 7, 8)
-"""Octets, the largest network first: /48, /56 and /64. One customer has one of them, and may have all."""
+"""Bytes, the largest network first: /48, /56 and /64. One customer has one of them, and may have all."""
 
 
 class Held(Protocol):

@@ -78,8 +78,8 @@ def create_app(
     app.cleanup_ctx.append(opened)
     app.on_shutdown.append(answer_waiting)
     app.on_response_prepare.append(http.allow_origins)
-    for room in (users, farms, gateways, pools, workloads, nodes):
-        app.router.add_routes([web.route(r.method, API + r.path, r.handler) for r in room.ROUTES])
+    for endpoints in (users, farms, gateways, pools, workloads, nodes):
+        app.router.add_routes([web.route(r.method, API + r.path, r.handler) for r in endpoints.ROUTES])
     return app
 
 

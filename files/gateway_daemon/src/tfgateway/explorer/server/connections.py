@@ -15,7 +15,7 @@ from tfgateway.explorer.server.shares import Shares, Source
 from tfgateway.telemetry.logs import logger
 
 _log = logger("explorer")
-_COPIES = 2  # of each octet: headers are kept as bytes and as text, an answer also in the transport
+_COPIES = 2  # of each byte: headers are kept as bytes and as text, an answer also in the transport
 _HEADER = 256  # bytes of objects for each, however short it is
 _MOST_LINES = 32 * 128  # requests that aiohttp takes ahead, and headers of each
 
@@ -64,14 +64,14 @@ class Limits:
         self._memory.remove(connection)
 
     @contextmanager
-    def sending(self, connection: RequestHandler, octets: int) -> Iterator[None]:
-        """Count ``octets`` of an answer for as long as the context lasts."""
+    def sending(self, connection: RequestHandler, size: int) -> Iterator[None]:
+        """Count ``size`` bytes of an answer for as long as the context lasts."""
         client = source(connection.transport)
-        self._hold(connection, _COPIES * octets)
+        self._hold(connection, _COPIES * size)
         try:
             yield
         finally:
-            self._memory.add(connection, client, -_COPIES * octets)
+            self._memory.add(connection, client, -_COPIES * size)
 
     def _hold(self, connection: RequestHandler, size: int) -> None:
         if connection.transport is not None:  # it has not ended meanwhile

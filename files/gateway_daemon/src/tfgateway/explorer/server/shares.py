@@ -11,7 +11,7 @@ Source = str | bytes
 
 
 class Shares(Generic[_Holder]):
-    """Holders (connections, polls) and their amounts (octets, or 1 each) by source, at most ``limit`` together.
+    """Holders (connections, polls) and their amounts (bytes, or 1 each) by source, at most ``limit`` together.
 
     Among those of the source with most, an idle holder gives way before a busy one, the one with most before others,
     and of several with as much the one that has been idle or busy for longest.

@@ -22,7 +22,7 @@ class EndedConnection(typing.Protocol):
     """As in the metrics."""
     detail: str
     to_target: int
-    """Octets."""
+    """Bytes."""
     to_visitor: int
     seconds: float
 

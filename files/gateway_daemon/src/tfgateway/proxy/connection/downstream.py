@@ -19,7 +19,7 @@ from tfgateway.proxy.refusals import Refusal, Refused
 from tfgateway.telemetry.logs import logger
 
 _READ_SIZE = 16 * 1024
-_LINGER_BYTES = 256 * 1024  # octets that are read and thrown away after a refusal
+_LINGER_BYTES = 256 * 1024  # bytes that are read and thrown away after a refusal
 
 _log = logger("proxy")
 
@@ -63,7 +63,7 @@ class DownstreamConnection(ABC):
         self._announced: Addresses | None = None  # by a trusted balancer
         self._counted: str | None = None  # the source whose limit this counts for
         self._deadlines: Deadlines[LiveConnection] | None = None  # where this waits; a state has one at most
-        self._left = 0  # octets that are still thrown away
+        self._left = 0  # bytes that are still thrown away
         # For the access log:
         self.source = source
         self.listener = listener

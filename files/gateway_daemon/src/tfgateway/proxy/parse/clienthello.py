@@ -15,7 +15,7 @@ from tfgateway.errors import ParseError
 from tfgateway.proxy.parse.hosts import host_name
 
 MAX_HELLO = 64 * 1024
-"""Octets from the first of the connection to the last of the hello, record headers included (T-7)."""
+"""Bytes from the first of the connection to the last of the hello, record headers included (T-7)."""
 
 HANDSHAKE_RECORD = 22  # ContentType, RFC 8446 §5.1
 _MAX_FRAGMENT = 2**14
@@ -46,7 +46,7 @@ class ClientHelloParser:
     def feed(self, data: bytes) -> ClientHello | None:
         """Take the next bytes: the hello once it is complete, ``None`` while more is needed.
 
-        Errors: ``ParseError`` when the stream cannot become a ClientHello of at most ``MAX_HELLO`` octets. Do not feed
+        Errors: ``ParseError`` when the stream cannot become a ClientHello of at most ``MAX_HELLO`` bytes. Do not feed
         again after an answer or an error.
         """
         self.received += data
@@ -134,7 +134,7 @@ class _Reader:
         return int.from_bytes(self.take(width))
 
     def vector(self, width: int, *, least: int = 0) -> bytes:
-        """A vector with a length of ``width`` octets and at least ``least`` octets of content."""
+        """A vector with a length of ``width`` bytes and at least ``least`` bytes of content."""
         length = self.number(width)
         if length < least:
             raise ParseError("a vector of the ClientHello is too short")

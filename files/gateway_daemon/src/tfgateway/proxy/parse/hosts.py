@@ -9,7 +9,7 @@ from functools import lru_cache
 from tfgateway.errors import ParseError
 from tfgateway.idn import to_ascii
 
-_LONGEST = 255  # octets of a name (RFC 1035 §2.3.4)
+_LONGEST = 255  # bytes of a name (RFC 1035 §2.3.4)
 # reg-name of RFC 3986 §3.2.2; digits and dots cover IPv4 literals too.
 _REG_NAME = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
 # uri-host [ ":" port ] of RFC 9112 §3.2; the port may be empty.
@@ -20,7 +20,7 @@ _AUTHORITY = re.compile(rb"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::[0-9]{0,5})?")
 def host_name(raw: bytes) -> str:
     """A name or IP literal (IPv6 without brackets) in lower case, without its final dot, IPv6 in canonical form.
 
-    Errors: ``ParseError`` for anything that is no host by RFC 3986 §3.2.2, for an IPv6 zone, and above 255 octets.
+    Errors: ``ParseError`` for anything that is no host by RFC 3986 §3.2.2, for an IPv6 zone, and above 255 bytes.
     """
     if len(raw) > _LONGEST:
         raise ParseError("host name is too long")

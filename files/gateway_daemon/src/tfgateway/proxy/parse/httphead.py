@@ -14,7 +14,7 @@ from tfgateway.errors import ParseError
 from tfgateway.proxy.parse.hosts import authority_host
 
 MAX_HEAD = 64 * 1024
-"""Octets of a head, its empty line included (T-5)."""
+"""Bytes of a head, its empty line included (T-5)."""
 MAX_LINES = 256
 """Lines of a head."""
 
@@ -39,7 +39,7 @@ class Http2Preface(ParseError):
 
 
 class HeadTooLarge(ParseError):
-    """More octets or lines than ``MAX_HEAD`` or ``MAX_LINES`` (RFC 6585 §5)."""
+    """More bytes or lines than ``MAX_HEAD`` or ``MAX_LINES`` (RFC 6585 §5)."""
 
 
 class VersionNotSupported(ParseError):
@@ -92,7 +92,7 @@ class RequestHeadParser:
         """Take the next bytes: the head once it is complete, ``None`` while more is needed.
 
         Errors: ``ParseError`` when the stream cannot become a head that names at most one host within ``MAX_HEAD``
-        octets and ``MAX_LINES`` lines, of a class of its own where HTTP has a status for the reason. Do not feed again
+        bytes and ``MAX_LINES`` lines, of a class of its own where HTTP has a status for the reason. Do not feed again
         after an answer or an error.
         """
         self.received += data

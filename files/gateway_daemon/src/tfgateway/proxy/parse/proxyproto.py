@@ -16,7 +16,7 @@ from tfgateway.errors import ParseError
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # §2.2
 _V1_START = b"PROXY "
 _V1_LONGEST = 107  # §2.1, the line with its CR LF
-_V2_LONGEST = 2048  # octets behind the first 16: addresses and what else a balancer may add
+_V2_LONGEST = 2048  # bytes behind the first 16: addresses and what else a balancer may add
 _V1_LINE = re.compile(rb"PROXY (?:(UNKNOWN)(?: [^\r\n]*)?|TCP([46]) (\S+) (\S+) ([0-9]{1,5}) ([0-9]{1,5}))\r\n")
 _LOCAL, _PROXY = 0, 1
 _FORMS = {0x11: "!4s4sHH", 0x21: "!16s16sHH"}  # TCP over IPv4, over IPv6
@@ -58,7 +58,7 @@ class Announced:
     addresses: Addresses | None
     """None: the sender is the client itself (a health check), or does not know."""
     length: int
-    """Octets of the header: the visitor's own bytes follow."""
+    """Bytes of the header: the visitor's own bytes follow."""
 
 
 def read(data: bytes | bytearray) -> Announced | None:

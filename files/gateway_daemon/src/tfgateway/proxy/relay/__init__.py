@@ -1,1 +1,1 @@
-"""Octets between two connected sockets."""
+"""Bytes between two connected sockets."""

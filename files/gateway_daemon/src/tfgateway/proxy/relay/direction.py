@@ -15,9 +15,9 @@ from tfgateway.proxy.relay.pipes import Pipe, Pipes
 from tfgateway.proxy.relay.read_coalescing import TOGETHER, ReadCoalescing
 
 _CHUNK = 64 * 1024
-_LONG = 256 * 1024  # octets of a direction after which it is worth a pipe
+_LONG = 256 * 1024  # bytes of a direction after which it is worth a pipe
 _SPLICE_SIZE = 1 << 20
-_TRICKLE = 8 * 1024  # octets: a burst that is smaller is better copied
+_TRICKLE = 8 * 1024  # bytes: a burst that is smaller is better copied
 _ROUNDS = 16  # moves of one direction before others get their turn
 # Not SPLICE_F_MORE: the last piece of an answer would wait for a next one.
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
@@ -92,7 +92,7 @@ class Direction:
         self.blocked = False
         """Something waits for room in the sink."""
         self.moved = 0
-        """Octets that the sink took."""
+        """Bytes that the sink took."""
         self.ended = False
         self.broken = False
 

@@ -6,8 +6,8 @@ import contextlib
 import fcntl
 import os
 
-_SIZE = 1 << 20  # octets: what pipe(7) allows every user
-_USEFUL = 128 * 1024  # octets: below, copying is as fast
+_SIZE = 1 << 20  # bytes: what pipe(7) allows every user
+_USEFUL = 128 * 1024  # bytes: below, copying is as fast
 
 
 class Pipe:
@@ -18,7 +18,7 @@ class Pipe:
     def __init__(self) -> None:
         self.read, self.write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.filled = 0
-        """Octets that are in it."""
+        """Bytes that are in it."""
 
     def close(self) -> None:
         for end in (self.read, self.write):

@@ -15,8 +15,8 @@ from typing import Final, Protocol
 from tfgateway.proxy.eventloop.engine import Engine
 
 TOGETHER: Final = 128 * 1024
-"""Octets that are worth a wake."""
-_SAMPLE = 2 << 20  # octets between two looks at the clock
+"""Bytes that are worth a wake."""
+_SAMPLE = 2 << 20  # bytes between two looks at the clock
 _FAST = 0.008  # seconds for that many: twice as fast as a stream must be to bring TOGETHER each millisecond
 
 
@@ -44,7 +44,7 @@ class ReadCoalescing:
         """The kernel reports larger pieces; what is left behind is reported too, and need not be tried for."""
 
     def count(self, moved: int) -> None:
-        """``moved``: octets of the source so far."""
+        """``moved``: bytes of the source so far."""
         self._moved = moved
         if self.fast or moved - self._sampled < _SAMPLE:
             return

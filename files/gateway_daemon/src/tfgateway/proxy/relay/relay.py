@@ -33,7 +33,7 @@ class Relayed(msgspec.Struct, frozen=True):
     ending: str
     """One of ``Ending``."""
     to_target: int
-    """Octets that the target's socket took, the first ones included."""
+    """Bytes that the target's socket took, the first ones included."""
     to_visitor: int
 
 
@@ -65,7 +65,7 @@ class Relay:
         *,
         sent: int = 0,
     ) -> None:
-        """``sent``: octets of ``first`` that the target's socket took already. Nothing happens before ``start``."""
+        """``sent``: bytes of ``first`` that the target's socket took already. Nothing happens before ``start``."""
         self._engine = engine
         self._owner: Owner | None = owner
         self._visitor = visitor
@@ -124,7 +124,7 @@ class Relay:
         return self._last_moved
 
     def moved(self) -> tuple[int, int]:
-        """Octets to the target and to the visitor so far."""
+        """Bytes to the target and to the visitor so far."""
         return self._to_target.moved, self._to_visitor.moved
 
     def ended(self, sink: socket.SocketType) -> None:

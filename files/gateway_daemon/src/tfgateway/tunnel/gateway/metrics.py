@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class TunnelMetrics:
-    """What the other parts of the room count."""
+    """What the other parts of the package count."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registrations = Counter(
@@ -27,7 +27,7 @@ class TunnelMetrics:
         self.visits = Counter(
             "tfgateway_tunnel_streams", "Visitors whose stream has ended", ["outcome"], registry=registry
         )
-        transferred = Counter("tfgateway_tunnel_bytes", "Octets of visitors", ["direction"], registry=registry)
+        transferred = Counter("tfgateway_tunnel_bytes", "Bytes of visitors", ["direction"], registry=registry)
         self.bytes_to_client = transferred.labels("to_client")
         self.bytes_to_visitor = transferred.labels("to_visitor")
         self._up = Gauge("tfgateway_tunnels", "Clients connected with a known secret", registry=registry)

@@ -29,9 +29,9 @@ from tfgateway.tunnel.yamux.connection import (
 from tfgateway.tunnel.yamux.frames import GoAway
 
 _CONGESTED = 256 * 1024
-"""Octets that wait to be sent; above it no channel reads on, and they get their turns one after the other."""
+"""Bytes that wait to be sent; above it no channel reads on, and they get their turns one after the other."""
 _MAX_UNSENT = 1024 * 1024
-"""Octets: far above what the channels cause; a peer that gets there asks for answers and does not read them."""
+"""Bytes: far above what the channels cause; a peer that gets there asks for answers and does not read them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Limits:
     streams: int = 1000
     """Open at once, of each side."""
     held: int = 16 * 1024 * 1024
-    """Octets of all streams that wait for slow receivers; the slowest is reset when there are more."""
+    """Bytes of all streams that wait for slow receivers; the slowest is reset when there are more."""
     ping_every: float = 30.0
     """Seconds between two questions whether the peer is there."""
     pong_within: float = 10.0
@@ -55,10 +55,10 @@ class Channel(Protocol):
 
     @property
     def held(self) -> int:
-        """Octets that were received and wait to be passed on."""
+        """Bytes that were received and wait to be passed on."""
 
     def received(self, data: memoryview) -> None:
-        """Octets of the peer, valid until this returns. ``Session.consume`` them when they have been passed on."""
+        """Bytes of the peer, valid until this returns. ``Session.consume`` them when they have been passed on."""
 
     def ended(self) -> None:
         """The peer sends no more."""
@@ -161,7 +161,7 @@ class Session:
         self._due()
 
     def room(self, stream: int) -> int:
-        """Octets that may be sent on the stream now."""
+        """Bytes that may be sent on the stream now."""
         return self._connection.window(stream)
 
     def taken(self, stream: int) -> bool:
@@ -183,13 +183,13 @@ class Session:
         self._waiting.append(channel)
 
     def send(self, stream: int, data: bytes) -> None:
-        """Send, at most ``room`` octets."""
+        """Send, at most ``room`` bytes."""
         self._connection.send(stream, data)
         self._in_queue += len(data)
         self._due()
 
     def consume(self, stream: int, count: int) -> None:
-        """``count`` octets of the stream were passed on."""
+        """``count`` bytes of the stream were passed on."""
         self._connection.consume(stream, count)
         self._due()
 
@@ -209,7 +209,7 @@ class Session:
         self._channels.pop(stream, None)
 
     def hold(self, count: int) -> None:
-        """A channel keeps ``count`` octets more, or less. The one that keeps most goes when there are too many."""
+        """A channel keeps ``count`` bytes more, or less. The one that keeps most goes when there are too many."""
         self._held += count
         if count > 0 and self._held > self._limits.held:
             stream, channel = max(self._channels.items(), key=lambda item: item[1].held)

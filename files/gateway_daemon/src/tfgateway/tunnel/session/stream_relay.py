@@ -1,4 +1,4 @@
-"""One stream of a session joined to one TCP socket: octets both ways, half-closes both ways."""
+"""One stream of a session joined to one TCP socket: bytes both ways, half-closes both ways."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StreamEnding(StrEnum):
     IDLE = "idle"
     """Nothing moved for the idle time-out."""
     REFUSED = "refused"
-    """The peer dropped the stream before an octet of an answer: the socket is still open and was sent nothing."""
+    """The peer dropped the stream before an byte of an answer: the socket is still open and was sent nothing."""
     CUT = "cut"
     """Stopped from outside."""
 
@@ -42,9 +42,9 @@ class StreamRelayed:
 
     ending: StreamEnding
     to_stream: int
-    """Octets that went into the stream."""
+    """Bytes that went into the stream."""
     to_socket: int
-    """Octets that the socket took."""
+    """Bytes that the socket took."""
     untouched: bool = False
     """The session ended before the peer took the stream, and nothing but ``first`` was read from the socket."""
 
@@ -80,7 +80,7 @@ class StreamRelay:
         idle_timeout: float,
         done: Callable[[StreamRelayed], None],
     ) -> None:
-        """``start`` joins them. idle_timeout: seconds without an octet in either direction.
+        """``start`` joins them. idle_timeout: seconds without an byte in either direction.
 
         done: called once at the end, when the socket is closed, or released if the ending is ``REFUSED``.
         """
@@ -94,7 +94,7 @@ class StreamRelay:
         self._loop = asyncio.get_running_loop()
         self._pending: deque[bytes | memoryview] = deque()
         self.held = 0
-        """Octets that wait for the socket."""
+        """Bytes that wait for the socket."""
         self._to_stream = 0
         self._to_socket = 0
         self._reading = False
@@ -303,7 +303,7 @@ class StreamRelay:
         self._loop.call_soon(self.may_send)
 
     def _drop(self, count: int) -> None:
-        """Octets for a socket that takes none: as long as it still sends, the peer need not know."""
+        """Bytes for a socket that takes none: as long as it still sends, the peer need not know."""
         if self._socket_ended:
             self._session.reset(self._stream)
             self._finish(StreamEnding.RESET)

@@ -52,7 +52,7 @@ class Wire:
         self._stalled: asyncio.TimerHandle | None = None
         self._broken = False  # something was lost: nothing that comes behind it may be sent
         self.unsent = 0
-        """Octets that wait to be sent."""
+        """Bytes that wait to be sent."""
         self._readable: Callable[[], None] = self._read_tls if self.secure else self._read_plain
         try:
             self._loop.add_reader(sock.fileno(), self._readable)
@@ -123,7 +123,7 @@ class Wire:
             self._read_tls()
 
     def _pending(self) -> int:
-        """Octets that TLS has decrypted already: the kernel does not report them."""
+        """Bytes that TLS has decrypted already: the kernel does not report them."""
         return self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
 
     def _writable(self) -> None:

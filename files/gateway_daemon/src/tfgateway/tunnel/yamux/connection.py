@@ -1,4 +1,4 @@
-"""One side of a session: octets of the peer in, events out; calls of this side in, octets for the peer out.
+"""One side of a session: bytes of the peer in, events out; calls of this side in, bytes for the peer out.
 
 Does no I/O and never waits. What is received is handed on in slices of what was fed; what is to be sent is kept as it
 was given. Only the peer's windows and the caller's own pace bound what is in between.
@@ -16,7 +16,7 @@ from tfgateway.tunnel.yamux.frames import Flag, Frame, FrameReader, GoAway, Kind
 from tfgateway.tunnel.yamux.windows import ReceiveWindow, SendWindow
 
 MAX_FRAME = 64 * 1024
-"""Octets of payload that this side puts into a frame at most: one that waits for the others waits that long."""
+"""Bytes of payload that this side puts into a frame at most: one that waits for the others waits that long."""
 MAX_UNACKNOWLEDGED = 256
 """Streams that this side may have opened without the peer's having taken them: its backlog."""
 
@@ -73,7 +73,7 @@ class StreamReset:
 
 @dataclass(frozen=True, slots=True)
 class WindowOpened:
-    """The peer grants octets on a stream that had none left."""
+    """The peer grants bytes on a stream that had none left."""
 
     stream: int
 
@@ -109,7 +109,7 @@ class StreamState:
 
 @dataclass(slots=True)
 class ConnectionState:
-    """A session between two octets, in plain values."""
+    """A session between two bytes, in plain values."""
 
     next_stream: int
     pings: int
@@ -154,7 +154,7 @@ class Connection:
     # What the peer sends.
 
     def receive(self, data: memoryview) -> Iterator[Event]:
-        """Take the peer's next octets; to be iterated to its end.
+        """Take the peer's next bytes; to be iterated to its end.
 
         Errors: ``ParseError`` when the peer breaks the protocol; ``outgoing`` ends with the reason for it then, and the
         session is over.
@@ -262,7 +262,7 @@ class Connection:
             self.outgoing.append(encode(_WINDOW_UPDATE, _ACK, number, 0))
 
     def window(self, number: int) -> int:
-        """Octets that may be sent on a stream now."""
+        """Bytes that may be sent on a stream now."""
         stream = self._streams.get(number)
         return stream.send.left if stream is not None and not stream.ended_by_us else 0
 
@@ -288,7 +288,7 @@ class Connection:
             self.outgoing += (encode(_DATA, 0, number, len(piece)), piece)
 
     def consume(self, number: int, count: int) -> None:
-        """``count`` octets of a stream have been passed on: the peer is granted as many, in portions."""
+        """``count`` bytes of a stream have been passed on: the peer is granted as many, in portions."""
         stream = self._streams.get(number)
         if stream is None or stream.ended_by_peer:
             return

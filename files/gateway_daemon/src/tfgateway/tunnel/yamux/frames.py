@@ -1,4 +1,4 @@
-"""Frames on the wire: 12 octets of header, big endian, and the payload of data frames."""
+"""Frames on the wire: 12 bytes of header, big endian, and the payload of data frames."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Frame(NamedTuple):
     flags: int
     stream: int
     length: int
-    """Data: octets of payload; window update: octets granted; ping: its id; go away: the code."""
+    """Data: bytes of payload; window update: bytes granted; ping: its id; go away: the code."""
 
 
 class Payload(NamedTuple):
@@ -63,12 +63,12 @@ class Payload(NamedTuple):
 
 
 def encode(kind: int, flags: int, stream: int, length: int) -> bytes:
-    """A header; for a data frame, ``length`` octets have to follow it."""
+    """A header; for a data frame, ``length`` bytes have to follow it."""
     return _HEADER.pack(_VERSION, kind, flags, stream, length)
 
 
 class FrameReader:
-    """Splits a byte stream into frames. Keeps at most 11 octets: those of a header that is not complete."""
+    """Splits a byte stream into frames. Keeps at most 11 bytes: those of a header that is not complete."""
 
     __slots__ = ("left", "partial", "stream")
 
@@ -76,12 +76,12 @@ class FrameReader:
         self.partial = b""
         """What is there of the next header."""
         self.left = 0
-        """Octets that are missing of the payload of the current data frame."""
+        """Bytes that are missing of the payload of the current data frame."""
         self.stream = 0
         """The stream that the payload belongs to."""
 
     def feed(self, data: memoryview) -> Iterator[Frame | Payload]:
-        """Take the next octets; to be iterated to its end. Errors: ``ParseError``, then the stream is lost."""
+        """Take the next bytes; to be iterated to its end. Errors: ``ParseError``, then the stream is lost."""
         position, end = 0, len(data)
         while position < end:
             if self.left:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tfgateway.errors import ParseError
 
 INITIAL_WINDOW = 256 * 1024
-"""Octets that each side of a new stream may send before it is granted more. Fixed by the protocol."""
+"""Bytes that each side of a new stream may send before it is granted more. Fixed by the protocol."""
 _LARGEST_WINDOW = 2**32 - 1
 
 
@@ -16,18 +16,18 @@ class ReceiveWindow:
 
     def __init__(self, left: int = INITIAL_WINDOW, taken: int = 0) -> None:
         self.left = left
-        """Octets that the peer may still send."""
+        """Bytes that the peer may still send."""
         self.taken = taken
-        """Octets that were taken from the stream since the last grant."""
+        """Bytes that were taken from the stream since the last grant."""
 
     def announced(self, count: int) -> None:
-        """A frame of ``count`` octets begins. Errors: ``ParseError`` when the peer was not granted them."""
+        """A frame of ``count`` bytes begins. Errors: ``ParseError`` when the peer was not granted them."""
         if count > self.left:
-            raise ParseError(f"yamux: {count} octets for a window of {self.left}")
+            raise ParseError(f"yamux: {count} bytes for a window of {self.left}")
         self.left -= count
 
     def consumed(self, count: int) -> int:
-        """``count`` octets left the stream: how many the peer shall be granted now, often none."""
+        """``count`` bytes left the stream: how many the peer shall be granted now, often none."""
         self.taken += count
         if self.taken < INITIAL_WINDOW // 2:
             return 0
@@ -51,7 +51,7 @@ class SendWindow:
         return was_empty and self.left > 0
 
     def spend(self, count: int) -> None:
-        """Use up ``count`` octets. Errors: ``ValueError``: the caller sends more than it may."""
+        """Use up ``count`` bytes. Errors: ``ValueError``: the caller sends more than it may."""
         if count > self.left:
-            raise ValueError(f"{count} octets for a window of {self.left}")
+            raise ValueError(f"{count} bytes for a window of {self.left}")
         self.left -= count

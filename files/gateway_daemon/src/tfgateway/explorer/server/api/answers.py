@@ -1,4 +1,4 @@
-"""Answers of all endpoints: JSON, counted in octets until the client has taken it; long lists in pieces."""
+"""Answers of all endpoints: JSON, counted in bytes until the client has taken it; long lists in pieces."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _Read = Callable[[Callable[[sqlite3.Connection], Piece]], Awaitable[Piece]]
 
 
 def _counter(request: web.BaseRequest) -> _Count:
-    """Counts octets of the answer to a request for as long as the context lasts."""
+    """Counts bytes of the answer to a request for as long as the context lasts."""
     if not isinstance(request, web.Request):
         raise TypeError("a request of no application")
     return partial(request.app[SERVICES].limits.sending, request.protocol)
 
 
-def _uncounted(_octets: int) -> AbstractContextManager[None]:
+def _uncounted(_size: int) -> AbstractContextManager[None]:
     return nullcontext()
 
 
@@ -37,7 +37,7 @@ class Answer(web.Response):
 
     def __init__(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
         super().__init__(status=status, body=body + b"\n", content_type=_TYPE, headers=headers)
-        self._octets = len(body) + 1
+        self._size = len(body) + 1
         self._counted: _Count = _uncounted
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -47,7 +47,7 @@ class Answer(web.Response):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Write the body; counted until the client's kernel has it."""
-        with self._counted(self._octets):
+        with self._counted(self._size):
             await super().write_eof(data)
 
 

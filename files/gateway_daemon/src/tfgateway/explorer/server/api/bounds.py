@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import msgspec
 
-_TEXT = 4096  # octets; the longest that clients send are error messages and tunnel secrets in hex, below 1000
+_TEXT = 4096  # bytes; the longest that clients send are error messages and tunnel secrets in hex, below 1000
 _TEXTS = MappingProxyType(
     {
         "json": 16 * 1024,  # a pool's order with a hundred gateways
@@ -26,12 +26,12 @@ def problem(posted: msgspec.Struct) -> str | None:
             return f"{name} has more than {_ITEMS} items"
         most = _TEXTS.get(name, _TEXT)
         for member in members:
-            if isinstance(member, str | bytes) and _octets(member) > most:
+            if isinstance(member, str | bytes) and _size(member) > most:
                 return f"{name} is longer than {most} bytes"
             if isinstance(member, msgspec.Struct) and (inner := problem(member)):
                 return f"{name}: {inner}"
     return None
 
 
-def _octets(text: str | bytes) -> int:
+def _size(text: str | bytes) -> int:
     return len(text.encode()) if isinstance(text, str) else len(text)

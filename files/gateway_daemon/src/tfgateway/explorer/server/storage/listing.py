@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 _Value = int | str | bytes
-_PIECE = 128 * 1024  # octets after which a piece ends, with the row that reaches it
+_PIECE = 128 * 1024  # bytes after which a piece ends, with the row that reaches it
 
 
 class Piece(NamedTuple):
@@ -58,10 +58,10 @@ class Listing:
         """Rows with ids above ``after``, at most ``most``, and no more than one beyond 128 KB."""
         query = f"SELECT id, body FROM {self.table} WHERE {self.condition} AND id > ? ORDER BY id LIMIT ?"  # noqa: S608
         bodies: list[bytes] = []
-        octets, last = 0, after
+        size, last = 0, after
         for last, body in connection.execute(query, (*self.values, after, most)):
             bodies.append(self.shown(connection, body))
-            octets += len(bodies[-1])
-            if octets >= _PIECE:
+            size += len(bodies[-1])
+            if size >= _PIECE:
                 return Piece(bodies, last, most - len(bodies))
         return Piece(bodies, last, 0)
