@@ -9,7 +9,7 @@ from tfgateway.errors import ConfigError
 from tfgateway.proxy.protocol import HTTP, TLS
 from tfgateway.proxy.routing.static_services import static_services
 from tfgateway.proxy.routing.table import Route, StaticRoutes
-from tfgateway.settings import ServiceSettings
+from tfgateway.settings import CheckSettings, ServiceSettings
 
 
 def services(text: str) -> tuple[ServiceSettings, ...]:
@@ -84,10 +84,13 @@ def test_what_cannot_be_meant_is_a_wrong_configuration(text: str) -> None:
         static_services(services(text), StaticRoutes())
 
 
+ONE = '[{ address = "192.0.2.1", http_port = 80 }]'
+TWO = '[{ address = "192.0.2.1", tls_port = 443 }, { address = "two.example", tls_port = 443 }]'
 KINDS = {
-    "target": 'targets = [{ address = "192.0.2.1", http_port = 80 }]',
-    "targets": 'targets = [{ address = "192.0.2.1", tls_port = 443 }, { address = "two.example", tls_port = 443 }]',
-    "tunnel": 'tunnel_secret = "s"',
+    "target": {"targets": ONE},
+    "targets": {"targets": TWO},
+    "checked": {"targets": TWO, "check": "{}"},
+    "tunnel": {"tunnel_secret": '"s"'},
 }
 OPTIONS = {
     "balance": '"least_connections"',
@@ -97,7 +100,21 @@ OPTIONS = {
     "proxy_protocol": '"v2"',
 }
 """A value of each option that is not its default."""
-REFUSED = {(option, "tunnel") for option in OPTIONS if option != "allow"}
+REFUSED = {
+    **{(option, "tunnel"): "tunnel_secret" for option in OPTIONS if option != "allow"},
+    **{("slow_start", kind): "no check" for kind in ("target", "targets")},
+}
+"""(option, kind of service) -> what the service has, in the words of the error."""
+CHECK_OPTIONS = {
+    "port": "81",
+    "path": '"/health"',
+    "host": '"other.example"',
+    "interval": "1.0",
+    "timeout": "1.0",
+    "rise": "1",
+    "fall": "1",
+}
+OF_HTTP = {"path", "host"}
 
 
 def _effect(text: str) -> object:
@@ -110,18 +127,38 @@ def _effect(text: str) -> object:
     return route.secret, pool, allows, version, [one.check for one in checked]
 
 
+def _service(options: dict[str, str]) -> str:
+    lines = [f"{key} = {value}" for key, value in options.items()]
+    return "\n".join(["[[proxy.services]]", 'names = ["a.example"]', *lines, ""])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_kind_of_service_has_an_effect_or_is_refused(option: str, kind: str) -> None:
-    plain = f'[[proxy.services]]\nnames = ["a.example"]\n{KINDS[kind]}\n'
-    with_it = f"{plain}{option} = {OPTIONS[option]}\n"
+    with_it = _service({**KINDS[kind], option: OPTIONS[option]})
     if (option, kind) in REFUSED:
-        with pytest.raises(ConfigError, match=rf"'a.example' has tunnel_secret.* {option} "):
+        with pytest.raises(ConfigError, match=rf"'a.example' has {REFUSED[option, kind]}.* {option} .*no effect"):
             services(with_it)
     else:
-        assert _effect(with_it) != _effect(plain)
+        assert _effect(with_it) != _effect(_service(KINDS[kind]))
+
+
+@pytest.mark.parametrize("kind", ["tcp", "http"])
+@pytest.mark.parametrize("option", CHECK_OPTIONS)
+def test_every_option_of_every_type_of_check_has_an_effect_or_is_refused(option: str, kind: str) -> None:
+    def checked(*options: str) -> str:
+        inner = ", ".join([f'type = "{kind}"', *options])
+        return _service({"targets": ONE, "check": f"{{ {inner} }}"})
+
+    with_it = checked(f"{option} = {CHECK_OPTIONS[option]}")
+    if kind == "tcp" and option in OF_HTTP:
+        with pytest.raises(ConfigError, match=rf"'a.example' has a check of type tcp.* {option} has no effect"):
+            services(with_it)
+    else:
+        assert _effect(with_it) != _effect(checked())
 
 
 def test_no_option_of_a_service_was_forgotten() -> None:
     fields = {field.name for field in msgspec.structs.fields(ServiceSettings)}
     assert fields == {"names", "targets", "tunnel_secret", *OPTIONS}
+    assert {field.name for field in msgspec.structs.fields(CheckSettings)} == {"type", *CHECK_OPTIONS}

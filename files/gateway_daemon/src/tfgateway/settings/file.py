@@ -21,7 +21,7 @@ from tfgateway.settings.node import (
     RedisSettings,
     WorkersSettings,
 )
-from tfgateway.settings.proxy import ProxySettings, ServiceSettings
+from tfgateway.settings.proxy import CheckSettings, ProxySettings, ServiceSettings
 from tfgateway.settings.section import Section
 
 DEFAULT_PATH = Path("/etc/tfgateway/gateway.toml")
@@ -29,6 +29,9 @@ DEFAULT_PATH = Path("/etc/tfgateway/gateway.toml")
 _OF_TARGETS = ("balance", "check", "slow_start", "proxy_protocol")
 """Options of a static service that are about its targets."""
 _NO_OPTIONS = ServiceSettings(names=("",))
+_OF_HTTP_CHECKS = ("path", "host")
+"""Options of a health check that are about its request."""
+_NO_CHECK_OPTIONS = CheckSettings()
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 
 
@@ -103,15 +106,28 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
     for service in settings.proxy.services:
         if bool(service.targets) == bool(service.tunnel_secret):
             raise ConfigError(f"{name}: proxy.services: '{service.names[0]}' needs either targets or tunnel_secret")
-        for option in _OF_TARGETS if service.tunnel_secret else ():
-            if getattr(service, option) != getattr(_NO_OPTIONS, option):
-                wrong = f"'{service.names[0]}' has tunnel_secret, with which {option} has no effect: remove it"
-                raise ConfigError(f"{name}: proxy.services: {wrong}")
+        if problem := _without_effect(service):
+            raise ConfigError(f"{name}: proxy.services: '{service.names[0]}' has {problem}")
     if settings.fourtosix.endpoint and not _is_endpoint(settings.fourtosix.endpoint):
         raise ConfigError(
             f"{name}: fourtosix.endpoint: '{settings.fourtosix.endpoint}' is not HOST:PORT (IPv6 in brackets)"
         )
     return settings
+
+
+def _without_effect(service: ServiceSettings) -> str:
+    """An option of a static service that does nothing beside the others, and what to do; empty: there is none."""
+    if service.tunnel_secret:
+        for option in _OF_TARGETS:
+            if getattr(service, option) != getattr(_NO_OPTIONS, option):
+                return f"tunnel_secret, with which {option} has no effect: remove it"
+    elif service.slow_start and service.check is None:
+        return "no check, without which slow_start has no effect: add check, or remove slow_start"
+    elif service.check is not None and service.check.type == "tcp":
+        for option in _OF_HTTP_CHECKS:
+            if getattr(service.check, option) != getattr(_NO_CHECK_OPTIONS, option):
+                return f"a check of type tcp, with which {option} has no effect: set type to http, or remove {option}"
+    return ""
 
 
 def _is_endpoint(text: str) -> bool:

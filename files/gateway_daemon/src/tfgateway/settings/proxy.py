@@ -30,9 +30,9 @@ class CheckSettings(Section, frozen=True):
     port: Port = 0
     """0: the target's HTTP port or, without one, its TLS port."""
     path: Annotated[str, msgspec.Meta(pattern=r"^/[!-~]*\Z")] = "/"
-    """Path that is asked for by ``http``."""
+    """Path that is asked for; only with ``http``."""
     host: Annotated[str, msgspec.Meta(pattern=r"^[!-~]*\Z")] = ""
-    """Host field of the request; empty: the first of ``names``."""
+    """Host field of the request, only with ``http``; empty: the first of ``names``."""
     interval: Seconds = 5.0
     """Seconds between two checks."""
     timeout: Seconds = 2.0
@@ -56,7 +56,7 @@ class ServiceSettings(Section, frozen=True):
     check: CheckSettings | None = None
     """Health check; without it, a target always counts as up."""
     slow_start: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """Seconds in which a target that came back gets its full share step by step."""
+    """Seconds in which a target that came back gets its full share step by step; needs ``check``."""
     allow: tuple[str, ...] = ()
     """Networks (CIDR) whose visitors are served; empty: everybody."""
     proxy_protocol: Literal["off", "v1", "v2"] = "off"
