@@ -146,6 +146,35 @@ def test_a_reservation_that_the_explorer_knows_is_released_with_a_reason(fleet: 
     assert fleet.run("reconcile", "--dry-run").stdout == "0 steps\n"
 
 
+def test_an_evicted_reservation_stays_away_while_its_name_is_blocked(fleet: Fleet, tmp_path: Path) -> None:
+    """By the reconciler that runs, over a restart and over an explorer that wants it again; then it is taken back."""
+    free = fleet.config()
+    blocking = free.replace("[gateway.location]", 'blocked_names = ["shop.gw1.example"]\n[gateway.location]')
+    backups = Backups(fleet, tmp_path, copied=False)
+    process = fleet.start()
+    number = fleet.reserve(subdomain(fleet, "shop"))
+    fleet.deployed(number)
+    until(lambda: not waiting(fleet), "the explorer has the answer")
+    backups.make()
+    name = f"{number}-1"
+    evict = ["reconcile", "--release-reservation", name, "--reason", "phishing"]
+    assert f"release {name} subdomain shop.gw1.example" in fleet.run(*evict, "--dry-run").stdout
+    assert recorded(fleet) == {name}
+    assert fleet.run(*evict).returncode == 0
+    assert fleet.gone(number).result.message == "phishing"
+    assert fleet.get("gw1.example.", "shop") is None
+    process.stop()
+
+    process = fleet.tfgateway("reconcile", config=blocking)
+    backups.restore()
+    assert "the operator of the gateway blocks shop.gw1.example" in fleet.gone(number).result.message
+    assert fleet.get("gw1.example.", "shop") is None
+    process.stop()
+
+    fleet.tfgateway("reconcile", config=free)
+    fleet.deployed(fleet.reserve(subdomain(fleet, "shop")))
+
+
 def reserve_all(fleet: Fleet, labels: list[str], name: str) -> list[int]:
     """Of the user, in one go."""
     account = fleet.accounts.get(name) or fleet.register(name)
