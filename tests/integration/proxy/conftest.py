@@ -224,9 +224,9 @@ class Gateway:
     metrics_port: int
     process: Process
 
-    def connect(self, port: int | None = None) -> socket.socket:
+    def connect(self, port: int | None = None, source: str = "127.0.0.1") -> socket.socket:
         """A blocking connection to the plain port, or to ``port``."""
-        return socket.create_connection(("127.0.0.1", port or self.http), LIMIT)
+        return socket.create_connection(("127.0.0.1", port or self.http), LIMIT, (source, 0))
 
     def curl(self, url: str, *options: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         """The real curl, led to the proxy whatever the name in ``url`` is."""

@@ -201,17 +201,22 @@ def test_t2_connections_over_a_limit_are_turned_away(raw: Any, gateway: Any, lim
         assert read(fifth, len(HEAD)) == HEAD
 
 
-def test_workers_share_the_connections_that_one_source_may_have(raw: Any, gateway: Any) -> None:
+def test_no_source_is_refused_below_its_limit_whichever_worker_it_gets(raw: Any, gateway: Any) -> None:
+    """All of a source's connections may come to one worker of two."""
     raw(echo)
     tested = gateway("workers = 2", "max_connections_per_source = 4")
-    served = 0
     with contextlib.ExitStack() as stack:
-        for _ in range(40):
-            visitor = stack.enter_context(tested.connect())
+
+        def served(source: str) -> bool:
+            visitor = stack.enter_context(tested.connect(source=source))
             with contextlib.suppress(ConnectionError):
                 visitor.sendall(HEAD)
-                served += visitor.recv(len(HEAD)) == HEAD
-        assert served == 4
+                return visitor.recv(len(HEAD)) == HEAD
+            return False
+
+        for host in range(2, 12):
+            assert [served(f"127.0.0.{host}") for _ in range(4)] == [True] * 4
+        assert sum(served("127.0.0.2") for _ in range(20)) <= 4  # with the four that are open: twice its limit
 
 
 def test_t10_out_of_descriptors_pauses_accepting(raw: Any, gateway: Any) -> None:

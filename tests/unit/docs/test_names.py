@@ -68,4 +68,7 @@ def test_every_package_of_the_daemon_is_in_the_architecture() -> None:
 def test_unit_tests_of_a_package_are_in_a_folder_of_its_name() -> None:
     packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     folders = {path.name for path in (ROOT / "tests" / "unit" / "daemon").iterdir() if any(path.glob("test_*.py"))}
-    assert folders - packages == {"base", "syscalls"}  # modules that are in no package; failing system calls in all of them
+    assert folders - packages == {
+        "base",
+        "syscalls",
+    }  # modules that are in no package; failing system calls in all of them

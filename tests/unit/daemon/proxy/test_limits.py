@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from tfgateway.proxy.limits import Admission
+from tfgateway.proxy.server import of_one_worker
+from tfgateway.settings import ProxySettings
 
 
 def test_t2_limit_in_total() -> None:
@@ -54,3 +57,10 @@ def test_a_source_that_is_announced_later_has_its_limit() -> None:
     admission.leave("192.0.2.1")
     admission.leave("192.0.2.1")
     assert not admission._by_source
+
+
+def test_workers_share_the_limits_in_total_and_no_others() -> None:
+    """A source, or a client whose service is not known yet, is not refused because of the worker that it got."""
+    settings = ProxySettings(max_connections=10, max_connections_per_source=5, max_unmatched=9, tunnel_unknown=6)
+    own = of_one_worker(settings, 4)
+    assert own == msgspec.structs.replace(settings, max_connections=3, max_unmatched=3)

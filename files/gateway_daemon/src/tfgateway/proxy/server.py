@@ -73,7 +73,7 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
     """
     _use_all_descriptors()
     gc.disable()  # until everything is read: a million new objects are no reason to look through them
-    own = _share(settings.proxy, worker.workers)
+    own = of_one_worker(settings.proxy, worker.workers)
     tunnel_metrics = CollectorRegistry()
 
     def adopt(visitor: Visitor, carrying: Coroutine[Any, Any, RelayedByTunnel]) -> None:
@@ -205,14 +205,16 @@ async def _end(task: asyncio.Task[Any]) -> None:
         await task
 
 
-def _share(settings: ProxySettings, workers: int) -> ProxySettings:
-    """One worker's part of what is limited."""
+def of_one_worker(settings: ProxySettings, workers: int) -> ProxySettings:
+    """Settings with one worker's part of the limits in total.
+
+    The limits of one source hold in each worker: which one gets its connections, the kernel and its tunnels decide, and
+    it is to have as many as the operator allows.
+    """
     return msgspec.structs.replace(
         settings,
         max_connections=share(settings.max_connections, workers),
-        max_connections_per_source=share(settings.max_connections_per_source, workers),
         max_unmatched=share(settings.max_unmatched, workers),
-        tunnel_unknown=share(settings.tunnel_unknown, workers),
     )
 
 

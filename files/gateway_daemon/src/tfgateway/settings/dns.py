@@ -30,7 +30,8 @@ class RateSettings(Section, frozen=True):
     mode: Literal["on", "log", "off"] = "on"
     """``log``: everything is answered; log and metrics show what would not have been."""
     responses: PerSecond = 50
-    """With records of one name; of names that a wildcard makes: of one zone."""
+    """With records of one name; of names that a wildcard makes: of one zone. Each worker has its part of this and the
+    following limits, and queries from one port get that of one worker."""
     nodata: PerSecond = 50
     """Without records, about one name."""
     nxdomains: PerSecond = 50

@@ -83,11 +83,14 @@ class ProxySettings(Section, frozen=True):
     drain_timeout: Seconds = 30.0
     """Seconds that open connections have to end at a stop or reload."""
     max_connections: Annotated[int, msgspec.Meta(ge=1)] = 10_000
-    """Open connections of visitors at most."""
+    """Open connections of visitors at most; each worker has its part, and a tunnel's visitors are in the worker with
+    the tunnel: one that is full refuses more with 503 although others are not."""
     max_connections_per_source: Annotated[int, msgspec.Meta(ge=1)] = 1000
-    """Workers share it, as ``max_connections``: a source may be refused a little sooner."""
+    """Of them, those of one IPv4 address or IPv6 /64 in each worker: the kernel spreads connections over workers by
+    chance, and so many are never refused."""
     max_unmatched: Annotated[int, msgspec.Meta(ge=1)] = 2000
-    """Visitors that have not sent a request yet; above, the one that is silent longest is closed."""
+    """Visitors that have not sent a request yet, each worker having its part; above, the one that is silent longest is
+    closed."""
     services: tuple[ServiceSettings, ...] = ()
     proxy_protocol_from: tuple[str, ...] = ()
     """Networks (CIDR) of balancers whose connections begin with a PROXY header (v1 or v2)."""
@@ -110,7 +113,7 @@ class ProxySettings(Section, frozen=True):
     tunnel_streams: Annotated[int, msgspec.Meta(ge=1)] = 1000
     """Visitors in one tunnel at once."""
     tunnel_unknown: Annotated[int, msgspec.Meta(ge=0)] = 64
-    """Clients that are held although no service has their secret yet (T-4) ..."""
+    """Clients that each worker holds although no service has their secret yet (T-4) ..."""
     tunnel_unknown_time: Seconds = 30.0
     """... and for how many seconds."""
     metrics: str = "127.0.0.1:9155"
