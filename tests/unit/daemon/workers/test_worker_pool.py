@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +19,9 @@ from tfgateway.workers.planning import Plan
 from tfgateway.workers.worker_pool import Worker, WorkerPool
 
 from tests.support.ports import free_port
+
+LIMIT = 60.0
+PLAN = Plan("/release/bin/tfgateway", (), "", "", (), 1, 5.0, 60.0, 60.0, "127.0.0.1:1")
 
 
 @pytest.fixture
@@ -59,3 +66,24 @@ async def test_all_that_waited_for_an_address_are_let_in_when_it_is_free(
         worker.channel.close()
         other.close()
     listeners.discard(list(listeners))
+
+
+async def test_a_worker_that_was_stopped_takes_the_signal_that_ends_a_hanging_one(
+    tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    """At once: it would hold its slot until it is killed, several seconds later."""
+    victim = processes[0]
+    os.kill(victim.pid, signal.SIGSTOP)
+    await asyncio.to_thread(os.waitid, os.P_PID, victim.pid, os.WSTOPPED)
+    pool = WorkerPool(ListenSockets(), tmp_path, lambda: None)
+    pool.adopt(PLAN, 1, settled=True)
+    ours, theirs = socket.socketpair()
+    worker = Worker(1, 0, 1, victim.pid, PLAN)
+    pool.attach(worker, ours)
+    worker.state, worker.token = "serving", 0
+    worker.last_message = time.monotonic() - PLAN.hang_limit - 1.0
+    pool.tick(replace=False)
+    assert worker.state == "killed"
+    assert await asyncio.to_thread(victim.wait, LIMIT) == -signal.SIGABRT
+    worker.channel.close()
+    theirs.close()

@@ -229,6 +229,7 @@ class WorkerPool:
         worker.state = "killed"
         worker.deadline = time.monotonic() + _LAST_WORDS
         self._signal(worker, signal.SIGABRT)
+        self._signal(worker, signal.SIGCONT)  # a process that was stopped takes no other signal before
 
     def _fill(self, plan: Plan) -> None:
         own = [one for one in self.workers.values() if one.generation == self.generation]
