@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -65,6 +66,8 @@ class Node:
         """Nanoseconds by which the clock was set."""
         self.boot = "this boot"
         self.samples: tuple[guard.Sample, ...] = ()
+        self.delegated: set[str] = set()
+        """Domains whose parent zones name this gateway."""
 
     # What the explorer says
 
@@ -150,9 +153,21 @@ class Node:
         """With what plans for news from then on."""
         actual, records = self.look()
         most = guard.most(self.samples, self.instant)
-        return plan_all(
-            self.desired, records, actual, self.policy, self.instant, self.users, consent=consent, most=most
-        )
+
+        def planned() -> Planned:
+            return plan_all(
+                self.desired, records, actual, self.policy, self.instant, self.users, consent=consent, most=most
+            )
+
+        made = planned()
+        if unknown := made.plan.unknown_delegations:
+            self.look_up(unknown)
+            made = planned()
+        return made
+
+    def look_up(self, domains: Iterable[str]) -> None:
+        known = {**self.policy.delegated, **{domain: domain in self.delegated for domain in domains}}
+        self.policy = replace(self.policy, delegated=known)
 
     def plan_news(self, made: Planned) -> Plan | None:
         fresh = self.desired.take_fresh()

@@ -14,6 +14,7 @@ from tfgateway import machine
 from tfgateway.addresses import denied_reason, literals, own_addresses
 from tfgateway.ids import Gwid
 from tfgateway.reconciler.dataset import DataSet, is_whole
+from tfgateway.reconciler.delegations import Delegations
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.lease import Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
@@ -80,6 +81,7 @@ class Cycle:
         user_keys: UserKeyCache,
         metrics: ReconcilerMetrics,
         applied: Callable[[Applied], None],
+        delegations: Delegations,
     ) -> None:
         self._policy = policy
         self._store = store
@@ -88,6 +90,7 @@ class Cycle:
         self._user_keys = user_keys
         self._metrics = metrics
         self._applied = applied
+        self._delegations = delegations
         self._data_set = DataSet(store, policy.node_id)
         self._incremental: Incremental | None = None
         self._problems: frozenset[str] = frozenset()
@@ -114,9 +117,10 @@ class Cycle:
     async def preview(self, *, allow_removals: bool = False) -> Plan:
         """The plan of the next pass. allow_removals: as if an operator had allowed them. Errors: ``StoreError``."""
         most = guard.most(await self._store.samples(), machine.now())
-        return (await self._preview(most, allow_removals=allow_removals, thorough=True)).plan
+        return (await self._preview(most, allow_removals=allow_removals, thorough=True, single=True)).plan
 
-    async def _preview(self, most: int, *, allow_removals: bool, thorough: bool = False) -> Planned:
+    async def _preview(self, most: int, *, allow_removals: bool, single: bool, thorough: bool = False) -> Planned:
+        """single: whether no pass follows soon, which would know what is only being looked up now."""
         consent = await self._store.consent()
         actual, records = await self._look(thorough=thorough or allow_removals or bool(consent))
         users = self._user_keys.known
@@ -124,6 +128,9 @@ class Cycle:
         # Without a complete listing the explorer may be away, and this pass must not wait for it.
         if made.plan.unknown_users and self._desired.complete:
             users = await self._user_keys.ask(made.plan.unknown_users)
+            made = self._plan(actual, records, users, most)
+        if single and made.plan.unknown_delegations and self._desired.complete:
+            await self._delegations.look_up(made.plan.unknown_delegations)
             made = self._plan(actual, records, users, most)
         if held := made.plan.needs_consent():
             # A pass that ended early leaves some of them.
@@ -150,7 +157,7 @@ class Cycle:
         if first is not None and not (first.plan.unknown_users and self._desired.complete):
             done = first
         else:
-            made = await self._preview(most, allow_removals=allow_removals)
+            made = await self._preview(most, allow_removals=allow_removals, single=keep_steps)
             await self._note(samples)
             done = await self._carry_out(made.plan.steps, lambda: made, lease)
             if self._allowed and not made.plan.held_digest and not done.failed:
@@ -165,6 +172,8 @@ class Cycle:
             await self._store.write_samples(self._corrected)
             self._corrected = None
         self._report(done.plan)
+        if self._desired.complete:
+            self._delegations.ask(done.plan.unknown_delegations)
         if self._released and not done.failed:
             await self._store.take_released(self._released)
         # What is not recorded any more was ended by a pass that could not note it.
@@ -281,12 +290,14 @@ class Cycle:
             gc.enable()
 
     def _policy_now(self) -> Policy:
-        """The policy with the current addresses of this host and releases by an operator."""
+        """The policy with the current addresses of this host, releases by an operator and delegations by DNS."""
         released = self._policy.released | self._released
         ended = {**self._policy.released_reservations, **self._released_reservations}
         with contextlib.suppress(OSError):  # those that were read last go on
             self._policy = replace(self._policy, own_addresses=own_addresses(self._policy.public_addresses))
-        return replace(self._policy, released=released, released_reservations=ended)
+        return replace(
+            self._policy, released=released, released_reservations=ended, delegated=self._delegations.known()
+        )
 
     def _report(self, made: Plan) -> None:
         """Log problems when they begin, not again with every pass; set the metrics."""

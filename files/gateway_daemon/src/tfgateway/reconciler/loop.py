@@ -24,6 +24,7 @@ from tfgateway.explorer.models import Counts
 from tfgateway.identity.keys import Identity
 from tfgateway.ids import Gwid
 from tfgateway.reconciler.cycle import Applied, Cycle, Pass
+from tfgateway.reconciler.delegations import Delegations, ParentZones
 from tfgateway.reconciler.explorer_side.geoip import Locator
 from tfgateway.reconciler.explorer_side.poller import Poller
 from tfgateway.reconciler.explorer_side.registration import Registration
@@ -78,9 +79,17 @@ class Reconciler:
         policy = replace(
             make_policy(settings, identity), released=released, released_reservations=released_reservations
         )
+        self._delegations = Delegations(settings.gateway.name_servers, ParentZones().name_servers)
         self._outbox = Outbox(store, client, identity.node_id, desired)
         self._cycle = Cycle(
-            policy, store, desired, self._poller.ask_for, UserKeyCache(client), self._metrics, self._applied
+            policy,
+            store,
+            desired,
+            self._poller.ask_for,
+            UserKeyCache(client),
+            self._metrics,
+            self._applied,
+            self._delegations,
         )
         locate = Locator(settings.gateway, store).location
         self._directory = Registration(client, identity, settings.gateway, locate, self._cycle.reachable_at)
@@ -105,6 +114,7 @@ class Reconciler:
                 self._after(claimed, self._outbox.run),
                 self._after(claimed, self._directory.run),
                 self._after(claimed, self._lease.renew),
+                self._after(claimed, self._delegations.run),
             )
         finally:
             await self._lease.release()

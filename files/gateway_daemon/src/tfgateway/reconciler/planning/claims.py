@@ -68,6 +68,14 @@ class ParentMissing(Refusal):
         self.parent = parent
 
 
+class ProxiesBelow(Refusal):
+    """Proxies of other users are at or below a domain that is to be delegated; they may have to give way."""
+
+    def __init__(self, text: str, proxies: tuple[Reservation, ...]) -> None:
+        super().__init__(text)
+        self.proxies = proxies
+
+
 class NotNow(Exception):
     """No result until something else is corrected (P-3); the text is for the operator."""
 
@@ -103,6 +111,8 @@ class Policy:
     """Of the interfaces, and ``public_addresses``."""
     public_addresses: frozenset[IPAddress] = frozenset()
     """Addresses that lead here though no interface has them: 1:1 NAT."""
+    delegated: Mapping[str, bool] = field(default_factory=dict)
+    """Domains, lower case, whose parent zones were asked for NS records, and whether these name this gateway."""
     fourtosix: FourToSix | None = None
     """None: no IPv6 here."""
     parent_timeout: float = 3600.0
@@ -141,6 +151,8 @@ class Claims:
         self.waiting = Waiting(rows, policy.parent_timeout)
         self.unknown_users: set[Tid] = set()
         """Users whose key was needed and is not known."""
+        self.unknown_delegations: set[str] = set()
+        """Domains of which ``Policy.delegated`` was needed and says nothing."""
         self._users = users
         # Nearly everything has one holder: a container for each would cost more than all other claims.
         self._holders: dict[Kind, dict[str, Reservation | tuple[Reservation, ...]]] = defaultdict(dict)
@@ -238,6 +250,14 @@ class Claims:
             self.unknown_users.add(tid)
             raise NotNow(f"the explorer has not given the public key of user {tid}")
         return self._users[tid]
+
+    def is_delegated(self, domain: str) -> bool:
+        """Whether a domain's parent zone delegates it to this gateway. Errors: ``NotNow`` until that is looked up."""
+        found = self.policy.delegated.get(domain)
+        if found is None:
+            self.unknown_delegations.add(domain)
+            raise NotNow(f"the parent zone of {domain} was not asked yet whether it delegates it to this gateway")
+        return found
 
     def zone_of(self, name: str) -> tuple[str, str] | None:
         """The longest existing zone at or above ``name``, and its owner: where DNS looks (P-10)."""

@@ -10,7 +10,7 @@ from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, ResultState, U
 from tfgateway.ids import NO_GWID, NO_TID, Gwid, NodeId
 from tfgateway.instant import Instant
 from tfgateway.reconciler.planning import results
-from tfgateway.reconciler.planning.claims import Claims, NotNow, ParentMissing, Policy, Refusal, UserKeys
+from tfgateway.reconciler.planning.claims import Claims, NotNow, ParentMissing, Policy, ProxiesBelow, Refusal, UserKeys
 from tfgateway.reconciler.planning.inputs.desired import WANTED, Desired, Wanted
 from tfgateway.reconciler.planning.inputs.records import Records, another, orphans
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, of_record, of_workload, same_content
@@ -65,6 +65,8 @@ class Decisions:
         """Those that wait for their parent zone."""
         self.spared: Collection[str] = ()
         """Reservations that are not to be refused."""
+        self.may_displace = False
+        """Whether proxies may end for the sake of a delegation."""
         self.problems = list(actual.problems)
 
     def begin(self, now: Instant) -> None:
@@ -170,10 +172,13 @@ class Decisions:
                 self.claims.check_quotas(reservation)
             try:
                 primitive.admit(self.claims, reservation)
-            except Refusal:
+            except Refusal as refusal:
                 # P-14: only its record was lost. The explorer's result alone is not enough: it may be forged (E-1).
                 if not granted or not primitive.holds(self.claims, reservation):
-                    raise
+                    if not isinstance(refusal, ProxiesBelow):
+                        raise
+                    self._displace(reservation.domain, refusal)
+                    primitive.admit(self.claims, reservation)  # applied only where they are gone
         except Refusal as refusal:
             if refused is not None:
                 refused.add(identifier)
@@ -201,6 +206,26 @@ class Decisions:
             raise
         self.accepted[identifier] = reservation
         self.close(Action.DEPLOY, identifier, reservation)
+
+    def _displace(self, domain: str, refusal: ProxiesBelow) -> None:
+        """End the proxies in the way of a delegation, if the domain's parent zone delegates it to this gateway (P-4).
+
+        Each is a step of its own. Errors: ``Refusal``, ``NotNow``.
+        """
+        if not self.claims.is_delegated(domain):
+            raise Refusal(f"{refusal}; it gives way when NS records in the parent zone of {domain} name this gateway")
+        wanted = {proxy.id: self._desired.get(proxy.id) for proxy in refusal.proxies if proxy.id not in self.orphans}
+        known = {name: item.workload for name, item in wanted.items() if item is not None}
+        if len(known) != len(refusal.proxies):  # the others end by an operator's consent only
+            raise refusal
+        if not self.may_displace:
+            raise NotNow(f"{refusal}, and nothing may be removed now")
+        if answered := [proxy.id for proxy in refusal.proxies if self._results.has_result(proxy.id)]:
+            raise NotNow(f"the explorer has not taken the answer for {answered[0]} yet, which gives way to it")
+        self._rows.undo()
+        message = f"{domain} was delegated to this gateway, as its parent zone says, for another user"
+        for proxy in refusal.proxies:
+            self._end(proxy.id, proxy, known[proxy.id], message)
 
     def _wait(self, identifier: Gwid, reservation: Reservation, missing: ParentMissing, *, counts: bool) -> bool:
         """Whether a reservation waits for its parent zone, still or from now on. counts: whether the time does."""

@@ -109,6 +109,8 @@ class Plan:
     left: Left = field(default_factory=Left, repr=False, compare=False)
     unknown_users: tuple[Tid, ...] = ()
     """Users whose public key would have been needed; what waits for it is a problem."""
+    unknown_delegations: tuple[str, ...] = ()
+    """Domains whose NS records in the parent zone would have been needed; what waits for them is a problem."""
 
     @property
     def held_steps(self) -> tuple[Step, ...]:

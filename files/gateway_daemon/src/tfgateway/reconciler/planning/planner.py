@@ -126,6 +126,7 @@ class Incremental:
         self._desired = desired
         self._most = most
         self._may_remove = may_remove
+        decisions.may_displace = False  # how much is removed is weighed by a full plan
 
     def plan(self, identifiers: Collection[Gwid], now: Instant) -> Plan | None:
         """Plan for reservations (by gwid) with news.
@@ -196,6 +197,7 @@ class _FullPlanner:
         # Before a complete listing, the parent of a reservation may just not have been shown yet.
         may_refuse = may_remove and self._desired.complete
         self._may_remove, decisions.spared = may_remove, spared
+        decisions.may_displace = may_refuse
         wanted = self._desired.items()
         for domain in sorted(policy.released.difference(policy.managed_domains)):
             yield from decisions.isolated(domain, partial(decisions.give_up, domain))
@@ -224,6 +226,7 @@ class _FullPlanner:
             tuple(decisions.problems),
             left=decisions.left(),
             unknown_users=tuple(sorted(decisions.claims.unknown_users)),
+            unknown_delegations=tuple(sorted(decisions.claims.unknown_delegations)),
         )
 
     def incremental(self, most: int) -> Incremental:

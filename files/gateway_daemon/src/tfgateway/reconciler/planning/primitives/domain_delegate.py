@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tfgateway import gojson
 from tfgateway.errors import LayoutError
 from tfgateway.explorer.servable import domain_refusal
-from tfgateway.reconciler.planning.claims import OPERATOR, Claims, NotNow, Refusal, refuse_if
+from tfgateway.reconciler.planning.claims import OPERATOR, Claims, NotNow, ProxiesBelow, Refusal, refuse_if
 from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.redis_schema.keys import MANAGED_DOMAINS, OWNER_FIELD, ZONE_OWNERS, zone_key
@@ -21,6 +21,7 @@ def admit(claims: Claims, reservation: Reservation) -> None:
     """Refuse what equals, is below or is above another user's zone or subdomain, or is above another's proxy (P-4).
 
     Refuse also what would decide about a name of the gateway itself, and what the operator withholds (P-6).
+    Errors: ``ProxiesBelow`` when reserved proxies are all that is in the way.
     """
     domain = reservation.domain
     refuse_if(domain_refusal(domain))
@@ -36,11 +37,15 @@ def admit(claims: Claims, reservation: Reservation) -> None:
             if owner != reservation.user:
                 why = f"{_whose(claims, held, owner)} {_where(domain, held)}"
                 raise Refusal(f"unauthorized error cannot delegate domain {domain}: {why}")
-    for held, owner in claims.services_within(domain):
-        if owner != reservation.user:
-            whose = "the operator" if owner == OPERATOR else "another user"
-            why = f"{held}, a proxy of {whose}, {_where(domain, held)}"
-            raise Refusal(f"unauthorized error cannot delegate domain {domain}: {why}")
+    others = [(held, owner) for held, owner in claims.services_within(domain) if owner != reservation.user]
+    if others:
+        held, owner = others[0]
+        whose = "the operator" if owner == OPERATOR else "another user"
+        text = f"unauthorized error cannot delegate domain {domain}: {held}, a proxy of {whose}, {_where(domain, held)}"
+        reserved = {name: _of_others(claims, name, reservation.user) for name, _ in others}
+        if not all(reserved.values()):  # made by hand, or left behind: only the operator can end it
+            raise Refusal(text)
+        raise ProxiesBelow(text, tuple(proxy for proxies in reserved.values() for proxy in proxies))
 
 
 def holds(claims: Claims, reservation: Reservation) -> bool:
@@ -98,6 +103,10 @@ def give_up(claims: Claims, zone: str) -> None:
     for field in (OWNER_FIELD, *fields):
         claims.rows.put(key, field, None)
     claims.settle("zone", zone)
+
+
+def _of_others(claims: Claims, domain: str, user: str) -> list[Reservation]:
+    return [holder for holder in claims.holders("service", domain) if holder.user != user]
 
 
 def _owner_in_redis(claims: Claims, zone: str) -> str | None:
