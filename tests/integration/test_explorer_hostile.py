@@ -287,7 +287,8 @@ async def test_every_endpoint_survives_hostile_sizes(
     assert {name for endpoint in endpoints for name in endpoint.parameters} >= {"size", "customer_tid", "wait", "name"}
     assert any(b'{"wallet_addresses":[{"asset":%s}]}' in one.members for one in endpoints)
     posts = {(one.method, one.path) for one in endpoints if one.method in ("POST", "PUT")}
-    assert posts == {(one.method, one.path) for one in endpoints if one.members}
+    without_body = {(one.method, one.path) for one in endpoints if one.method == "PUT" and one.path.endswith("/pin")}
+    assert posts - without_body == {(one.method, one.path) for one in endpoints if one.members}
     failed = []
     for endpoint in endpoints:
         for name, target, headers, body in _requests(endpoint):

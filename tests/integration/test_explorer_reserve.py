@@ -7,6 +7,9 @@ import json
 import os
 import pty
 import stat
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -381,3 +384,30 @@ def test_tables_for_people(alice: Person) -> None:
     assert listed[0].split() == ["id", "type", "domain", "gateway", "status", "message"]
     assert listed[1].split() == ["1", "subdomain", "[red]www.gw1.example", NODE, "pending"]
     assert NODE in alice.run("gateways").stdout
+
+
+def test_pinned_by_commands_and_not_any_more(alice: Person, tfgateway: CommandLine, tmp_path: Path, url: str) -> None:
+    seed = tmp_path / "node.seed"
+    seedfile.create(seed, bytes(range(0x20)))
+    config = f'[explorer]\nurl = "{url}"\n[identity]\nseed = "{seed}"\n'
+
+    def old_heartbeat() -> int:
+        body = b'{"uptime": 1}'
+        signed = signing.request_headers(GATEWAY, NODE, int(time.time()), body)
+        request = urllib.request.Request(f"{url}/api/v1/gateways/{NODE}/uptime", body, signed, method="POST")
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as refused:
+            return refused.code
+
+    assert old_heartbeat() == 200
+    assert tfgateway.run("identity", "pin", config=config).stdout == f"{NODE} is pinned at the explorer\n"
+    assert old_heartbeat() == 401
+    assert tfgateway.run("identity", "unpin", config=config).stdout == f"{NODE} is not pinned at the explorer\n"
+    assert old_heartbeat() == 200
+    assert alice.ask("pin") == {"tid": 1, "pinned": True}
+    operator = ["explorer", "unpin", "--database", str(tmp_path / "e.db"), "1"]
+    assert tfgateway.run(*operator, config="").stdout == "1 is not pinned any more\n"
+    assert tfgateway.run(*operator, config="").stdout == "1 was not pinned\n"
+    assert alice.ask("unpin") == {"tid": 1, "pinned": False}

@@ -20,11 +20,15 @@ SIGNED = {
     ("POST", "/users"): OPEN,
     ("PUT", "/users/{id}"): BODY,
     ("POST", "/users/{id}/validate"): OPEN,
+    ("PUT", "/users/{id}/pin"): HTTP,
+    ("DELETE", "/users/{id}/pin"): HTTP,
     ("POST", "/farms"): OPEN,
     ("PUT", "/farms/{id}"): HTTP,
     ("POST", "/gateways"): HTTP,
     ("POST", "/gateways/{node_id}/uptime"): HTTP,
     ("POST", "/gateways/{node_id}/reserved_resources"): HTTP,
+    ("PUT", "/gateways/{node_id}/pin"): HTTP,
+    ("DELETE", "/gateways/{node_id}/pin"): HTTP,
     ("POST", "/reservations/pools"): BODY,
     ("POST", "/reservations/workloads"): HTTP,
     ("POST", "/reservations/workloads/{id}/sign/provision"): BODY,
@@ -36,7 +40,7 @@ SIGNED = {
     ("DELETE", "/reservations/nodes/{node_id}/workloads/{gwid}"): HTTP,
 }
 BY_HEADERS = [endpoint for endpoint, kind in SIGNED.items() if kind is HTTP]
-BY_USERS = ("/farms/{id}", "/reservations/workloads", "/workloads")
+BY_USERS = ("/farms/{id}", "/users/{id}/pin", "/reservations/workloads", "/workloads")
 UNSIGNED = '{"error":"unauthorized access: no signature in the Authorization header"}\n'
 AGAIN = (401, "unauthorized access: this request was sent before")
 SKEW = 300
@@ -77,6 +81,8 @@ def _capture(grid: Any, method: str, template: str, *, nonce: str = "n" * 32, ag
     }
     if template.endswith("{gwid}"):
         body = b"" if method == "DELETE" else grid.result()
+    elif template.endswith("/pin"):
+        body = b""
     else:
         body = wire.encode(bodies[template])
     path = _path(grid, template)

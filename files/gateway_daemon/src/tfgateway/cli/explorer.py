@@ -12,12 +12,14 @@ from tfgateway.addresses import host_port
 from tfgateway.errors import ConfigError
 from tfgateway.explorer.server.app import METRICS, create_app, serve
 from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.storage import pins
 from tfgateway.explorer.server.storage.backup import backup
 from tfgateway.explorer.server.tls import Certificate
 from tfgateway.explorer.urls import PublicUrl
 from tfgateway.settings import LogSettings
 from tfgateway.telemetry import logs
 from tfgateway.telemetry import metrics as telemetry
+from tfgateway.telemetry.text import printable
 from tfgateway.workers import lifecycle
 from tfgateway.workers.lifecycle import Lifecycle
 
@@ -148,6 +150,14 @@ def backup_(database: Path, output: Path) -> None:
     """
     size = backup(database, output)
     click.echo(f"{output}: {size} bytes")
+
+
+@command.command("unpin")
+@click.option("--database", type=_FILE, required=True, help="The database of the explorer, which may run.")
+@click.argument("key_id")
+def unpin(database: Path, key_id: str) -> None:
+    """Accept requests of KEY_ID, a node id or a user's tid, as old programs sign them again."""
+    click.echo(f"{printable(key_id)} {'is not pinned any more' if pins.remove(database, key_id) else 'was not pinned'}")
 
 
 def _address(option: str, text: str) -> tuple[str, int]:

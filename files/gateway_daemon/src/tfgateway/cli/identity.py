@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import BinaryIO
@@ -10,10 +11,12 @@ import click
 
 from tfgateway.cli.context import load_settings
 from tfgateway.errors import IdentityError
+from tfgateway.explorer.client import ExplorerClient
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.words import seed_from_words, words_from_seed
 
+_RETRIES = 2
 _MAX_WORDS = 4096  # bytes: 24 words have less than 240
 
 
@@ -52,6 +55,33 @@ def generate(output: Path, tid: int | None, words_from: BinaryIO | None, show_wo
     seed = seedfile.generate_seed() if words_from is None else seed_from_words(_read_words(words_from))
     seedfile.create(output, seed, tid)
     _print(output, seedfile.SeedFile(seed, tid), as_json, words_from_seed(seed) if show_words else None)
+
+
+@command.command("pin")
+@click.pass_context
+def pin(ctx: click.Context) -> None:
+    """Have the explorer accept only requests of this gateway as this release signs them."""
+    _pin(ctx, pin=True)
+
+
+@command.command("unpin")
+@click.pass_context
+def unpin(ctx: click.Context) -> None:
+    """Have the explorer accept requests of this gateway as older programs sign them again."""
+    _pin(ctx, pin=False)
+
+
+def _pin(ctx: click.Context, *, pin: bool) -> None:
+    settings = load_settings(ctx)
+    identity = Identity.from_seed(seedfile.load(Path(settings.identity.seed)).seed)
+
+    async def work() -> None:
+        url = settings.explorer.url
+        async with ExplorerClient(url, identity=identity, key_id=identity.node_id, retries=_RETRIES) as client:
+            await client.pin_gateway(identity.node_id, pin=pin)
+
+    asyncio.run(work())
+    click.echo(f"{identity.node_id} {'is' if pin else 'is not'} pinned at the explorer")
 
 
 def _read_words(source: BinaryIO) -> str:

@@ -143,6 +143,10 @@ class ExplorerClient:
         body = {"cru": 0, "mru": 0, "hru": 0, "sru": 0} | msgspec.structs.asdict(counts)
         await self._call("POST", f"/gateways/{_part(node_id)}/reserved_resources", body=body, sign=True)
 
+    async def pin_gateway(self, node_id: str, *, pin: bool) -> None:
+        """Have only bound signatures of the gateway accepted, or others again."""
+        await self._call("PUT" if pin else "DELETE", f"/gateways/{_part(node_id)}/pin", sign=True)
+
     async def poll(self, node_id: str, from_id: int, wait: float = 0) -> Page:
         """Workloads with ids from ``from_id`` on and queued ones, at most 200; go on with ``last_id + 1``.
 
@@ -176,6 +180,10 @@ class ExplorerClient:
     async def user(self, tid: int) -> User:
         """One user; the e-mail is blank unless the call is signed by a user."""
         return _struct(await self._call("GET", f"/users/{tid}"), User)
+
+    async def pin_user(self, tid: int, *, pin: bool) -> None:
+        """Have only bound signatures of the user accepted, or others again."""
+        await self._call("PUT" if pin else "DELETE", f"/users/{tid}/pin", sign=True)
 
     async def register_user(self, user: User, identity: Identity) -> User:
         """Create a user from name, email and pubkey, with proof that the key is ours; the answer has the tid."""

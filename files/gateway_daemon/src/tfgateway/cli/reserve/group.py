@@ -124,6 +124,29 @@ def pool(target: Target, nodes: tuple[str, ...], as_json: bool) -> None:
 command.add_command(create)
 
 
+@command.command()
+@as_json_option
+@click.pass_obj
+def pin(target: Target, as_json: bool) -> None:
+    """Have the explorer accept only signatures of yours that are good for one request, as this release makes them."""
+    _pin(target, as_json, pin=True)
+
+
+@command.command()
+@as_json_option
+@click.pass_obj
+def unpin(target: Target, as_json: bool) -> None:
+    """Have the explorer accept requests of yours as old clients sign them again."""
+    _pin(target, as_json, pin=False)
+
+
+def _pin(target: Target, as_json: bool, *, pin: bool) -> None:
+    account = target.account()
+    target.run(lambda client: client.pin_user(account.tid, pin=pin), account)
+    accepted = "only signatures that are good for one request" if pin else "signatures of old clients too"
+    show(as_json, {"tid": account.tid, "pinned": pin}, f"the explorer accepts {accepted}")
+
+
 @command.command("list")
 @click.option("--all", "everything", is_flag=True, help="Deleted ones too.")
 @as_json_option

@@ -12,10 +12,12 @@ from tfgateway.explorer.models import User
 from tfgateway.explorer.server.api import http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
-from tfgateway.explorer.server.storage import nonces, rows
+from tfgateway.explorer.server.storage import nonces, pins, rows
 from tfgateway.identity.keys import node_id_to_public_key
 
 _CHALLENGE = {"WWW-Authenticate": f'Signature headers="{" ".join(signing.REQUIRED_ITEMS)}"'}
+
+_NOT_BOUND = f"the signature must cover {' '.join(signing.BOUND_ITEMS)}"
 
 
 def unauthorized(reason: object) -> ApiError:
@@ -42,6 +44,20 @@ async def path_node(request: web.Request) -> str:
     return node_id
 
 
+async def path_user(request: web.Request) -> User:
+    """The user in the path, who must have signed. Errors: ``ApiError`` 401, 403."""
+    signer = await user(request)
+    if signer.id != http.path_number(request, "id"):
+        raise ApiError(403, "the request is not signed by this user")
+    return signer
+
+
+def require_bound(request: web.Request) -> None:
+    """Of a request whose signature was checked. Errors: ``ApiError`` 401."""
+    if not _signature(request).bound:
+        raise unauthorized(_NOT_BOUND)
+
+
 async def user(request: web.Request) -> User:
     """The registered user that signed the request. Errors: ``ApiError`` 401."""
     signature = _signature(request)
@@ -65,7 +81,7 @@ def _signature(request: web.Request) -> signing.HttpSignature:
 async def _check(request: web.Request, signature: signing.HttpSignature, public_key: bytes) -> None:
     services = request.app[SERVICES]
     if services.policy.require_bound_signatures and not signature.bound:
-        raise unauthorized(f"the signature must cover {' '.join(signing.BOUND_ITEMS)}")
+        raise unauthorized(_NOT_BOUND)
     late = services.clock() - signature.created
     if abs(late) > services.policy.clock_skew:
         raise unauthorized(f"signed at {signature.created}, {late:.0f} s before our clock: check yours")
@@ -76,6 +92,10 @@ async def _check(request: web.Request, signature: signing.HttpSignature, public_
         signing.verify_request(signature, public_key, method=request.method, target=target, headers=headers)
     except CryptoError as error:
         raise unauthorized(error) from error
+    if not signature.bound and await services.database.read(
+        lambda connection: pins.pinned(connection, signature.key_id)
+    ):
+        raise unauthorized(f"{_NOT_BOUND}: the key is pinned")
     # Without it nothing binds the body to its sender: neither this signature nor a workload's own (E-2, E-7).
     if signing.DIGEST in signature.items and request.headers.get(signing.DIGEST) != signing.digest(
         await http.body(request)

@@ -14,7 +14,7 @@ from tfgateway.explorer.servable import domain_refusal
 from tfgateway.explorer.server.api import answers, auth, http, ownership
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
-from tfgateway.explorer.server.storage import database, rows
+from tfgateway.explorer.server.storage import database, pins, rows
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 from tfgateway.identity.keys import public_key_to_node_id
@@ -104,6 +104,19 @@ async def reserved_resources(request: web.Request) -> answers.Answer:
     return answers.nothing()
 
 
+async def pin(request: web.Request) -> answers.Answer:
+    """PUT and DELETE /gateways/{node_id}/pin: accept bound signatures only, or others again."""
+    node_id = await auth.path_node(request)
+    auth.require_bound(request)
+
+    def work(connection: sqlite3.Connection) -> None:
+        _registered(connection, node_id)
+        pins.change(connection, node_id, pin=request.method == "PUT")
+
+    await request.app[SERVICES].database.write(work)
+    return answers.nothing()
+
+
 def _check(gateway: Gateway) -> None:
     """Validate a gateway. Errors: ``ApiError`` 400."""
     if not gateway.node_id:
@@ -148,4 +161,6 @@ ROUTES = (
     web.get("/gateways/{node_id}", one),
     web.post("/gateways/{node_id}/uptime", uptime),
     web.post("/gateways/{node_id}/reserved_resources", reserved_resources),
+    web.put("/gateways/{node_id}/pin", pin),
+    web.delete("/gateways/{node_id}/pin", pin),
 )

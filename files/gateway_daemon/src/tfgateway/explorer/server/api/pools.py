@@ -15,12 +15,13 @@ from tfgateway.explorer.server.api import answers, http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.policy import Policy
-from tfgateway.explorer.server.storage import database, rows
+from tfgateway.explorer.server.storage import database, pins, rows
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 
 _NEVER = 2**63 - 1
 _NO_ESCROW = {"address": "", "asset": "", "amount": 0}
+_NO_NONCE = "an order needs a nonce, so that it is taken once"
 
 
 class _Reservation(msgspec.Struct, frozen=True):
@@ -49,6 +50,8 @@ async def create(request: web.Request) -> answers.Answer:
         _check_nodes(connection, order.node_ids)
         if order.nonce:
             database.insert(connection, "pool_order", customer_tid=posted.customer_tid, nonce=order.nonce)
+        elif pins.pinned(connection, str(posted.customer_tid)):
+            raise ApiError(400, _NO_NONCE)
         pool = Pool(
             pool_id=database.last_id(connection, "pool") + 1,
             cus=order.cus,
@@ -106,7 +109,7 @@ def _check(posted: _Reservation, policy: Policy) -> None:
         if problem := signing.nonce_problem(order.nonce):
             raise ApiError(400, f"nonce {problem}")
     elif policy.require_bound_signatures:
-        raise ApiError(400, "an order needs a nonce, so that it is taken once")
+        raise ApiError(400, _NO_NONCE)
     if order.pool_id:
         raise ApiError(400, "a pool of gateways needs no further capacity: reserve a new one")
     if min(order.cus, order.sus, order.ipv4us) < 0:

@@ -15,7 +15,7 @@ from tfgateway.explorer.models import User
 from tfgateway.explorer.server.api import answers, auth, http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
-from tfgateway.explorer.server.storage import database, rows
+from tfgateway.explorer.server.storage import database, pins, rows
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 from tfgateway.identity.keys import verify
@@ -83,7 +83,7 @@ async def update(request: web.Request) -> answers.Answer:
             signing.verify_hex(bytes.fromhex(user.pubkey), message, posted.sender_signature_hex)
         except CryptoError as error:
             raise auth.unauthorized(error) from error
-        _check_sequence(connection, posted, required=required)
+        _check_sequence(connection, posted, required=required or pins.pinned(connection, str(tid)))
         changed = msgspec.structs.replace(user, email=email, host=posted.host, description=posted.description)
         database.update(connection, "user", tid, email=email, body=wire.encode(changed))
 
@@ -99,6 +99,16 @@ async def one(request: web.Request) -> answers.Answer:
     tid = http.path_number(request, "id")
     user = await request.app[SERVICES].database.read(lambda connection: rows.user(connection, tid))
     return answers.Answer(wire.encode(user if await _signed(request) else _without_email(user)))
+
+
+async def pin(request: web.Request) -> answers.Answer:
+    """PUT and DELETE /users/{id}/pin: accept bound signatures only, or others again."""
+    signer = await auth.path_user(request)
+    auth.require_bound(request)
+    await request.app[SERVICES].database.write(
+        lambda connection: pins.change(connection, str(signer.id), pin=request.method == "PUT")
+    )
+    return answers.nothing()
 
 
 async def listing(request: web.Request) -> web.StreamResponse:
@@ -177,4 +187,6 @@ ROUTES = (
     web.get("/users/{id:[0-9]+}", one),
     web.put("/users/{id:[0-9]+}", update),
     web.post("/users/{id:[0-9]+}/validate", validate),
+    web.put("/users/{id:[0-9]+}/pin", pin),
+    web.delete("/users/{id:[0-9]+}/pin", pin),
 )
