@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from testinfra.host import Host
 from testbed.containers import podman
 from testbed.containers.fleet import Fleet, Node
 from testbed.person import Person, tfgateway
+from tests.support import waiting
 
 PLANES = ["tfgateway", "tfgateway-dns", "tfgateway-proxy", "tfgateway-4to6"]
 SSH_PORTS = [22, 34022]
@@ -27,6 +29,13 @@ def banner(address: str, port: int) -> bytes:
     with socket.create_connection((address, port), timeout=10) as connection:
         connection.settimeout(10)
         return connection.recv(8)
+
+
+def answers(address: str, port: int) -> bool:
+    try:
+        return banner(address, port).startswith(b"SSH-2.0-")
+    except TimeoutError:
+        return False
 
 
 def masquerade_rules(host: Host) -> list[str]:
@@ -165,4 +174,5 @@ def test_all_is_back_after_a_reboot(molecule_fleet: Fleet) -> None:
     assert rules.count("-j MASQUERADE") == 1
     assert "Status: active" in podman.run("exec", node.name, "ufw", "status")
     for port in SSH_PORTS:
-        assert banner(molecule_fleet.address(node.host), port).startswith(b"SSH-2.0-")
+        # Its network card is another one: this machine may send to the old one for a while.
+        waiting.until(partial(answers, molecule_fleet.address(node.host), port), f"sshd at port {port}")
