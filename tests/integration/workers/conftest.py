@@ -112,14 +112,17 @@ class DnsNode(Node):
         with redis.client() as client:
             client.hset("gw1.example.", "www", json.dumps({"a": [{"ip": "203.0.113.5", "ttl": 300}]}))
 
-    def configure(self, *, workers: int = 2, port: int = 0, extra: str = "", dns: str = "") -> None:
+    def configure(
+        self, *, workers: int = 2, port: int = 0, hang_timeout: float = 60, extra: str = "", dns: str = ""
+    ) -> None:
+        """hang_timeout: short only where a worker hangs; a busy machine may keep one silent for some seconds."""
         self.config.write_text(f"""
             [redis]
             url = "{self._redis.url}"
             [gateway]
             name_servers = ["ns1.gateway.example"]
             [workers]
-            hang_timeout = 3
+            hang_timeout = {hang_timeout}
             {extra}
             [dns]
             workers = {workers}

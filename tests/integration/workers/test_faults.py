@@ -45,6 +45,7 @@ def test_killed_workers_are_replaced_and_what_was_asked_meanwhile_is_answered(dn
 
 
 def test_a_worker_that_hangs_is_replaced(dns_node: DnsNode) -> None:
+    dns_node.configure(hang_timeout=3)
     dns_node.start()
     victim = dns_node.process.workers[0]
     os.kill(victim, signal.SIGSTOP)
