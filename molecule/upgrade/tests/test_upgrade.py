@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,51 +105,8 @@ def visitors() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def first() -> str:
-    """The release of this tree, which the first test leaves."""
+    """The release that the fleet was provisioned with."""
     return released(CANARY)
-
-
-def program(node: Node, *arguments: str) -> str:
-    return podman.run("exec", node.name, "/opt/tfgateway/current/bin/tfgateway", *arguments)
-
-
-def updated(node: Node) -> int:
-    """When the explorer last accepted a registration or a heartbeat of it, in Unix seconds."""
-    node_id = json.loads(program(node, "identity", "show", "--json"))["node_id"]
-    with urllib.request.urlopen(f"{FLEET.explorer_url}/gateways/{node_id}") as answer:
-        return int(json.load(answer)["updated"])
-
-
-def registers(node: Node) -> bool:
-    """Whether the explorer accepts what its reconciler signs."""
-    before, deadline = updated(node), time.monotonic() + 2 * PATIENCE
-    time.sleep(1)  # its clock counts seconds
-    podman.run("exec", node.name, "systemctl", "restart", "tfgateway.service")
-    while updated(node) == before and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return updated(node) > before
-
-
-def test_an_older_release_is_upgraded_and_rolled_back() -> None:
-    """One from before the daemon's packages were built anew, provisioned by its own playbooks.
-
-    It cannot sign as the explorer demands of a gateway that is pinned, and yet its requests are accepted.
-    """
-    older = released(CANARY)
-    before = [configuration(node) for node in FLEET.nodes]
-    with visitors():
-        for name in ("upgrade", "rollback", "site"):
-            done = run(name)
-            assert done.returncode == 0, done.stdout + done.stderr
-            back = name == "rollback"
-            assert [released(node) == older for node in FLEET.nodes] == [back, back], name
-            if back:
-                assert [configuration(node) for node in FLEET.nodes] == before
-            else:
-                assert program(CANARY, "identity", "pin").endswith("is pinned at the explorer\n")
-            assert registers(CANARY), name
-    for node in FLEET.nodes:
-        assert_all_run(node)
 
 
 def test_a_release_rolls_over_the_fleet_and_back(first: str) -> None:
