@@ -101,7 +101,8 @@ def test_i1_an_sshd_that_listens_nowhere_is_undone(deaf: Node) -> None:
     until(lambda: on(deaf, "cat /etc/ssh/sshd_config") == before, "the configuration is not as it was")
     key = ["-i", str(FLEET.key), "-o", f"UserKnownHostsFile={FLEET.known_hosts}", "-o", "IdentitiesOnly=yes"]
     login = ["ssh", *key, "-o", "ConnectTimeout=5", f"root@{FLEET.address(deaf.host)}", "echo", "in"]
-    assert subprocess.run(login, capture_output=True, text=True).stdout == "in\n"
+    # The file is back before sshd has been started with it.
+    until(lambda: subprocess.run(login, capture_output=True, text=True).stdout == "in\n", "nobody gets in")
     until(lambda: "tfgateway-undo@" not in on(deaf, "systemctl list-timers --all --no-legend"), "the timer stays")
 
 
