@@ -11,7 +11,6 @@ import click
 
 from tfgateway.cli.context import load_settings
 from tfgateway.errors import IdentityError
-from tfgateway.explorer.client import ExplorerClient
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.words import seed_from_words, words_from_seed
@@ -72,12 +71,14 @@ def unpin(ctx: click.Context) -> None:
 
 
 def _pin(ctx: click.Context, *, pin: bool) -> None:
+    # Not above: the other commands, which provisioning runs on every node, need neither the explorer nor redis.
+    from tfgateway.reconciler.session import load_identity, open_explorer
+
     settings = load_settings(ctx)
-    identity = Identity.from_seed(seedfile.load(Path(settings.identity.seed)).seed)
+    identity = load_identity(settings)
 
     async def work() -> None:
-        url = settings.explorer.url
-        async with ExplorerClient(url, identity=identity, key_id=identity.node_id, retries=_RETRIES) as client:
+        async with open_explorer(settings, identity, _RETRIES) as client:
             await client.pin_gateway(identity.node_id, pin=pin)
 
     asyncio.run(work())

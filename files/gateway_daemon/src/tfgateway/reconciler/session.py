@@ -39,8 +39,8 @@ async def open_redis(settings: Settings) -> AsyncIterator[Redis]:
         await client.aclose()
 
 
-def open_explorer(settings: Settings, identity: Identity) -> ExplorerClient:
-    """The explorer of the settings; an async context manager."""
+def open_explorer(settings: Settings, identity: Identity, retries: int = 0) -> ExplorerClient:
+    """The explorer of the settings, see ``ExplorerClient`` for ``retries``; an async context manager."""
     explorer = settings.explorer
     return ExplorerClient(
         explorer.url,
@@ -48,6 +48,7 @@ def open_explorer(settings: Settings, identity: Identity) -> ExplorerClient:
         key_id=identity.node_id,
         timeout=explorer.timeout,
         max_answer=explorer.max_answer,
+        retries=retries,
     )
 
 
