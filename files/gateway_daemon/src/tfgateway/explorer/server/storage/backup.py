@@ -6,11 +6,10 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 from tfgateway.errors import ConfigError, StoreError
 from tfgateway.explorer.models import SKIPPED_BY_A_COPY
-from tfgateway.explorer.server.storage.database import VERSION
+from tfgateway.explorer.server.storage.database import VERSION, connect_existing
 
 
 def backup(database: Path, output: Path) -> int:
@@ -42,7 +41,7 @@ def backup(database: Path, output: Path) -> int:
 
 def _copy(database: Path, part: Path) -> None:
     with (
-        closing(sqlite3.connect(f"file:{quote(str(database))}?mode=rw", uri=True, timeout=10)) as source,
+        closing(connect_existing(database)) as source,
         closing(sqlite3.connect(part)) as target,
     ):
         if source.execute("PRAGMA user_version").fetchone()[0] != VERSION:

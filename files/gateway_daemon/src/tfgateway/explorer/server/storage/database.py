@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from tfgateway.errors import StoreError
 
@@ -51,6 +52,8 @@ CREATE TABLE IF NOT EXISTS pin (key_id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS nonce_floor (key_id TEXT PRIMARY KEY, created INTEGER NOT NULL);
 """
 
+_BUSY = 10.0
+"""Seconds to wait for another writer."""
 _T = TypeVar("_T")
 _Column = int | str | bytes
 
@@ -114,7 +117,7 @@ class _Lane:
     def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         try:
             if self._connection is None:
-                self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=10)
+                self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY)
             return work(self._connection)
         except sqlite3.IntegrityError:  # the caller's business: a name that is taken
             raise
@@ -153,6 +156,12 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 def _read_only(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA query_only = ON")
+
+
+def connect_existing(path: Path) -> sqlite3.Connection:
+    """A connection beside those of an explorer that may run. Errors: ``sqlite3.Error``, also when there is no file."""
+    # SQLite would make an empty one.
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=_BUSY)
 
 
 # Table and column names in the functions below are literals of the callers; values are always bound.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from tfgateway.errors import StoreError
+from tfgateway.explorer.server.storage import database
 
 
 def pinned(connection: sqlite3.Connection, key_id: str) -> bool:
@@ -13,10 +15,10 @@ def pinned(connection: sqlite3.Connection, key_id: str) -> bool:
     return connection.execute("SELECT 1 FROM pin WHERE key_id = ?", (key_id,)).fetchone() is not None
 
 
-def change(connection: sqlite3.Connection, key_id: str, *, pin: bool) -> None:
-    """Pin the key, or take its pin back; either may be so already."""
+def change(connection: sqlite3.Connection, key_id: str, *, pin: bool) -> bool:
+    """Pin the key, or take its pin back; False when it was so already."""
     command = "INSERT OR IGNORE INTO pin (key_id) VALUES (?)" if pin else "DELETE FROM pin WHERE key_id = ?"
-    connection.execute(command, (key_id,))
+    return connection.execute(command, (key_id,)).rowcount > 0
 
 
 def remove(path: Path, key_id: str) -> bool:
@@ -25,12 +27,7 @@ def remove(path: Path, key_id: str) -> bool:
     Errors: ``StoreError``.
     """
     try:
-        # Opened only when it is there: SQLite would make an empty one.
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=10)
-        try:
-            with connection:
-                return connection.execute("DELETE FROM pin WHERE key_id = ?", (key_id,)).rowcount > 0
-        finally:
-            connection.close()
+        with closing(database.connect_existing(path)) as connection, connection:
+            return change(connection, key_id, pin=False)
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {error}") from error
