@@ -16,7 +16,6 @@ from tfgateway.explorer.server.storage import nonces, pins, rows
 from tfgateway.identity.keys import node_id_to_public_key
 
 _CHALLENGE = {"WWW-Authenticate": f'Signature headers="{" ".join(signing.REQUIRED_ITEMS)}"'}
-
 _NOT_BOUND = f"the signature must cover {' '.join(signing.BOUND_ITEMS)}"
 
 
@@ -25,40 +24,37 @@ def unauthorized(reason: object) -> ApiError:
     return ApiError(401, f"unauthorized access: {reason}", _CHALLENGE)
 
 
-async def node(request: web.Request) -> str:
-    """The node id that signed the request; it need not be registered. Errors: ``ApiError`` 401."""
+async def node(request: web.Request, *, bound: bool = False) -> str:
+    """The node id that signed the request; it need not be registered. Errors: ``ApiError`` 401.
+
+    bound: whether, here and below, only a bound signature is accepted.
+    """
     signature = _signature(request)
     try:
         public_key = node_id_to_public_key(signature.key_id)
     except IdentityError as error:
         raise unauthorized(error) from error
-    await _check(request, signature, public_key)
+    await _check(request, signature, public_key, bound=bound)
     return signature.key_id
 
 
-async def path_node(request: web.Request) -> str:
+async def path_node(request: web.Request, *, bound: bool = False) -> str:
     """The node id in the path, which must have signed. Errors: ``ApiError`` 401, 403."""
     node_id = request.match_info["node_id"]
-    if await node(request) != node_id:
+    if await node(request, bound=bound) != node_id:
         raise ApiError(403, "the request is not signed by this node")
     return node_id
 
 
-async def path_user(request: web.Request) -> User:
+async def path_user(request: web.Request, *, bound: bool = False) -> User:
     """The user in the path, who must have signed. Errors: ``ApiError`` 401, 403."""
-    signer = await user(request)
+    signer = await user(request, bound=bound)
     if signer.id != http.path_number(request, "id"):
         raise ApiError(403, "the request is not signed by this user")
     return signer
 
 
-def require_bound(request: web.Request) -> None:
-    """Of a request whose signature was checked. Errors: ``ApiError`` 401."""
-    if not _signature(request).bound:
-        raise unauthorized(_NOT_BOUND)
-
-
-async def user(request: web.Request) -> User:
+async def user(request: web.Request, *, bound: bool = False) -> User:
     """The registered user that signed the request. Errors: ``ApiError`` 401."""
     signature = _signature(request)
     if (tid := http.number(signature.key_id)) is None:
@@ -67,7 +63,7 @@ async def user(request: web.Request) -> User:
         signer = await request.app[SERVICES].database.read(lambda connection: rows.user(connection, tid))
     except rows.NotFound as error:
         raise unauthorized(f"user {tid} is not known") from error
-    await _check(request, signature, bytes.fromhex(signer.pubkey))
+    await _check(request, signature, bytes.fromhex(signer.pubkey), bound=bound)
     return signer
 
 
@@ -78,9 +74,9 @@ def _signature(request: web.Request) -> signing.HttpSignature:
         raise unauthorized(error) from error
 
 
-async def _check(request: web.Request, signature: signing.HttpSignature, public_key: bytes) -> None:
+async def _check(request: web.Request, signature: signing.HttpSignature, public_key: bytes, *, bound: bool) -> None:
     services = request.app[SERVICES]
-    if services.policy.require_bound_signatures and not signature.bound:
+    if (bound or services.policy.require_bound_signatures) and not signature.bound:
         raise unauthorized(_NOT_BOUND)
     late = services.clock() - signature.created
     if abs(late) > services.policy.clock_skew:

@@ -106,8 +106,7 @@ async def reserved_resources(request: web.Request) -> answers.Answer:
 
 async def pin(request: web.Request) -> answers.Answer:
     """PUT and DELETE /gateways/{node_id}/pin: accept bound signatures only, or others again."""
-    node_id = await auth.path_node(request)
-    auth.require_bound(request)
+    node_id = await auth.path_node(request, bound=True)
 
     def work(connection: sqlite3.Connection) -> None:
         _registered(connection, node_id)

@@ -103,8 +103,7 @@ async def one(request: web.Request) -> answers.Answer:
 
 async def pin(request: web.Request) -> answers.Answer:
     """PUT and DELETE /users/{id}/pin: accept bound signatures only, or others again."""
-    signer = await auth.path_user(request)
-    auth.require_bound(request)
+    signer = await auth.path_user(request, bound=True)
     await request.app[SERVICES].database.write(
         lambda connection: pins.change(connection, str(signer.id), pin=request.method == "PUT")
     )
