@@ -1,4 +1,4 @@
-"""The TFGateway daemon: one package, one package a directory, imports held by import-linter."""
+"""The TFGateway daemon: a directory for each part, imports held by import-linter."""
 
 from importlib.metadata import PackageNotFoundError, version
 
