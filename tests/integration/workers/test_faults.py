@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -53,6 +54,20 @@ def test_a_worker_that_hangs_is_replaced(dns_node: DnsNode) -> None:
     dns_node.wait_for(lambda: serving(dns_node) == 2, "two workers again")
     assert dns_node.figures()['tfgateway_worker_restarts_total{plane="dns",reason="hang"}'] == 1
     assert "it hangs" in dns_node.process.log
+
+
+def test_workers_are_not_blamed_for_a_supervisor_that_did_not_run(dns_node: DnsNode) -> None:
+    """As after a pause of the whole machine: no sign of life was read for longer than a worker may be silent."""
+    dns_node.configure(hang_timeout=3)
+    process = dns_node.start()
+    workers = process.workers
+    process.send_signal(signal.SIGSTOP)
+    assert all(dns_node.answers() for _ in range(20))
+    time.sleep(5)
+    process.send_signal(signal.SIGCONT)
+    dns_node.wait_for(lambda: "supervisor did not run" in process.log, "word of it")
+    assert not [name for name in dns_node.figures() if name.startswith("tfgateway_worker_restarts_total")]
+    assert process.workers == workers
 
 
 def test_a_crash_loop_is_told_and_leaves_the_others_alone(dns_node: DnsNode) -> None:

@@ -43,6 +43,8 @@ _LOOP = 3
 """Unexpected ends in a row that make a crash loop."""
 _AWAKE = 60.0
 """Seconds until the first sign of life: an interpreter starts on a busy machine."""
+_STALL = 1.0
+"""Seconds between two looks at the workers from which on it was the supervisor that did not run."""
 _LAST_WORDS = 5.0
 """Seconds between SIGABRT, which makes a hanging worker say where it hangs, and SIGKILL."""
 
@@ -111,6 +113,8 @@ class WorkerPool:
         """Unexpected ends in a row, by slot."""
         self._not_before: dict[int, float] = {}
         """Slot -> monotonic time before which it is not filled again."""
+        self._looked = time.monotonic()
+        """When the workers were looked at last."""
 
     # -- what is there ----------------------------------------------------------------------------------------
 
@@ -199,6 +203,7 @@ class WorkerPool:
 
     def tick(self, *, replace: bool = True) -> None:
         """Reap, check and replace workers: to be called a few times a second and after SIGCHLD. replace: fill slots."""
+        self._discount_stall()
         for worker in list(self.workers.values()):
             reaped = reap(worker.pid)
             if reaped is not None:
@@ -210,6 +215,18 @@ class WorkerPool:
             for worker in self.active(self.generation):
                 if worker.state == "ready":  # its address was another's when it was ready
                     self._let_in_alone(worker)
+
+    def _discount_stall(self) -> None:
+        """Give workers the time back in which this process did not run: it read no sign of life then."""
+        now = time.monotonic()
+        stalled, self._looked = now - self._looked, now
+        if stalled > _STALL:
+            _log.warning("supervisor did not run", seconds=round(stalled, 1))
+            for worker in self.workers.values():
+                worker.since += stalled
+                worker.last_message = min(worker.last_message + stalled, now)
+                if worker.deadline is not None:
+                    worker.deadline += stalled
 
     def _check(self, worker: Worker) -> None:
         now = time.monotonic()
