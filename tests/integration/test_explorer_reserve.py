@@ -18,7 +18,7 @@ import pytest
 from tfgateway.explorer import signing, user, wireguard
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import DomainDelegate, Gateway, Location, Result, ResultState, SigningRequest
-from tfgateway.identity import sealing, seedfile
+from tfgateway.identity import proof, sealing, seedfile
 from tfgateway.identity.keys import Identity
 
 from tests.support.processes import CommandLine
@@ -219,6 +219,20 @@ def test_a_secret_that_the_gateway_would_refuse(alice: Person, tmp_path: Path, c
     ended = alice.run("create", "reverse-proxy", "--node", NODE, "--domain", "a.b", "--secret-file", str(kept))
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"tfgateway: error: {kept}: ")
+
+
+def test_a_proof_is_the_one_that_the_gateway_expects(alice: Person, tfgateway: CommandLine) -> None:
+    """Made of the key alone: no explorer is asked, and an internationalised name is the one that is served."""
+    user_key = Identity.from_seed(seedfile.load(alice.seed).seed).public_key
+    expected = proof.token(GATEWAY.seed, user_key, "1", "www.xn--bcher-kva.example")
+    name, text = "_tfgateway.www.xn--bcher-kva.example", f"tfgateway-proof={expected}"
+    asked = ("proof", "--node", NODE, "--domain", "www.Bücher.example")
+    assert alice.ask(*asked) == {"name": name, "type": "TXT", "text": text}
+    nobody = Person(tfgateway, "http://127.0.0.1:9", alice.seed)
+    assert nobody.run(*asked).stdout == f'{name}. TXT "{text}"\n'
+    for wrong in ("localhost", "a." * 122 + "example"):
+        assert alice.run("proof", "--node", NODE, "--domain", wrong).returncode == 2
+    assert "node id" in alice.run("proof", "--node", "x", "--domain", "a.example").stderr
 
 
 def test_a_secret_needs_a_gateways_id(alice: Person, tmp_path: Path) -> None:

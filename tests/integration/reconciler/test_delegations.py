@@ -18,7 +18,7 @@ import pytest
 from tfgateway import settings
 from tfgateway.explorer.models import DOMAIN_DELEGATE, PROXY
 from tfgateway.identity import seedfile
-from tfgateway.reconciler import delegations, loop
+from tfgateway.reconciler import lookups, loop
 from tfgateway.reconciler.delegations import Delegations, ParentZones
 from tfgateway.redis_schema.keys import ZONE_OWNERS, service_key
 
@@ -164,13 +164,13 @@ async def test_what_cannot_be_looked_up_is_not_delegated_here(
     found = Delegations(["ns1.gw1.example"], zones.name_servers)
     servers.code = dns.rcode.REFUSED
     await found.look_up(["newcorp.example", "a." * 200 + "example", "x..example", "nobody.knows"])
-    assert set(found.known().values()) == {False}
+    assert set(found.known().values()) == {None}
     assert len(found.known()) == 4
     servers.code, servers.silent = dns.rcode.NOERROR, True
-    monkeypatch.setattr(delegations, "_LOOKUP_TIME", 0.2)
+    monkeypatch.setattr(lookups, "_LOOKUP_TIME", 0.2)
     await found.look_up(["newcorp.example"])
     assert servers.asked["silence"]
-    assert found.known()["newcorp.example"] is False
+    assert found.known()["newcorp.example"] is None
 
 
 async def test_without_names_of_its_own_a_gateway_asks_nobody(servers: Servers, zones: ParentZones) -> None:
@@ -184,11 +184,11 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async def lookup(_domain: str) -> frozenset[str]:
         return frozenset()
 
-    monkeypatch.setattr(delegations, "_MOST_KNOWN", 3)
+    monkeypatch.setattr(lookups, "_MOST_KNOWN", 3)
     found = Delegations(["ns1.gw1.example"], lookup)
     await found.look_up([f"d{number}.example" for number in range(5)])
     assert set(found.known()) == {"d2.example", "d3.example", "d4.example"}
-    monkeypatch.setattr(delegations, "_MOST_QUESTIONS", 2)
+    monkeypatch.setattr(lookups, "_MOST_QUESTIONS", 2)
     await found.look_up([f"e{number}.example" for number in range(5)])
     assert set(found.known()) == {"d4.example", "e0.example", "e1.example"}
 

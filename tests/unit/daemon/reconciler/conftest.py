@@ -32,6 +32,7 @@ from tfgateway.reconciler.planning.inputs.records import Reader, Records, migrat
 from tfgateway.reconciler.planning.inputs.rows import Actual, Seal, Transaction, seal
 from tfgateway.reconciler.planning.model import Plan, Step
 from tfgateway.reconciler.planning.planner import Planned, Stream, plan_all
+from tfgateway.reconciler.planning.proofs import NameFacts
 from tfgateway.reconciler.planning.removals import served
 from tfgateway.redis_schema.keys import OUTBOX, RESERVATIONS
 
@@ -68,6 +69,10 @@ class Node:
         self.samples: tuple[guard.Sample, ...] = ()
         self.delegated: set[str] = set()
         """Domains whose parent zones name this gateway."""
+        self.dns: dict[str, NameFacts] = {}
+        """What DNS says about domains; the others do not exist."""
+        self.dark: set[str] = set()
+        """Domains about which it does not answer."""
 
     # What the explorer says
 
@@ -163,7 +168,15 @@ class Node:
         if unknown := made.plan.unknown_delegations:
             self.look_up(unknown)
             made = planned()
+        if unknown := {*made.plan.unknown_names, *made.plan.due_names} - self.dark:
+            facts = {domain: self.dns.get(domain, NameFacts(whole=True)) for domain in unknown}
+            self.policy = replace(self.policy, name_facts={**self.policy.name_facts, **facts})
+            made = planned()
         return made
+
+    def ask_dns(self) -> None:
+        """What DNS said before is not known any more."""
+        self.policy = replace(self.policy, name_facts={})
 
     def look_up(self, domains: Iterable[str]) -> None:
         known = {**self.policy.delegated, **{domain: domain in self.delegated for domain in domains}}

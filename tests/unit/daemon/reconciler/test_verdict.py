@@ -112,6 +112,7 @@ def test_a_judged_reservation_has_the_members_of_the_contract() -> None:
         "redis": True,
         "served": True,
         "tunnel": None,
+        "proof": None,
     }
     visited = Judged(judged.reservation, facts(client=Connected(1767225600, "2001:db8::1")), Verdict.IN_SYNC, "")
     assert visited.as_data()["tunnel"] == {"since": 1767225600, "source": "2001:db8::1"}

@@ -27,6 +27,7 @@ from tfgateway.explorer.models import (
     WalletAddress,
     Workload,
 )
+from tfgateway.identity import proof
 from tfgateway.identity.keys import Identity, node_id_to_public_key
 from tfgateway.identity.sealing import encrypt_ecdh
 
@@ -137,6 +138,16 @@ def encrypted_secret(account: Account, node_id: str, secret: str) -> str:
     """
     gateway = node_id_to_public_key(node_id)
     return encrypt_ecdh(secret.encode(), account.identity.seed, gateway).hex()
+
+
+def proof_record(account: Account, node_id: str, domain: str) -> tuple[str, str]:
+    """Name (empty: it would be too long) and text of the TXT record that proves a domain, as served, to a gateway.
+
+    Errors: ``IdentityError`` (node id), ``CryptoError``.
+    """
+    gateway = node_id_to_public_key(node_id)
+    token = proof.token(account.identity.seed, gateway, str(account.tid), domain)
+    return proof.record_name(domain), proof.record_text(token)
 
 
 async def provision(client: ExplorerClient, account: Account, workload_id: int) -> None:

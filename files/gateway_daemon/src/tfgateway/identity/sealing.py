@@ -39,7 +39,7 @@ def encrypt_ecdh(plain: bytes, own_seed: bytes, other_public_key: bytes, *, nonc
     never use one twice. Errors: ``CryptoError`` (public key), ``IdentityError`` (seed).
     """
     nonce = nacl.utils.random(_NONCE) if nonce is None else nonce
-    key = _shared_key(own_seed, other_public_key)
+    key = shared_key(own_seed, other_public_key)
     return nonce + nacl.bindings.crypto_secretbox_easy(plain, nonce, key)
 
 
@@ -47,7 +47,7 @@ def decrypt_ecdh(cipher: bytes, own_seed: bytes, other_public_key: bytes) -> byt
     """Undo ``encrypt_ecdh``; both parties can. Errors: ``CryptoError``, also for any input too short (P-1)."""
     if len(cipher) < _NONCE + _TAG:
         raise CryptoError(f"ciphertext has {len(cipher)} bytes and needs at least {_NONCE + _TAG}")
-    key = _shared_key(own_seed, other_public_key)
+    key = shared_key(own_seed, other_public_key)
     try:
         return nacl.bindings.crypto_secretbox_open_easy(cipher[_NONCE:], cipher[:_NONCE], key)
     except nacl.exceptions.CryptoError:
@@ -71,8 +71,11 @@ def unseal(cipher: bytes, seed: bytes) -> bytes:
         raise CryptoError("ciphertext does not decrypt: wrong key or damaged") from None
 
 
-def _shared_key(own_seed: bytes, other_public_key: bytes) -> bytes:
-    """BLAKE2b-256 of the raw X25519 output: not crypto_box's HSalsa20 key."""
+def shared_key(own_seed: bytes, other_public_key: bytes) -> bytes:
+    """32 bytes that only two parties can derive: BLAKE2b-256 of the raw X25519 output, not crypto_box's HSalsa20 key.
+
+    Errors: ``CryptoError`` (public key), ``IdentityError`` (seed).
+    """
     private = x25519_private(own_seed)
     try:
         shared = nacl.bindings.crypto_scalarmult(private, x25519_public(other_public_key))

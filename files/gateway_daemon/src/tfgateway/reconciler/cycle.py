@@ -17,6 +17,7 @@ from tfgateway.reconciler.dataset import DataSet, is_whole
 from tfgateway.reconciler.delegations import Delegations
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.lease import Lease
+from tfgateway.reconciler.lookups import Lookups
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.planning.claims import Policy, UserKeys
 from tfgateway.reconciler.planning.inputs import guard
@@ -25,6 +26,7 @@ from tfgateway.reconciler.planning.inputs.records import Records, migrated, orph
 from tfgateway.reconciler.planning.inputs.rows import Actual
 from tfgateway.reconciler.planning.model import Action, Plan, Step
 from tfgateway.reconciler.planning.planner import Incremental, Planned, Stream, plan_all
+from tfgateway.reconciler.planning.proofs import NameFacts
 from tfgateway.reconciler.planning.removals import served
 from tfgateway.reconciler.planning.render import held_reason, step_line
 from tfgateway.reconciler.session import look
@@ -82,6 +84,7 @@ class Cycle:
         metrics: ReconcilerMetrics,
         applied: Callable[[Applied], None],
         delegations: Delegations,
+        names: Lookups[NameFacts],
     ) -> None:
         self._policy = policy
         self._store = store
@@ -91,6 +94,7 @@ class Cycle:
         self._metrics = metrics
         self._applied = applied
         self._delegations = delegations
+        self._names = names
         self._data_set = DataSet(store, policy.node_id)
         self._incremental: Incremental | None = None
         self._problems: frozenset[str] = frozenset()
@@ -129,8 +133,9 @@ class Cycle:
         if made.plan.unknown_users and self._desired.complete:
             users = await self._user_keys.ask(made.plan.unknown_users)
             made = self._plan(actual, records, users, most)
-        if single and made.plan.unknown_delegations and self._desired.complete:
+        if single and (made.plan.unknown_delegations or made.plan.unknown_names) and self._desired.complete:
             await self._delegations.look_up(made.plan.unknown_delegations)
+            await self._names.look_up(made.plan.unknown_names)
             made = self._plan(actual, records, users, most)
         if held := made.plan.needs_consent():
             # A pass that ended early leaves some of them.
@@ -174,6 +179,8 @@ class Cycle:
         self._report(done.plan)
         if self._desired.complete:
             self._delegations.ask(done.plan.unknown_delegations)
+            self._names.ask(done.plan.unknown_names)
+            self._names.ask(done.plan.due_names)
         if self._released and not done.failed:
             await self._store.take_released(self._released)
         # What is not recorded any more was ended by a pass that could not note it.
@@ -296,7 +303,11 @@ class Cycle:
         with contextlib.suppress(OSError):  # those that were read last go on
             self._policy = replace(self._policy, own_addresses=own_addresses(self._policy.public_addresses))
         return replace(
-            self._policy, released=released, released_reservations=ended, delegated=self._delegations.known()
+            self._policy,
+            released=released,
+            released_reservations=ended,
+            delegated=self._delegations.known(),
+            name_facts=self._names.known(),
         )
 
     def _report(self, made: Plan) -> None:

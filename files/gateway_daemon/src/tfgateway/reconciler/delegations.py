@@ -1,14 +1,9 @@
-"""Which domains are delegated to this gateway by their parent zones: looked up in DNS beside the passes, and cached.
-
-A pass of the running reconciler never waits for an untrusted name server: it plans with what is known by then.
-"""
+"""Which domains are delegated to this gateway by their parent zones."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Iterable
 
 import dns.asyncquery
 import dns.asyncresolver
@@ -20,36 +15,15 @@ import dns.rcode
 import dns.rdatatype
 
 from tfgateway.addresses import denied_reason
-from tfgateway.telemetry.logs import logger
-from tfgateway.telemetry.text import printable
+from tfgateway.reconciler.lookups import Lookups
 
-_log = logger("reconciler")
-
-_MAX_AGE = 300.0
-"""Seconds: longer than passes are apart, so that the next one still knows what was looked up for it."""
-_LOOKUP_TIME = 5.0
-"""Seconds for one domain; without an answer by then it is not delegated here, as far as is known."""
 _SERVER_TIME = 2.0
-_AT_ONCE = 8
-_MOST_QUESTIONS = 100
-"""Domains that are looked up for one pass."""
-_MOST_KNOWN = 10_000
 _MOST_SERVERS = 4
 """Addresses of a parent zone's name servers that are asked, one after the other."""
 
 
-class _Fact(NamedTuple):
-    delegated: bool
-    since: float
-
-
-class Delegations:
-    """What parent zones say, by domain.
-
-    name_servers: host names of this gateway, any case, with or without a final dot.
-    lookup: a domain to the host names of its NS records in the parent zone, lower case, without a final dot. Whatever
-    its error is, the domain is not delegated here, as far as is known.
-    """
+class Delegations(Lookups[bool | None]):
+    """Whether parent zones name this gateway, by domain; None: that could not be looked up."""
 
     def __init__(
         self,
@@ -57,60 +31,16 @@ class Delegations:
         lookup: Callable[[str], Awaitable[frozenset[str]]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._own = frozenset(name.lower().removesuffix(".") for name in name_servers)
-        self._lookup = lookup
-        self._clock = clock
-        self._facts: dict[str, _Fact] = {}
-        """The oldest first."""
-        self._wanted: dict[str, None] = {}
-        self._news = asyncio.Event()
+        """name_servers: host names of this gateway, any case, with or without a final dot; without any nobody is asked.
 
-    def known(self) -> dict[str, bool]:
-        """Domain -> whether its parent zone names this gateway, of what was looked up within the last minutes."""
-        oldest = self._clock() - _MAX_AGE
-        self._facts = {domain: fact for domain, fact in self._facts.items() if fact.since > oldest}
-        return {domain: fact.delegated for domain, fact in self._facts.items()}
+        lookup: a domain to the host names of its NS records in the parent zone, lower case, without a final dot.
+        """
+        own = frozenset(name.lower().removesuffix(".") for name in name_servers)
 
-    def ask(self, domains: Iterable[str]) -> None:
-        """Have ``run`` look up these domains; beyond a bound they wait for the next pass that needs them."""
-        for domain in domains:
-            if len(self._wanted) < _MOST_QUESTIONS:
-                self._wanted[domain] = None
-                self._news.set()
+        async def is_delegated(domain: str) -> bool:
+            return bool(own) and not own.isdisjoint(await lookup(domain))
 
-    async def run(self) -> None:
-        """Look up what was asked for, until cancelled."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            wanted, self._wanted = self._wanted, {}
-            known = self.known()  # passes have asked again in the meantime
-            await self.look_up([domain for domain in wanted if domain not in known])
-
-    async def look_up(self, domains: Collection[str]) -> None:
-        """Look up domains now, the first of them when they are many: it takes about a minute at most."""
-        limit = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(domain: str) -> None:
-            async with limit:
-                delegated = await self._is_delegated(domain)
-            self._facts.pop(domain, None)
-            self._facts[domain] = _Fact(delegated, self._clock())
-
-        await asyncio.gather(*map(one, list(domains)[:_MOST_QUESTIONS]))
-        for domain in list(self._facts)[: max(0, len(self._facts) - _MOST_KNOWN)]:
-            del self._facts[domain]
-
-    async def _is_delegated(self, domain: str) -> bool:
-        if not self._own:
-            return False
-        try:
-            async with asyncio.timeout(_LOOKUP_TIME):
-                return not self._own.isdisjoint(await self._lookup(domain))
-        except Exception as error:  # what an untrusted name server says must not end the reconciler
-            reason = printable(str(error)) or type(error).__name__
-            _log.warning("delegation not looked up", domain=printable(domain), reason=reason)
-            return False
+        super().__init__("delegation not looked up", is_delegated, None, clock=clock)
 
 
 def _is_public(address: str) -> bool:

@@ -34,6 +34,7 @@ from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.outbox import Outbox
 from tfgateway.reconciler.planning.model import Action, Plan
 from tfgateway.reconciler.planning.render import held_reason
+from tfgateway.reconciler.proofs import NameRecords, name_lookups
 from tfgateway.reconciler.session import load_identity, make_policy, open_explorer, open_redis
 from tfgateway.reconciler.status import Status
 from tfgateway.reconciler.store import Store
@@ -80,6 +81,7 @@ class Reconciler:
             make_policy(settings, identity), released=released, released_reservations=released_reservations
         )
         self._delegations = Delegations(settings.gateway.name_servers, ParentZones().name_servers)
+        self._names = name_lookups(NameRecords())
         self._outbox = Outbox(store, client, identity.node_id, desired)
         self._cycle = Cycle(
             policy,
@@ -90,6 +92,7 @@ class Reconciler:
             self._metrics,
             self._applied,
             self._delegations,
+            self._names,
         )
         locate = Locator(settings.gateway, store).location
         self._directory = Registration(client, identity, settings.gateway, locate, self._cycle.reachable_at)
@@ -115,6 +118,7 @@ class Reconciler:
                 self._after(claimed, self._directory.run),
                 self._after(claimed, self._lease.renew),
                 self._after(claimed, self._delegations.run),
+                self._after(claimed, self._names.run),
             )
         finally:
             await self._lease.release()
@@ -327,6 +331,7 @@ class Reconciler:
         started = time.monotonic()
         failed = dict.fromkeys(self._last.failed, RowState.DRIFTED)
         undecided = dict.fromkeys(self._last.plan.left.undecided, RowState.GROUNDLESS)
+        self._metrics.proofs(Counter(row.by for row in self._last.plan.left.proofs.values()))
         self._metrics.verdicts(tally(self._poller.desired, self._last.plan.left, undecided | failed))
         self._next_tally = started + (1 + _REST) * (time.monotonic() - started)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from tfgateway.reconciler.planning.model import Action
+from tfgateway.reconciler.planning.proofs import Proof
 
 
 class ReconcilerMetrics:
@@ -31,6 +32,7 @@ class ReconcilerMetrics:
         self.held = gauge("removals_held", "1 while a plan would remove more than it may")
         self.pass_seconds = gauge("pass_seconds", "How long the last pass took")
         self._reservations = gauge("reservations", "Recorded reservations", ("type",))
+        self._proofs = gauge("proofs", "Proxies outside all zones by what DNS proves", ("proof",))
         self._steps = counter("steps", "Steps that were carried out", ("action",))
         self.steps_failed = counter("steps_failed", "Steps that redis did not take", ("action",))
         for action in Action:
@@ -45,6 +47,11 @@ class ReconcilerMetrics:
         """Set the number of reservations of each verdict; all verdicts are given."""
         for name, count in counts.items():
             self._verdicts.labels(name).set(count)
+
+    def proofs(self, counts: Mapping[Proof, int]) -> None:
+        """Set the number of proxies outside all zones by what DNS proves."""
+        for proof in Proof:
+            self._proofs.labels(proof).set(counts.get(proof, 0))
 
     def reservations(self, counts: Mapping[str, int]) -> None:
         """Set the number of recorded reservations of each type."""

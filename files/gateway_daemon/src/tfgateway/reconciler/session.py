@@ -68,6 +68,8 @@ def make_policy(settings: Settings, identity: Identity) -> Policy:
         allowed_targets=networks(settings.proxy.allowed_targets),
         own_addresses=own_addresses(public),
         public_addresses=public,
+        proof=settings.gateway.proof,
+        proof_timeout=settings.gateway.proof_timeout,
         fourtosix=FourToSix(Pool(identity.seed, given.private_key), given.endpoint) if given.endpoint else None,
         repair_orphans=settings.reconciler.repair_orphans,
         parent_timeout=settings.reconciler.parent_timeout,

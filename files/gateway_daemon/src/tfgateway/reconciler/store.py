@@ -24,6 +24,7 @@ from tfgateway.redis_schema.keys import (
     MANAGED_DOMAINS,
     OUTBOX,
     PEERS,
+    PROOFS,
     QUARANTINE,
     RELEASED,
     RELEASED_RESERVATIONS,
@@ -41,7 +42,7 @@ from tfgateway.redis_schema.news import PUBLISHER
 from tfgateway.redis_schema.tunnels import Connected, decode_tunnels
 from tfgateway.telemetry.text import printable
 
-_OWN_HASHES = (OUTBOX, RESERVATIONS, ZONE_OWNERS, MANAGED_DOMAINS, PEERS, QUARANTINE, WAITING)
+_OWN_HASHES = (OUTBOX, RESERVATIONS, ZONE_OWNERS, MANAGED_DOMAINS, PEERS, QUARANTINE, WAITING, PROOFS)
 _BATCH = 500
 _FIELDS_AT_ONCE = 1000
 _PERSISTENCE = {"aof_last_write_status": "append-only file", "rdb_last_bgsave_status": "snapshot"}

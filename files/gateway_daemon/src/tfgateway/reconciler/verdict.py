@@ -14,6 +14,7 @@ from tfgateway.reconciler.planning.inputs.desired import WANTED, Desired, Wanted
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.reconciler.planning.model import Left
 from tfgateway.reconciler.planning.primitives import PRIMITIVES, subdomain
+from tfgateway.reconciler.planning.proofs import Shown
 from tfgateway.reconciler.planning.results import Pending
 from tfgateway.redis_schema.tunnels import Connected
 
@@ -89,6 +90,8 @@ class Facts:
     """Why no zone can hold it, or what it waits for; empty: one can."""
     client: Connected | None = None
     """The tunnel client that is connected."""
+    proof: Shown | None = None
+    """What DNS proves for it; None: it needs no proof."""
 
     @property
     def served(self) -> bool | None:
@@ -129,6 +132,7 @@ class Judged:
             "redis": self.facts.rows is RowState.OK,
             "served": self.facts.served,
             "tunnel": None if self.facts.client is None else self.facts.client._asdict(),
+            "proof": None if self.facts.proof is None else self.facts.proof.as_data(),
         }
 
 
@@ -157,6 +161,8 @@ def judge(facts: Facts) -> tuple[Verdict, str]:
     verdict, message = _deployed(facts)
     if verdict in _DONE and not _acknowledged(facts):
         return Verdict.UNREPORTED, "the explorer has not acknowledged the answer"
+    if not message and facts.proof is not None and not facts.proof.proved:
+        message = facts.proof.words
     return verdict, message
 
 

@@ -105,6 +105,12 @@ class GatewaySettings(Section, frozen=True):
     (P-6)."""
     public_addresses: tuple[str, ...] = ()
     """IP addresses that lead to this gateway though no interface has them (1:1 NAT): no tenant's target (T-15)."""
+    proof: Literal["off", "dns"] = "off"
+    """``dns``: a proxy outside the managed domains and its user's own delegated ones needs a proof: a CNAME, A or AAAA
+    record that leads to this gateway, or the TXT record that ``tfgateway reserve proof`` prints. One that is proved
+    displaces another user's that is not, and a TXT record outweighs an address."""
+    proof_timeout: Annotated[float, msgspec.Meta(gt=0)] = 604_800.0
+    """Seconds after which a proxy ends for which DNS says, at their beginning and end, that there is no proof."""
     free_to_use: bool = False
     """Published in the explorer's directory."""
     tcp_client_port: Port = 18000

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from tfgateway.cli.context import EXIT_FAILED
 from tfgateway.cli.reserve.create import create
+from tfgateway.cli.reserve.proof import proof
 from tfgateway.cli.reserve.target import Target, as_json_option, show, table
 from tfgateway.errors import ConfigError, ExplorerError, ExplorerRefused
 from tfgateway.explorer import user, wireguard
@@ -122,6 +123,7 @@ def pool(target: Target, nodes: tuple[str, ...], as_json: bool) -> None:
 
 
 command.add_command(create)
+command.add_command(proof)
 
 
 @command.command()

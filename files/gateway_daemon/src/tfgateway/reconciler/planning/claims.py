@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from tfgateway.addresses import IPAddress, IPNetwork
-from tfgateway.errors import LayoutError
+from tfgateway.addresses import IPAddress, IPNetwork, denied_reason
+from tfgateway.errors import CryptoError, LayoutError
 from tfgateway.explorer.models import WORKLOAD_TYPES
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity.keys import Identity
+from tfgateway.identity.proof import token
 from tfgateway.ids import Gwid, NodeId, Tid
 from tfgateway.reconciler.planning.inputs.names import NameIndex, suffixes
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.inputs.rows import Rows
+from tfgateway.reconciler.planning.proofs import NameFacts, Proof, Proofs, proof_by
 from tfgateway.reconciler.planning.waiting import Waiting
 from tfgateway.redis_schema.keys import (
     MANAGED_DOMAINS,
@@ -76,6 +78,14 @@ class ProxiesBelow(Refusal):
         self.proxies = proxies
 
 
+class TakenByOthers(Refusal):
+    """Proxies of other users have this very domain; they may have to give way."""
+
+    def __init__(self, text: str, proxies: tuple[Reservation, ...]) -> None:
+        super().__init__(text)
+        self.proxies = proxies
+
+
 class NotNow(Exception):
     """No result until something else is corrected (P-3); the text is for the operator."""
 
@@ -111,8 +121,15 @@ class Policy:
     """Of the interfaces, and ``public_addresses``."""
     public_addresses: frozenset[IPAddress] = frozenset()
     """Addresses that lead here though no interface has them: 1:1 NAT."""
-    delegated: Mapping[str, bool] = field(default_factory=dict)
-    """Domains, lower case, whose parent zones were asked for NS records, and whether these name this gateway."""
+    delegated: Mapping[str, bool | None] = field(default_factory=dict)
+    """Domains, lower case, whose parent zones were asked for NS records, and whether these name this gateway; None:
+    they did not answer."""
+    proof: Literal["off", "dns"] = "off"
+    """Whether DNS has to prove who may have a proxy outside the zones."""
+    proof_timeout: float = 604_800.0
+    """Seconds without proof after which such a proxy ends."""
+    name_facts: Mapping[str, NameFacts] = field(default_factory=dict)
+    """Domains, lower case, that were looked up for a proof."""
     fourtosix: FourToSix | None = None
     """None: no IPv6 here."""
     parent_timeout: float = 3600.0
@@ -128,6 +145,12 @@ class Policy:
     @property
     def node_id(self) -> NodeId:
         return self.identity.node_id
+
+    @property
+    def reached_at(self) -> frozenset[IPAddress]:
+        """Addresses that lead here from everywhere."""
+        public = {address for address in self.own_addresses if denied_reason(str(address), (), ()) is None}
+        return self.public_addresses.union(public)
 
     def withheld(self, name: str) -> str | None:
         """Why the operator lets no user claim a name (P-6), for the user; None: any may."""
@@ -153,6 +176,13 @@ class Claims:
         """Users whose key was needed and is not known."""
         self.unknown_delegations: set[str] = set()
         """Domains of which ``Policy.delegated`` was needed and says nothing."""
+        self.proofs = Proofs(rows, policy.proof_timeout)
+        self.unknown_names: set[str] = set()
+        """Domains of which ``Policy.name_facts`` was needed for a decision and says nothing."""
+        self.due_names: set[str] = set()
+        """Domains of proxies that have to be looked up again."""
+        self._reached_at = policy.reached_at if policy.proof == "dns" else frozenset()
+        self._reached_by = policy.own_names.union(policy.managed_domains)
         self._users = users
         # Nearly everything has one holder: a container for each would cost more than all other claims.
         self._holders: dict[Kind, dict[str, Reservation | tuple[Reservation, ...]]] = defaultdict(dict)
@@ -253,11 +283,43 @@ class Claims:
 
     def is_delegated(self, domain: str) -> bool:
         """Whether a domain's parent zone delegates it to this gateway. Errors: ``NotNow`` until that is looked up."""
-        found = self.policy.delegated.get(domain)
-        if found is None:
+        if domain not in self.policy.delegated:
             self.unknown_delegations.add(domain)
             raise NotNow(f"the parent zone of {domain} was not asked yet whether it delegates it to this gateway")
-        return found
+        return bool(self.policy.delegated[domain])
+
+    def needs_proof(self, reservation: Reservation) -> bool:
+        """Whether DNS has to prove that its user may have it: a proxy outside all zones."""
+        if self.policy.proof == "off" or _KINDS.get(reservation.type) != "service":
+            return False
+        return self.zone_of(reservation.domain) is None
+
+    def proof_of(self, reservation: Reservation) -> tuple[Proof, bool]:
+        """What DNS proves for a reservation now, and whether it was asked and answered for all."""
+        facts = self.policy.name_facts.get(reservation.domain)
+        if facts is None:
+            self.due_names.add(reservation.domain)
+            return Proof.NONE, False
+        whole, expected = facts.whole, None
+        if facts.tokens:
+            try:
+                expected = self.token_of(reservation)
+            except NotNow:
+                whole = False
+        return proof_by(facts, expected, self._reached_by, self._reached_at), whole
+
+    def standing(self, reservation: Reservation) -> Proof:
+        """What proves a reservation: what DNS says now, or has said last."""
+        proof, whole = self.proof_of(reservation)
+        return self.proofs.standing(reservation.id, proof, whole=whole)
+
+    def token_of(self, reservation: Reservation) -> str | None:
+        """The token of a TXT record; None: its user has no key. Errors: ``NotNow`` until the explorer has given it."""
+        key = self.user_key(reservation.user)
+        try:
+            return None if key is None else token(self.policy.identity.seed, key, reservation.user, reservation.domain)
+        except CryptoError:
+            return None
 
     def zone_of(self, name: str) -> tuple[str, str] | None:
         """The longest existing zone at or above ``name``, and its owner: where DNS looks (P-10)."""

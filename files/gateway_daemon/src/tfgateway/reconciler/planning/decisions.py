@@ -10,7 +10,17 @@ from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, ResultState, U
 from tfgateway.ids import NO_GWID, NO_TID, Gwid, NodeId
 from tfgateway.instant import Instant
 from tfgateway.reconciler.planning import results
-from tfgateway.reconciler.planning.claims import Claims, NotNow, ParentMissing, Policy, ProxiesBelow, Refusal, UserKeys
+from tfgateway.reconciler.planning.claims import (
+    Claims,
+    NotNow,
+    ParentMissing,
+    Policy,
+    ProxiesBelow,
+    Refusal,
+    TakenByOthers,
+    UserKeys,
+)
+from tfgateway.reconciler.planning.displacement import how_to_prove, why_displaced
 from tfgateway.reconciler.planning.inputs.desired import WANTED, Desired, Wanted
 from tfgateway.reconciler.planning.inputs.records import Records, another, orphans
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, of_record, of_workload, same_content
@@ -77,7 +87,9 @@ class Decisions:
     def left(self) -> Left:
         """What is recorded once all steps are applied."""
         damaged = {name: why for name, why in self._records.damaged.items() if name not in self.accepted}
-        return Left(self.accepted, damaged, frozenset(self._undecided), frozenset(self.waiting))
+        return Left(
+            self.accepted, damaged, frozenset(self._undecided), frozenset(self.waiting), self.claims.proofs.known
+        )
 
     def taken(self) -> list[Step]:
         """The steps since the last call."""
@@ -175,9 +187,9 @@ class Decisions:
             except Refusal as refusal:
                 # P-14: only its record was lost. The explorer's result alone is not enough: it may be forged (E-1).
                 if not granted or not primitive.holds(self.claims, reservation):
-                    if not isinstance(refusal, ProxiesBelow):
+                    if not isinstance(refusal, ProxiesBelow | TakenByOthers):
                         raise
-                    self._displace(reservation.domain, refusal)
+                    self._displace(refusal, why_displaced(self.claims, reservation, refusal))
                     primitive.admit(self.claims, reservation)  # applied only where they are gone
         except Refusal as refusal:
             if refused is not None:
@@ -201,19 +213,15 @@ class Decisions:
                 reservation, workload, results.recorded_result(result, reservation.type, self._results.now.unix_ns)
             )
             self._rows.put(RESERVATIONS, self._field(identifier), encode_reservation(record))
+            self._note_proof(reservation)
         except BaseException:
             self.claims.withdraw(reservation)
             raise
         self.accepted[identifier] = reservation
         self.close(Action.DEPLOY, identifier, reservation)
 
-    def _displace(self, domain: str, refusal: ProxiesBelow) -> None:
-        """End the proxies in the way of a delegation, if the domain's parent zone delegates it to this gateway (P-4).
-
-        Each is a step of its own. Errors: ``Refusal``, ``NotNow``.
-        """
-        if not self.claims.is_delegated(domain):
-            raise Refusal(f"{refusal}; it gives way when NS records in the parent zone of {domain} name this gateway")
+    def _displace(self, refusal: ProxiesBelow | TakenByOthers, message: str) -> None:
+        """End the proxies in the way of a reservation (P-4), a step each. Errors: ``Refusal``, ``NotNow``."""
         wanted = {proxy.id: self._desired.get(proxy.id) for proxy in refusal.proxies if proxy.id not in self.orphans}
         known = {name: item.workload for name, item in wanted.items() if item is not None}
         if len(known) != len(refusal.proxies):  # the others end by an operator's consent only
@@ -223,9 +231,18 @@ class Decisions:
         if answered := [proxy.id for proxy in refusal.proxies if self._results.has_result(proxy.id)]:
             raise NotNow(f"the explorer has not taken the answer for {answered[0]} yet, which gives way to it")
         self._rows.undo()
-        message = f"{domain} was delegated to this gateway, as its parent zone says, for another user"
         for proxy in refusal.proxies:
             self._end(proxy.id, proxy, known[proxy.id], message)
+
+    def _note_proof(self, reservation: Reservation) -> bool:
+        """Note what DNS proves for a proxy outside all zones; whether it has been without proof for too long."""
+        proofs, identifier = self.claims.proofs, reservation.id
+        if not self.claims.needs_proof(reservation):
+            proofs.stop(identifier)
+            return False
+        proof, whole = self.claims.proof_of(reservation)
+        proofs.note(identifier, proof, self._results.now, whole=whole)
+        return proofs.over(identifier, self._results.now, whole=whole)
 
     def _wait(self, identifier: Gwid, reservation: Reservation, missing: ParentMissing, *, counts: bool) -> bool:
         """Whether a reservation waits for its parent zone, still or from now on. counts: whether the time does."""
@@ -247,6 +264,13 @@ class Decisions:
         workload = wanted.workload if wanted is not None and wanted.next_action in WANTED else None
         if identifier in self.orphans:
             workload = None
+        may_end = may_refuse and identifier not in self.spared
+        # What is on its way to the explorer arrives first.
+        if self._note_proof(reservation) and may_end and workload and not self._results.has_result(identifier):
+            message = f"not proved in time: {how_to_prove(self.claims, reservation)}"
+            self._end(identifier, reservation, workload, message)
+            return
+        self.close(Action.PROOF, identifier, reservation, message=self.claims.proofs.shown(identifier).words)
         try:
             if primitive is not None:
                 primitive.ensure(self.claims, reservation)
@@ -323,6 +347,7 @@ class Decisions:
             self._rows.put(QUARANTINE, identifier, damaged)
         self._rows.put(RESERVATIONS, self._field(identifier), None)
         self.claims.waiting.stop(identifier)
+        self.claims.proofs.stop(identifier)
 
     def close(
         self,

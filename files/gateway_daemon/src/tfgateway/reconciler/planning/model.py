@@ -15,6 +15,7 @@ from enum import StrEnum
 from tfgateway.ids import NO_GWID, Gwid, Tid
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.inputs.rows import Transaction
+from tfgateway.reconciler.planning.proofs import ProofRow
 from tfgateway.telemetry.text import printable
 
 
@@ -37,6 +38,8 @@ class Action(StrEnum):
     """Rows or record of a deployed reservation differ from what they should be."""
     REPORT = "report"
     """The explorer does not have our answer."""
+    PROOF = "proof"
+    """What DNS proves for a proxy outside all zones has changed."""
     SWEEP = "sweep"
     """A claim to a name, or a wait, that nothing stands behind any more (P-12)."""
     CLEAN = "clean"
@@ -72,6 +75,8 @@ class Left:
     """Reservations and domains that wait for something else to be corrected."""
     waiting: frozenset[Gwid] = frozenset()
     """Reservations, recorded or not, that wait for their parent zone."""
+    proofs: Mapping[Gwid, ProofRow] = field(default_factory=dict)
+    """Proxies outside all zones that were looked up, and what DNS proves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,10 @@ class Plan:
     """Users whose public key would have been needed; what waits for it is a problem."""
     unknown_delegations: tuple[str, ...] = ()
     """Domains whose NS records in the parent zone would have been needed; what waits for them is a problem."""
+    unknown_names: tuple[str, ...] = ()
+    """Domains that would have to be looked up for a proof; what waits for that is a problem."""
+    due_names: tuple[str, ...] = ()
+    """Domains of proxies that have to be looked up again; nothing waits for that."""
 
     @property
     def held_steps(self) -> tuple[Step, ...]:

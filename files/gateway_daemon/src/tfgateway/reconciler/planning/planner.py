@@ -227,6 +227,8 @@ class _FullPlanner:
             left=decisions.left(),
             unknown_users=tuple(sorted(decisions.claims.unknown_users)),
             unknown_delegations=tuple(sorted(decisions.claims.unknown_delegations)),
+            unknown_names=tuple(sorted(decisions.claims.unknown_names)),
+            due_names=tuple(sorted(decisions.claims.due_names)),
         )
 
     def incremental(self, most: int) -> Incremental:
@@ -274,6 +276,10 @@ class _FullPlanner:
         for identifier in claims.waiting.names():
             if identifier not in decisions.accepted and identifier not in decisions.waiting:
                 claims.waiting.stop(identifier)
+                decisions.close(Action.SWEEP, identifier)
+        for identifier in claims.proofs.names():
+            if identifier not in decisions.accepted:
+                claims.proofs.stop(identifier)
                 decisions.close(Action.SWEEP, identifier)
         if claims.policy.repair_orphans:
             for orphan in orphans.remove(claims, wanted):

@@ -6,9 +6,9 @@ from tfgateway.reconciler.planning.claims import Policy
 from tfgateway.reconciler.planning.inputs.records import Records
 from tfgateway.reconciler.planning.inputs.rows import Actual
 from tfgateway.reconciler.planning.model import Action, Plan, Step
-from tfgateway.redis_schema.keys import OUTBOX, QUARANTINE, RESERVATIONS, WAITING
+from tfgateway.redis_schema.keys import OUTBOX, PROOFS, QUARANTINE, RESERVATIONS, WAITING
 
-_UNSERVED = frozenset({OUTBOX, QUARANTINE, RESERVATIONS, WAITING})
+_UNSERVED = frozenset({OUTBOX, PROOFS, QUARANTINE, RESERVATIONS, WAITING})
 """Keys whose rows serve nothing."""
 
 

@@ -18,7 +18,7 @@ _NOTABLE = 2.0
 """Seconds by which the clock was set."""
 
 
-class _Wait(msgspec.Struct, frozen=True):
+class Wait(msgspec.Struct, frozen=True):
     """A value of ``tfgateway:waiting``: since when (``Instant``); older releases have written Unix seconds alone."""
 
     since: int
@@ -64,7 +64,7 @@ class Waiting:
         waited = 0.0 if wait is None else wait.age(now)
         since = int(now.unix - waited)
         if wait is None or abs(since - wait.since) > _NOTABLE:
-            self._since[identifier] = wait = _Wait(since, now.boot, now.uptime - waited)
+            self._since[identifier] = wait = Wait(since, now.boot, now.uptime - waited)
             self._rows.put(WAITING, identifier, msgspec.json.encode(wait))
 
     def stop(self, identifier: Gwid) -> None:
@@ -85,8 +85,8 @@ class Waiting:
         return f"{text}, until {end:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _decode(raw: bytes) -> _Wait | None:
+def _decode(raw: bytes) -> Wait | None:
     try:
-        return msgspec.json.decode(raw, type=_Wait)
+        return msgspec.json.decode(raw, type=Wait)
     except msgspec.MsgspecError:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfgateway.errors import LayoutError
-from tfgateway.reconciler.planning.claims import Claims, Refusal
+from tfgateway.reconciler.planning.claims import Claims, Refusal, TakenByOthers
 from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.redis_schema.keys import service_key
@@ -15,8 +15,11 @@ def check_free(claims: Claims, reservation: Reservation) -> None:
     domain = reservation.domain
     claims.check_readable(domain)
     _check_name(claims, reservation)
-    for holder in claims.holders("service", domain):
-        raise refusal(reservation, f"unauthorized error: the domain is taken by reservation {holder.id}")
+    if holders := tuple(claims.holders("service", domain)):
+        taken = refusal(reservation, f"unauthorized error: the domain is taken by reservation {holders[0].id}")
+        if claims.needs_proof(reservation) and all(holder.user != reservation.user for holder in holders):
+            raise TakenByOthers(str(taken), holders)
+        raise taken
     raw = claims.rows.get(service_key(domain))
     # An entry without a user was made by hand, the owner of an unreadable one is unknown.
     if raw is not None and _user(raw) != reservation.user:

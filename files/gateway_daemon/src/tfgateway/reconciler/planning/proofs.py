@@ -1,0 +1,149 @@
+"""Whether DNS proves that a domain's owner wants a user's proxy here, and since when it does or does not (pure).
+
+That stands in redis: no restart begins a new time, and a proof stays while DNS cannot be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from tfgateway.addresses import IPAddress
+from tfgateway.ids import Gwid
+from tfgateway.instant import Instant
+from tfgateway.reconciler.planning.inputs.rows import Rows
+from tfgateway.reconciler.planning.waiting import Wait
+from tfgateway.redis_schema.keys import PROOFS
+
+
+class Proof(StrEnum):
+    """What proves a claim."""
+
+    NONE = "none"
+    ADDRESS = "address"
+    """The domain leads to this gateway, which does not say for which of its users."""
+    TXT = "txt"
+    """A record names this user and this gateway."""
+
+    @property
+    def strength(self) -> int:
+        """A claim gives way to one with a stronger proof."""
+        return _STRENGTH[self]
+
+
+_STRENGTH = {Proof.NONE: 0, Proof.ADDRESS: 1, Proof.TXT: 2}
+
+
+class NameFacts(NamedTuple):
+    """What DNS says about a domain."""
+
+    addresses: frozenset[IPAddress] = frozenset()
+    aliases: frozenset[str] = frozenset()
+    """Names that its CNAME records lead to, lower case, without a final dot."""
+    tokens: frozenset[str] = frozenset()
+    """See ``identity.proof``."""
+    whole: bool = False
+    """Whether all of it was answered: what is missing does not exist, by a server's word."""
+
+
+class ProofRow(Wait, frozen=True):
+    """A value of ``tfgateway:proofs``: what proves a claim, and since when."""
+
+    by: Proof = Proof.NONE
+
+
+class Shown(NamedTuple):
+    """What proves a claim, for people and programs. Times in Unix seconds; 0: none."""
+
+    by: Proof | None
+    """None: DNS was not asked yet."""
+    since: int
+    ends: int
+    """When it ends unless it is proved before."""
+    words: str
+
+    @property
+    def proved(self) -> bool:
+        return self.by not in (None, Proof.NONE)
+
+    def as_data(self) -> dict[str, object]:
+        """Plain values, as ``tfgateway state --json`` shows them."""
+        return {"by": None if self.by is None else str(self.by), "since": self.since, "ends": self.ends}
+
+
+class Proofs:
+    """The hash ``tfgateway:proofs`` on top of ``rows``. timeout: seconds without proof after which a claim ends.
+
+    The time begins when DNS says that there is no proof, and ends when it says so again: failures end nothing.
+    """
+
+    def __init__(self, rows: Rows, timeout: float) -> None:
+        self._rows = rows
+        self._timeout = timeout
+        self._known = {Gwid(name): row for name, raw in rows.fields(PROOFS) if (row := _decode(raw)) is not None}
+
+    @property
+    def known(self) -> Mapping[Gwid, ProofRow]:
+        """By reservation; it changes with the plan."""
+        return self._known
+
+    def names(self) -> list[Gwid]:
+        """All reservations that there is a row of, readable or not."""
+        return [Gwid(name) for name, _ in self._rows.fields(PROOFS)]
+
+    def standing(self, identifier: Gwid, proof: Proof, *, whole: bool) -> Proof:
+        """What proves a claim, by what DNS says now (``whole``: all of it), or else by what it has said last."""
+        row = self._known.get(identifier)
+        return proof if whole or row is None else max(proof, row.by, key=lambda one: one.strength)
+
+    def note(self, identifier: Gwid, proof: Proof, now: Instant, *, whole: bool) -> None:
+        """Write what proves a claim when that has changed."""
+        row = self._known.get(identifier)
+        proof = self.standing(identifier, proof, whole=whole)
+        if (row is None and proof is Proof.NONE and not whole) or (row is not None and row.by is proof):
+            return
+        self._known[identifier] = row = ProofRow(int(now.unix), now.boot, now.uptime, proof)
+        self._rows.put(PROOFS, identifier, msgspec.json.encode(row))
+
+    def over(self, identifier: Gwid, now: Instant, *, whole: bool) -> bool:
+        """Whether a claim has had no proof for long enough."""
+        row = self._known.get(identifier)
+        return whole and row is not None and row.by is Proof.NONE and row.age(now) >= self._timeout
+
+    def stop(self, identifier: Gwid) -> None:
+        """Forget a claim."""
+        self._known.pop(identifier, None)
+        self._rows.put(PROOFS, identifier, None)
+
+    def shown(self, identifier: Gwid) -> Shown:
+        """What is known of a claim."""
+        row = self._known.get(identifier)
+        if row is None:
+            return Shown(None, 0, 0, "DNS was not asked yet for a proof")
+        if row.by is not Proof.NONE:
+            return Shown(row.by, row.since, 0, f"proved by {'a TXT record' if row.by is Proof.TXT else 'its address'}")
+        ends = int(row.since + self._timeout)
+        try:
+            words = f"not proved: it ends after {datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        except (OverflowError, ValueError, OSError):
+            words = "not proved"
+        return Shown(row.by, row.since, ends, words)
+
+
+def proof_by(facts: NameFacts, token: str | None, names: frozenset[str], addresses: frozenset[IPAddress]) -> Proof:
+    """What DNS proves for a user with this token (None: it is not known) at the gateway with these names, addresses."""
+    if token is not None and token in facts.tokens:
+        return Proof.TXT
+    leads_here = not facts.aliases.isdisjoint(names) or not facts.addresses.isdisjoint(addresses)
+    return Proof.ADDRESS if leads_here else Proof.NONE
+
+
+def _decode(raw: bytes) -> ProofRow | None:
+    try:
+        return msgspec.json.decode(raw, type=ProofRow)
+    except msgspec.MsgspecError:
+        return None
