@@ -12,7 +12,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from tfgateway import __version__
+from tfgateway import version
 from tfgateway.backup import content, envelope
 from tfgateway.backup.content import About, End, Head, Row, Seed
 from tfgateway.errors import ConfigError, IdentityError, StoreError
@@ -56,7 +56,7 @@ async def create(output: Path, recipient: bytes, seed: Path, redis: Redis) -> in
             with os.fdopen(descriptor, "wb") as file:
                 sealer = envelope.Sealer(recipient)
                 file.write(sealer.head)
-                for first in (About(node_id, time.time(), __version__), Seed(raw)):
+                for first in (About(node_id, time.time(), version()), Seed(raw)):
                     file.write(sealer.frame(content.encode(first)))
                 rows = 0
                 async for row in _rows(redis):

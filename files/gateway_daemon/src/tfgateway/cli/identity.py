@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import BinaryIO
@@ -72,7 +71,10 @@ def unpin(ctx: click.Context) -> None:
 
 def _pin(ctx: click.Context, *, pin: bool) -> None:
     # Not above: the other commands, which provisioning runs on every node, need neither the explorer nor redis.
-    from tfgateway.reconciler.session import load_identity, open_explorer
+    import asyncio
+
+    from tfgateway.reconciler.explorer_side.session import open_explorer
+    from tfgateway.reconciler.session import load_identity
 
     settings = load_settings(ctx)
     identity = load_identity(settings)

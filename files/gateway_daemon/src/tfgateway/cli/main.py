@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from tfgateway import __version__
 from tfgateway.cli.context import LazyGroup
 
 _COMMANDS = {
@@ -35,7 +34,7 @@ _COMMANDS = {
     envvar="TFGATEWAY_CONFIG",
     help="Settings file [default: /etc/tfgateway/gateway.toml].",
 )
-@click.version_option(__version__, prog_name="tfgateway")
+@click.version_option(package_name="tfgateway", prog_name="tfgateway")
 def main(config: Path | None) -> None:
     """TFGateway: makes services inside a private grid reachable from the Internet.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tfgateway import __version__, machine
+from tfgateway import machine, version
 from tfgateway.diagnosis.plane_metrics import DnsMetrics, dns_metrics
 from tfgateway.diagnosis.planes import PlaneState, plane_states
 from tfgateway.diagnosis.probes import Prober
@@ -18,6 +18,7 @@ from tfgateway.errors import ExplorerError, GatewayError, StoreError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Workload
 from tfgateway.ids import NO_TID, Gwid
 from tfgateway.reconciler.explorer_side.poller import Poller
+from tfgateway.reconciler.explorer_side.session import open_explorer
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.planning import results
 from tfgateway.reconciler.planning.claims import Claims, Policy, UserKeys
@@ -29,7 +30,7 @@ from tfgateway.reconciler.planning.inputs.rows import Actual, Rows
 from tfgateway.reconciler.planning.primitives import proxy, services, subdomain
 from tfgateway.reconciler.planning.results import Pending
 from tfgateway.reconciler.planning.unowned_rows import unowned_rows
-from tfgateway.reconciler.session import load_identity, look, make_policy, open_explorer, open_redis
+from tfgateway.reconciler.session import load_identity, look, make_policy, open_redis
 from tfgateway.reconciler.status import Status, decode_status
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.verdict import Answer, Facts, Judged, RowState, by_id, judge, row_state, summary
@@ -74,7 +75,7 @@ class State:
         """Plain values: the JSON that the Ansible module reads."""
         return {
             "node_id": self.node_id,
-            "version": __version__,
+            "version": version(),
             "in_sync": self.in_sync,
             "summary": self.summary,
             "problems": list(self.problems),

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from tfgateway import __version__, gojson
+from tfgateway import gojson, version
 from tfgateway.aio import Backoff
 from tfgateway.errors import ExplorerRefused, ExplorerUnavailable, IdentityError, ParseError
 from tfgateway.explorer import clocks, signing, wire
@@ -99,7 +99,7 @@ class ExplorerClient:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             # Encodings would let a small answer grow; a bound on what is read is a bound on what was sent.
-            headers={"User-Agent": f"tfgateway/{__version__}", "Accept-Encoding": "identity"},
+            headers={"User-Agent": f"tfgateway/{version()}", "Accept-Encoding": "identity"},
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self

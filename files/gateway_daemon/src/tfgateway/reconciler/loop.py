@@ -15,7 +15,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from tfgateway import __version__, aio, machine
+from tfgateway import aio, machine, version
 from tfgateway.aio import Backoff
 from tfgateway.errors import ConfigError, ExplorerError, StoreError
 from tfgateway.explorer import clocks, poll_delay
@@ -28,6 +28,7 @@ from tfgateway.reconciler.delegations import Delegations, ParentZones
 from tfgateway.reconciler.explorer_side.geoip import Locator
 from tfgateway.reconciler.explorer_side.poller import Poller
 from tfgateway.reconciler.explorer_side.registration import Registration
+from tfgateway.reconciler.explorer_side.session import open_explorer
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.lease import Holder, Lease
 from tfgateway.reconciler.metrics import ReconcilerMetrics
@@ -35,7 +36,7 @@ from tfgateway.reconciler.outbox import Outbox
 from tfgateway.reconciler.planning.model import Action, Plan
 from tfgateway.reconciler.planning.render import held_reason
 from tfgateway.reconciler.proofs import NameRecords, name_lookups
-from tfgateway.reconciler.session import load_identity, make_policy, open_explorer, open_redis
+from tfgateway.reconciler.session import load_identity, make_policy, open_redis
 from tfgateway.reconciler.status import Status
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.verdict import RowState, tally
@@ -100,7 +101,7 @@ class Reconciler:
         self._poll_error = "the explorer was not asked yet"
         self._last: Pass | None = None
         self._next_tally = 0.0
-        self._status = Status(version=__version__)
+        self._status = Status(version=version())
 
     async def run(self, *, stopping: asyncio.Event, ready: Callable[[], None], status: Callable[[str], None]) -> None:
         """Reconcile until ``stopping`` is set. ``ready`` is called once the managed domains are claimed.

@@ -10,7 +10,6 @@ from redis.asyncio import Redis
 
 from tfgateway.addresses import literals, networks, own_addresses
 from tfgateway.errors import ConfigError
-from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.servable import is_domain
 from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity import seedfile
@@ -37,19 +36,6 @@ async def open_redis(settings: Settings) -> AsyncIterator[Redis]:
         yield client
     finally:
         await client.aclose()
-
-
-def open_explorer(settings: Settings, identity: Identity, retries: int = 0) -> ExplorerClient:
-    """The explorer of the settings, see ``ExplorerClient`` for ``retries``; an async context manager."""
-    explorer = settings.explorer
-    return ExplorerClient(
-        explorer.url,
-        identity=identity,
-        key_id=identity.node_id,
-        timeout=explorer.timeout,
-        max_answer=explorer.max_answer,
-        retries=retries,
-    )
 
 
 def make_policy(settings: Settings, identity: Identity) -> Policy:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tfgateway import __version__
+from tfgateway import version
 from tfgateway.cli.context import load_settings
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
@@ -46,7 +46,7 @@ async def _gather(settings: Settings) -> dict[str, Any]:
     }
     answers = await asyncio.gather(*map(scrape.read, pages.values()))
     return {
-        "version": __version__,
+        "version": version(),
         "time": time.time(),
         "node_id": Identity.from_seed(content.seed).node_id,
         "tid": content.tid,

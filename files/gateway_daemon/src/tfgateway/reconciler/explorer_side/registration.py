@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tfgateway import __version__
+from tfgateway import version
 from tfgateway.aio import Backoff
 from tfgateway.errors import ExplorerError, ExplorerRefused
 from tfgateway.explorer.client import ExplorerClient
@@ -101,7 +101,7 @@ class Registration:
         return Gateway(
             node_id=self._identity.node_id,
             farm_id=settings.farm_id,
-            os_version=__version__,
+            os_version=version(),
             location=location,
             public_key_hex=self._identity.public_key.hex(),
             managed_domains=settings.managed_domains,

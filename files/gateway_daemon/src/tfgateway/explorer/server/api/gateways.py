@@ -11,7 +11,7 @@ from tfgateway.addresses import denied_reason
 from tfgateway.explorer import wire
 from tfgateway.explorer.models import Counts, Gateway, Location
 from tfgateway.explorer.servable import domain_refusal
-from tfgateway.explorer.server.api import answers, auth, http, ownership
+from tfgateway.explorer.server.api import answers, auth, http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import database, pins, rows
@@ -35,6 +35,9 @@ async def register(request: web.Request) -> answers.Answer:
         raise ApiError(403, "the request is not signed by this gateway")
     _check(posted)
     if services.policy.owner_resolver:
+        # Imported here: few explorers check, and dnspython is a quarter of their start.
+        from tfgateway.explorer.server.api import ownership
+
         await ownership.check(services.policy.owner_resolver, posted.managed_domains, posted.node_id)
     now = services.now()
     if not posted.address and request.remote and denied_reason(request.remote, (), ()) is None:
