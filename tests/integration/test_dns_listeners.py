@@ -52,6 +52,36 @@ async def running(free_port: Callable[[], int], request: pytest.FixtureRequest) 
 
 
 @pytest.mark.parametrize("tcp", [False, True])
+async def test_sockets_of_another_worker_are_served_for_as_long_as_they_are_covered(
+    running: Running, *, tcp: bool
+) -> None:
+    """They stay open: what comes later waits in them for whoever reads them next."""
+    endpoints = [Endpoint("dns", kind, f"127.0.0.1:{running.port}") for kind in ("udp", "tcp")]
+    sockets = ListenSockets().prepare(endpoints, 1)
+    for one in sockets:
+        one.open()
+    others = [Listening(one.endpoint, one.socket) for one in sockets]
+    await running.listeners.cover(others)
+    assert await running.ask(tcp=tcp) == dns.rcode.REFUSED
+    await running.listeners.cover(others)
+    await running.listeners.cover([])
+    late = asyncio.create_task(running.ask(tcp=tcp))
+    read = asyncio.Event()
+    (sock,) = (one.socket for one in others if (one.endpoint.kind == "tcp") is tcp)
+    asyncio.get_running_loop().add_reader(sock, read.set)
+    async with asyncio.timeout(60):
+        await read.wait()
+    asyncio.get_running_loop().remove_reader(sock)
+    assert not late.done()
+    await running.listeners.cover(others)
+    assert await late == dns.rcode.REFUSED
+    await running.listeners.close()
+    for one in others:
+        assert one.socket.fileno() >= 0
+        one.socket.close()
+
+
+@pytest.mark.parametrize("tcp", [False, True])
 async def test_query_that_cannot_be_handled_gets_servfail_and_the_next_is_answered(
     running: Running, monkeypatch: pytest.MonkeyPatch, *, tcp: bool
 ) -> None:

@@ -8,6 +8,7 @@ import socket
 import time
 from typing import Any
 
+import dns.query
 import pytest
 
 from tests.support import procfs
@@ -68,6 +69,35 @@ def test_workers_are_not_blamed_for_a_supervisor_that_did_not_run(dns_node: DnsN
     dns_node.wait_for(lambda: "supervisor did not run" in process.log, "word of it")
     assert not [name for name in dns_node.figures() if name.startswith("tfgateway_worker_restarts_total")]
     assert process.workers == workers
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_another_worker_reads_the_sockets_of_one_that_is_silent_or_gone(dns_node: DnsNode, how: str) -> None:
+    """Long before it is replaced: here it is not at all, and each query has the same chance to be in its sockets."""
+    dns_node.configure(hang_timeout=600)
+    dns_node.start()
+    victim = dns_node.process.workers[0]
+    if how == "killed":
+        dns_node.crash.touch()  # nor is its successor of any use
+    os.kill(victim, signal.SIGSTOP if how == "stopped" else signal.SIGKILL)
+    clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(30)]
+    for client in clients:
+        client.settimeout(60)
+        client.connect(("127.0.0.1", dns_node.port))
+        client.send(dns_node.query().to_wire())
+    for client in clients:
+        assert client.recv(512)[3] & 15 == 0
+        client.close()
+    for _ in range(10):
+        assert dns.query.tcp(dns_node.query(), "127.0.0.1", timeout=60, port=dns_node.port).answer
+    if how == "stopped":
+        assert victim in dns_node.process.workers
+        os.kill(victim, signal.SIGCONT)
+    dns_node.crash.unlink(missing_ok=True)
+    dns_node.wait_for(lambda: serving(dns_node) == 2, "two workers again")
+    dns_node.reloaded()
+    assert dns_node.answers()
+    assert dns_node.process.stop() == 0
 
 
 def test_a_crash_loop_is_told_and_leaves_the_others_alone(dns_node: DnsNode) -> None:

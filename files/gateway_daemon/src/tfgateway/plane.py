@@ -94,6 +94,13 @@ class WorkerContext(Protocol):
         """The sockets to serve."""
 
     @property
+    def covering(self) -> Sequence[Listening]:
+        """Sockets of other slots to serve as well for now: their workers are silent or gone. Closed elsewhere."""
+
+    def on_covering(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` whenever ``covering`` changes. A plane that does not, leaves them to their next worker."""
+
+    @property
     def stopping(self) -> asyncio.Event:
         """Set when the worker has to stop accepting, finish and return."""
 

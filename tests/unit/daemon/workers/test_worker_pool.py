@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from tfgateway.plane import Endpoint
-from tfgateway.workers.ipc.protocol import Ready
+from tfgateway.workers.ipc.handle import Worker
+from tfgateway.workers.ipc.protocol import Cover, Frames, Ready, decode_to_worker
 from tfgateway.workers.listen_sockets import ListenSockets
 from tfgateway.workers.planning import Plan
-from tfgateway.workers.worker_pool import Worker, WorkerPool
+from tfgateway.workers.worker_pool import WorkerPool
 
 from tests.support.ports import free_port
 
@@ -87,3 +89,48 @@ async def test_a_worker_that_was_stopped_takes_the_signal_that_ends_a_hanging_on
     assert await asyncio.to_thread(victim.wait, LIMIT) == -signal.SIGABRT
     worker.channel.close()
     theirs.close()
+
+
+async def test_the_sockets_of_a_silent_worker_are_read_by_the_others_until_it_is_back(
+    tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    endpoints = (Endpoint("dns", "udp", f"127.0.0.1:{free_port()}"),)
+    plan = msgspec.structs.replace(PLAN, endpoints=endpoints, workers=3)
+    listeners = ListenSockets()
+    listeners.prepare(endpoints, 3)
+    pool = WorkerPool(listeners, tmp_path, lambda: None)
+    pool.adopt(plan, 1, settled=False)
+    others = []
+    for slot, process in enumerate(processes):
+        ours, theirs = socket.socketpair()
+        others.append(theirs)
+        pool.attach(Worker(slot + 1, slot, 1, process.pid, plan), ours)
+    first, second = pool.workers.values()
+    pool._not_before[2] = time.monotonic() + 600.0  # no worker there
+    pool.let_in([first, second])
+    first.covers = second.covers = True
+
+    def covered(*, silent: Worker | None = None) -> list[tuple[int, ...] | None]:
+        for worker in (first, second):
+            worker.last_message = time.monotonic() - (5.0 if worker is silent else 0.0)
+        pool.tick()
+        return [first.covering, second.covering]
+
+    assert covered() == [(), ()]  # the sockets of the third are not open yet
+    listeners.open(list(listeners))
+    assert covered() == [(2,), (2,)]
+    assert covered(silent=second) == [(1, 2), (2,)]
+    assert covered() == [(2,), (2,)]
+    received = Frames()
+    slots = [
+        message.slots
+        for body in received.feed(others[0].recv(65536))
+        if isinstance(message := decode_to_worker(body), Cover)
+    ]
+    assert slots == [(), (2,), (1, 2), (2,)]
+    first.covers = False  # of an older release, which would not understand
+    assert covered(silent=second) == [(2,), (2,)]
+    for worker, other in zip(pool.workers.values(), others, strict=True):
+        worker.channel.close()
+        other.close()
+    listeners.discard(list(listeners))

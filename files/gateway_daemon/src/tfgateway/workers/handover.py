@@ -44,6 +44,7 @@ class WorkerState(msgspec.Struct, frozen=True):
     figures: tuple[Family, ...]
     unread: bytes
     unsent: bytes
+    covers: bool = False
 
 
 _NAMES = {"listeners": "doors", "workers": "members", "control_fd": "desk_fd"}

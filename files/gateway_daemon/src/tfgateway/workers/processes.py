@@ -11,6 +11,9 @@ from typing import BinaryIO
 _DEFAULT = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD)
 """Signals that a child treats as any process does."""
 
+SUPERVISORS_OWN = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
+"""Environment that no worker gets: only the supervisor reports to the service manager."""
+
 
 def spawn(
     command: tuple[str, ...],

@@ -100,6 +100,7 @@ class Resources:
                     figures=one.figures,
                     unread=one.channel.unread,
                     unsent=one.channel.unsent,
+                    covers=one.covers,
                 )
                 for one in pool.workers.values()
             ),

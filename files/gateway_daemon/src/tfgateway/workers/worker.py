@@ -9,7 +9,7 @@ import importlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from tfgateway.telemetry import logs
 from tfgateway.workers.ipc.protocol import (
     Assignment,
     Collect,
+    Cover,
     Drain,
     Failed,
     Figures,
     Frames,
     FromWorker,
     Go,
+    HeldSocket,
     Peers,
     Ready,
     Status,
@@ -138,14 +140,15 @@ class ProcessContext:
         self.generation = assignment.generation
         self.workers = assignment.workers
         self.runtime = Path(assignment.runtime)
-        self.listening: Sequence[Listening] = [
-            Listening(held.endpoint, _inherited(held.fd)) for held in assignment.sockets
-        ]
+        self.listening: Sequence[Listening] = _inherited(assignment.sockets)
+        self.covering: Sequence[Listening] = ()
+        self._others = {one.slot: _inherited(one.sockets) for one in assignment.others}
         self.stopping = asyncio.Event()
         self.peers: frozenset[str] = frozenset()
         self._send = send
         self._go = asyncio.Event()
         self._peers_changed: Callable[[], None] = lambda: None
+        self._covering_changed: Callable[[], None] = lambda: None
         self._registry = CollectorRegistry()
         self._greatest: Collection[str] = ()
         self._process = CollectorRegistry()
@@ -156,9 +159,13 @@ class ProcessContext:
         """See ``WorkerContext``."""
         self._peers_changed = changed
 
+    def on_covering(self, changed: Callable[[], None]) -> None:
+        """See ``WorkerContext``."""
+        self._covering_changed = changed
+
     async def ready(self) -> None:
         """See ``WorkerContext``."""
-        self._send(Ready())
+        self._send(Ready(covers=True))
         await self._go.wait()
 
     def status(self, text: str) -> None:
@@ -173,6 +180,15 @@ class ProcessContext:
         """Begin to drain; again is harmless."""
         self.stopping.set()
         self._go.set()
+        self._cover(())
+        for sockets in self._others.values():  # as long as they are open here, their address is in use
+            for one in sockets:
+                one.socket.close()
+        self._others.clear()
+
+    def _cover(self, slots: Collection[int]) -> None:
+        self.covering = [one for slot in slots for one in self._others.get(slot, ())]
+        self._covering_changed()
 
     def report(self) -> None:
         """Send the current metrics, which are also the sign that this process lives."""
@@ -196,6 +212,8 @@ class ProcessContext:
                 case Peers(names):
                     self.peers = frozenset(names) - {self.name}
                     self._peers_changed()
+                case Cover(slots):
+                    self._cover(slots)
                 case Drain():
                     self.stop()
                 case Assignment():
@@ -203,8 +221,11 @@ class ProcessContext:
         self.stop()
 
 
-def _inherited(descriptor: int) -> socket.socket:
-    sock = socket.socket(fileno=descriptor)
-    sock.setblocking(False)
-    sock.set_inheritable(False)
-    return sock
+def _inherited(sockets: Iterable[HeldSocket]) -> list[Listening]:
+    found = []
+    for held in sockets:
+        sock = socket.socket(fileno=held.fd)
+        sock.setblocking(False)
+        sock.set_inheritable(False)
+        found.append(Listening(held.endpoint, sock))
+    return found

@@ -9,16 +9,16 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfgateway.errors import AddressInUseError, ConfigError, GatewayError
 from tfgateway.telemetry.logs import logger
-from tfgateway.workers.handover import State
 from tfgateway.workers.ipc.channel import Channel
+from tfgateway.workers.ipc.handle import Worker
 from tfgateway.workers.ipc.protocol import (
     Assignment,
     Collect,
+    Cover,
     Drain,
     Failed,
     Figures,
@@ -27,12 +27,13 @@ from tfgateway.workers.ipc.protocol import (
     HeldSocket,
     Peers,
     Ready,
+    SlotSockets,
     Status,
 )
 from tfgateway.workers.listen_sockets import ListenSockets
 from tfgateway.workers.metrics.merged import Family, lasting, merge
 from tfgateway.workers.planning import Plan
-from tfgateway.workers.processes import reap, spawn
+from tfgateway.workers.processes import SUPERVISORS_OWN, reap, spawn
 from tfgateway.workers.worker import CONTROL
 
 _STABLE = 30.0
@@ -45,43 +46,13 @@ _AWAKE = 60.0
 """Seconds until the first sign of life: an interpreter starts on a busy machine."""
 _STALL = 1.0
 """Seconds between two looks at the workers from which on it was the supervisor that did not run."""
+_SILENT = 1.5
+"""Seconds without a sign of life, which comes each second, after which other workers read a worker's sockets too. It
+costs little and nothing is lost by it: on a busy machine it may be in vain."""
 _LAST_WORDS = 5.0
 """Seconds between SIGABRT, which makes a hanging worker say where it hangs, and SIGKILL."""
 
 _log = logger("workers")
-
-
-@dataclass(eq=False)
-class Worker:
-    """One worker process. Times are of the monotonic clock, which goes on across a re-execution."""
-
-    number: int
-    slot: int
-    generation: int
-    pid: int
-    plan: Plan
-    state: State = "starting"
-    since: float = field(default_factory=time.monotonic)
-    last_message: float = field(default_factory=time.monotonic)
-    deadline: float | None = None
-    """Monotonic time at which it is killed."""
-    figures: tuple[Family, ...] = ()
-    status: str = ""
-    failure: Failed | None = None
-    ended: str = ""
-    """How it ended; empty: it is running."""
-    token: int = -1
-    """Token of the last ``Collect`` that was answered; -1: no metrics yet."""
-    channel: Channel = field(init=False)
-
-    @property
-    def name(self) -> str:
-        return f"worker-{self.number}"
-
-    @property
-    def active(self) -> bool:
-        """Whether it is neither draining nor killed."""
-        return self.state in ("starting", "ready", "serving")
 
 
 class WorkerPool:
@@ -215,6 +186,22 @@ class WorkerPool:
             for worker in self.active(self.generation):
                 if worker.state == "ready":  # its address was another's when it was ready
                     self._let_in_alone(worker)
+            self._cover(self.plan)
+
+    def _cover(self, plan: Plan) -> None:
+        """Have the workers that serve read the sockets of those that are silent or gone."""
+        now = time.monotonic()
+        serving = [one for one in self.active(self.generation) if one.state == "serving"]
+        awake = [one for one in serving if now - one.last_message <= _SILENT]
+        left = tuple(
+            slot
+            for slot in sorted(set(range(plan.workers)) - {one.slot for one in awake})
+            if all(one.is_open for one in self.listeners.of(slot, plan.workers, plan.endpoints))
+        )
+        for worker in awake:
+            if worker.covers and worker.covering != left:
+                worker.covering = left
+                worker.channel.send(Cover(left))
 
     def _discount_stall(self) -> None:
         """Give workers the time back in which this process did not run: it read no sign of life then."""
@@ -292,11 +279,17 @@ class WorkerPool:
     def _spawn(self, plan: Plan, generation: int, slot: int) -> None:
         self.number += 1
         ours, theirs = socket.socketpair()
-        listeners = self.listeners.of(slot, plan.workers, plan.endpoints)
-        environ = {key: value for key, value in os.environ.items() if key not in _NOT_FOR_WORKERS}
+        slots = {
+            number: tuple(
+                HeldSocket(one.socket.fileno(), one.endpoint)
+                for one in self.listeners.of(number, plan.workers, plan.endpoints)
+            )
+            for number in range(plan.workers)
+        }
+        environ = {key: value for key, value in os.environ.items() if key not in SUPERVISORS_OWN}
         environ[CONTROL] = str(theirs.fileno())
         with theirs:
-            passed = [theirs.fileno(), *(listener.socket.fileno() for listener in listeners)]
+            passed = [theirs.fileno(), *(held.fd for sockets in slots.values() for held in sockets)]
             try:
                 pid = spawn((plan.program, *plan.arguments), environ, passed=passed)
             except OSError:
@@ -312,7 +305,8 @@ class WorkerPool:
             runtime=str(self._runtime),
             config=plan.config,
             config_name=plan.config_name,
-            sockets=tuple(HeldSocket(listener.socket.fileno(), listener.endpoint) for listener in listeners),
+            sockets=slots.pop(slot),
+            others=tuple(SlotSockets(number, sockets) for number, sockets in slots.items()),
         )
         worker.channel.send(assignment)
         self._send_peers()
@@ -335,7 +329,8 @@ class WorkerPool:
                 worker.status = text
             case Failed():
                 worker.failure = message
-            case Ready():
+            case Ready(covers):
+                worker.covers = covers
                 if worker.state == "starting":
                     worker.state = "ready"
                     if worker.generation == self.generation:
@@ -370,7 +365,3 @@ class WorkerPool:
     def _signal(self, worker: Worker, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.pid, number)
-
-
-_NOT_FOR_WORKERS = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
-"""Only the supervisor reports to the service manager."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import time
 from collections.abc import Iterator, Sequence
 
@@ -41,6 +43,8 @@ class Listeners:
         self._log = log
         self._fast = FastPath(zones, service, limiter, self._answer_udp, counts)
         self._udp: list[UdpListener] = []
+        self._covered: dict[socket.socket, UdpListener | asyncio.Server] = {}
+        """Another slot's socket -> what serves a duplicate of it."""
         self._tcp = TcpListener(
             self._answer_tcp,
             counts,
@@ -58,15 +62,33 @@ class Listeners:
         """Serve these sockets, which listen already."""
         for one in listening:
             if one.endpoint.kind == "udp":
-                prepare_udp(one.socket, self._service.udp_size)
-                self._udp.append(UdpListener(one.socket, self._fast, self._counts, self._log))
-                self._udp[-1].start()
+                self._udp.append(self._serve_udp(one.socket))
             else:
                 await self._tcp.listen(one.socket)
         self._log.info("listening", addresses=[one.endpoint.address for one in listening], zones=len(self._zones))
 
+    async def cover(self, listening: Sequence[Listening]) -> None:
+        """Serve these sockets of other slots as well, and no others any more. Connections go on."""
+        wanted = {one.socket: one for one in listening}
+        for sock in self._covered.keys() - wanted.keys():
+            self._covered.pop(sock).close()
+        # Duplicates, to close them and not the socket; all before the first await, during which those may be closed.
+        new = {sock: sock.dup() for sock in wanted.keys() - self._covered.keys()}
+        for sock, own in new.items():
+            if wanted[sock].endpoint.kind == "udp":
+                self._covered[sock] = self._serve_udp(own)
+            else:
+                self._covered[sock] = await self._tcp.listen(own)
+
+    def _serve_udp(self, sock: socket.socket) -> UdpListener:
+        prepare_udp(sock, self._service.udp_size)
+        listener = UdpListener(sock, self._fast, self._counts, self._log)
+        listener.start()
+        return listener
+
     async def close(self) -> None:
         """Stop listening and end connections; harmless when nothing was started."""
+        await self.cover(())
         for listener in self._udp:
             listener.close()
         await self._tcp.close()

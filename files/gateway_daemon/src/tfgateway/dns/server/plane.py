@@ -78,7 +78,7 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
         stack.callback(endless[-1].cancel)
         await first_of(worker.ready(), beside=endless)
         await listeners.start(worker.listening)
-        later: list[Coroutine[Any, Any, None]] = [rate_limit_log.run(limiter, _log)]
+        later: list[Coroutine[Any, Any, None]] = [rate_limit_log.run(limiter, _log), _cover(worker, listeners)]
         if worker.slot == 0:  # one does it for all
             later.append(Notify(zones, secondaries, counts, _log).run())
             if file is not None:
@@ -89,6 +89,19 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
         worker.status("")
         await first_of(worker.stopping.wait(), beside=endless)
         await listeners.close()  # while the zones are still kept up to date
+
+
+async def _cover(worker: WorkerContext, listeners: Listeners) -> None:
+    """Serve the sockets of other workers as long as those are silent or gone."""
+    changed = asyncio.Event()
+    worker.on_covering(changed.set)
+    while True:
+        changed.clear()
+        try:
+            await listeners.cover(worker.covering)
+        except OSError as error:  # its own sockets are served all the same
+            _log.warning("sockets of another worker not served", reason=error.strerror)
+        await changed.wait()
 
 
 async def _watch_age(mirror: Mirror, zones: Zones, limit: float) -> None:

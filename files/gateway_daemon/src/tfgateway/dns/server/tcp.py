@@ -84,10 +84,11 @@ class TcpListener:
         """The number of open connections."""
         return len(self._connections)
 
-    async def listen(self, sock: socket.socket) -> None:
-        """Serve a listening socket; closed by ``close``."""
+    async def listen(self, sock: socket.socket) -> asyncio.Server:
+        """Serve a listening socket; closed by ``close``, or by the result's: then connections go on."""
         server = await asyncio.start_server(self._accepted, sock=sock, limit=_READ_AHEAD, backlog=_BACKLOG)
-        self._servers.append(server)
+        self._servers = [*(one for one in self._servers if one.is_serving()), server]
+        return server
 
     async def close(self) -> None:
         """Accept no more; answer what was asked, for up to ``idle`` seconds, and end all connections.

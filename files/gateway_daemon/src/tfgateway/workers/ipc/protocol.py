@@ -26,6 +26,13 @@ class HeldSocket(msgspec.Struct, frozen=True):
     endpoint: Endpoint
 
 
+class SlotSockets(msgspec.Struct, frozen=True):
+    """The sockets of one slot."""
+
+    slot: int
+    sockets: tuple[HeldSocket, ...]
+
+
 class Assignment(msgspec.Struct, frozen=True, tag="assignment"):
     """The first message to a worker: its name, slot, configuration and sockets."""
 
@@ -38,6 +45,8 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment"):
     """Text of ``gateway.toml``, as it was when the generation was planned."""
     config_name: str
     sockets: tuple[HeldSocket, ...]
+    others: tuple[SlotSockets, ...] = ()
+    """Sockets of the other slots, for ``Cover``."""
 
 
 class Go(msgspec.Struct, frozen=True, tag="go"):
@@ -46,6 +55,12 @@ class Go(msgspec.Struct, frozen=True, tag="go"):
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """To a worker: finish what is under way and end."""
+
+
+class Cover(msgspec.Struct, frozen=True, tag="cover"):
+    """To a worker: read from the sockets of these other slots too, whose workers are silent or gone, and of no more."""
+
+    slots: tuple[int, ...]
 
 
 class Collect(msgspec.Struct, frozen=True, tag="collect"):
@@ -62,6 +77,9 @@ class Peers(msgspec.Struct, frozen=True, tag="peers"):
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
     """From a worker: it is ready to serve."""
+
+    covers: bool = False
+    """It knows ``Cover``, which workers of older releases do not."""
 
 
 class Status(msgspec.Struct, frozen=True, tag="status"):
@@ -85,7 +103,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     code: int
 
 
-ToWorker = Assignment | Go | Drain | Collect | Peers
+ToWorker = Assignment | Go | Drain | Cover | Collect | Peers
 FromWorker = Ready | Status | Figures | Failed
 
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

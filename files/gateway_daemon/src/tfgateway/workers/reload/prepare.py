@@ -9,12 +9,12 @@ from typing import BinaryIO
 
 from tfgateway.errors import ConfigError, GatewayError
 from tfgateway.workers import handover
+from tfgateway.workers.ipc.handle import Worker
 from tfgateway.workers.metrics import page
 from tfgateway.workers.planning import Plan
 from tfgateway.workers.processes import open_file, reap
 from tfgateway.workers.reload import config_test
 from tfgateway.workers.resources import Resources
-from tfgateway.workers.worker_pool import Worker
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from tfgateway.plane import Plane
 from tfgateway.telemetry.logs import logger
 from tfgateway.workers import handover
 from tfgateway.workers.control_socket import report
+from tfgateway.workers.ipc.handle import Worker
 from tfgateway.workers.listen_sockets import ListenSocket, ListenSockets
 from tfgateway.workers.reload import config_test
 from tfgateway.workers.reload.perform import execute
 from tfgateway.workers.resources import Resources
-from tfgateway.workers.worker_pool import Worker
 
 _HANDED_BACK = "TFGATEWAY_HANDED_BACK"
 """Environment variable: why the successor of this release could not take over."""
@@ -93,6 +93,7 @@ class TakeOver:
             worker = Worker(one.number, one.slot, one.generation, one.pid, state.plan)
             worker.state, worker.since, worker.deadline = one.state, one.since, one.deadline
             worker.status, worker.figures, worker.token = one.status, one.figures, 0
+            worker.covers = one.covers
             pool.attach(worker, self._own(one.fd), one.unread, one.unsent)
         held.control.waiting += [self._own(fd) for fd in state.waiting]
         answered = [self._own(fd) for fd in state.answered]
