@@ -96,6 +96,8 @@ async def test_a_foreign_pool(grid: Any, stranger: Identity) -> None:
 ADDRESSES = "incorrect format for domain www.gw1.example:"
 TARGET = "cannot add proxy from www.gw1.example:"
 KEY = "cannot add 4to6 peer: public_key is not a WireGuard key:"
+MANAGED = "unauthorized error cannot delegate domain a.gw1.example: managed domain gw1.example is above it"
+SECRET = "failed to decrypt secret:"
 BAD = [
     (Subdomain, {"domain": "under score.example"}, "domain 'under score.example' name is invalid"),
     (Subdomain, {"domain": "nodots"}, "domain 'nodots' name is invalid"),
@@ -119,7 +121,12 @@ BAD = [
     (Proxy, {"port": 0, "port_tls": 0}, f"{TARGET} neither port nor port_tls is set"),
     (Proxy, {"addr": "127.0.0.1"}, f"{TARGET} target '127.0.0.1' is a loopback address"),
     (Proxy, {"addr": "64:ff9b::7f00:1"}, f"{TARGET} target '64:ff9b::7f00:1' is a loopback address"),
-    (ReverseProxy, {"domain": "a.example", "secret": "00" * 23}, "secret is shorter than 41 bytes"),
+    (
+        ReverseProxy,
+        {"domain": "a.example", "secret": "00" * 23},
+        f"{SECRET} decryption error: ciphertext has 23 bytes and needs at least 40",
+    ),
+    (DomainDelegate, {"domain": "a.gw1.example"}, MANAGED),
     (ReverseProxy, {"domain": "a.example", "secret": "xy"}, "failed to decrypt secret: it is not hex"),
     (Gateway4To6, {"public_key": "AA"}, f"{KEY} it is not base64"),
     (
@@ -127,8 +134,8 @@ BAD = [
         {"public_key": "AAAA"},
         f"{KEY} it has 3 bytes, not 32",
     ),
-    (UnknownWorkload, {"workload_type": 12}, "a gateway cannot serve workloads of type virtual_machine"),
-    (UnknownWorkload, {"workload_type": 0}, "a gateway cannot serve workloads of type zdb"),
+    (UnknownWorkload, {"workload_type": 12}, "type of reservation not supported: virtual_machine"),
+    (UnknownWorkload, {"workload_type": 0}, "type of reservation not supported: zdb"),
 ]
 
 

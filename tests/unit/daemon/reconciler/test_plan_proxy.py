@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import ResultState
-from tfgateway.explorer.server.api.validation import workload_problem
-from tfgateway.fourtosix.pool import Pool
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.sealing import encrypt_ecdh
-from tfgateway.reconciler.planning.claims import FourToSix
 from tfgateway.redis_schema.keys import service_key
 from tfgateway.redis_schema.services import Service, decode_service, encode_service
 
@@ -262,28 +259,3 @@ def test_an_internationalised_name_is_its_a_label(node: Any) -> None:
     node.delete(first)
     node.settle()
     assert node.get(service_key("xn--bcher-kva.gw1.example")) is None
-
-
-def test_the_explorer_refuses_in_the_words_of_the_gateway(node: Any, make_node: Callable[..., Any]) -> None:
-    """Whatever one reservation alone is refused for."""
-    loopback = ("127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254", "0.0.0.0", "ff02::1", "web.example", "")
-    wanted = [
-        *(node.proxy(400 + number, "web.gw1.example", addr) for number, addr in enumerate(loopback)),
-        node.proxy(500, "web.gw1.example", "203.0.113.9", port=70000),
-        node.proxy(501, "web.gw1.example", "203.0.113.9", port=0, tls=0),
-        node.proxy(502, "nodots", "203.0.113.9"),
-        node.delegate(510, "a..example"),
-        node.subdomain(520, "www.gw1.example"),
-        node.subdomain(521, "www.gw1.example", "203.0.113"),
-        node.subdomain(522, "-a.gw1.example", "203.0.113.5"),
-        node.reverse_proxy(530, "home.gw1.example", "xy"),
-        node.reverse_proxy(531, "home", "00" * 60),
-    ]
-    node.settle()
-    for workload in wanted:
-        assert node.answer(workload) == (ResultState.ERROR, workload_problem(workload, 100)), workload
-    with_key = make_node("gw1.example", fourtosix=FourToSix(Pool(bytes(range(32))), "vpn.example:3443"))
-    for number, key in enumerate(("", "AA", "AAAA", "A" * 43 + "=")):
-        workload = with_key.peer(600 + number, key)
-        with_key.settle()
-        assert with_key.answer(workload) == (ResultState.ERROR, workload_problem(workload, 100))

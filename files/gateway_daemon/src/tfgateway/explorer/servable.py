@@ -5,12 +5,14 @@ The reconciler refuses by this, and an explorer of ours at once, in the same wor
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import re
 from collections.abc import Collection, Sequence
 
 from tfgateway.addresses import IPAddress, IPNetwork, denied_reason, is_literal
 from tfgateway.errors import LayoutError, ParseError
+from tfgateway.identity.sealing import ECDH_OVERHEAD
 from tfgateway.idn import to_ascii
 from tfgateway.wireguard_key import decode_key
 
@@ -18,6 +20,8 @@ _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 _LONGEST = 253  # RFC 1035 §2.3.4, as text without the final dot
 _HIGHEST_PORT = 65535
 _SHOWN = 255
+LONGEST_SECRET = 4096
+"""Bytes of a tunnel's secret: whatever they are, the entry of the proxy's table stays one that its readers take."""
 
 
 def canonical_domain(text: str) -> str:
@@ -64,6 +68,43 @@ def target_refusal(
         if not 0 <= one <= _HIGHEST_PORT:
             return f"{cannot} port {one} is not between 1 and {_HIGHEST_PORT}"
     return None if port or port_tls else f"{cannot} neither port nor port_tls is set"
+
+
+def secret_refusal(secret: str) -> str | None:
+    """Why a tunnel cannot have this secret, which only the gateway can decrypt. Hex of ``sealing.encrypt_ecdh``."""
+    if not secret:
+        return "secret cannot be empty"
+    try:
+        size = len(binascii.unhexlify(secret)) - ECDH_OVERHEAD
+    except ValueError:
+        return "failed to decrypt secret: it is not hex"
+    if size < 0:  # less than a nonce ends old gateways (P-1)
+        needs = f"ciphertext has {size + ECDH_OVERHEAD} bytes and needs at least {ECDH_OVERHEAD}"
+        return f"failed to decrypt secret: decryption error: {needs}"
+    if size == 0:
+        return "secret cannot be empty"
+    return f"secret is longer than {LONGEST_SECRET} bytes" if size > LONGEST_SECRET else None
+
+
+def managed_refusal(type_name: str, domain: str, managed: Collection[str]) -> str | None:
+    """Why nobody but the gateway can have a name for the sake of its managed domains (lower case)."""
+    if type_name == "domain_delegate":
+        for zone in managed:
+            if (where := _where(domain, zone)) is not None:
+                return f"unauthorized error cannot delegate domain {domain}: managed domain {zone} {where}"
+    elif domain in managed:
+        if type_name == "subdomain":
+            return f"cannot add subdomain @ to zone {domain}: unauthorized error"
+        return f"cannot add {type_name.replace('_', ' ')} from {domain}: unauthorized error: it is a managed domain"
+    return None
+
+
+def _where(domain: str, zone: str) -> str | None:
+    if domain == zone:
+        return "has this name"
+    if domain.endswith(f".{zone}"):
+        return "is above it"
+    return "is below it" if zone.endswith(f".{domain}") else None
 
 
 def key_refusal(public_key: str) -> str | None:

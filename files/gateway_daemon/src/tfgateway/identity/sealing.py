@@ -16,6 +16,8 @@ from tfgateway.identity.keys import Identity
 
 _NONCE = nacl.bindings.crypto_secretbox_NONCEBYTES
 _TAG = nacl.bindings.crypto_secretbox_MACBYTES
+ECDH_OVERHEAD = _NONCE + _TAG
+"""Bytes by which ``encrypt_ecdh`` makes a text longer."""
 _SEAL = nacl.bindings.crypto_box_SEALBYTES
 
 
@@ -45,8 +47,8 @@ def encrypt_ecdh(plain: bytes, own_seed: bytes, other_public_key: bytes, *, nonc
 
 def decrypt_ecdh(cipher: bytes, own_seed: bytes, other_public_key: bytes) -> bytes:
     """Undo ``encrypt_ecdh``; both parties can. Errors: ``CryptoError``, also for any input too short (P-1)."""
-    if len(cipher) < _NONCE + _TAG:
-        raise CryptoError(f"ciphertext has {len(cipher)} bytes and needs at least {_NONCE + _TAG}")
+    if len(cipher) < ECDH_OVERHEAD:
+        raise CryptoError(f"ciphertext has {len(cipher)} bytes and needs at least {ECDH_OVERHEAD}")
     key = shared_key(own_seed, other_public_key)
     try:
         return nacl.bindings.crypto_secretbox_open_easy(cipher[_NONCE:], cipher[:_NONCE], key)

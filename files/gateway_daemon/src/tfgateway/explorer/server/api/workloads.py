@@ -163,7 +163,7 @@ def _check_servable(connection: sqlite3.Connection, workload: Workload, policy: 
     if gateway is None:
         raise ApiError(400, f"gateway '{workload.node_id}' not found")
     own = literals([gateway.address]) if is_literal(gateway.address) else frozenset()
-    if problem := workload_problem(workload, policy.max_addresses, own):
+    if problem := workload_problem(workload, policy.max_addresses, own, gateway.managed_domains):
         raise ApiError(400, problem)
 
 

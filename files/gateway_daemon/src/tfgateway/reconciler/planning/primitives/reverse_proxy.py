@@ -5,15 +5,13 @@ from __future__ import annotations
 import binascii
 
 from tfgateway.errors import CryptoError
-from tfgateway.explorer.servable import domain_refusal
+from tfgateway.explorer.servable import LONGEST_SECRET, domain_refusal
 from tfgateway.identity.sealing import decrypt_ecdh, unseal
 from tfgateway.reconciler.planning.claims import Claims, NotNow, Refusal, refuse_if
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.primitives import services
 from tfgateway.redis_schema.services import Service
 
-_LONGEST_SECRET = 4096
-"""Bytes: whatever they are, the entry of the proxy's table stays one that its readers take."""
 _SEALED = 0
 """Workload version of secrets that need no key of the user; only old gateways have recorded such."""
 
@@ -27,8 +25,8 @@ def admit(claims: Claims, reservation: Reservation) -> None:
     secret = _secret(claims, reservation)
     if secret == _prefix(reservation):
         raise Refusal("secret must follow the format 'threebotID:random'")
-    if len(secret.encode()) > _LONGEST_SECRET:
-        raise Refusal(f"secret is longer than {_LONGEST_SECRET} bytes")
+    if len(secret.encode()) > LONGEST_SECRET:
+        raise Refusal(f"secret is longer than {LONGEST_SECRET} bytes")
     services.check_free(claims, reservation)
 
 
