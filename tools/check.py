@@ -33,7 +33,7 @@ def spread(processes: int) -> list[str]:
 # The long ones and those that wait for containers first, so that all lanes end together.
 PARTS = [
     # Twice as many processes as cores: half of its time is that of redis and of deadlines.
-    suite("integration", "tests/integration", *spread(2 * CORES), exacting=True),
+    suite("integration", "tests/integration", *spread(2 * CORES), exacting=True, slow=True),
     scenario("molecule-prod", "prod"),
     scenario("molecule", "default"),
     suite("demo", "tests/system", containers=True),
@@ -41,11 +41,11 @@ PARTS = [
     scenario("molecule-upgrade", "upgrade"),
     scenario("molecule-options", "options"),
     scenario("molecule-lockout", "lockout"),
-    suite("unit", "tests/unit", *spread(CORES)),
+    suite("unit", "tests/unit", *spread(CORES), slow=True),
     Part("sanity", [[sys.executable, "-m", "tools.sanity"]], slow=True),
-    Part("ansible-lint", [["ansible-lint", "--offline", "--nocolor"]]),
+    Part("ansible-lint", [["ansible-lint", "--offline", "--nocolor"]], slow=True),
     Part("mypy", [["mypy", "--no-color-output"]]),
-    Part("importer", [[sys.executable, "-m", "tools.importer"]]),
+    Part("importer", [[sys.executable, "-m", "tools.importer"]], slow=True),
     Part("documentation", [[sys.executable, "-m", "tools.documentation"]]),
     Part(
         "docs",
@@ -60,6 +60,15 @@ PARTS = [
     Part("yamllint", [["yamllint", "--strict", "."]]),
     Part("changelog", [["antsibull-changelog", "lint"]]),
 ]
+# Between two changes: the daemon, the plugins and the tools, with fewer examples; runs of Ansible take longer.
+QUICK_UNIT = suite(
+    "unit",
+    "tests/unit",
+    *spread(CORES),
+    "--hypothesis-profile=quick",
+    "--ignore=tests/unit/roles",
+    "--ignore=tests/unit/playbooks",
+)
 # Long by nature, so no part of the others: a file of tests/long each, and the property tests with many more examples.
 LONG = [
     suite(
@@ -71,7 +80,7 @@ LONG = [
     ),
 ]
 CHOICES = {
-    "fast": [part for part in PARTS if not (part.containers or part.slow)],
+    "fast": [QUICK_UNIT, *(part for part in PARTS if not (part.containers or part.slow))],
     "all": PARTS,
     "long": LONG,
 }

@@ -59,11 +59,13 @@ def _report(name: str) -> Path:
     return LOGS / f"{name}.xml"
 
 
-def suite(name: str, directory: str, *options: str, containers: bool = False, exacting: bool = False) -> Part:
+def suite(
+    name: str, directory: str, *options: str, containers: bool = False, exacting: bool = False, slow: bool = False
+) -> Part:
     """A pytest run, with its report."""
     report = f"--junit-xml={_report(name)}"
     command = ["pytest", "--quiet", "--no-header", "--color=no", report, *options, directory]
-    return Part(name, [command], containers, exacting=exacting)
+    return Part(name, [command], containers, slow, exacting=exacting)
 
 
 def scenario(name: str, molecule_name: str) -> Part:

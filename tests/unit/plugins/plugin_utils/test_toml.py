@@ -18,6 +18,7 @@ SCALARS = st.one_of(
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(st.lists(SCALARS), st.dictionaries(TEXT, inner), st.lists(st.dictionaries(TEXT, inner))),
+    max_leaves=20,
 )
 
 
