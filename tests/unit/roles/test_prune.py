@@ -76,39 +76,40 @@ KEPT = {0: ["r1", "r5"], 1: ["r1", "r5"], 2: ["r1", "r5"], 9: [f"r{number}" for 
 
 
 @pytest.fixture(scope="module")
-def roots(playbook: Playbook, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """By how many are to be kept: nodes that one run pruned."""
-    found = {keep: node_with_six_releases(tmp_path_factory.mktemp("node") / "tfgateway") for keep in KEPT}
-    prune_all(playbook, {f"node-{keep}": values(root, release_keep=keep) for keep, root in found.items()})
+def roots(playbook: Playbook, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Nodes that one run pruned, by what is special about each."""
+    cases = [*(f"keep-{keep}" for keep in KEPT), "final-slash", "shared-interpreter", "own-python"]
+    found = {name: node_with_six_releases(tmp_path_factory.mktemp(name) / "tfgateway") for name in cases}
+    for number in (0, 1):
+        link = found["shared-interpreter"] / "releases" / f"r{number}" / "bin" / "python"
+        link.unlink()
+        link.symlink_to(found["shared-interpreter"] / "interpreters" / "i0" / "bin" / "python3")
+    for link in [found["own-python"] / "python", *found["own-python"].glob("releases/*/bin/python")]:
+        link.unlink()
+        link.symlink_to("/usr/bin/python3")
+    special: dict[str, dict[str, Any]] = {f"keep-{keep}": {"release_keep": keep} for keep in KEPT}
+    special["final-slash"] = dict.fromkeys(("release_root", "interpreter_root"), f"{found['final-slash']}/")
+    special["own-python"] = {"interpreter_path": "/usr/bin/python3"}
+    prune_all(playbook, {name: values(root, **special.get(name, {})) for name, root in found.items()})
     return found
 
 
 @pytest.mark.parametrize("keep", KEPT)
-def test_the_one_in_use_and_the_newest_always_stay(roots: dict[int, Path], keep: int) -> None:
-    assert names(roots[keep] / "releases") == KEPT[keep]
+def test_the_one_in_use_and_the_newest_always_stay(roots: dict[str, Path], keep: int) -> None:
+    assert names(roots[f"keep-{keep}"] / "releases") == KEPT[keep]
 
 
-def test_a_final_slash_is_no_other_place(playbook: Playbook, node: Path) -> None:
-    prune(playbook, node, release_root=f"{node}/", interpreter_root=f"{node}/")
-    assert names(node / "releases") == ["r1", "r4", "r5"]
-    assert names(node / "interpreters") == ["i1", "i4", "i5"]
+def test_a_final_slash_is_no_other_place(roots: dict[str, Path]) -> None:
+    assert names(roots["final-slash"] / "releases") == ["r1", "r4", "r5"]
+    assert names(roots["final-slash"] / "interpreters") == ["i1", "i4", "i5"]
 
 
-def test_an_interpreter_that_several_releases_share_goes_with_the_last(playbook: Playbook, node: Path) -> None:
-    for number in (0, 1):
-        link = node / "releases" / f"r{number}" / "bin" / "python"
-        link.unlink()
-        link.symlink_to(node / "interpreters" / "i0" / "bin" / "python3")
-    prune(playbook, node)
-    assert names(node / "interpreters") == ["i0", "i4", "i5"]
+def test_an_interpreter_that_several_releases_share_goes_with_the_last(roots: dict[str, Path]) -> None:
+    assert names(roots["shared-interpreter"] / "interpreters") == ["i0", "i4", "i5"]
 
 
-def test_releases_on_the_nodes_own_python_need_none_that_was_brought(playbook: Playbook, node: Path) -> None:
-    for link in [node / "python", *node.glob("releases/*/bin/python")]:
-        link.unlink()
-        link.symlink_to("/usr/bin/python3")
-    prune(playbook, node, interpreter_path="/usr/bin/python3")
-    assert names(node / "interpreters") == []
+def test_releases_on_the_nodes_own_python_need_none_that_was_brought(roots: dict[str, Path]) -> None:
+    assert names(roots["own-python"] / "interpreters") == []
 
 
 def test_check_mode_removes_nothing_and_fails_nowhere(playbook: Playbook, node: Path) -> None:
