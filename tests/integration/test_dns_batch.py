@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 import structlog.testing
-from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.counters import QueryCounters
 from tfgateway.dns.answer.fast_path import FastPath
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.answer.respond import Reply
 from tfgateway.dns.server.batch import SIZE
 from tfgateway.dns.server.sockets import prepare_udp
@@ -28,14 +28,14 @@ class Server:
         self.socket.setblocking(False)
         prepare_udp(self.socket, 1232)
         self.port = self.socket.getsockname()[1]
-        self.counts = Counts()
+        self.counts = QueryCounters()
         self.asked: list[tuple[bytes, bytes]] = []
-        hot = FastPath(Zones(), Service(), None, self.slow, self.counts)
+        hot = FastPath(Zones(), ServerOptions(), None, self.slow, self.counts)
         self.listener = UdpListener(self.socket, hot, self.counts, logger("dns"))
 
     def slow(self, message: bytes, client: bytes) -> Reply | None:
         self.asked.append((message, client))
-        return None if message.startswith(b"-") else Reply(message.upper(), opt_size=0, account=0, proven=False)
+        return None if message.startswith(b"-") else Reply(message.upper(), opt_size=0, bucket=0, proven=False)
 
     def answer(self) -> None:
         self.listener._drain()

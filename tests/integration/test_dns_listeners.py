@@ -10,8 +10,8 @@ import dns.message
 import dns.rcode
 import pytest
 import structlog.testing
-from tfgateway.dns.answer.counters import Counts
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.counters import QueryCounters
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.server import listeners
 from tfgateway.dns.server.listeners import Listeners
 from tfgateway.dns.zones.zones import Zones
@@ -28,8 +28,8 @@ QUERY = dns.message.make_query("www.example", "A")
 class Running:
     def __init__(self, port: int, settings: DnsSettings) -> None:
         self.port = port
-        self.counts = Counts()
-        self.listeners = Listeners(Zones(), Service(), None, settings, self.counts, logger("dns"), workers=2)
+        self.counts = QueryCounters()
+        self.listeners = Listeners(Zones(), ServerOptions(), None, settings, self.counts, logger("dns"), workers=2)
 
     async def start(self) -> None:
         endpoints = [Endpoint("dns", kind, f"127.0.0.1:{self.port}") for kind in ("udp", "tcp")]

@@ -170,18 +170,18 @@ def begin(directory: Path) -> None:
     orders: list[_Order] = []
     complete = TakeOver.complete
 
-    async def recorded(held: Any) -> str:
+    async def recorded(resources: Any) -> str:
         order = _Order(directory)
         sys.setprofile(Steps("reload", reached=order))
         try:
-            return await perform(held)
+            return await perform(resources)
         finally:
             sys.setprofile(None)
             order.close()
 
-    def completed(self: TakeOver, held: Any) -> None:
+    def completed(self: TakeOver, resources: Any) -> None:
         try:
-            complete(self, held)
+            complete(self, resources)
         finally:
             sys.setprofile(None)
             for order in orders:

@@ -8,6 +8,7 @@ direction may carry up to 256 KiB.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import select
 import socket
 from collections import deque
@@ -18,6 +19,8 @@ from tfgateway.proxy.eventloop.deadlines import Deadlines
 from tfgateway.proxy.eventloop.engine import Engine, Resumable, Watcher
 from tfgateway.proxy.refusals import TARGET_DENIED, Refused
 from tfgateway.proxy.upstream.dial import Dialler
+from tfgateway.proxy.upstream.own_addresses import OwnAddresses
+from tfgateway.proxy.upstream.own_dials import TABLE_SIZE, OwnDials
 
 _ROOM = 64 * 1024
 _IN = select.EPOLLIN
@@ -254,6 +257,8 @@ class FakeNetwork:
         self._silent: set[int] = set()
         self.targets: dict[int, list[Peer]] = {}
         """Port -> connections that it accepted."""
+        self.own_addresses = OwnAddresses(frozenset)
+        self.own_dials = OwnDials(mmap.mmap(-1, TABLE_SIZE), self.own_addresses)
         self.dialler = FakeDialler(self)
 
     @property
@@ -319,7 +324,7 @@ class FakeDialler(Dialler):
     """Dials in the fake network, what the real one would dial."""
 
     def __init__(self, network: FakeNetwork) -> None:
-        super().__init__(allowed=(), own_addresses=frozenset)
+        super().__init__(allowed=(), own_addresses=network.own_addresses, own_dials=network.own_dials)
         self._network = network
         self.dialled: list[int] = []
         """Ports."""

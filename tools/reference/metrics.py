@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
-from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.counters import QueryCounters
 from tfgateway.dns.server.metrics import DnsCollector
 from tfgateway.dns.zones.zones import Zones
 from tfgateway.explorer.server.metrics import ExplorerMetrics
 from tfgateway.fourtosix.metrics import FourToSixMetrics
-from tfgateway.mirror import HeldCollector, Mirror, Selection
+from tfgateway.mirror import HoldCollector, Mirror, Selection
 from tfgateway.proxy.health import Watch
 from tfgateway.proxy.metrics import ProxyMetrics
 from tfgateway.reconciler.metrics import ReconcilerMetrics
@@ -27,7 +27,7 @@ from tfgateway.redis_schema.connection import connect_as
 from tfgateway.settings import RedisSettings, Settings
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
-from tfgateway.workers.metrics.merged import Page
+from tfgateway.workers.metrics.merged import FamilyCollector
 from tfgateway.workers.metrics.own import own_families
 
 from tools.reference.markdown import table
@@ -87,7 +87,7 @@ def _of(registry: CollectorRegistry) -> list[Described]:
 def _held(plane: str) -> list[Described]:
     redis = partial(connect_as, RedisSettings())
     mirror = Mirror(redis, Selection(match=b"*"), lambda _key, _value: None, logger("reference"))
-    return list(_described(HeldCollector(plane, mirror)))
+    return list(_described(HoldCollector(plane, mirror)))
 
 
 def _reconciler() -> list[Described]:
@@ -97,7 +97,9 @@ def _reconciler() -> list[Described]:
 
 
 def _dns() -> list[Described]:
-    collector = DnsCollector(Counts(), Zones(), mirror_age=float, damaged=int, tcp_connections=int, rate_limited=dict)
+    collector = DnsCollector(
+        QueryCounters(), Zones(), mirror_age=float, damaged=int, tcp_connections=int, rate_limited=dict
+    )
     return [*_described(collector), *_held("dns")]
 
 
@@ -121,7 +123,7 @@ def _supervisor() -> list[Described]:
     own = own_families("dns", wanted=0, serving=0, draining=0, generation=0, replaced=nothing, reloads=nothing)
     processes = CollectorRegistry()
     ProcessCollector(registry=processes)
-    return [*_described(Page(own)), *_of(processes)]
+    return [*_described(FamilyCollector(own)), *_of(processes)]
 
 
 def _explorer() -> list[Described]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfgateway.proxy.connection import states as connection
 from tfgateway.tunnel.session import states as session
@@ -18,24 +18,48 @@ HEAD = """# States
 A connection of the proxy and a session of a tunnel are state machines. Each changes its state by its table alone, and
 this page is rendered from the same tables.
 """
-MACHINES: tuple[tuple[str, str, Any], ...] = (
-    ("A connection of the proxy", "`tfgateway.proxy.connection.connection:Connection`", connection),
-    ("A session of a tunnel", "`tfgateway.tunnel.session.session:Session`", session),
+
+
+class Machine(NamedTuple):
+    """A state machine, and the class that has it."""
+
+    title: str
+    owner: str
+    states: type[IntEnum]
+    events: type[IntEnum]
+    transitions: Mapping[Any, Mapping[Any, Any]]
+
+
+MACHINES = (
+    Machine(
+        "A connection of the proxy",
+        "`tfgateway.proxy.connection.connection:Connection`",
+        connection.ConnectionState,
+        connection.ConnectionEvent,
+        connection.TRANSITIONS,
+    ),
+    Machine(
+        "A session of a tunnel",
+        "`tfgateway.tunnel.session.session:Session`",
+        session.SessionState,
+        session.SessionEvent,
+        session.TRANSITIONS,
+    ),
 )
-"""Title, class, and the module with ``State``, ``Event`` and ``TRANSITIONS``."""
 
 
 def render() -> str:
     """The whole page."""
-    return HEAD + "".join(_machine(title, of, module) for title, of, module in MACHINES)
+    return HEAD + "".join(map(_section, MACHINES))
 
 
-def _machine(title: str, of: str, module: Any) -> str:
-    diagram = "\n".join(_arrows(module.TRANSITIONS))
-    states = [(f"`{state.name}`", field_docs(module.State)[state.name]) for state in module.State]
-    events = [(_name(event), field_docs(module.Event)[event.name]) for event in module.Event]
+def _section(machine: Machine) -> str:
+    diagram = "\n".join(_arrows(machine.transitions))
+    states = [(f"`{state.name}`", field_docs(machine.states)[state.name]) for state in machine.states]
+    events = [(_name(event), field_docs(machine.events)[event.name]) for event in machine.events]
+    module, first = machine.states.__module__, next(iter(machine.states)).name
     return (
-        f"\n## {title}\n\n{of}, from `{module.__name__}`. It begins in `{next(iter(module.State)).name}`.\n"
+        f"\n## {machine.title}\n\n{machine.owner}, from `{module}`. It begins in `{first}`.\n"
         f"\n```text\n{diagram}\n```\n\n{table(('State', 'Meaning'), states)}\n{table(('Event', 'Meaning'), events)}"
     )
 

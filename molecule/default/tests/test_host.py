@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from testinfra.host import Host
 
+from testbed import sshd
 from testbed.containers import podman
 from testbed.containers.fleet import Fleet, Node
 from testbed.person import Person, tfgateway
@@ -23,19 +24,6 @@ SSH_PORTS = [22, 34022]
 
 def node_of(host: Host, fleet: Fleet) -> Node:
     return next(node for node in fleet.nodes if node.name == host.backend.hostname)
-
-
-def banner(address: str, port: int) -> bytes:
-    with socket.create_connection((address, port), timeout=10) as connection:
-        connection.settimeout(10)
-        return connection.recv(8)
-
-
-def answers(address: str, port: int) -> bool:
-    try:
-        return banner(address, port).startswith(b"SSH-2.0-")
-    except TimeoutError:
-        return False
 
 
 def masquerade_rules(host: Host) -> list[str]:
@@ -112,7 +100,7 @@ def test_first_node_has_the_identity_of_its_words(host: Host, molecule_fleet: Fl
 
 @pytest.mark.parametrize("port", SSH_PORTS)
 def test_sshd_answers_outside(host: Host, molecule_fleet: Fleet, port: int) -> None:
-    assert banner(molecule_fleet.address(node_of(host, molecule_fleet).host), port).startswith(b"SSH-2.0-")
+    assert sshd.answers(molecule_fleet.address(node_of(host, molecule_fleet).host), port)
 
 
 def test_sshd_configuration_in_force(host: Host) -> None:
@@ -175,4 +163,4 @@ def test_all_is_back_after_a_reboot(molecule_fleet: Fleet) -> None:
     assert "Status: active" in podman.run("exec", node.name, "ufw", "status")
     for port in SSH_PORTS:
         # Its network card is another one: this machine may send to the old one for a while.
-        waiting.until(partial(answers, molecule_fleet.address(node.host), port), f"sshd at port {port}")
+        waiting.until(partial(sshd.answers, molecule_fleet.address(node.host), port), f"sshd at port {port}")

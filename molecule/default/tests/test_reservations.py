@@ -153,7 +153,7 @@ class TestRefused:
         made["type"] = posted.id
 
         def answered(number: int) -> Workload:
-            found = in_explorer(molecule_fleet, lambda client: user.settled(client, number, PATIENCE), who)
+            found = in_explorer(molecule_fleet, lambda client: user.wait_for_outcome(client, number, PATIENCE), who)
             assert isinstance(found, Workload)
             return found
 
@@ -173,7 +173,7 @@ class TestRefused:
         self, results: dict[str, Workload], node_ids: dict[str, str], molecule_fleet: Fleet, case: str, reason: str
     ) -> None:
         result: Result = results[case].result
-        assert user.status(results[case])[0] is user.Status.FAILED
+        assert user.status(results[case])[0] is user.WorkloadStatus.FAILED
         assert reason in result.message
         # The explorer lets go of what has failed: the state may say so already, the signed answer stays.
         message = signing.result_message(ResultState.ERROR, result.message, result.data_json)
@@ -182,7 +182,7 @@ class TestRefused:
 
     def test_the_others_are_deployed(self, results: dict[str, Workload], molecule_fleet: Fleet) -> None:
         node = molecule_fleet.nodes[0]
-        assert user.status(results["good"])[0] is user.Status.DEPLOYED
+        assert user.status(results["good"])[0] is user.WorkloadStatus.DEPLOYED
         name = f"{self.GOOD}.{reservations.managed_domain(node)}"
         until(lambda: dig(molecule_fleet.address(node.host), name) == ["203.0.113.8"], f"{name} is not served")
         assert all_hold(molecule_fleet)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import playbook
+from testbed import playbook, sshd
 from testbed.containers import fleet, podman
 from testbed.containers.fleet import Fleet, Node
 from tests.support import waiting
@@ -28,13 +27,7 @@ def on(node: Node, script: str) -> str:
 
 
 def answers(node: Node, port: int) -> bool:
-    """A new connection brings a banner."""
-    try:
-        with socket.create_connection((FLEET.address(node.host), port), timeout=1) as connection:
-            connection.settimeout(1)
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False
+    return sshd.answers(FLEET.address(node.host), port, within=1.0)
 
 
 def undo_journal(node: Node, name: str) -> str:

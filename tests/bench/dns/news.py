@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import redis
-from tfgateway.redis_schema.news import PUBLISHER
+from tfgateway.redis_schema.zone_changes import PUBLISHER
 
 from tests.bench.dns.questions import ZONE, field, host, with_cookie
 from tests.bench.report import Figure

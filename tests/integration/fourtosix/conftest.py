@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from tfgateway.fourtosix.pool import Pool
+from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.redis_schema.keys import PEERS
@@ -189,7 +189,7 @@ class Gateway:
         self.seed = directory / "identity.seed"
         seedfile.create(self.seed, SEED)
         self.identity = Identity.from_seed(SEED)
-        self.pool = Pool(SEED)
+        self.pool = AddressPool(SEED)
         self.interface = f"wgg-{network.tag}"
         self.endpoint = f"{Network.GATEWAY_IPV4}:3443"
         self.redis_server = redis_server

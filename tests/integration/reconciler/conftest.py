@@ -168,12 +168,12 @@ metrics = "127.0.0.1:{self.ports["pm"]}"
         return self.call(lambda client: client.workload(workload_id))
 
     def deployed(self, workload_id: int) -> Workload:
-        return until(lambda: self._in(workload_id, user.Status.DEPLOYED), f"{workload_id} deployed")
+        return until(lambda: self._in(workload_id, user.WorkloadStatus.DEPLOYED), f"{workload_id} deployed")
 
     def gone(self, workload_id: int) -> Workload:
         return until(lambda: self._at(workload_id, NextAction.DELETED), f"{workload_id} deleted")
 
-    def _in(self, workload_id: int, wanted: user.Status) -> Workload | None:
+    def _in(self, workload_id: int, wanted: user.WorkloadStatus) -> Workload | None:
         workload = self.workload(workload_id)
         return workload if user.status(workload)[0] is wanted else None
 

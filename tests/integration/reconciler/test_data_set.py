@@ -14,7 +14,7 @@ from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.connection import connect
 from tfgateway.redis_schema.keys import LEASE, MARKER
 from tfgateway.redis_schema.marker import ANY, NONE, Marker, decode_marker, encode_marker
-from tfgateway.redis_schema.news import CHANNEL, decode_news
+from tfgateway.redis_schema.zone_changes import CHANNEL, decode_changes
 
 from tests.support.processes import RedisServer
 
@@ -173,5 +173,5 @@ async def test_what_is_published_says_of_which_data_set_it_is(scene: Scene) -> N
         listener.get_message(timeout=5)
         await scene.write(data_set)
         message: Any = listener.get_message(timeout=5)
-    told = decode_news(message["data"])
+    told = decode_changes(message["data"])
     assert told == {b"gw.": {b"n0": b"{}"}, MARKER.encode(): {b"": encode_marker(scene.marker)}}

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.explorer.models import Counts, Location
+from tfgateway.explorer.models import Location, WorkloadCounts
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.explorer_side import registration
-from tfgateway.reconciler.explorer_side.registration import Registration
+from tfgateway.reconciler.explorer_side.registration import DirectoryEntry
 from tfgateway.settings import GatewaySettings
 
 IDENTITY = Identity.from_seed(bytes(range(32)))
@@ -69,16 +69,16 @@ async def server(serve: Any) -> Server:
 
 
 @pytest.fixture
-async def entry(server: Server) -> AsyncIterator[Registration]:
+async def entry(server: Server) -> AsyncIterator[DirectoryEntry]:
     settings = GatewaySettings(farm_id=3, managed_domains=("gw1.example",), name_servers=("ns1.gw1.example",))
     async with ExplorerClient(server.url, identity=IDENTITY, key_id=IDENTITY.node_id) as client:
-        made = Registration(client, IDENTITY, settings, lambda: somewhere(), server.reachable_at.append)
+        made = DirectoryEntry(client, IDENTITY, settings, lambda: somewhere(), server.reachable_at.append)
         task = asyncio.create_task(made.run())
         yield made
         task.cancel()
 
 
-async def test_it_registers_then_reports_and_counts_what_changes(server: Server, entry: Registration) -> None:
+async def test_it_registers_then_reports_and_counts_what_changes(server: Server, entry: DirectoryEntry) -> None:
     await server.called(3)
     assert server.kinds() == ["gateways", "uptime", "reserved_resources"]
     posted = server.calls[0][1]
@@ -88,15 +88,15 @@ async def test_it_registers_then_reports_and_counts_what_changes(server: Server,
     assert (posted["farm_id"], posted["tcp_router_port"]) == (3, 18000)
     assert posted["location"]["city"] == "Gent"
     assert server.calls[1][1]["uptime"] > 0
-    entry.count(Counts(subdomain=2))
+    entry.count(WorkloadCounts(subdomain=2))
     await server.called(4)
-    entry.count(Counts(subdomain=2))
+    entry.count(WorkloadCounts(subdomain=2))
     await asyncio.sleep(0.1)
     assert server.calls[3:] == [("reserved_resources", server.calls[3][1])]
     assert server.calls[3][1]["subdomain"] == 2
 
 
-async def test_failures_are_retried(server: Server, entry: Registration, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failures_are_retried(server: Server, entry: DirectoryEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     server.failing = 2
     monkeypatch.setattr("tfgateway.aio.Backoff.failed", lambda _self: 0.01)
     await server.called(3)
@@ -104,7 +104,7 @@ async def test_failures_are_retried(server: Server, entry: Registration, monkeyp
 
 
 async def test_it_registers_again_when_the_explorer_forgot_it(
-    server: Server, entry: Registration, monkeypatch: pytest.MonkeyPatch
+    server: Server, entry: DirectoryEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await server.called(3)
     monkeypatch.setattr(registration, "HEARTBEAT", 0.05)
@@ -120,18 +120,18 @@ async def test_it_registers_again_when_the_explorer_forgot_it(
 
 
 async def test_counters_that_are_refused_make_it_register_at_once(
-    server: Server, entry: Registration, monkeypatch: pytest.MonkeyPatch
+    server: Server, entry: DirectoryEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await server.called(3)
     monkeypatch.setattr("tfgateway.aio.Backoff.failed", lambda _self: 0.01)
     server.known = False
-    entry.count(Counts(subdomain=2))
+    entry.count(WorkloadCounts(subdomain=2))
     await server.called(6)
     assert server.kinds()[3:] == ["gateways", "uptime", "reserved_resources"]
     assert server.calls[5][1]["subdomain"] == 2
 
 
-async def test_an_explorer_that_was_away_is_greeted_at_once(server: Server, entry: Registration) -> None:
+async def test_an_explorer_that_was_away_is_greeted_at_once(server: Server, entry: DirectoryEntry) -> None:
     await server.called(3)
     entry.heartbeat()
     await server.called(4)

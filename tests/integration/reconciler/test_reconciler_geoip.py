@@ -15,8 +15,7 @@ from tfgateway.reconciler.explorer_side.geoip import Locator, parse_location
 from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.connection import connect
 from tfgateway.redis_schema.keys import LOCATION
-from tfgateway.settings import GatewaySettings
-from tfgateway.settings import Location as Configured
+from tfgateway.settings import GatewaySettings, LocationSettings
 
 from tests.support.processes import RedisServer
 
@@ -53,7 +52,7 @@ async def service(serve: Any) -> Service:
 
 
 async def test_what_is_configured_counts_and_nobody_is_asked(store: Store, service: Service) -> None:
-    settings = GatewaySettings(location=Configured(city="Lochristi", latitude=51.1), geoip=service.url)
+    settings = GatewaySettings(location=LocationSettings(city="Lochristi", latitude=51.1), geoip=service.url)
     found = await Locator(settings, store).location()
     assert found == Location(city="Lochristi", country="Unknown", continent="Unknown", latitude=51.1)
     assert service.asked == 0

@@ -41,7 +41,7 @@ async def test_a_bug_ends_it_instead_of_leaving_half_of_it_running(
     async def broken(_self: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("tfgateway.reconciler.explorer_side.registration.Registration.run", broken)
+    monkeypatch.setattr("tfgateway.reconciler.explorer_side.registration.DirectoryEntry.run", broken)
     wanted = settings.parse(fleet.config().encode())
     with pytest.raises(ZeroDivisionError):
         await loop.serve(wanted, stopping=asyncio.Event(), ready=lambda: None, status=lambda _text: None)

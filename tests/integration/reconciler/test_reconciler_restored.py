@@ -252,7 +252,7 @@ def test_while_removals_are_held_back_others_are_served_at_once(fleet: Fleet) ->
     started = time.monotonic()
     for label in ("one", "two", "three"):
         number = fleet.reserve(subdomain(fleet, label))
-        until(lambda number=number: user.status(fleet.workload(number))[0] is user.Status.DEPLOYED, "deployed")
+        until(lambda number=number: user.status(fleet.workload(number))[0] is user.WorkloadStatus.DEPLOYED, "deployed")
     assert time.monotonic() - started < 3 * 5, "none has waited for a poll"
     assert looks == process.log.count("removals held back")
     assert held(fleet)

@@ -9,7 +9,7 @@ from tfgateway.errors import StoreError
 from tfgateway.explorer.models import Subdomain
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.planning.inputs.desired import Desired
-from tfgateway.reconciler.planning.inputs.records import Reader
+from tfgateway.reconciler.planning.inputs.records import RecordDecoder
 from tfgateway.reconciler.planning.inputs.rows import Row, Transaction, seal
 from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.connection import connect
@@ -35,7 +35,7 @@ async def test_all_of_it_is_seen_and_nothing_else(store: Store, redis_server: Re
         client.hset("/tcprouter/service/hash.example", "not", "a service")
         for number in range(1500):
             client.hset(f"z{number}.", "@", "{}")
-    actual = await store.observe(Reader())
+    actual = await store.observe(RecordDecoder())
     assert actual.hashes["gw1.example."] == {"www": b"\xff\x00", "\udcfe": b"2"}
     assert actual.hashes["zone"] == {"gw1.example": b"owner"}
     assert actual.strings == {"/tcprouter/service/web.example": b"3"}
@@ -120,7 +120,7 @@ async def test_what_fills_memory_is_read_in_pieces_and_kept_as_seals(store: Stor
     with redis_server.client() as client:
         client.hset("tfgateway_reservations", mapping={f"{number}-1": f"damaged {number}" for number in range(2500)})
         client.hset("tfgateway:outbox", mapping={f"result:{number}-1": f"answer {number}" for number in range(2500)})
-    reader = Reader(desired)
+    reader = RecordDecoder(desired)
     actual = await store.observe(reader)
     assert len(reader.records().damaged) == 2500
     assert actual.hashes["tfgateway_reservations"]["7-1"] == b"damaged 7"
@@ -155,14 +155,14 @@ async def test_a_key_of_ours_that_is_no_hash_is_a_store_error(store: Store, redi
     with redis_server.client() as client:
         client.set("tfgateway_reservations", "oops")
     with pytest.raises(StoreError, match="tfgateway_reservations is not a hash"):
-        await store.observe(Reader())
+        await store.observe(RecordDecoder())
 
 
 async def test_a_redis_that_is_away_is_a_store_error(store: Store, redis_server: RedisServer) -> None:
-    await store.observe(Reader())
+    await store.observe(RecordDecoder())
     redis_server.stop()
     for call in (
-        store.observe(Reader()),
+        store.observe(RecordDecoder()),
         store.apply([Transaction((Row("h", "a", None),), (Row("h", "a", b"1"),))]),
         store.outbox_names(),
         store.outbox(["x"]),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tfgateway.tunnel.client import Phase
-from tfgateway.tunnel.session.session import Limits
+from tfgateway.tunnel.session.session import SessionLimits
 
 from tests.interop import peer
 from tests.support.waiting import soon
@@ -70,7 +70,7 @@ async def start(program: Path) -> AsyncIterator[Callable[..., object]]:
 
 
 async def test_a_go_client_and_our_server(world: World, start: Callable[..., object]) -> None:
-    gateway = world.gateway(tunnel_grace=0.2, limits=Limits(ping_every=0.2, pong_within=5))
+    gateway = world.gateway(tunnel_grace=0.2, limits=SessionLimits(ping_every=0.2, pong_within=5))
     go = await start("client", f"127.0.0.1:{gateway.port}", SECRET.decode(), "256")
     assert await go.line() == "introduced"
     assert await go("accept") == "ok"
@@ -133,7 +133,7 @@ async def test_a_go_client_notices_nothing_when_its_worker_is_replaced(
 async def test_our_client_and_a_go_server(world: World, start: Callable[..., object]) -> None:
     go = await start("server", "127.0.0.1:0")
     port = int((await go.line()).rpartition(":")[2])
-    status = world.client(port, await world.service(), limits=Limits(ping_every=0.2, pong_within=5))
+    status = world.client(port, await world.service(), limits=SessionLimits(ping_every=0.2, pong_within=5))
     assert await go.line() == f"handshake {SECRET.decode()}"
     await soon(lambda: status.phase is Phase.CONNECTED)
     assert await go("visit 3000000") == "ok"

@@ -33,27 +33,12 @@ __all__ = [
     "within",
 ]
 
-_NEVER = tuple(
-    ipaddress.ip_network(text)
-    for text in (
-        "0.0.0.0/8",  # RFC 1122, "this network": Linux dials the local host
-        "224.0.0.0/4",  # multicast
-        "240.0.0.0/4",  # reserved, and broadcast
-        "::/128",
-        "ff00::/8",  # multicast
-    )
-)
-_PRIVATE = tuple(
-    ipaddress.ip_network(text)
-    for text in (
-        "10.0.0.0/8",  # RFC 1918
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",  # RFC 6598, carrier-grade NAT
-        "168.63.129.16/32",  # a cloud's metadata service on a public address
-        "fc00::/7",  # RFC 4193
-        "fec0::/10",  # RFC 3879, deprecated site-local
-    )
+_NEVER = ("this network", "this host on this network", "unspecified", "reserved", "limited broadcast")
+"""Purposes of networks that are nowhere; of the first two, Linux dials the local host."""
+_PRIVATE = ("private use", "shared address space", "unique local")
+_PRIVATE_UNREGISTERED = (
+    ipaddress.ip_network("168.63.129.16/32"),  # a cloud's metadata service on a public address
+    ipaddress.ip_network("fec0::/10"),  # RFC 3879, deprecated site-local
 )
 _FIB_LOCAL = re.compile(r"\|-- ([0-9.]+)\n\s+/32 host LOCAL")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -173,7 +158,8 @@ def denied_reason(address: str, allowed: Collection[IPNetwork], own: Collection[
 
 
 def _denied(target: IPAddress, allowed: Collection[IPNetwork], own: Collection[IPAddress]) -> str | None:
-    if within(target, _NEVER):
+    purpose = not_reachable(target)
+    if target.is_multicast or purpose in _NEVER:
         return "an unspecified, multicast or reserved address"
     if target in own or target.is_loopback or target.is_link_local:
         if any(target in network and network.num_addresses == 1 for network in allowed):
@@ -183,9 +169,8 @@ def _denied(target: IPAddress, allowed: Collection[IPNetwork], own: Collection[I
         return "an address of the gateway itself" if target in own else "a link-local address"
     if within(target, allowed):
         return None
-    if within(target, _PRIVATE):
+    if purpose in _PRIVATE or within(target, _PRIVATE_UNREGISTERED):
         return "a private address"
-    purpose = not_reachable(target)
     return None if purpose is None else f"not globally reachable ({purpose})"
 
 

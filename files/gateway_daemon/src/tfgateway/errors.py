@@ -19,7 +19,7 @@ class CryptoError(GatewayError):
     """A ciphertext or signature that is malformed or does not verify."""
 
 
-class LayoutError(GatewayError):
+class SchemaError(GatewayError):
     """A redis value that does not have the form of the redis layout."""
 
 

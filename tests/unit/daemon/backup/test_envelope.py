@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.backup import content, envelope
-from tfgateway.backup.content import About, End, Head, Row, Seed
+from tfgateway.backup.content import About, End, Head, KeyDump, Seed
 from tfgateway.errors import CryptoError
 
 PRIVATE = bytes(range(32))
@@ -88,7 +88,7 @@ ABOUT, SEED = About("id", 1.5, "0.1.0"), Seed(b"\0" * 32)
 
 
 def test_the_content_is_in_order() -> None:
-    row = Row(b"zone", b"\0\xff", 7)
+    row = KeyDump(b"zone", b"\0\xff", 7)
     parts = [content.encode(part) for part in (ABOUT, SEED, row, End(1))]
     assert list(content.decode(parts)) == [Head(ABOUT, SEED), row]
     assert "\\x00" not in repr(Head(ABOUT, SEED))

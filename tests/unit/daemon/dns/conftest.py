@@ -10,11 +10,11 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 import pytest
-from tfgateway.dns.answer.counters import Counts
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.counters import QueryCounters
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.answer.respond import Reply, respond
 from tfgateway.dns.wire import names
-from tfgateway.dns.wire.rrsets import Policy
+from tfgateway.dns.wire.rrsets import ZonePolicy
 from tfgateway.dns.zones import field_decoder
 from tfgateway.dns.zones.zone import Zone
 from tfgateway.dns.zones.zones import Zones
@@ -29,11 +29,11 @@ Fields = Mapping[str, object]
 class Gateway:
     """A table of zones and a way to ask it."""
 
-    def __init__(self, zones: Mapping[str, Fields], ttl: int = 300, service: Service | None = None) -> None:
-        self.policy = Policy(ttl, tuple(names.from_text(host.encode()) for host in SERVERS))
+    def __init__(self, zones: Mapping[str, Fields], ttl: int = 300, service: ServerOptions | None = None) -> None:
+        self.policy = ZonePolicy(ttl, tuple(names.from_text(host.encode()) for host in SERVERS))
         self.table = Zones()
-        self.counts = Counts()
-        self.service = service or Service()
+        self.counts = QueryCounters()
+        self.service = service or ServerOptions()
         for key, fields in zones.items():
             self.table.put(self.zone(key, fields))
 

@@ -37,14 +37,14 @@ def test_the_network_that_has_most_gives_way_however_its_sources_are_spread() ->
         [f"203.0.113.{number}" for number in range(4)],  # one /24
     ):
         many = [Conn(text) for text in spread]
-        assert held(*others, *many).to_give_way() in many
-        assert held(*many, *others).to_give_way() in many
+        assert held(*others, *many).next_to_evict() in many
+        assert held(*many, *others).next_to_evict() in many
 
 
 def test_within_it_the_smaller_network_that_has_most() -> None:
     few = [Conn("2001:db8:0:1::1"), Conn("2001:db8:0:2::1")]
     most = [Conn("2001:db8:0:100::1"), Conn("2001:db8:0:100::2"), Conn("2001:db8:0:101::1")]
-    assert held(*few, *most).to_give_way() in most[:2]
+    assert held(*few, *most).next_to_evict() in most[:2]
 
 
 def test_idle_first_then_who_has_not_asked_yet_then_who_is_being_answered() -> None:
@@ -53,7 +53,7 @@ def test_idle_first_then_who_has_not_asked_yet_then_who_is_being_answered() -> N
     new, newer = Conn("192.0.2.4", 1.0, 0), Conn("192.0.2.5", 2.0, 0)
     all_of_them = held(busy, newer, waits, new, longer)
     order = []
-    while (one := all_of_them.to_give_way()) is not None:
+    while (one := all_of_them.next_to_evict()) is not None:
         order.append(one)
         all_of_them.discard(one)
     assert order == [longer, waits, new, newer, busy]
@@ -80,7 +80,7 @@ def test_counts_are_those_of_the_connections(steps: list[tuple[bool, int, int]])
                 if (other.address[:8] == one.address[:8] if len(one.address) == 16 else other.address == one.address)
             ]
             assert found.of(one.address) == len(same)
-        chosen = found.to_give_way()
+        chosen = found.next_to_evict()
         assert (chosen in there) if there else chosen is None
     for one in there:
         found.discard(one)

@@ -12,7 +12,7 @@ import dns.rcode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.wire.cookies import Cookies, is_wellformed
 
 SECRET = bytes.fromhex("e5e973e5a6b2a43f48e7dc849e37bfcf")
@@ -96,7 +96,7 @@ class TestReplies:
     @pytest.fixture
     def world(self, gateway):
         fields = {"www": {"a": [{"ip": "203.0.113.5"}]}, "big": {"txt": [{"text": "x" * 470}]}}
-        return gateway({"z.": fields}, service=Service(cookies=Cookies([SECRET])))
+        return gateway({"z.": fields}, service=ServerOptions(cookies=Cookies([SECRET])))
 
     @staticmethod
     def ask(world, option: bytes | None, transport: str = "udp", name: str = "www.z", **options) -> tuple:
@@ -169,7 +169,7 @@ class TestReplies:
 class TestRequired:
     @pytest.fixture
     def world(self, gateway):
-        service = Service(cookies=Cookies([SECRET]), cookies_required=True)
+        service = ServerOptions(cookies=Cookies([SECRET]), cookies_required=True)
         return gateway({"z.": {"www": {"a": [{"ip": "203.0.113.5"}]}}}, service=service)
 
     def test_over_udp_a_valid_cookie_is_needed(self, world) -> None:

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tfgateway.dns.answer import answer_cache
-from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.counters import QueryCounters
 from tfgateway.dns.answer.fast_path import MAX_QUERY, FastPath
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.answer.rate_limit import (
     DROP,
     ERROR,
@@ -25,13 +25,13 @@ from tfgateway.dns.answer.rate_limit import (
     REFERRAL,
     SEND,
     SLIP,
-    Limits,
     RateLimiter,
+    RateLimits,
 )
 from tfgateway.dns.answer.respond import Reply, respond, truncated
 from tfgateway.dns.wire import names
 from tfgateway.dns.wire.cookies import Cookies
-from tfgateway.dns.wire.rrsets import Policy
+from tfgateway.dns.wire.rrsets import ZonePolicy
 from tfgateway.dns.zones import field_decoder
 from tfgateway.dns.zones.zone import Zone
 from tfgateway.dns.zones.zones import Zones
@@ -42,23 +42,23 @@ NEIGHBOUR = bytes([192, 0, 2, 200])
 STRANGER = bytes.fromhex("20010db8000000010000000000000001")
 NOW = 1_700_000_000
 SECRET = bytes(range(16))
-POLICY = Policy(300, (b"\x02ns\x07gateway\0",))
+POLICY = ZonePolicy(300, (b"\x02ns\x07gateway\0",))
 
 
 class World:
     """A table, asked through both paths, each with counters and rate limiter of its own."""
 
-    def __init__(self, limits: Limits | None = None, **service: object) -> None:
+    def __init__(self, limits: RateLimits | None = None, **service: object) -> None:
         self.table = Zones()
-        self.service = Service(**{"cookies": Cookies([SECRET]), **service})  # type: ignore[arg-type]
-        self.hot_counts, self.slow_counts = Counts(), Counts()
+        self.service = ServerOptions(**{"cookies": Cookies([SECRET]), **service})  # type: ignore[arg-type]
+        self.hot_counts, self.slow_counts = QueryCounters(), QueryCounters()
         self.hot_limiter, self.slow_limiter = (limits and RateLimiter(limits) for _ in range(2))
         self.hot = FastPath(self.table, self.service, self.hot_limiter, self.fallback, self.hot_counts)
         self.fallbacks = 0
         self.now, self.clock = NOW, 10_000_000
         self.buffer = mmap.mmap(-1, 300 * SLOT)
 
-    def respond(self, message: bytes, client: bytes, counts: Counts) -> Reply | None:
+    def respond(self, message: bytes, client: bytes, counts: QueryCounters) -> Reply | None:
         return respond(message, client, self.now, self.table, self.service, "udp", counts)
 
     def expected(self, message: bytes, client: bytes = CLIENT) -> bytes | None:
@@ -68,7 +68,7 @@ class World:
             return None
         verdict = SEND
         if self.slow_limiter is not None and not reply.proven:
-            verdict = self.slow_limiter.check(client, reply.account, self.clock)
+            verdict = self.slow_limiter.check(client, reply.bucket, self.clock)
         if verdict == DROP:
             self.slow_counts.dropped("udp", "rate")
             return None
@@ -217,7 +217,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(wire)
 
 
-LIMITS = Limits({POSITIVE: 500, NODATA: 400, NXDOMAIN: 450, REFERRAL: 500, ERROR: 300}, window=3)
+LIMITS = RateLimits({POSITIVE: 500, NODATA: 400, NXDOMAIN: 450, REFERRAL: 500, ERROR: 300}, window=3)
 """Reached now and then by what is asked below."""
 clients = st.sampled_from([CLIENT, NEIGHBOUR, STRANGER])
 
@@ -335,7 +335,7 @@ def test_ordinary_queries_do_not_take_the_slow_path(
 
 
 def test_flood_is_limited_whatever_the_path(world: World) -> None:
-    limits = Limits({POSITIVE: 20, NODATA: 20, NXDOMAIN: 20, ERROR: 5}, window=2)
+    limits = RateLimits({POSITIVE: 20, NODATA: 20, NXDOMAIN: 20, ERROR: 5}, window=2)
     flooded = World(limits)
     zone = world.table.get(b"\1z\0")
     assert zone is not None
@@ -351,7 +351,7 @@ def test_flood_is_limited_whatever_the_path(world: World) -> None:
 
 
 def test_limit_holds_over_time_for_a_network_that_is_busy() -> None:
-    limiter = RateLimiter(Limits({POSITIVE: 20}, slip=0, window=1))
+    limiter = RateLimiter(RateLimits({POSITIVE: 20}, slip=0, window=1))
     sent = sum(
         limiter.check(bytes([192, 0, 2, tick % 256]), POSITIVE, 1_000_000 + tick * 10_000) == SEND
         for tick in range(10_000)
@@ -405,12 +405,12 @@ def test_each_thing_that_an_answer_depends_on(
     assert len(world.hot._answers.known) == 1
     zone = world.table.get(b"\1z\0")
     assert zone is not None
-    before = world.respond(wire(asked, kind), CLIENT, Counts())
+    before = world.respond(wire(asked, kind), CLIENT, QueryCounters())
     name = as_name(changed.split("."), zone.name)
     zone.apply([(name, None if value is None else field_decoder.read(json.dumps(value).encode(), POLICY)[0])])
     zone.stamp(2)
     world.table.announce(zone.name, [name])
-    assert world.respond(wire(asked, kind), CLIENT, Counts()) != before
+    assert world.respond(wire(asked, kind), CLIENT, QueryCounters()) != before
     world.check([wire(asked, kind)])
 
 

@@ -14,7 +14,7 @@ import dns.tsig
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.answer.respond import truncated
 from tfgateway.dns.answer.transfer import Allowed
 from tfgateway.dns.server.secrets import Secrets, TsigKey
@@ -37,7 +37,7 @@ NAMES = ["z.", "mail.z.", "any.z.", "alias.z.", "x.cut.z.", "nope.mail.z.", "oth
 
 
 KEYS = Secrets(tsig=(TsigKey(name="key.", secret=b"s" * 32),)).keys
-EVERYTHING = Service(
+EVERYTHING = ServerOptions(
     cookies=Cookies([bytes(16), b"x" * 16]),
     nsid=b"gw-01",
     chaos={b"\x02id\x06server\0": b"gw-01"},

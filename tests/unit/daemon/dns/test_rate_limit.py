@@ -13,16 +13,16 @@ import structlog.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.dns.answer import rate_limit
-from tfgateway.dns.answer.options import Service
-from tfgateway.dns.answer.rate_limit import DROP, SEND, SLIP, Limits, RateLimiter
+from tfgateway.dns.answer.options import ServerOptions
+from tfgateway.dns.answer.rate_limit import DROP, SEND, SLIP, RateLimiter, RateLimits
 from tfgateway.dns.answer.respond import truncated
 from tfgateway.dns.server import rate_limit_log
 from tfgateway.dns.wire.cookies import Cookies
 from tfgateway.telemetry.logs import logger
 
 RATES = {rate_limit.POSITIVE: 10, rate_limit.NXDOMAIN: 5}
-WWW = rate_limit.account(rate_limit.POSITIVE, b"\x03www\x01z\0")
-FTP = rate_limit.account(rate_limit.POSITIVE, b"\x03ftp\x01z\0")
+WWW = rate_limit.bucket(rate_limit.POSITIVE, b"\x03www\x01z\0")
+FTP = rate_limit.bucket(rate_limit.POSITIVE, b"\x03ftp\x01z\0")
 SECOND = 1_000_000
 
 
@@ -40,22 +40,22 @@ def flood(
 
 
 def test_one_second_of_credit_then_dropped_and_slipped_in_turn() -> None:
-    limiter = RateLimiter(Limits(RATES))
+    limiter = RateLimiter(RateLimits(RATES))
     assert flood(limiter, 14) == [SEND] * 10 + [DROP, SLIP, DROP, SLIP]
     assert limiter.over == {(rate_limit.POSITIVE, "dropped"): 2, (rate_limit.POSITIVE, "slipped"): 2}
 
 
 @pytest.mark.parametrize(("slip", "seen"), [(0, [DROP] * 4), (1, [SLIP] * 4), (3, [DROP, DROP, SLIP, DROP])])
 def test_slip(slip: int, seen: list[int]) -> None:
-    assert flood(RateLimiter(Limits(RATES, slip=slip)), 14)[10:] == seen
+    assert flood(RateLimiter(RateLimits(RATES, slip=slip)), 14)[10:] == seen
 
 
 def test_who_stays_within_the_rate_is_never_limited() -> None:
-    assert set(flood(RateLimiter(Limits(RATES)), 1000, step=SECOND // 10)) == {SEND}
+    assert set(flood(RateLimiter(RateLimits(RATES)), 1000, step=SECOND // 10)) == {SEND}
 
 
 def test_flood_that_goes_on_gets_nothing_and_is_forgiven_after_the_window() -> None:
-    limiter = RateLimiter(Limits(RATES, window=3, slip=0))
+    limiter = RateLimiter(RateLimits(RATES, window=3, slip=0))
     # Twice the rate: the credit lasts for a second and a bit, then the debt only grows.
     seen = flood(limiter, 2000, step=SECOND // 20)
     assert SEND not in seen[25:]
@@ -65,49 +65,49 @@ def test_flood_that_goes_on_gets_nothing_and_is_forgiven_after_the_window() -> N
 
 
 def test_networks_and_accounts_count_apart() -> None:
-    limiter = RateLimiter(Limits(RATES, slip=0))
+    limiter = RateLimiter(RateLimits(RATES, slip=0))
     assert flood(limiter, 11)[-1] == DROP
     for client, about, verdict in (
         (ip("192.0.2.255"), WWW, DROP),
         (ip("192.0.3.1"), WWW, SEND),
         (HERE, FTP, SEND),
-        (HERE, rate_limit.account(rate_limit.NXDOMAIN, b"\x03www\x01z\0"), SEND),
-        (HERE, rate_limit.account(rate_limit.REFERRAL, b"\x03www\x01z\0"), SEND),
+        (HERE, rate_limit.bucket(rate_limit.NXDOMAIN, b"\x03www\x01z\0"), SEND),
+        (HERE, rate_limit.bucket(rate_limit.REFERRAL, b"\x03www\x01z\0"), SEND),
     ):
         assert limiter.check(client, about, 0) == verdict
-    six = RateLimiter(Limits(RATES, slip=0))
+    six = RateLimiter(RateLimits(RATES, slip=0))
     assert flood(six, 11, client=ip("2001:db8:0:1::1"))[-1] == DROP
     assert six.check(ip("2001:db8:0:ff::"), WWW, 0) == DROP
     assert six.check(ip("2001:db8:0:100::"), WWW, 0) == SEND
 
 
 def test_prefixes_can_be_set() -> None:
-    limiter = RateLimiter(Limits(RATES, slip=0, ipv4_prefix=32, ipv6_prefix=64))
+    limiter = RateLimiter(RateLimits(RATES, slip=0, ipv4_prefix=32, ipv6_prefix=64))
     flood(limiter, 10)
     assert limiter.check(ip("192.0.2.2"), WWW, 0) == SEND
     assert limiter.check(HERE, WWW, 0) == DROP
 
 
 def test_kind_without_a_rate_is_not_limited() -> None:
-    assert set(flood(RateLimiter(Limits(RATES)), 500, about=rate_limit.account(rate_limit.ERROR, b""))) == {SEND}
+    assert set(flood(RateLimiter(RateLimits(RATES)), 500, about=rate_limit.bucket(rate_limit.ERROR, b""))) == {SEND}
 
 
 def test_limit_of_everything_to_one_network() -> None:
-    limiter = RateLimiter(Limits({**RATES, rate_limit.ALL: 20}, slip=0))
-    accounts = [rate_limit.account(rate_limit.POSITIVE, b"%d" % number) for number in range(30)]
-    assert [limiter.check(HERE, about, 0) for about in accounts] == [SEND] * 20 + [DROP] * 10
+    limiter = RateLimiter(RateLimits({**RATES, rate_limit.ALL: 20}, slip=0))
+    buckets = [rate_limit.bucket(rate_limit.POSITIVE, b"%d" % number) for number in range(30)]
+    assert [limiter.check(HERE, about, 0) for about in buckets] == [SEND] * 20 + [DROP] * 10
     assert limiter.over == {(rate_limit.ALL, "dropped"): 10}
-    assert limiter.check(ip("192.0.3.1"), accounts[-1], 0) == SEND
+    assert limiter.check(ip("192.0.3.1"), buckets[-1], 0) == SEND
 
 
 def test_exempt_networks_and_log_only() -> None:
     exempt = [ipaddress.ip_network(item) for item in ("192.0.2.0/28", "2001:db8::/32")]
-    limiter = RateLimiter(Limits(RATES, slip=0, exempt=exempt))
+    limiter = RateLimiter(RateLimits(RATES, slip=0, exempt=exempt))
     assert set(flood(limiter, 50)) == {SEND}
     assert set(flood(limiter, 50, client=ip("2001:db8::1"))) == {SEND}
     assert flood(limiter, 11, client=ip("192.0.2.16"))[-1] == DROP
     assert limiter.report() == {"192.0.2.0/24": 11}
-    logging = RateLimiter(Limits(RATES, log_only=True))
+    logging = RateLimiter(RateLimits(RATES, log_only=True))
     assert set(flood(logging, 50)) == {SEND}
     assert logging.over == {(rate_limit.POSITIVE, "logged"): 40}
     assert flood(logging, 12, client=ip("2001:db8::1")) == [SEND] * 12
@@ -116,8 +116,8 @@ def test_exempt_networks_and_log_only() -> None:
 
 
 def test_memory_is_bounded_and_a_flood_is_not_forgotten_for_it() -> None:
-    """Made-up sources push out what is not used; the account that is flooded stays limited."""
-    limiter = RateLimiter(Limits(RATES, slip=0, table_size=1000))
+    """Made-up sources push out what is not used; the bucket that is flooded stays limited."""
+    limiter = RateLimiter(RateLimits(RATES, slip=0, table_size=1000))
     flood(limiter, 10)
     for number in range(20_000):
         limiter.check(number.to_bytes(3, "big") + b"\1", WWW, 0)
@@ -132,7 +132,7 @@ def test_memory_is_bounded_and_a_flood_is_not_forgotten_for_it() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3 * SECOND)), max_size=200))
 def test_no_network_gets_more_than_credit_and_rate(steps: list[tuple[int, int]]) -> None:
-    limiter = RateLimiter(Limits(RATES, slip=0))
+    limiter = RateLimiter(RateLimits(RATES, slip=0))
     now, sent = 0, 0
     for burst, pause in steps:
         sent += flood(limiter, burst * 5, start=now).count(SEND)
@@ -155,11 +155,11 @@ class TestReplies:
                     "alias": {"cname": [{"host": "nope.z."}]},
                 }
             },
-            service=Service(cookies=Cookies([bytes(16)])),
+            service=ServerOptions(cookies=Cookies([bytes(16)])),
         )
 
-    def account(self, world, name: str, kind: str = "A", **options) -> int:
-        return world.reply(dns.message.make_query(name, kind, **options).to_wire()).account
+    def bucket(self, world, name: str, kind: str = "A", **options) -> int:
+        return world.reply(dns.message.make_query(name, kind, **options).to_wire()).bucket
 
     @pytest.mark.parametrize(
         ("name", "kind", "expected"),
@@ -180,7 +180,7 @@ class TestReplies:
         ],
     )
     def test_account(self, world, name, kind, expected) -> None:
-        assert self.account(world, name, kind) == rate_limit.account(*expected)
+        assert self.bucket(world, name, kind) == rate_limit.bucket(*expected)
 
     @pytest.mark.parametrize("name", ["www.z", "nope.z", "x.cut.z"])
     @pytest.mark.parametrize("edns", [None, 0])
@@ -203,7 +203,7 @@ class TestReplies:
 
 
 async def test_one_line_tells_of_a_flood() -> None:
-    limiter = RateLimiter(Limits(RATES))
+    limiter = RateLimiter(RateLimits(RATES))
     flood(limiter, 30)
     flood(limiter, 15, client=ip("2001:db8::1"))
     with structlog.testing.capture_logs() as logs:

@@ -6,7 +6,7 @@ import dns.edns
 import dns.message
 import dns.rcode
 import pytest
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.server import configure
 from tfgateway.settings import DnsSettings
 
@@ -23,7 +23,7 @@ class TestNsid:
     ASKED = dns.edns.GenericOption(3, b"")
 
     def test_told_to_who_asks(self, gateway) -> None:
-        world = gateway(ZONES, service=Service(nsid=b"gw-01"))
+        world = gateway(ZONES, service=ServerOptions(nsid=b"gw-01"))
         assert options(world.ask("www.z", use_edns=0, options=[self.ASKED])) == {3: b"gw-01"}
         assert options(world.ask("nope.z", "A", "tcp", use_edns=0, options=[self.ASKED])) == {3: b"gw-01"}
         assert options(world.ask("www.z", use_edns=0)) == {}
@@ -106,7 +106,7 @@ class TestKeepalive:
     ASKED = dns.edns.GenericOption(11, b"")
 
     def test_over_tcp_only(self, gateway) -> None:
-        world = gateway(ZONES, service=Service(tcp_idle=12.5))
+        world = gateway(ZONES, service=ServerOptions(tcp_idle=12.5))
         assert options(world.ask("www.z", transport="tcp", use_edns=0, options=[self.ASKED])) == {11: b"\0\x7d"}
         assert options(world.ask("www.z", transport="tcp", use_edns=0)) == {}
         assert options(world.ask("www.z", transport="udp", use_edns=0, options=[self.ASKED])) == {}

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.dns.answer import rate_limit
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.answer.transfer import Allowed
 from tfgateway.dns.server import configure
 from tfgateway.dns.server.secrets import Secrets, TsigKey
@@ -34,8 +34,8 @@ KEYS = Secrets(
 ).keys
 SECONDARY, OTHER = b"\x09secondary\x07example\0", b"\x05other\x07example\0"
 HERE = ipaddress.ip_network("192.0.2.0/24")
-OPEN = Service(transfers=[Allowed(HERE)])
-SIGNED = Service(keys=KEYS, transfers=[Allowed(HERE, SECONDARY)])
+OPEN = ServerOptions(transfers=[Allowed(HERE)])
+SIGNED = ServerOptions(keys=KEYS, transfers=[Allowed(HERE, SECONDARY)])
 ZONES = {
     "z.": {
         "@": {
@@ -303,7 +303,7 @@ class TestSignatures:
         key = dns.tsig.Key("who.example.", b"s" * 32)
         query = dns.message.make_query("www.z", "A")
         query.use_tsig(key)
-        for service in (SIGNED, Service()):
+        for service in (SIGNED, ServerOptions()):
             assert self.exchange(gateway(ZONES, service=service), query.to_wire()) == (9, 17, 0, False)
 
     def test_known_key_with_another_algorithm(self, gateway) -> None:
@@ -360,7 +360,7 @@ class TestSignatures:
     def test_errors_count_as_errors(self, gateway) -> None:
         wire = bytearray(sign(dns.message.make_query("www.z", "A")))
         wire[13] ^= 1
-        assert gateway(ZONES, service=SIGNED).reply(bytes(wire)).account == rate_limit.account(rate_limit.ERROR, b"")
+        assert gateway(ZONES, service=SIGNED).reply(bytes(wire)).bucket == rate_limit.bucket(rate_limit.ERROR, b"")
 
     def test_error_amplifies_little(self, gateway) -> None:
         """What the record of the reply repeats is what the query had."""

@@ -5,12 +5,12 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.dns.wire import codes, names
-from tfgateway.dns.wire.rrsets import Policy
+from tfgateway.dns.wire.rrsets import ZonePolicy
 from tfgateway.dns.zones import field_decoder
 from tfgateway.dns.zones.zone import Node, Zone
 from tfgateway.dns.zones.zones import Zones
 
-POLICY = Policy(300, (b"\x02ns\0",))
+POLICY = ZonePolicy(300, (b"\x02ns\0",))
 NAME = b"\x01z\0"
 
 labels = st.sampled_from(["a", "b", "*"])
@@ -62,15 +62,15 @@ def test_digest_is_of_the_records_not_of_how_they_are_written() -> None:
 
 
 def test_digest_covers_ttl_apex_and_settings() -> None:
-    def digest(raw_apex: bytes | None, policy: Policy = POLICY) -> int:
+    def digest(raw_apex: bytes | None, policy: ZonePolicy = POLICY) -> int:
         return Zone(NAME, field_decoder.read_apex(raw_apex, NAME, policy)[0]).digest
 
     different = [
         digest(None),
         digest(b'{"a":[{"ip":"192.0.2.1"}]}'),
         digest(b'{"a":[{"ip":"192.0.2.1","ttl":5}]}'),
-        digest(None, Policy(299, POLICY.name_servers)),
-        digest(None, Policy(300, (b"\x02n2\0",))),
+        digest(None, ZonePolicy(299, POLICY.name_servers)),
+        digest(None, ZonePolicy(300, (b"\x02n2\0",))),
     ]
     assert len(set(different)) == len(different)
     assert digest(b"{}") == different[0]

@@ -10,11 +10,11 @@ import pytest
 import structlog.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.dns.answer.counters import Counts
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.counters import QueryCounters
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.answer.respond import respond
 from tfgateway.dns.wire import codes, names
-from tfgateway.dns.wire.rrsets import Policy
+from tfgateway.dns.wire.rrsets import ZonePolicy
 from tfgateway.dns.zones import zone_loader
 from tfgateway.dns.zones.serial import SerialBook
 from tfgateway.dns.zones.zone import Zone
@@ -32,7 +32,7 @@ RAW = [
     b"{}",
     b"damaged",
 ]
-POLICY = Policy(300, (b"\x02ns\0",))
+POLICY = ZonePolicy(300, (b"\x02ns\0",))
 
 
 def fields(**content: object) -> dict[bytes, bytes]:
@@ -156,7 +156,7 @@ async def test_queries_are_answered_while_a_big_zone_is_loaded(running: Running)
     query = b"\x12\x34\0\0\0\1\0\0\0\0\0\0\x03www\x05small\0\0\1\0\1"
     answered = 0
     while not settled.done():
-        reply = respond(query, bytes(4), 0, running.table, Service(), "udp", Counts())
+        reply = respond(query, bytes(4), 0, running.table, ServerOptions(), "udp", QueryCounters())
         assert reply is not None and reply.message[3] == codes.NOERROR
         answered += 1
         await asyncio.sleep(0)

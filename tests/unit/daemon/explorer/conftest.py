@@ -20,9 +20,9 @@ from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import Proxy, ResultState, SigningRequest, Subdomain, Workload, parse_workload
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.app import create_app
-from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage.database import Database
-from tfgateway.explorer.server.storage.feed import Feed
+from tfgateway.explorer.server.storage.long_polls import LongPolls
 from tfgateway.identity.keys import Identity
 
 NOW = 1611000000
@@ -46,12 +46,12 @@ class Answer:
 class Explorer:
     """The server under test; its clock stands still until a test moves it."""
 
-    def __init__(self, directory: Path, policy: Policy) -> None:
+    def __init__(self, directory: Path, policy: ExplorerPolicy) -> None:
         self.now = float(NOW)
         self._database = directory / "explorer.db"
         self._open(policy)
 
-    def _open(self, policy: Policy) -> None:
+    def _open(self, policy: ExplorerPolicy) -> None:
         self._app = create_app(self._database, policy, clock=lambda: self.now)
         self.server = TestServer(self._app)
 
@@ -60,8 +60,8 @@ class Explorer:
         return str(self.server.make_url("/api/v1"))
 
     @property
-    def feed(self) -> Feed:
-        return self._app[SERVICES].feed
+    def long_polls(self) -> LongPolls:
+        return self._app[SERVICES].long_polls
 
     @property
     def database(self) -> Database:
@@ -254,7 +254,7 @@ async def start_explorer(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitabl
     started: list[Explorer] = []
 
     async def start(**policy: Any) -> Explorer:
-        explorer = Explorer(tmp_path, Policy(**policy))
+        explorer = Explorer(tmp_path, ExplorerPolicy(**policy))
         await explorer.start()
         started.append(explorer)
         return explorer

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from tfgateway.errors import ExplorerRefused
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.explorer.models import Counts, Gateway, Result, ResultState, Subdomain
+from tfgateway.explorer.models import Gateway, Result, ResultState, Subdomain, WorkloadCounts
 from tfgateway.explorer.urls import PublicUrl, api_url
 from tfgateway.identity.keys import Identity
 
@@ -75,7 +75,7 @@ def verify_as_old_explorers(head: bytes, key: bytes) -> dict[str, str]:
 CALLS: dict[str, Callable[[ExplorerClient], Awaitable[object]]] = {
     "register": lambda client: client.register_gateway(Gateway(node_id=NODE.node_id)),
     "uptime": lambda client: client.send_uptime(NODE.node_id, 5),
-    "counters": lambda client: client.send_counters(NODE.node_id, Counts()),
+    "counters": lambda client: client.send_counters(NODE.node_id, WorkloadCounts()),
     "result": lambda client: client.put_result(NODE.node_id, "1-1", Result(state=ResultState.OK)),
     "delete": lambda client: client.delete_reservation(NODE.node_id, "1-1"),
     "workload": lambda client: client.create_workload(Subdomain(customer_tid=1)),

@@ -17,7 +17,6 @@ from tfgateway.errors import ExplorerRefused, ExplorerUnavailable, IdentityError
 from tfgateway.explorer import signing, user
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import (
-    Counts,
     Farm,
     Gateway,
     Location,
@@ -28,8 +27,9 @@ from tfgateway.explorer.models import (
     Subdomain,
     Undecodable,
     User,
+    WorkloadCounts,
 )
-from tfgateway.explorer.user import Account, Status
+from tfgateway.explorer.user import Account, WorkloadStatus
 from tfgateway.identity.keys import Identity
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -56,7 +56,7 @@ async def test_a_gateways_life(grid: Any) -> None:
         )
         await client.register_gateway(entry)
         await client.send_uptime(grid.node_id, 60)
-        await client.send_counters(grid.node_id, Counts(proxy=1))
+        await client.send_counters(grid.node_id, WorkloadCounts(proxy=1))
         (listed,) = await client.gateways()
         assert (listed.uptime, listed.workloads.proxy) == (60, 1)
 
@@ -92,19 +92,19 @@ async def test_a_users_life(grid: Any) -> None:
         made = await user.reserve(client, account, wanted, clock=lambda: 1611000000)
         assert (made.id, made.pool_id) == (1, grid.pool)
         assert (await client.workload(1)).epoch == 1611000005
-        assert user.status(await user.settled(client, 1, 0))[0] is Status.PENDING
+        assert user.status(await user.wait_for_outcome(client, 1, 0))[0] is WorkloadStatus.PENDING
         assert (await grid.put("1-1", grid.result())).status == 201
-        assert user.status(await user.settled(client, 1, 30)) == (Status.DEPLOYED, "")
+        assert user.status(await user.wait_for_outcome(client, 1, 30)) == (WorkloadStatus.DEPLOYED, "")
         await user.delete(client, account, 1)
-        assert user.status(await client.workload(1)) == (Status.DELETING, "")
+        assert user.status(await client.workload(1)) == (WorkloadStatus.DELETING, "")
         assert (await grid.gone("1-1")).status == 200
-        assert user.status(await client.workload(1)) == (Status.DELETED, "")
+        assert user.status(await client.workload(1)) == (WorkloadStatus.DELETED, "")
 
         failed = await user.reserve(client, account, wanted)
         assert (await grid.put("2-1", grid.result(ResultState.ERROR, "taken"))).status == 201
-        assert user.status(await user.settled(client, failed.id, 30)) == (Status.FAILED, "taken")
+        assert user.status(await user.wait_for_outcome(client, failed.id, 30)) == (WorkloadStatus.FAILED, "taken")
         assert (await grid.gone("2-1")).status == 200
-        assert user.status(await client.workload(2)) == (Status.FAILED, "taken")
+        assert user.status(await client.workload(2)) == (WorkloadStatus.FAILED, "taken")
         with pytest.raises(ExplorerRefused, match="signed already"):
             await user.delete(client, account, 1)
 
@@ -396,17 +396,17 @@ async def test_waiting_for_an_explorer_that_comes_back(serve: Any, grid: Any) ->
         return web.Response(status=status, body=body)
 
     async with ExplorerClient(await serve(handler)) as client:
-        assert user.status(await user.settled(client, 1, 30))[0] is Status.DEPLOYED
+        assert user.status(await user.wait_for_outcome(client, 1, 30))[0] is WorkloadStatus.DEPLOYED
     assert not answers
 
 
 def test_a_status_for_every_state() -> None:
     ok = Result(state=ResultState.OK)
     for workload, expected in [
-        (Subdomain(next_action=NextAction.SIGN), (Status.PENDING, "waiting for signatures")),
-        (Subdomain(next_action=NextAction.DEPLOY), (Status.PENDING, "")),
-        (Subdomain(next_action=NextAction.DEPLOY, result=ok), (Status.DEPLOYED, "")),
-        (Subdomain(next_action=NextAction.INVALID), (Status.FAILED, "the pool needs more capacity")),
-        (Subdomain(next_action=NextAction.DELETED), (Status.FAILED, "the gateway removed it without a reason")),
+        (Subdomain(next_action=NextAction.SIGN), (WorkloadStatus.PENDING, "waiting for signatures")),
+        (Subdomain(next_action=NextAction.DEPLOY), (WorkloadStatus.PENDING, "")),
+        (Subdomain(next_action=NextAction.DEPLOY, result=ok), (WorkloadStatus.DEPLOYED, "")),
+        (Subdomain(next_action=NextAction.INVALID), (WorkloadStatus.FAILED, "the pool needs more capacity")),
+        (Subdomain(next_action=NextAction.DELETED), (WorkloadStatus.FAILED, "the gateway removed it without a reason")),
     ]:
         assert user.status(msgspec.structs.replace(workload, id=1)) == expected

@@ -11,7 +11,7 @@ SECONDS = st.floats(0, 1000)
 
 
 @pytest.mark.parametrize(
-    ("took", "news", "expected"),
+    ("took", "found_new", "expected"),
     [
         (30.0, False, 0.0),  # held until the wait was over: ask again
         (12.0, False, 0.0),  # held, and answered earlier than asked for by some cap in between
@@ -21,19 +21,19 @@ SECONDS = st.floats(0, 1000)
         (0.02, True, 0.08),
     ],
 )
-def test_the_next_poll(took: float, news: bool, expected: float) -> None:
-    assert poll_delay.delay(took, news=news, interval=10.0, chance=0.0) == pytest.approx(expected)
+def test_the_next_poll(took: float, found_new: bool, expected: float) -> None:
+    assert poll_delay.delay(took, found_new=found_new, interval=10.0, chance=0.0) == pytest.approx(expected)
 
 
-@given(took=SECONDS, news=st.booleans(), interval=st.floats(0.1, 1000), chance=st.floats(0, 1))
-def test_an_explorer_is_never_hammered(took: float, news: bool, interval: float, chance: float) -> None:
-    pause = poll_delay.delay(took, news=news, interval=interval, chance=chance)
+@given(took=SECONDS, found_new=st.booleans(), interval=st.floats(0.1, 1000), chance=st.floats(0, 1))
+def test_an_explorer_is_never_hammered(took: float, found_new: bool, interval: float, chance: float) -> None:
+    pause = poll_delay.delay(took, found_new=found_new, interval=interval, chance=chance)
     assert pause >= 0
-    shortest = 0.1 if news else 0.9 * interval
+    shortest = 0.1 if found_new else 0.9 * interval
     assert took + pause >= shortest - 1e-9
     assert pause <= interval
 
 
 def test_gateways_do_not_poll_in_step() -> None:
-    pauses = {poll_delay.delay(0.0, news=False, interval=10.0, chance=chance) for chance in (0.0, 0.5, 1.0)}
+    pauses = {poll_delay.delay(0.0, found_new=False, interval=10.0, chance=chance) for chance in (0.0, 0.5, 1.0)}
     assert pauses == {10.0, 9.5, 9.0}

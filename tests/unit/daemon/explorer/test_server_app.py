@@ -14,7 +14,7 @@ from aiohttp import web
 from tfgateway.errors import ExplorerError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.app import METRICS, create_app, serve
-from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage import database
 from tfgateway.explorer.server.storage.database import Database
 
@@ -36,7 +36,7 @@ async def _fill(path: Path) -> None:
 
 async def test_e12_who_takes_nothing_of_an_answer_is_not_kept(tmp_path: Path) -> None:
     await _fill(tmp_path / "e.db")
-    app, port = create_app(tmp_path / "e.db", Policy(read_timeout=2.0)), free_port()
+    app, port = create_app(tmp_path / "e.db", ExplorerPolicy(read_timeout=2.0)), free_port()
     ready, stopping = asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(serve(app, [("127.0.0.1", port)], stopping, ready.set))
     async with asyncio.timeout(30):
@@ -77,7 +77,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[tuple[
     tasks: list[asyncio.Task[None]] = []
 
     async def start(**policy: Any) -> tuple[web.Application, int]:
-        app, port, ready = create_app(tmp_path / "e.db", Policy(**policy)), free_port(), asyncio.Event()
+        app, port, ready = create_app(tmp_path / "e.db", ExplorerPolicy(**policy)), free_port(), asyncio.Event()
         tasks.append(asyncio.create_task(serve(app, [("127.0.0.1", port)], stopping, ready.set)))
         async with asyncio.timeout(60):
             await ready.wait()
@@ -119,7 +119,7 @@ async def test_when_full_the_client_with_most_connections_gives_way_idle_ones_fi
     assert b" 200 " in await _answered(idle)
     other = await _connect(port, "127.0.0.3", FARMS)
     assert b" 200 " in await _answered(other)
-    await _until(lambda: app[SERVICES].feed.waiting == 3)
+    await _until(lambda: app[SERVICES].long_polls.waiting == 3)
     kept = [other]
     for expected in (idle, many[0], many[1]):
         newcomer = await _connect(port, "127.0.0.4", FARMS)
@@ -138,15 +138,15 @@ async def test_when_full_the_client_with_most_connections_gives_way_idle_ones_fi
 async def test_when_too_many_wait_the_client_with_most_polls_is_answered(served: Any) -> None:
     app, port = await served(max_waiting=2)
     first = await _connect(port, "127.0.0.2", WAIT)
-    await _until(lambda: app[SERVICES].feed.waiting == 1)
+    await _until(lambda: app[SERVICES].long_polls.waiting == 1)
     second = await _connect(port, "127.0.0.2", WAIT)
-    await _until(lambda: app[SERVICES].feed.waiting == 2)
+    await _until(lambda: app[SERVICES].long_polls.waiting == 2)
     third = await _connect(port, "127.0.0.2", WAIT)
     assert b" 200 " in await _answered(third)
     other = await _connect(port, "127.0.0.3", WAIT)
     assert b" 200 " in await _answered(first)
-    await _until(lambda: app[SERVICES].feed.waiting == 2)
-    app[SERVICES].feed.publish("N")
+    await _until(lambda: app[SERVICES].long_polls.waiting == 2)
+    app[SERVICES].long_polls.publish("N")
     assert b" 200 " in await _answered(second)
     assert b" 200 " in await _answered(other)
     assert app[METRICS].get_sample_value("tfgateway_explorer_evicted_total", {"limit": "polls"}) == 2

@@ -10,7 +10,7 @@ import pytest
 from tfgateway.explorer import signing
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Proxy, ResultState, Subdomain
-from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage import rows
 from tfgateway.identity.keys import Identity
 
@@ -228,7 +228,7 @@ async def _waiting(grid: Any, start: int) -> asyncio.Task[Any]:
     """A poll that is being held back."""
     task = asyncio.create_task(grid.poll(start, "&wait=60"))
     await asyncio.sleep(0.1)
-    assert grid.explorer.feed._watchers
+    assert grid.explorer.long_polls._watchers
     assert not task.done()
     return task
 
@@ -290,28 +290,28 @@ async def test_waiting_polls_are_answered_when_the_explorer_stops(grid: Any) -> 
 async def test_nothing_is_remembered_about_polls_that_are_over(grid: Any) -> None:
     for number in range(5):
         await grid.call("GET", f"/reservations/nodes/n{number}/workloads?from=0&wait=0.001")
-    assert not grid.explorer.feed._watchers
-    assert not grid.explorer.feed._delivered
+    assert not grid.explorer.long_polls._watchers
+    assert not grid.explorer.long_polls._delivered
 
 
 async def test_more_polls_than_may_wait_are_answered_at_once(start_explorer: Any) -> None:
     explorer = await start_explorer(max_waiting=1)
     path = "/reservations/nodes/N/workloads?from=0&wait=60"
     first = asyncio.create_task(explorer.call("GET", path))
-    await soon(lambda: explorer.feed.waiting)
+    await soon(lambda: explorer.long_polls.waiting)
     async with asyncio.timeout(30):
         assert (await explorer.call("GET", path)).json == []
     assert not first.done()
-    explorer.feed.publish("N")
+    explorer.long_polls.publish("N")
     assert (await first).json == []
-    assert explorer.feed.waiting == 0
+    assert explorer.long_polls.waiting == 0
 
 
 async def test_e12_a_page_of_the_largest_workloads_can_be_read(lenient: Any) -> None:
     """One user's bloated workloads must not keep a gateway from all the others."""
     assert (await lenient.post(lenient.workload(description="x" * 4097))).status == 400
-    large = "x" * (Policy().max_body - 2000)  # as older releases took it
-    for _ in range(Policy().poll_page):
+    large = "x" * (ExplorerPolicy().max_body - 2000)  # as older releases took it
+    for _ in range(ExplorerPolicy().poll_page):
         workload_id = await lenient.create()
         await lenient.explorer.database.write(
             lambda connection, workload_id=workload_id: rows.change_workload(
@@ -320,5 +320,5 @@ async def test_e12_a_page_of_the_largest_workloads_can_be_read(lenient: Any) -> 
         )
     async with ExplorerClient(lenient.explorer.url) as client:
         page = await client.poll(lenient.node_id, 0)
-    assert [item.description for item in page.items] == [large] * Policy().poll_page
+    assert [item.description for item in page.items] == [large] * ExplorerPolicy().poll_page
     assert page.last_id == workload_id

@@ -20,13 +20,13 @@ from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import Subdomain
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.app import create_app, serve
-from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage import rows
 from tfgateway.identity.keys import Identity
 
 from tests.support.ports import free_port
 
-MOST = 4 * Policy().max_body
+MOST = 4 * ExplorerPolicy().max_body
 """A piece of a list that is joined and written, or one body that is parsed, checked, verified and encoded."""
 NODE = Identity.from_seed(bytes(range(0x20)))
 

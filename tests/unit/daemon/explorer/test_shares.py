@@ -15,9 +15,9 @@ def test_the_source_with_most_gives_way() -> None:
         shares.add(name, source, 1)
     assert shares.has_most("b")
     assert not shares.has_most("c")
-    assert shares.give_way() == ["b1"]
+    assert shares.evict() == ["b1"]
     assert shares.total == 4
-    assert shares.give_way() == []
+    assert shares.evict() == []
 
 
 def test_idle_ones_first_then_those_with_most_then_the_oldest() -> None:
@@ -29,13 +29,13 @@ def test_idle_ones_first_then_those_with_most_then_the_oldest() -> None:
     shares.idle("unknown")
     shares.busy("old")
     shares.idle("old")
-    assert shares.give_way() == ["large", "new", "old", "busy"]
+    assert shares.evict() == ["large", "new", "old", "busy"]
 
 
 def test_one_that_has_given_way_returns_nothing() -> None:
     shares = Shares[str](5)
     shares.add("a", "a", 10)
-    assert shares.give_way() == ["a"]
+    assert shares.evict() == ["a"]
     shares.add("a", "a", -10)
     shares.remove("a")
     assert (shares.total, shares.largest()) == (0, None)
@@ -59,7 +59,7 @@ def test_the_sums_are_right_and_the_limit_is_kept(steps: list[tuple[str, int, in
             held[holder] = 0
         else:
             getattr(shares, step)(holder)
-        for ended in shares.give_way():
+        for ended in shares.evict():
             sums = Counter({source: sum(n for h, n in held.items() if h % 3 == source) for source in range(3)})
             assert sums[ended % 3] == max(sums.values())
             held[ended] = 0

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tfgateway.fourtosix.pool import Pool
+from tfgateway.fourtosix.pool import AddressPool
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +15,6 @@ def known(vectors: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def pool() -> Pool:
+def pool() -> AddressPool:
     """Of the gateway of the vectors."""
-    return Pool(bytes(range(32)))
+    return AddressPool(bytes(range(32)))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import ParseError
-from tfgateway.fourtosix.link import Link, commands, parse_link, rule_commands
+from tfgateway.fourtosix.link import LinkState, commands, parse_link, rule_commands
 
 OWN = IPv6Interface("fd00::1/64")
 
@@ -28,8 +28,8 @@ def inet6(text: str) -> dict[str, Any]:
 
 def test_what_ip_prints_is_read() -> None:
     raw = answer(inet6("fd00::1/64"), inet6("fe80::1/64"), {"family": "inet", "local": "192.0.2.1", "prefixlen": 24})
-    assert parse_link(raw) == Link(up=True, mtu=1420, addresses=frozenset({OWN}))
-    assert parse_link(answer(flags=("POINTOPOINT",), mtu=1500)) == Link(up=False, mtu=1500, addresses=frozenset())
+    assert parse_link(raw) == LinkState(up=True, mtu=1420, addresses=frozenset({OWN}))
+    assert parse_link(answer(flags=("POINTOPOINT",), mtu=1500)) == LinkState(up=False, mtu=1500, addresses=frozenset())
 
 
 @pytest.mark.parametrize(
@@ -47,19 +47,19 @@ def test_anything_is_a_link_or_a_parse_error(raw: bytes) -> None:
 
 
 def test_a_new_link_gets_its_address_and_comes_up() -> None:
-    assert commands("wg0", OWN, Link(up=False, mtu=1420, addresses=frozenset())) == [
+    assert commands("wg0", OWN, LinkState(up=False, mtu=1420, addresses=frozenset())) == [
         ("address", "replace", "fd00::1/64", "dev", "wg0"),
         ("link", "set", "dev", "wg0", "mtu", "1420", "up"),
     ]
 
 
 def test_a_link_that_is_right_is_left_alone() -> None:
-    assert commands("wg0", OWN, Link(up=True, mtu=1420, addresses=frozenset({OWN}))) == []
+    assert commands("wg0", OWN, LinkState(up=True, mtu=1420, addresses=frozenset({OWN}))) == []
 
 
 def test_what_others_changed_is_put_right() -> None:
     former = IPv6Interface("fd99::1/64")
-    assert commands("wg0", OWN, Link(up=True, mtu=9000, addresses=frozenset({OWN, former}))) == [
+    assert commands("wg0", OWN, LinkState(up=True, mtu=9000, addresses=frozenset({OWN, former}))) == [
         ("address", "del", "fd99::1/64", "dev", "wg0"),
         ("link", "set", "dev", "wg0", "mtu", "1420", "up"),
     ]

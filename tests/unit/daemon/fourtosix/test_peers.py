@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.errors import ParseError
 from tfgateway.fourtosix.peers import Device, Present, commands, parse_dump, wanted_peers
-from tfgateway.fourtosix.pool import Pool
+from tfgateway.fourtosix.pool import AddressPool
 
 A, B, C = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2, 3))
 DUMP = (
@@ -47,12 +47,12 @@ class TestDump:
 
 
 class TestWanted:
-    def test_a_row_is_a_peer_with_the_users_address(self, pool: Pool, known: dict[str, Any]) -> None:
+    def test_a_row_is_a_peer_with_the_users_address(self, pool: AddressPool, known: dict[str, Any]) -> None:
         wanted, problems = wanted_peers({b"7": known["user_public_key"].encode()}, pool)
         assert wanted == {known["user_public_key"]: f"{known['addresses']['7']}/128"}
         assert not problems
 
-    def test_damaged_rows_do_not_keep_the_others(self, pool: Pool) -> None:
+    def test_damaged_rows_do_not_keep_the_others(self, pool: AddressPool) -> None:
         rows = {b"7": b"short", b"8": A.encode(), b"user": B.encode(), b"9": b"\xff" * 44, b"-1": C.encode()}
         wanted, problems = wanted_peers(rows, pool)
         assert list(wanted) == [A]
@@ -63,19 +63,19 @@ class TestWanted:
             "user -1: peer: the field is not a user's tid",
         ]
 
-    def test_p18_a_key_of_two_users_is_the_first_users(self, pool: Pool) -> None:
+    def test_p18_a_key_of_two_users_is_the_first_users(self, pool: AddressPool) -> None:
         wanted, problems = wanted_peers({b"10": A.encode(), b"9": A.encode()}, pool)
         assert wanted == {A: f"{pool.address_of('9')}/128"}
         assert problems == ["user 10: the key is another user's"]
 
-    def test_p18_two_texts_of_one_key_are_one_key(self, pool: Pool) -> None:
+    def test_p18_two_texts_of_one_key_are_one_key(self, pool: AddressPool) -> None:
         same = A[:-2] + chr(ord(A[-2]) + 1) + "="
         assert base64.b64decode(same) == base64.b64decode(A)
         wanted, problems = wanted_peers({b"7": same.encode(), b"8": A.encode()}, pool)
         assert wanted == {A: f"{pool.address_of('7')}/128"}
         assert len(problems) == 1
 
-    def test_the_gateways_own_key_is_nobodys(self, pool: Pool, known: dict[str, Any]) -> None:
+    def test_the_gateways_own_key_is_nobodys(self, pool: AddressPool, known: dict[str, Any]) -> None:
         assert wanted_peers({b"7": known["public_key"].encode()}, pool) == (
             {},
             ["user 7: the key is the gateway's own"],
@@ -83,7 +83,7 @@ class TestWanted:
 
     @given(st.dictionaries(st.binary(max_size=8), st.binary(max_size=48), max_size=5))
     def test_nothing_in_redis_raises(self, rows: dict[bytes, bytes]) -> None:
-        wanted, problems = wanted_peers(rows, Pool(bytes(32)))
+        wanted, problems = wanted_peers(rows, AddressPool(bytes(32)))
         assert len(wanted) + len(problems) == len(rows)
 
 

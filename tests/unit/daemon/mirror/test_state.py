@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.mirror.state import Known, Pending, Value, fingerprint_parts
+from tfgateway.mirror.state import Known, PendingKeys, Value, fingerprint_parts
 
 _MASK = 2**64 - 1
 
@@ -71,7 +71,7 @@ def test_a_removal_that_the_sink_failed_on_is_told_again() -> None:
 
 
 def test_pending_holds_each_wanted_key_once_in_the_order_of_its_news() -> None:
-    pending = Pending(lambda key: key.endswith(b"."))
+    pending = PendingKeys(lambda key: key.endswith(b"."))
     pending.announce([b"b.", b"zone", b"a.", b"b."])
     pending.announce([b"a."])
     assert len(pending) == 2
@@ -80,7 +80,7 @@ def test_pending_holds_each_wanted_key_once_in_the_order_of_its_news() -> None:
 
 
 def test_what_changes_while_it_is_read_is_pending_again() -> None:
-    pending = Pending(lambda _key: True)
+    pending = PendingKeys(lambda _key: True)
     pending.announce([b"a."])
     pending.take()
     pending.announce([b"a."])
@@ -88,7 +88,7 @@ def test_what_changes_while_it_is_read_is_pending_again() -> None:
 
 
 def test_a_snapshot_is_due_at_first_and_after_an_unnamed_change() -> None:
-    pending = Pending(lambda _key: True)
+    pending = PendingKeys(lambda _key: True)
     assert pending.everything
     pending.everything = False
     pending.announce([])

@@ -11,19 +11,21 @@ import pytest
 from tfgateway.proxy.connection import connection, downstream
 from tfgateway.proxy.connection.connection import Connection
 from tfgateway.proxy.connection.context import ProxyContext
-from tfgateway.proxy.connection.states import TRANSITIONS, Event, State
+from tfgateway.proxy.connection.states import TRANSITIONS, ConnectionEvent, ConnectionState
 from tfgateway.proxy.metrics import ProxyMetrics
+from tfgateway.proxy.parse.cdn_loop import CdnLoop
 from tfgateway.proxy.protocol import HTTP
-from tfgateway.proxy.routing.table import Options, Route, RouteTable, StaticRoutes
-from tfgateway.proxy.upstream.balance import Member, Pool
+from tfgateway.proxy.routing.table import Route, RouteOptions, RouteTable, StaticRoutes
+from tfgateway.proxy.upstream.balance import Member, TargetPool
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel.api import NoTunnel, RelayedByTunnel, Visitor
 
 from tests.support.network import FakeNetwork, Peer
 from tests.support.waiting import soon
 
-Steps = list[tuple[State, Event, State]]
+Steps = list[tuple[ConnectionState, ConnectionEvent, ConnectionState]]
 UP, SILENT, REFUSING = 8001, 8002, 8003
+CDN_LOOP = CdnLoop(b"key")
 REQUEST = b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n"
 SETTINGS = ProxySettings()
 
@@ -50,7 +52,7 @@ class Visits:
     def __init__(self, network: FakeNetwork) -> None:
         def route(*ports: int) -> Route:
             members = [Member("127.0.0.1", port, 0, addresses=("127.0.0.1",)) for port in ports]
-            return Route("", 0, 0, by_operator=True, options=Options(Pool(members)))
+            return Route("", 0, 0, by_operator=True, options=RouteOptions(TargetPool(members)))
 
         def tunnel(secret: bytes) -> Route:
             return Route("", 0, 0, by_operator=True, secret=secret)
@@ -76,6 +78,8 @@ class Visits:
             tunnels=tunnels,
             metrics=ProxyMetrics(services=float, mirror_age=float),
             trusted=(),
+            own_dials=network.own_dials,
+            cdn_loop=CDN_LOOP,
         )
 
     def begin(self, data: bytes) -> Connection:
@@ -99,18 +103,18 @@ class Visits:
 
     def ended(self, made: Connection) -> tuple[Steps, str]:
         """The steps up to the end, and the outcome."""
-        assert made.state is State.CLOSED
+        assert made.state is ConnectionState.CLOSED
         assert not self.context.live
         return list(self.steps), made.outcome
 
 
-class _Recorded(dict[State, State]):
-    def __init__(self, event: Event, steps: Steps) -> None:
+class _Recorded(dict[ConnectionState, ConnectionState]):
+    def __init__(self, event: ConnectionEvent, steps: Steps) -> None:
         super().__init__(TRANSITIONS[event])
         self._event = event
         self._steps = steps
 
-    def __getitem__(self, state: State) -> State:
+    def __getitem__(self, state: ConnectionState) -> ConnectionState:
         after = super().__getitem__(state)
         self._steps.append((state, self._event, after))
         return after
@@ -119,26 +123,26 @@ class _Recorded(dict[State, State]):
 @pytest.fixture
 def visits(monkeypatch: pytest.MonkeyPatch) -> Visits:
     visits = Visits(FakeNetwork())
-    recorded = {event: _Recorded(event, visits.steps) for event in Event}
+    recorded = {event: _Recorded(event, visits.steps) for event in ConnectionEvent}
     for module in (connection, downstream):
         monkeypatch.setattr(module, "TRANSITIONS", recorded)
     monkeypatch.setattr(connection, "ordinary", lambda sock: sock)  # tunnels get the same fake one
     return visits
 
 
-READING, DIALLING, RELAYING, TUNNELLED, LINGERING, CLOSED = State
-DIALLED = (READING, Event.DIALLED, DIALLING)
-ENTERED_TUNNEL = (READING, Event.ENTERED_TUNNEL, TUNNELLED)
-CONNECTED = (DIALLING, Event.CONNECTED, RELAYING)
-FAILED_OVER = (DIALLING, Event.FAILED_OVER, DIALLING)
+READING, DIALLING, RELAYING, TUNNELLED, LINGERING, CLOSED = ConnectionState
+DIALLED = (READING, ConnectionEvent.DIALLED, DIALLING)
+ENTERED_TUNNEL = (READING, ConnectionEvent.ENTERED_TUNNEL, TUNNELLED)
+CONNECTED = (DIALLING, ConnectionEvent.CONNECTED, RELAYING)
+FAILED_OVER = (DIALLING, ConnectionEvent.FAILED_OVER, DIALLING)
 
 
-def refused(state: State) -> tuple[State, Event, State]:
-    return state, Event.REFUSED, LINGERING
+def refused(state: ConnectionState) -> tuple[ConnectionState, ConnectionEvent, ConnectionState]:
+    return state, ConnectionEvent.REFUSED, LINGERING
 
 
-def ended(state: State) -> tuple[State, Event, State]:
-    return state, Event.ENDED, CLOSED
+def ended(state: ConnectionState) -> tuple[ConnectionState, ConnectionEvent, ConnectionState]:
+    return state, ConnectionEvent.ENDED, CLOSED
 
 
 async def _silent(visits: Visits) -> tuple[Steps, str]:
@@ -225,7 +229,7 @@ def test_a_request_in_single_octets_arrives_as_it_was_sent(visits: Visits) -> No
         assert made.state is READING
         visits.visitor.send(request[at : at + 1])
     assert made.state is RELAYING
-    assert visits.target().read() == request
+    assert visits.target().read() == CDN_LOOP.added(request, "up.example")
     visits.target().send(b"HTTP/1.1 200 OK\r\n\r\npage")
     assert visits.visitor.read().endswith(b"page")
 
@@ -262,7 +266,7 @@ def test_a_slow_target_gets_the_request_when_it_accepts(visits: Visits) -> None:
     visits.network.advance(SETTINGS.dial_timeout / 2)
     visits.network.accept(SILENT)
     assert made.state is RELAYING
-    assert visits.network.targets[SILENT][0].read() == REQUEST % b"silent.example"
+    assert visits.network.targets[SILENT][0].read() == CDN_LOOP.added(REQUEST % b"silent.example", "silent.example")
 
 
 def test_a_visitor_that_breaks_while_its_target_is_dialled(visits: Visits) -> None:
@@ -301,8 +305,8 @@ def test_every_entry_of_the_table_is_used() -> None:
 
 
 def test_a_closed_connection_stays_closed() -> None:
-    assert all(State.CLOSED not in row for row in TRANSITIONS.values())
-    assert set(TRANSITIONS[Event.ENDED]) == set(State) - {State.CLOSED}
+    assert all(ConnectionState.CLOSED not in row for row in TRANSITIONS.values())
+    assert set(TRANSITIONS[ConnectionEvent.ENDED]) == set(ConnectionState) - {ConnectionState.CLOSED}
 
 
 @pytest.mark.parametrize("module", [connection, downstream])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import mmap
 import os
 import select
 import socket
@@ -14,6 +15,8 @@ from tfgateway.addresses import IPAddress, networks
 from tfgateway.proxy.refusals import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
 from tfgateway.proxy.routing.table import Route
 from tfgateway.proxy.upstream.dial import Dialler, refused
+from tfgateway.proxy.upstream.own_addresses import OwnAddresses
+from tfgateway.proxy.upstream.own_dials import TABLE_SIZE, OwnDials
 from tfgateway.sockets import keep_alive
 
 
@@ -34,7 +37,9 @@ def dialler(
     own: Callable[[], frozenset[IPAddress]] = frozenset,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> Dialler:
-    return Dialler(allowed=networks(allowed), own_addresses=own, clock=clock)
+    own_addresses = OwnAddresses(own, clock)
+    own_dials = OwnDials(mmap.mmap(-1, TABLE_SIZE), own_addresses)
+    return Dialler(allowed=networks(allowed), own_addresses=own_addresses, own_dials=own_dials)
 
 
 def route(address: str, *, by_operator: bool = False) -> Route:

@@ -6,7 +6,7 @@ import pytest
 from tfgateway.proxy import refusals
 from tfgateway.proxy.protocol import HTTP, TLS
 from tfgateway.proxy.refusals import Refused
-from tfgateway.proxy.upstream.balance import Member, Pool
+from tfgateway.proxy.upstream.balance import Member, TargetPool
 from tfgateway.proxy.upstream.upstream import Upstream
 
 from tests.support.network import FakeDialler, FakeNetwork
@@ -34,8 +34,8 @@ def upstream(network: FakeNetwork) -> Upstream:
     return Upstream(network.engine, network.dialler)
 
 
-def pool_of(*ports: int) -> Pool:
-    return Pool([Member("127.0.0.1", port, 0, addresses=("127.0.0.1",)) for port in ports])
+def pool_of(*ports: int) -> TargetPool:
+    return TargetPool([Member("127.0.0.1", port, 0, addresses=("127.0.0.1",)) for port in ports])
 
 
 def test_the_only_target_is_dialled_and_has_no_successor(upstream: Upstream) -> None:

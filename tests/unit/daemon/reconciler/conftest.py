@@ -28,7 +28,7 @@ from tfgateway.reconciler.planning import render, results
 from tfgateway.reconciler.planning.claims import Policy
 from tfgateway.reconciler.planning.inputs import guard
 from tfgateway.reconciler.planning.inputs.desired import Desired
-from tfgateway.reconciler.planning.inputs.records import Reader, Records, migrated
+from tfgateway.reconciler.planning.inputs.records import RecordDecoder, Records, migrated
 from tfgateway.reconciler.planning.inputs.rows import Actual, Seal, Transaction, seal
 from tfgateway.reconciler.planning.model import Plan, Step
 from tfgateway.reconciler.planning.planner import Planned, Stream, plan_all
@@ -43,7 +43,7 @@ DOCUMENTATION = networks(["203.0.113.0/24", "2001:db8::/32"])
 
 def read_records(raw: Iterable[tuple[str, bytes]]) -> Records:
     """Decode all records that can be decoded."""
-    reader = Reader()
+    reader = RecordDecoder()
     for name, value in raw:
         reader.take(RESERVATIONS, name, value)
     return reader.records()
@@ -66,7 +66,7 @@ class Node:
         self.ahead = 0
         """Nanoseconds by which the clock was set."""
         self.boot = "this boot"
-        self.samples: tuple[guard.Sample, ...] = ()
+        self.samples: tuple[guard.CountSample, ...] = ()
         self.delegated: set[str] = set()
         """Domains whose parent zones name this gateway."""
         self.dns: dict[str, NameFacts] = {}
@@ -142,7 +142,7 @@ class Node:
 
     def look(self) -> tuple[Actual, Records]:
         """As the store does it."""
-        reader = Reader(self.desired)
+        reader = RecordDecoder(self.desired)
         hashes = self.actual.hashes
         for key in (OUTBOX, RESERVATIONS):
             for name, value in hashes.get(key, {}).items():
@@ -182,7 +182,7 @@ class Node:
         known = {**self.policy.delegated, **{domain: domain in self.delegated for domain in domains}}
         self.policy = replace(self.policy, delegated=known)
 
-    def plan_news(self, made: Planned) -> Plan | None:
+    def plan_incremental(self, made: Planned) -> Plan | None:
         fresh = self.desired.take_fresh()
         return None if made.incremental is None or fresh is None else made.incremental.plan(fresh, self.instant)
 

@@ -64,7 +64,7 @@ def test_a_loss_that_comes_as_news_of_polls_is_held_back(node: Any, size: int) -
     for start in range(0, 800, size):
         for workload in workloads[start : start + size]:
             node.delete(workload)
-        more = node.plan_news(made)
+        more = node.plan_incremental(made)
         if more is None:
             break
         removed += len(more.steps)
@@ -139,7 +139,7 @@ def at(seconds: float, *, ahead: float = 0, boot: str = "this boot") -> Instant:
 
 
 def test_numbers_are_noted_every_ten_minutes_for_an_hour() -> None:
-    samples: tuple[guard.Sample, ...] = ()
+    samples: tuple[guard.CountSample, ...] = ()
     for minute in range(600):
         samples = guard.noted(samples, at(minute * 60), minute)
         assert len(samples) <= 7
@@ -163,19 +163,19 @@ def test_a_clock_that_is_set_changes_nothing(ahead: float) -> None:
 @pytest.mark.parametrize("ahead", [7200, -7200, YEAR, -YEAR])
 def test_after_a_reboot_numbers_count_for_an_hour_whatever_the_clock_says(ahead: float) -> None:
     samples = guard.noted((), at(100_000), 800)
-    for old in (samples, tuple(guard.Sample(one.taken, one.recorded) for one in samples)):
+    for old in (samples, tuple(guard.CountSample(one.taken, one.recorded) for one in samples)):
         assert guard.most(old, at(3599, ahead=ahead, boot="the next one")) == 800
         assert guard.most(old, at(3601, ahead=ahead, boot="the next one")) == 0
 
 
 def test_numbers_of_an_older_release_go_by_the_clock() -> None:
-    samples = (guard.Sample(at(100_000).unix, 800),)
+    samples = (guard.CountSample(at(100_000).unix, 800),)
     assert guard.most(samples, at(100_000 + 3599)) == 800
     assert guard.most(samples, at(100_000 + 3601)) == 0
 
 
 def test_numbers_come_back_from_redis_and_garbage_is_none() -> None:
-    samples = (guard.Sample(1.5, 800), guard.Sample(601.5, 700, "this boot", 3.5))
+    samples = (guard.CountSample(1.5, 800), guard.CountSample(601.5, 700, "this boot", 3.5))
     assert guard.decode_samples(msgspec.json.encode(samples)) == samples
     assert guard.decode_samples(b"[[1.5,800]]") == samples[:1]
     for raw in (None, b"", b"{", b"[[1]]", b'["x"]'):

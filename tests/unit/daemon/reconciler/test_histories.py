@@ -314,7 +314,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def news_pass(self) -> None:
         assert self.made is not None
-        more = self.node.plan_news(self.made)
+        more = self.node.plan_incremental(self.made)
         if more is None:
             self.made = None
             return
@@ -358,7 +358,7 @@ class Histories(RuleBasedStateMachine):
             if data.draw(st.booleans()):
                 self.deliver_one(one)
 
-    def deliver_one(self, one: results.Pending) -> None:
+    def deliver_one(self, one: results.OutboxEntry) -> None:
         if one.result is not None:
             self.explorer.put(one.id, one.result)
             self.drop(results.result_field(one.id))

@@ -159,7 +159,7 @@ def test_p4_news_alone_displace_nothing(squatted: Any) -> None:
     squatted.look_up(["newcorp.example"])
     made = squatted.planned()
     squatted.delegate(310, "newcorp.example")
-    assert squatted.plan_news(made) is None
+    assert squatted.plan_incremental(made) is None
 
 
 def test_p4_an_incomplete_listing_displaces_nothing(squatted: Any) -> None:

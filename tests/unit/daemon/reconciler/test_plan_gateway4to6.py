@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tfgateway.explorer.models import ResultState, Workload
 from tfgateway.explorer.signing import result_message, sign_result, verify_hex
-from tfgateway.fourtosix.pool import Pool
+from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.reconciler.planning.claims import Claims, FourToSix
 from tfgateway.reconciler.planning.decisions import accept_all
 from tfgateway.reconciler.planning.inputs.rows import Rows
@@ -35,7 +35,7 @@ def known(vectors: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
 @pytest.fixture
 def node(make_node: Callable[..., Any], known: dict[str, Any]) -> Any:
     """The gateway of the vectors."""
-    return make_node("gw1.example", fourtosix=FourToSix(Pool(bytes(range(32))), known["endpoint"]))
+    return make_node("gw1.example", fourtosix=FourToSix(AddressPool(bytes(range(32))), known["endpoint"]))
 
 
 def peers(node: Any) -> dict[str, str]:
@@ -211,7 +211,7 @@ def test_another_endpoint_is_told_to_users_who_have_the_former(node: Any, known:
     workload = node.peer(5, A)
     node.settle()
     node.acknowledge()
-    node.policy = replace(node.policy, fourtosix=FourToSix(Pool(bytes(range(32))), "[2001:db8::1]:3443"))
+    node.policy = replace(node.policy, fourtosix=FourToSix(AddressPool(bytes(range(32))), "[2001:db8::1]:3443"))
     node.settle()
     assert node.answer(workload) == OK
     told = json.loads(bytes(node.result(workload).data_json))

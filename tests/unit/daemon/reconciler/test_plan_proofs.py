@@ -336,7 +336,7 @@ def test_news_note_nothing_before_they_were_looked_up(proving: Any) -> None:
     made = proving.planned()
     proving.desired.take_fresh()
     proxy = proving.proxy(1, NAME)
-    plan = proving.plan_news(made)
+    plan = proving.plan_incremental(made)
     assert [step.action for step in plan.steps] == [Action.DEPLOY]
     for step in plan.steps:
         assert proving.apply(step.transaction)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tfgateway.explorer.models import (
     DomainDelegate,
@@ -21,7 +21,7 @@ from tfgateway.explorer.models import (
     Workload,
     gwid,
 )
-from tfgateway.fourtosix.pool import Pool
+from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.sealing import encrypt_ecdh
 from tfgateway.reconciler.planning import render
@@ -81,7 +81,7 @@ def _workloads(draw: st.DrawFn) -> list[Workload]:
 
 
 def _node(make_node: Callable[..., Any]) -> Any:
-    given_to_peers = FourToSix(Pool(_GATEWAY.seed), "198.51.100.7:3443")
+    given_to_peers = FourToSix(AddressPool(_GATEWAY.seed), "198.51.100.7:3443")
     node = make_node("gw1.example", max_removal_count=100, fourtosix=given_to_peers)
     node.users = {tid: user.public_key for tid, user in _USERS.items()}
     return node
@@ -102,7 +102,15 @@ def _until_settled(node: Any) -> None:
 _RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+_MINE: dict[str, Any] = {"workload_id": 1, "node_id": _GATEWAY.node_id, "next_action": NextAction.DEPLOY, "version": 2}
+_PROXY_BELOW_A_DELEGATION: list[Workload] = [
+    Proxy(id=1, customer_tid=7, domain="a.test", addr="203.0.113.10", port=80, **_MINE),
+    DomainDelegate(id=2, customer_tid=8, domain="a.test", **_MINE),
+]
+
+
 @_RELAXED
+@example(workloads=_PROXY_BELOW_A_DELEGATION)
 @given(workloads=_workloads())
 def test_an_applied_plan_leaves_nothing_to_plan(make_node: Callable[..., Any], workloads: list[Workload]) -> None:
     node = _node(make_node)
@@ -110,6 +118,7 @@ def test_an_applied_plan_leaves_nothing_to_plan(make_node: Callable[..., Any], w
         node.want(workload)
     made = node.settle()
     streamed = _node(make_node)
+    streamed.look_up(node.policy.delegated)  # a stream does not begin again with what it lacks
     for workload in workloads:
         streamed.want(workload)
     streamed.policy = node.policy  # a stream is given what a plan has looked up

@@ -12,7 +12,7 @@ import tfgateway.reconciler.planning
 from tfgateway.addresses import literals
 from tfgateway.explorer.models import ResultState
 from tfgateway.explorer.server.api.validation import workload_problem
-from tfgateway.fourtosix.pool import Pool
+from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.sealing import encrypt_ecdh
 from tfgateway.reconciler.planning.claims import FourToSix
@@ -67,7 +67,7 @@ def test_every_refusal_is_one_or_the_other() -> None:
 @pytest.fixture
 def gateway(make_node: Callable[..., Any]) -> Any:
     own = literals(["198.51.100.1"])
-    pool = FourToSix(Pool(bytes(range(32))), "vpn.example:3443")
+    pool = FourToSix(AddressPool(bytes(range(32))), "vpn.example:3443")
     node = make_node("gw1.example", "deep.gw2.example", own_addresses=own, fourtosix=pool, max_addresses=3)
     node.users = {"7": USER.public_key}
     return node

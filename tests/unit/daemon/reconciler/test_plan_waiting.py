@@ -336,18 +336,18 @@ def test_news_about_a_zone_with_children_take_a_look_at_everything(node: Node) -
 
     made = plan()
     node.delete(zone)
-    assert node.plan_news(made) is None, "the child goes dark"
+    assert node.plan_incremental(made) is None, "the child goes dark"
     made = plan()
     node.delegate(3, "bob.example", tid=8)
-    assert [step.id for step in node.plan_news(made).steps] == ["3-1"], "has nothing to do with who waits"
+    assert [step.id for step in node.plan_incremental(made).steps] == ["3-1"], "has nothing to do with who waits"
     made = plan()
     node.delegate(4, "alice.example")
-    assert node.plan_news(made) is None, "the child can be served again"
+    assert node.plan_incremental(made) is None, "the child can be served again"
     settled(node)
     new = node.subdomain(5, "www.carol.example", "203.0.113.5")
     made = plan()
     node.delete(new)
-    assert node.plan_news(made) is None, "it counts for its user no more"
+    assert node.plan_incremental(made) is None, "it counts for its user no more"
     assert node.recorded(child)
 
 

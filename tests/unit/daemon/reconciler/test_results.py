@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.explorer.models import Result, ResultState
 from tfgateway.explorer.wire import RawJson
 from tfgateway.identity.keys import Identity
@@ -47,7 +47,7 @@ def test_a_result_survives_the_outbox_byte_for_byte(message: str, data: bytes, s
 
 @given(raw=st.binary() | st.sampled_from([b"{}", b"[" * 10_000, b'{"category":"7"}', b"null"]))
 def test_garbage_in_the_outbox_is_a_layout_error(raw: bytes) -> None:
-    with pytest.raises(LayoutError):
+    with pytest.raises(SchemaError):
         results.decode_result("311-1", raw)
 
 
@@ -63,8 +63,8 @@ def test_the_outbox_is_read_by_reservation() -> None:
         }
     )
     assert sorted(waiting, key=lambda one: one.id) == [
-        results.Pending("1-1", result, True),
-        results.Pending("2-1", None, True),
+        results.OutboxEntry("1-1", result, True),
+        results.OutboxEntry("2-1", None, True),
     ]
     assert sorted(damaged) == ["else", "result:3-1"]
 

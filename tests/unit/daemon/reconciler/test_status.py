@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from tfgateway.instant import NANOSECONDS, Instant
-from tfgateway.reconciler.status import Status, decode_status
+from tfgateway.reconciler.status import ReconcilerStatus, decode_status
 
 HOUR = 3600
 NOW = Instant(1_700_000_000 * NANOSECONDS, "this boot", 100_000.0)
@@ -17,7 +17,7 @@ def later(seconds: float, *, ahead: float = 0) -> Instant:
 
 @pytest.mark.parametrize("ahead", [0, 2 * HOUR, -2 * HOUR, 365 * 24 * HOUR])
 def test_a_reconciler_that_is_silent_is_so_whatever_the_clock_says(ahead: float) -> None:
-    status = Status(last_poll=NOW.unix, polled=NOW, last_success=NOW.unix, succeeded=NOW)
+    status = ReconcilerStatus(last_poll=NOW.unix, polled=NOW, last_success=NOW.unix, succeeded=NOW)
     found = decode_status(msgspec.json.encode(status))
     assert found == status
     assert found.since_poll(later(90, ahead=ahead)) == found.since_success(later(90, ahead=ahead)) == 90
@@ -31,7 +31,7 @@ def test_of_an_older_release_the_clock_is_all_there_is() -> None:
 
 
 def test_what_is_shown_is_what_was_always_shown() -> None:
-    data = Status(version="1", last_poll=NOW.unix, polled=NOW, succeeded=NOW).as_data()
+    data = ReconcilerStatus(version="1", last_poll=NOW.unix, polled=NOW, succeeded=NOW).as_data()
     assert data == {
         "version": "1",
         "last_poll": 1_700_000_000.0,

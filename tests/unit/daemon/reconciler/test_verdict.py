@@ -12,11 +12,11 @@ from tfgateway.reconciler.planning.decisions import accept_all
 from tfgateway.reconciler.planning.inputs.desired import Wanted
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.inputs.rows import Rows
-from tfgateway.reconciler.planning.results import Pending
+from tfgateway.reconciler.planning.results import OutboxEntry
 from tfgateway.reconciler.verdict import (
-    Answer,
     Facts,
     Judged,
+    ProbeResult,
     RowState,
     Verdict,
     by_id,
@@ -35,7 +35,7 @@ ERROR = Result(state=ResultState.ERROR, message="no")
 
 def facts(action: NextAction | None = NextAction.DEPLOY, result: Result | None = OK, **members: Any) -> Facts:
     wanted = None if action is None else Wanted(Subdomain(), action, result)
-    given: dict[str, Any] = {"explorer_asked": True, "recorded": True, "rows": RowState.OK, "answer": Answer.RIGHT}
+    given: dict[str, Any] = {"explorer_asked": True, "recorded": True, "rows": RowState.OK, "answer": ProbeResult.RIGHT}
     return Facts(wanted=wanted, **(given | members))
 
 
@@ -52,20 +52,20 @@ def facts(action: NextAction | None = NextAction.DEPLOY, result: Result | None =
         (facts(rows=RowState.MISSING), Verdict.MISSING, "lacks rows"),
         (facts(recorded=False, rows=RowState.WAITING, ground="waits for x"), Verdict.PENDING, "waits for x"),
         (facts(rows=RowState.WAITING, ground="waits for x"), Verdict.PENDING, "waits for x"),
-        (facts(answer=Answer.WRONG), Verdict.MISSING, "the gateway does not answer"),
-        (facts(answer=Answer.NO_PLANE), Verdict.MISSING, "the plane that serves it does not run"),
-        (facts(answer=Answer.NO_TARGET), Verdict.TARGET_DOWN, "its target does not answer"),
-        (facts(answer=Answer.NO_TARGET, result=None), Verdict.UNREPORTED, "has not acknowledged"),
-        (facts(answer=Answer.NO_TARGET, rows=RowState.DRIFTED), Verdict.DRIFTED, "other rows"),
+        (facts(answer=ProbeResult.WRONG), Verdict.MISSING, "the gateway does not answer"),
+        (facts(answer=ProbeResult.NO_PLANE), Verdict.MISSING, "the plane that serves it does not run"),
+        (facts(answer=ProbeResult.NO_TARGET), Verdict.TARGET_DOWN, "its target does not answer"),
+        (facts(answer=ProbeResult.NO_TARGET, result=None), Verdict.UNREPORTED, "has not acknowledged"),
+        (facts(answer=ProbeResult.NO_TARGET, rows=RowState.DRIFTED), Verdict.DRIFTED, "other rows"),
         (facts(rows=RowState.DRIFTED), Verdict.DRIFTED, "other rows"),
         (facts(damaged="cannot be read"), Verdict.DRIFTED, "cannot be read"),
         (facts(action=None), Verdict.ORPHANED, "does not list it"),
         (facts(NextAction.DELETED), Verdict.ORPHANED, "deleted"),
         (facts(NextAction.DELETE, ERROR, recorded=False), Verdict.FAILED, "no"),
-        (facts(result=None, recorded=False, waiting=Pending("1-1", ERROR, True)), Verdict.FAILED, "no"),
+        (facts(result=None, recorded=False, waiting=OutboxEntry("1-1", ERROR, True)), Verdict.FAILED, "no"),
         (facts(rows=RowState.GROUNDLESS, ground="no zone"), Verdict.FAILED, "no zone"),
         (facts(result=None), Verdict.UNREPORTED, "has not acknowledged"),
-        (facts(waiting=Pending("1-1", OK)), Verdict.UNREPORTED, "has not acknowledged"),
+        (facts(waiting=OutboxEntry("1-1", OK)), Verdict.UNREPORTED, "has not acknowledged"),
         (facts(NextAction.DELETE, recorded=False), Verdict.UNREPORTED, "removed"),
         (facts(action=None, explorer_asked=False, rows=RowState.DRIFTED), Verdict.DRIFTED, "other rows"),
         (facts(rows=RowState.UNKNOWN), Verdict.IN_SYNC, ""),
@@ -79,23 +79,23 @@ def test_verdicts(known: Facts, verdict: Verdict, word: str) -> None:
 
 
 def test_a_tunnel_without_a_client_is_no_drift() -> None:
-    assert judge(facts(answer=Answer.NO_CLIENT)) == (Verdict.IN_SYNC, "no client connected")
-    assert judge(facts(answer=Answer.NO_CLIENT, result=None))[0] is Verdict.UNREPORTED
+    assert judge(facts(answer=ProbeResult.NO_CLIENT)) == (Verdict.IN_SYNC, "no client connected")
+    assert judge(facts(answer=ProbeResult.NO_CLIENT, result=None))[0] is Verdict.UNREPORTED
 
 
 @pytest.mark.parametrize(
-    ("known", "settled"),
+    ("known", "done"),
     [
         (facts(), True),
-        (facts(answer=Answer.NO_TARGET), True),
+        (facts(answer=ProbeResult.NO_TARGET), True),
         (facts(rows=RowState.WAITING, ground="waits"), True),
         (facts(recorded=False, rows=RowState.MISSING), False),
-        (facts(answer=Answer.NO_PLANE), False),
-        (facts(answer=Answer.WRONG), False),
+        (facts(answer=ProbeResult.NO_PLANE), False),
+        (facts(answer=ProbeResult.WRONG), False),
     ],
 )
-def test_what_is_its_users_business_needs_no_look(known: Facts, settled: bool) -> None:
-    assert Judged(Reservation("1-1", "7", "proxy", {}), known, *judge(known)).settled is settled
+def test_what_is_its_users_business_needs_no_look(known: Facts, done: bool) -> None:
+    assert Judged(Reservation("1-1", "7", "proxy", {}), known, *judge(known)).is_done is done
 
 
 def test_a_judged_reservation_has_the_members_of_the_contract() -> None:

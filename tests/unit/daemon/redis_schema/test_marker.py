@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.redis_schema.marker import (
     ANY,
     LONGEST,
@@ -78,7 +78,7 @@ GOOD = f"1 node {A} 12 34 {'0' * 16} 5 - live"
 def test_hostile_values_are_errors(part: str, instead: str) -> None:
     assert decode_marker(GOOD.encode()) == Marker("node", A, 12, 34, base=5)
     assert part in GOOD
-    with pytest.raises(LayoutError):
+    with pytest.raises(SchemaError):
         decode_marker(GOOD.replace(part, instead, 1).encode())
 
 

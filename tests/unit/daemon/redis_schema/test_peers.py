@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.redis_schema.peers import Peer, decode_peer
 from tfgateway.wireguard_key import decode_key, encode_key
 
@@ -31,7 +31,7 @@ def test_what_is_written_is_read(key: bytes) -> None:
     ],
 )
 def test_what_is_no_key_is_refused(text: str, why: str) -> None:
-    with pytest.raises(LayoutError, match=f"^not a WireGuard key: {why}$"):
+    with pytest.raises(SchemaError, match=f"^not a WireGuard key: {why}$"):
         decode_key(text)
 
 
@@ -39,12 +39,12 @@ def test_what_is_no_key_is_refused(text: str, why: str) -> None:
 def test_anything_is_a_peer_or_a_layout_error(name: bytes, raw: bytes) -> None:
     try:
         peer = decode_peer(name, raw)
-    except LayoutError:
+    except SchemaError:
         return
     assert (peer.tid.encode(), len(peer.public_key)) == (name, 32)
 
 
 @pytest.mark.parametrize("name", [b"", b"-1", b"7 ", b"\xd9\xa7", b"1" * 20])
 def test_a_field_is_a_tid(name: bytes) -> None:
-    with pytest.raises(LayoutError, match="tid"):
+    with pytest.raises(SchemaError, match="tid"):
         decode_peer(name, KEY.encode())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.redis_schema.records import (
     Address,
     Caa,
@@ -390,7 +390,7 @@ class TestWriting:
 
     @pytest.mark.parametrize("text", ["", "<nil>", "example.org", "192.0.2.1/32", "fe80::1%eth0"])
     def test_p22_what_is_no_address_is_never_written(self, text: str) -> None:
-        with pytest.raises(LayoutError, match="is not an IP address"):
+        with pytest.raises(SchemaError, match="is not an IP address"):
             edit_addresses(None, remove=(), add=[text])
 
     @given(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.redis_schema.reservations import (
     FOREVER,
     ZERO_TIME,
@@ -129,7 +129,7 @@ def test_versions_up_to_1_0_0_and_none_are_read(stored: bytes, recorded: Recorde
 
 @pytest.mark.parametrize("version", [b'"1.0.1"', b'"1.1.0"', b'"2.0.0"', b'"1.0.1-rc1"', b'"10.0.0"'])
 def test_p17_a_newer_version_is_a_layout_error(stored: bytes, version: bytes) -> None:
-    with pytest.raises(LayoutError, match=r"newer than 1\.0\.0"):
+    with pytest.raises(SchemaError, match=r"newer than 1\.0\.0"):
         decode_reservation(version + stored.removeprefix(b'"1.0.0"'))
 
 
@@ -166,7 +166,7 @@ def test_members_may_be_absent_null_unknown_or_in_another_case() -> None:
     ],
 )
 def test_p17_a_damaged_entry_is_a_layout_error(members: str) -> None:
-    with pytest.raises(LayoutError, match="reservation"):
+    with pytest.raises(SchemaError, match="reservation"):
         decode_reservation(b'"1.0.0"' + members.encode())
 
 
@@ -178,7 +178,7 @@ def test_p17_a_damaged_entry_is_a_layout_error(members: str) -> None:
     ).map(lambda value: json.dumps({"id": "1-1", **value}).encode())
 )
 def test_any_bytes_are_a_reservation_or_a_layout_error(raw: bytes) -> None:
-    with contextlib.suppress(LayoutError):
+    with contextlib.suppress(SchemaError):
         encode_reservation(decode_reservation(raw))
 
 
@@ -200,7 +200,7 @@ def test_times_are_printed_as_go_prints_them(seconds: int, nanoseconds: int, tex
 
 @pytest.mark.parametrize("seconds", [-62135596801, 253402300800, 2**63, -(2**200)])
 def test_a_time_without_four_digits_for_the_year_is_a_layout_error(seconds: int) -> None:
-    with pytest.raises(LayoutError, match="outside of the years"):
+    with pytest.raises(SchemaError, match="outside of the years"):
         rfc3339(seconds)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.redis_schema.serials import Issued, decode_issued, encode_issued
 
 
@@ -20,12 +20,12 @@ def test_form_of_a_value() -> None:
 def test_anything_else_is_a_layout_error(raw: bytes) -> None:
     try:
         issued = decode_issued(raw)
-    except LayoutError:
+    except SchemaError:
         return
     assert encode_issued(issued).split()[1] == raw.split()[1]
 
 
 @pytest.mark.parametrize("raw", [b"", b"1", b"4294967296 " + b"0" * 32, b"-1 " + b"0" * 32, b"1 " + b"0" * 33])
 def test_damaged_values(raw: bytes) -> None:
-    with pytest.raises(LayoutError):
+    with pytest.raises(SchemaError):
         decode_issued(raw)

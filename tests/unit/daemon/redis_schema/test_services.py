@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.redis_schema.services import Service, _any, _usual, decode_service, encode_service
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -68,13 +68,13 @@ def test_entries_of_other_writers_are_read(raw: bytes, service: Service) -> None
     ],
 )
 def test_a_damaged_entry_is_a_layout_error(raw: bytes) -> None:
-    with pytest.raises(LayoutError, match="service"):
+    with pytest.raises(SchemaError, match="service"):
         decode_service(raw)
 
 
 def test_a_secret_is_not_printed_nor_in_an_error() -> None:
     assert "s3cr3t" not in repr(Service(clientsecret="7:s3cr3t"))
-    with pytest.raises(LayoutError) as caught:
+    with pytest.raises(SchemaError) as caught:
         decode_service(wrapped('{"clientsecret":"7:s3cr3t","tlsport":"443"}'))
     assert "s3cr3t" not in f"{caught.value!r} {caught.value.__cause__!r}"
 
@@ -107,5 +107,5 @@ def test_the_quick_way_takes_what_gateways_write() -> None:
 
 @given(st.binary(max_size=100) | st.binary(max_size=100).map(wrapped))
 def test_any_bytes_are_a_service_or_a_layout_error(raw: bytes) -> None:
-    with contextlib.suppress(LayoutError):
+    with contextlib.suppress(SchemaError):
         assert isinstance(decode_service(raw), Service)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.redis_schema.tunnels import Connected, decode_tunnels, encode_tunnels, fingerprint
 
 addresses = st.ip_addresses().map(str)
@@ -26,12 +26,12 @@ def test_form_of_a_value() -> None:
 def test_anything_else_is_a_layout_error(raw: bytes) -> None:
     try:
         decode_tunnels(raw)
-    except LayoutError:
+    except SchemaError:
         return
     assert raw == b""
 
 
 @pytest.mark.parametrize("raw", [b"\n", b"0" * 32 + b" 1 1.2.3", b"0" * 31 + b" 1 1.2.3.4", b"0" * 32 + b" -1 ::"])
 def test_damaged_values(raw: bytes) -> None:
-    with pytest.raises(LayoutError):
+    with pytest.raises(SchemaError):
         decode_tunnels(raw)

@@ -25,14 +25,17 @@ from tfgateway.proxy.connection.connection import Connection
 from tfgateway.proxy.connection.context import ProxyContext
 from tfgateway.proxy.eventloop.engine import running_engine
 from tfgateway.proxy.metrics import ProxyMetrics
+from tfgateway.proxy.parse.cdn_loop import CdnLoop
 from tfgateway.proxy.protocol import HTTP, Protocol
 from tfgateway.proxy.relay import direction, pipes
-from tfgateway.proxy.routing.table import Options, Route, RouteTable, StaticRoutes
+from tfgateway.proxy.routing.table import Route, RouteOptions, RouteTable, StaticRoutes
 from tfgateway.proxy.upstream import dial
-from tfgateway.proxy.upstream.balance import Member, Pool
+from tfgateway.proxy.upstream.balance import Member, TargetPool
+from tfgateway.proxy.upstream.own_addresses import OwnAddresses
+from tfgateway.proxy.upstream.own_dials import OwnDials, open_table
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel import client
-from tfgateway.tunnel.client import Options as ClientOptions
+from tfgateway.tunnel.client import ClientOptions
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.server import TunnelServer
 
@@ -108,7 +111,7 @@ class Gateway:
     injector: Injector
     context: ProxyContext
     tunnels: TunnelServer
-    client: client.Status
+    client: client.RemoteStatus
     logs: list[Any]
     unhandled: list[str]
     """Exceptions that ended a callback or a task."""
@@ -222,9 +225,11 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
         many = Member("many.example", targets[0], targets[0], addresses=("127.0.0.1", "127.0.0.2"))
         routes = {
             "one.example": Route("127.0.0.1", targets[0], targets[0], by_operator=False),
-            "two.example": Route("", 0, 0, by_operator=True, options=Options(Pool(members))),
-            "many.example": Route("", 0, 0, by_operator=True, options=Options(Pool([many]))),
-            "told.example": Route("", 0, 0, by_operator=True, options=Options(Pool(members), proxy_protocol=1)),
+            "two.example": Route("", 0, 0, by_operator=True, options=RouteOptions(TargetPool(members))),
+            "many.example": Route("", 0, 0, by_operator=True, options=RouteOptions(TargetPool([many]))),
+            "told.example": Route(
+                "", 0, 0, by_operator=True, options=RouteOptions(TargetPool(members), proxy_protocol=1)
+            ),
             "tunnel.example": Route("", 0, 0, by_operator=True, secret=SECRET),
         }
         settings = ProxySettings(access_log=1.0, tunnel_grace=LIMIT)
@@ -236,14 +241,19 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
             adopt=lambda visitor, carrying: connection.adopt(context, visitor, carrying),
         )
         stack.callback(tunnels.close)
+        own_addresses = OwnAddresses(frozenset)
+        own_dials = OwnDials(open_table(runtime / "own_dials"), own_addresses)
+        stack.callback(own_dials.close)
         context = ProxyContext(
             settings,
             engine=engine,
             table=RouteTable(StaticRoutes(routes, None), tunnels),
-            dialler=dial.Dialler(allowed=networks(["127.0.0.1/32"]), own_addresses=frozenset),
+            dialler=dial.Dialler(allowed=networks(["127.0.0.1/32"]), own_addresses=own_addresses, own_dials=own_dials),
             tunnels=tunnels,
             metrics=ProxyMetrics(services=float, mirror_age=float),
             trusted=(),
+            own_dials=own_dials,
+            cdn_loop=CdnLoop(b"key"),
         )
         tunnels.add_secret(SECRET)
         doors: dict[str, server.Accept] = {

@@ -35,7 +35,7 @@ def _allowed(asked: Request, others: bool, fault: Fault) -> Allowed:
             return {"served"}
         case "target", "send" if error in _NOT_NOW:
             return {"served"}
-        case "target", "socket" | "connect_ex" | "setsockopt" | "send" if call != "send" or head:
+        case "target", "socket" | "connect_ex" | "getsockname" | "setsockopt" | "send" if call != "send" or head:
             if others:
                 return {"served"}
             if asked.protocol is TLS:

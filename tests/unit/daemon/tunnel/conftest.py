@@ -16,10 +16,10 @@ from prometheus_client import CollectorRegistry
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel import client
 from tfgateway.tunnel.api import NoTunnel, RelayedByTunnel, Visitor
-from tfgateway.tunnel.client import Options, Status
+from tfgateway.tunnel.client import ClientOptions, RemoteStatus
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.server import TunnelServer
-from tfgateway.tunnel.session.session import Limits
+from tfgateway.tunnel.session.session import SessionLimits
 
 SECRET = b"7:s3cr3t-tunnel-key"
 LIMIT = 20.0
@@ -36,7 +36,7 @@ class Gateway:
     name: str
     runtime: Path
     settings: ProxySettings
-    limits: Limits = field(default_factory=lambda: Limits(ping_every=30))
+    limits: SessionLimits = field(default_factory=lambda: SessionLimits(ping_every=30))
     ends: list[str] = field(default_factory=list)
     """What became of the visitors that this worker accounts for."""
     listening: socket.socket | None = None
@@ -160,7 +160,7 @@ class World:
         *,
         name: str = "",
         listening: socket.socket | None = None,
-        limits: Limits | None = None,
+        limits: SessionLimits | None = None,
         **settings: Any,
     ) -> Gateway:
         """One more worker; those that are there hear of it."""
@@ -183,9 +183,9 @@ class World:
         self._stack.callback(server.close)
         return int(server.sockets[0].getsockname()[1])
 
-    def client(self, gateway: Gateway | int, port: int, **options: Any) -> Status:
+    def client(self, gateway: Gateway | int, port: int, **options: Any) -> RemoteStatus:
         """A tunnel client for ``port``; its status is kept up to date."""
-        found = Status("")
+        found = RemoteStatus("")
         remote = ("127.0.0.1", gateway if isinstance(gateway, int) else gateway.port)
         given: dict[str, Any] = {
             "secret": SECRET,
@@ -194,8 +194,8 @@ class World:
             "backoff": 0.05,
             **options,
         }
-        statuses: list[Status] = []
-        follower = client._Follower(remote, Options(**given), statuses.append)
+        statuses: list[RemoteStatus] = []
+        follower = client._Follower(remote, ClientOptions(**given), statuses.append)
         task = asyncio.get_running_loop().create_task(follower.run())
         self._stack.push_async_callback(_cancel, task)
         del found

@@ -9,7 +9,6 @@ from tfgateway.errors import ParseError
 from tfgateway.tunnel.yamux import connection as yamux
 from tfgateway.tunnel.yamux.connection import (
     MAX_UNACKNOWLEDGED,
-    Connection,
     DataReceived,
     Pong,
     Role,
@@ -19,6 +18,7 @@ from tfgateway.tunnel.yamux.connection import (
     StreamReset,
     WentAway,
     WindowOpened,
+    YamuxConnection,
 )
 from tfgateway.tunnel.yamux.frames import Flag, GoAway, Kind, encode
 from tfgateway.tunnel.yamux.windows import INITIAL_WINDOW
@@ -26,27 +26,27 @@ from tfgateway.tunnel.yamux.windows import INITIAL_WINDOW
 GO_AWAY_1 = bytes.fromhex("000300000000000000000001")
 
 
-def sent(side: Connection) -> bytes:
+def sent(side: YamuxConnection) -> bytes:
     octets = b"".join(side.outgoing)
     side.outgoing.clear()
     return octets
 
 
-def heard(side: Connection, octets: bytes) -> list[object]:
+def heard(side: YamuxConnection, octets: bytes) -> list[object]:
     """Events, with payload as ``(stream, bytes)``."""
     events = side.receive(memoryview(octets))
     return [(event.stream, bytes(event.data)) if isinstance(event, DataReceived) else event for event in events]
 
 
-def server() -> Connection:
-    return Connection(Role.SERVER, max_streams=8)
+def server() -> YamuxConnection:
+    return YamuxConnection(Role.SERVER, max_streams=8)
 
 
-def client() -> Connection:
-    return Connection(Role.CLIENT, max_streams=256)
+def client() -> YamuxConnection:
+    return YamuxConnection(Role.CLIENT, max_streams=256)
 
 
-def opened_by_server() -> tuple[Connection, Connection]:
+def opened_by_server() -> tuple[YamuxConnection, YamuxConnection]:
     """(server, client) with stream 2 open and taken."""
     one, other = server(), client()
     one.open()
@@ -161,7 +161,7 @@ def test_a_stream_opened_twice_ends_the_session() -> None:
 
 
 def test_t17_streams_beyond_the_limit_are_reset() -> None:
-    side = Connection(Role.SERVER, max_streams=1)
+    side = YamuxConnection(Role.SERVER, max_streams=1)
     octets = encode(Kind.WINDOW_UPDATE, Flag.SYN, 1, 0) + encode(Kind.WINDOW_UPDATE, Flag.SYN, 3, 0)
     assert heard(side, octets) == [StreamOpened(1)]
     assert sent(side) == encode(Kind.WINDOW_UPDATE, Flag.RST, 3, 0)
@@ -250,7 +250,7 @@ def test_nothing_is_lost_and_no_window_is_violated(steps: list[tuple[bool, int]]
     wrote: dict[str, bytearray] = {"one": bytearray(), "other": bytearray()}
     read: dict[str, bytearray] = {"one": bytearray(), "other": bytearray()}
 
-    def travel(sender: Connection, receiver: Connection, name: str) -> None:
+    def travel(sender: YamuxConnection, receiver: YamuxConnection, name: str) -> None:
         octets = sent(sender)
         for start in range(0, len(octets), max(step, len(octets) // 50)):
             for event in receiver.receive(memoryview(octets[start : start + max(step, len(octets) // 50)])):
@@ -265,7 +265,7 @@ def test_nothing_is_lost_and_no_window_is_violated(steps: list[tuple[bool, int]]
         wrote[name] += data
         travel(one, other, "one")
         travel(other, one, "other")
-        one = Connection.thaw(Role.SERVER, one.freeze(), max_streams=8)
+        one = YamuxConnection.thaw(Role.SERVER, one.freeze(), max_streams=8)
     assert read == wrote
 
 
@@ -275,9 +275,9 @@ def test_a_session_goes_on_elsewhere_in_the_middle_of_a_frame() -> None:
     other.end(2)
     octets = sent(other)
     for cut in range(len(octets)):
-        before = Connection.thaw(Role.SERVER, one.freeze(), max_streams=8)
+        before = YamuxConnection.thaw(Role.SERVER, one.freeze(), max_streams=8)
         found = heard(before, octets[:cut])
-        after = Connection.thaw(Role.SERVER, before.freeze(), max_streams=8)
+        after = YamuxConnection.thaw(Role.SERVER, before.freeze(), max_streams=8)
         found += heard(after, octets[cut:])
         assert b"".join(item[1] for item in found if isinstance(item, tuple)) == b"0123456789"
         assert found[-1] == StreamEnded(2)

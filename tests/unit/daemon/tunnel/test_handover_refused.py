@@ -17,24 +17,24 @@ import structlog
 from tfgateway.tunnel.client import Phase
 from tfgateway.tunnel.links.link import Link
 from tfgateway.tunnel.links.messages import (
-    Answer,
+    DeliveryReply,
+    Descriptors,
     Hello,
-    Piece,
-    SessionState,
-    StreamState,
-    VisitorState,
+    SessionDelivery,
+    StreamDelivery,
+    VisitorDelivery,
     decode_content,
     decode_message,
     encode,
 )
-from tfgateway.tunnel.session.stream_relay import RelayState
-from tfgateway.tunnel.yamux.connection import ConnectionState
+from tfgateway.tunnel.session.stream_relay import RelaySnapshot
+from tfgateway.tunnel.yamux.connection import ConnectionSnapshot
 
 from tests.support.waiting import soon
 
 from .conftest import LIMIT, Gateway, World, ask
 
-VISITOR = VisitorState(b"first", "127.0.0.1", "http", b"secret", b"context", 0.0, 0)
+VISITOR = VisitorDelivery(b"first", "127.0.0.1", "http", b"secret", b"context", 0.0, 0)
 
 
 def descriptors() -> int:
@@ -179,7 +179,9 @@ class Peer:
         self.lost = False
         self.link = Link(
             near,
-            received=lambda link, message: link.answered(taken=message.taken) if isinstance(message, Answer) else None,
+            received=lambda link, message: (
+                link.answered(taken=message.taken) if isinstance(message, DeliveryReply) else None
+            ),
             delivered=lambda content, sockets: self.delivered.append((content, sockets)),
             lost=lambda _link: setattr(self, "lost", True),
         )
@@ -189,7 +191,7 @@ class Peer:
         with os.fdopen(os.memfd_create("content"), "wb") as file:
             file.write(content)
             file.flush()
-            socket.send_fds(self.bare, [encode(Piece(last))], [file.fileno(), *(one.fileno() for one in sockets)])
+            socket.send_fds(self.bare, [encode(Descriptors(last))], [file.fileno(), *(one.fileno() for one in sockets)])
 
     async def read(self) -> Any:
         async with asyncio.timeout(LIMIT):
@@ -250,10 +252,10 @@ async def test_what_cannot_be_taken_is_refused_and_the_link_goes_on(peer: Any, c
     with socket.socket() as carried:
         before = descriptors()
         new.send(content, carried, carried)
-        assert await new.read() == Answer(taken=False)
+        assert await new.read() == DeliveryReply(taken=False)
         assert descriptors() == before
         new.send(encode(VISITOR), carried)
-        assert await new.read() == Answer(taken=True)
+        assert await new.read() == DeliveryReply(taken=True)
     assert len(new.delivered) == 1
 
 
@@ -262,9 +264,9 @@ async def test_answers_belong_to_deliveries_in_their_order(peer: Any) -> None:
     with socket.socket() as carried:
         waiting = [asyncio.create_task(new.link.deliver(VISITOR, [carried])) for _ in range(3)]
         for _ in waiting:
-            assert await new.read() == Piece(last=True)
+            assert await new.read() == Descriptors(last=True)
         for taken in (True, False, True):
-            new.bare.send(encode(Answer(taken=taken)))
+            new.bare.send(encode(DeliveryReply(taken=taken)))
         async with asyncio.timeout(LIMIT):
             assert await asyncio.gather(*waiting) == [True, False, True]
         last = asyncio.create_task(new.link.deliver(VISITOR, [carried]))
@@ -283,7 +285,7 @@ async def test_what_was_answered_before_the_link_ends_counts(peer: Any, who: str
         waiting = asyncio.create_task(new.link.deliver(VISITOR, [carried]))
         await new.read()
         new.link.send(Hello("unread", draining=False))
-        new.bare.send(encode(Answer(taken=taken)))
+        new.bare.send(encode(DeliveryReply(taken=taken)))
         (new.link if who == "this worker" else new.bare).close()
         async with asyncio.timeout(LIMIT):
             assert await waiting is taken
@@ -292,7 +294,7 @@ async def test_what_was_answered_before_the_link_ends_counts(peer: Any, who: str
 
 async def test_an_answer_to_nothing_ends_the_link(peer: Any) -> None:
     new = peer(answers=True)
-    new.bare.send(encode(Answer(taken=True)))
+    new.bare.send(encode(DeliveryReply(taken=True)))
     await soon(lambda: new.lost)
 
 
@@ -321,10 +323,10 @@ def test_a_release_before_the_answers_reads_the_hello_of_this_one() -> None:
 
 
 def test_a_session_has_the_names_on_the_wire_that_earlier_releases_read() -> None:
-    relay = RelayState(1, 2, b"out", b"in", stream_ended=True, socket_ended=False, socket_deaf=True)
-    connection = ConnectionState(3, 0, b"", 0, 0, False, False, {})
-    stream = StreamState(3, relay, "127.0.0.1", "http", b"context")
-    state = SessionState(b"secret", "127.0.0.1", 7, 1, connection, b"unsent", (stream,))
+    relay = RelaySnapshot(1, 2, b"out", b"in", stream_ended=True, socket_ended=False, socket_deaf=True)
+    connection = ConnectionSnapshot(3, 0, b"", 0, 0, False, False, {})
+    stream = StreamDelivery(3, relay, "127.0.0.1", "http", b"context")
+    state = SessionDelivery(b"secret", "127.0.0.1", 7, 1, connection, b"unsent", (stream,))
     raw = encode(state)
     sent = msgspec.msgpack.decode(raw)
     assert sent.keys() == {"type", "secret", "source", "since", "greeting", "connection", "unsent", "streams"}
@@ -340,4 +342,4 @@ def test_a_session_has_the_names_on_the_wire_that_earlier_releases_read() -> Non
         "socket_deaf": True,
     }
     assert decode_content(raw) == state
-    assert msgspec.msgpack.decode(encode(Piece(True))) == {"type": "parcel", "last": True}
+    assert msgspec.msgpack.decode(encode(Descriptors(True))) == {"type": "parcel", "last": True}

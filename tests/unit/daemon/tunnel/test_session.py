@@ -10,14 +10,14 @@ from collections.abc import Iterator
 
 import pytest
 from tfgateway.tunnel.session import session as module
-from tfgateway.tunnel.session.session import Limits, Session
-from tfgateway.tunnel.session.states import TRANSITIONS, Event, State
-from tfgateway.tunnel.yamux.connection import Connection, Role
+from tfgateway.tunnel.session.session import Session, SessionLimits
+from tfgateway.tunnel.session.states import TRANSITIONS, SessionEvent, SessionState
+from tfgateway.tunnel.yamux.connection import Role, YamuxConnection
 from tfgateway.tunnel.yamux.frames import GoAway
 
 from tests.support.waiting import soon
 
-OPEN, LEFT, CLOSED, RELEASED = State
+OPEN, LEFT, CLOSED, RELEASED = SessionState
 
 
 class Ends:
@@ -33,8 +33,8 @@ class Ends:
         sock.setblocking(False)
         made = Session(
             sock,
-            Connection(role, max_streams=4),
-            limits=Limits(),
+            YamuxConnection(role, max_streams=4),
+            limits=SessionLimits(),
             opened=lambda _session, _stream: None,
             over=lambda _session, reason: self.reasons.append(reason),
         )
@@ -88,7 +88,7 @@ async def test_a_released_session_goes_on_as_it_was(ends: Ends, left: bool) -> N
         Role.CLIENT,
         state,
         unsent,
-        limits=Limits(),
+        limits=SessionLimits(),
         opened=lambda _session, _stream: None,
         over=lambda _session, reason: ends.reasons.append(reason),
         available=lambda _session: None,
@@ -119,4 +119,4 @@ def test_a_state_comes_from_the_table_alone() -> None:
     ]
     first, *others = changes
     assert first == "LEFT if connection.peer_went_away else OPEN"
-    assert {change.partition("]")[0] for change in others} == {f"TRANSITIONS[{event.name}" for event in Event}
+    assert {change.partition("]")[0] for change in others} == {f"TRANSITIONS[{event.name}" for event in SessionEvent}

@@ -13,7 +13,7 @@ from tfgateway.tunnel.client import Phase
 from tfgateway.tunnel.gateway import migration
 from tfgateway.tunnel.gateway.failure_budget import FailureBudget
 from tfgateway.tunnel.handshake import encode_handshake
-from tfgateway.tunnel.session.session import Limits, Session
+from tfgateway.tunnel.session.session import Session, SessionLimits
 from tfgateway.tunnel.yamux.frames import Flag, GoAway, Kind, encode
 from tfgateway.tunnel.yamux.windows import INITIAL_WINDOW
 
@@ -272,11 +272,11 @@ async def test_a_visitor_of_a_dead_session_is_led_to_the_new_one(world: World) -
 async def test_nobody_comes_within_the_grace(world: World) -> None:
     gateway = world.gateway(tunnel_grace=0.1)
     assert await ask(gateway.visit()) == NO_TUNNEL
-    assert not gateway.tunnels._visits._news
+    assert not gateway.tunnels._visits._waiting
 
 
 async def test_a_dead_peer_is_found_by_ping_and_frees_its_name(world: World) -> None:
-    gateway = world.gateway(limits=Limits(ping_every=0.1, pong_within=0.1))
+    gateway = world.gateway(limits=SessionLimits(ping_every=0.1, pong_within=0.1))
     dead = OldClient(gateway.port)
     await dead.send(HELLO)
     assert (await dead.read(36)).hex().endswith("000200010000000000000000")
@@ -285,7 +285,7 @@ async def test_a_dead_peer_is_found_by_ping_and_frees_its_name(world: World) -> 
 
 
 async def test_a_peer_that_answers_pings_stays(world: World) -> None:
-    gateway = world.gateway(limits=Limits(ping_every=0.05, pong_within=5))
+    gateway = world.gateway(limits=SessionLimits(ping_every=0.05, pong_within=5))
     peer = OldClient(gateway.port)
     await peer.send(HELLO)
     await peer.read(24)
@@ -403,7 +403,7 @@ async def test_a_window_violation_is_answered_with_go_away(world: World) -> None
 
 
 async def test_a_peer_that_reads_nothing_is_dropped(world: World) -> None:
-    gateway = world.gateway(limits=Limits(write_timeout=0.3))
+    gateway = world.gateway(limits=SessionLimits(write_timeout=0.3))
     peer = OldClient(gateway.port)
     await peer.send(HELLO)
     await peer.read(24)
@@ -416,7 +416,7 @@ async def test_a_peer_that_reads_nothing_is_dropped(world: World) -> None:
 
 
 async def test_what_slow_visitors_may_hold_is_bounded(world: World) -> None:
-    gateway = world.gateway(limits=Limits(held=100_000))
+    gateway = world.gateway(limits=SessionLimits(buffered=100_000))
     peer = OldClient(gateway.port)
     await peer.send(HELLO)
     await peer.read(24)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
-from tfgateway.workers.metrics.merged import Family, Page, lasting, merge, take
+from tfgateway.workers.metrics.merged import Family, FamilyCollector, lasting, merge, take
 
 from tests.support.metrics import values
 
@@ -20,7 +20,7 @@ def process(queries: int, age: float, open_now: int) -> tuple[Family, ...]:
 
 def page(families: tuple[Family, ...]) -> dict[str, float]:
     registry = CollectorRegistry()
-    registry.register(Page(families))
+    registry.register(FamilyCollector(families))
     return values(generate_latest(registry).decode())
 
 

@@ -15,7 +15,7 @@ from tfgateway.workers.ipc.protocol import (
     Figures,
     Frames,
     Go,
-    HeldSocket,
+    InheritedSocket,
     Peers,
     Ready,
     Status,
@@ -27,7 +27,9 @@ from tfgateway.workers.metrics.merged import Family, Sample
 
 SAMPLES = (Sample("a_total", (("x", "1"),), float("inf")), Sample("a_total", (), 0.5))
 TO_WORKER = [
-    Assignment("worker-1", 0, 1, 2, "/run/x", "[dns]\n", "g.toml", (HeldSocket(5, Endpoint("dns", "udp", "[::]:53")),)),
+    Assignment(
+        "worker-1", 0, 1, 2, "/run/x", "[dns]\n", "g.toml", (InheritedSocket(5, Endpoint("dns", "udp", "[::]:53")),)
+    ),
     Go(),
     Drain(),
     Collect(7),

@@ -13,17 +13,13 @@ import pytest
 from tfgateway.plane import Plane
 from tfgateway.workers import handover
 from tfgateway.workers.handover import Handover, WorkerState
-from tfgateway.workers.planning import Plan
+from tfgateway.workers.pool_spec import PoolSpec
 from tfgateway.workers.processes import open_file
 from tfgateway.workers.reload.config_test import HANDOVER
 from tfgateway.workers.reload.takeover import TakeOver
 
 PLANE = Plane("dns", "no_such:serve", lambda _: (), lambda _: 1, lambda _: 1.0, lambda _: "127.0.0.1:0")
-PLAN = Plan("/releases/two/bin/tfgateway", (), "", "", (), 1, 1.0, 1.0, 1.0, "127.0.0.1:0")
-
-
-async def render() -> bytes:
-    return b""
+SPEC = PoolSpec("/releases/two/bin/tfgateway", (), "", "", (), 1, 1.0, 1.0, 1.0, "127.0.0.1:0")
 
 
 async def test_nothing_is_read_and_nothing_closed_before_all_is_taken_over(
@@ -42,7 +38,7 @@ async def test_nothing_is_read_and_nothing_closed_before_all_is_taken_over(
             for number, sock in enumerate((speaks, ends))
         )
         state = Handover(
-            PLAN,
+            SPEC,
             1,
             2,
             str(tmp_path),
@@ -61,14 +57,14 @@ async def test_nothing_is_read_and_nothing_closed_before_all_is_taken_over(
         handover.write(file, state)
         monkeypatch.setenv(HANDOVER, str(file.fileno()))
         taken = TakeOver(PLANE, "/current/bin/tfgateway")
-        held = taken.resources(render)
+        resources = taken.resources()
 
         def refused() -> None:
             raise OSError(errno.ENOMEM, "no memory")
 
-        monkeypatch.setattr(held.control, "start", refused)
+        monkeypatch.setattr(resources.control, "start", refused)
         with pytest.raises(OSError, match="no memory"):
-            taken.complete(held)
+            taken.complete(resources)
         for _ in range(3):
             await asyncio.sleep(0)
         for sock in taken._sockets:

@@ -17,13 +17,13 @@ from tfgateway.plane import Endpoint
 from tfgateway.workers.ipc.handle import Worker
 from tfgateway.workers.ipc.protocol import Cover, Frames, Ready, decode_to_worker
 from tfgateway.workers.listen_sockets import ListenSockets
-from tfgateway.workers.planning import Plan
+from tfgateway.workers.pool_spec import PoolSpec
 from tfgateway.workers.worker_pool import WorkerPool
 
 from tests.support.ports import free_port
 
 LIMIT = 60.0
-PLAN = Plan("/release/bin/tfgateway", (), "", "", (), 1, 5.0, 60.0, 60.0, "127.0.0.1:1")
+SPEC = PoolSpec("/release/bin/tfgateway", (), "", "", (), 1, 5.0, 60.0, 60.0, "127.0.0.1:1")
 
 
 @pytest.fixture
@@ -40,16 +40,16 @@ async def test_all_that_waited_for_an_address_are_let_in_when_it_is_free(
 ) -> None:
     """Also when it became free between the first worker's attempt and the second's."""
     endpoints = (Endpoint("dns", "udp", f"127.0.0.1:{free_port()}"),)
-    plan = Plan("/release/bin/tfgateway", (), "", "", endpoints, 2, 5.0, 60.0, 60.0, "127.0.0.1:1")
+    spec = PoolSpec("/release/bin/tfgateway", (), "", "", endpoints, 2, 5.0, 60.0, 60.0, "127.0.0.1:1")
     listeners = ListenSockets()
     listeners.prepare(endpoints, 2)
     pool = WorkerPool(listeners, tmp_path, lambda: None)
-    pool.adopt(plan, 1, settled=False)
+    pool.adopt(spec, 1, was_complete=False)
     others = []
     for slot, process in enumerate(processes):
         ours, theirs = socket.socketpair()
         others.append(theirs)
-        pool.attach(Worker(slot + 1, slot, 1, process.pid, plan), ours)
+        pool.attach(Worker(slot + 1, slot, 1, process.pid, spec), ours)
     first, second = pool.workers.values()
 
     host, _, port = endpoints[0].address.rpartition(":")
@@ -62,7 +62,7 @@ async def test_all_that_waited_for_an_address_are_let_in_when_it_is_free(
     assert (first.state, second.state) == ("ready", "serving")
     pool.tick()
     assert (first.state, second.state) == ("serving", "serving")
-    assert pool.settled
+    assert pool.was_complete
     assert pool.trouble == ""
     for worker, other in zip(pool.workers.values(), others, strict=True):
         worker.channel.close()
@@ -78,12 +78,12 @@ async def test_a_worker_that_was_stopped_takes_the_signal_that_ends_a_hanging_on
     os.kill(victim.pid, signal.SIGSTOP)
     await asyncio.to_thread(os.waitid, os.P_PID, victim.pid, os.WSTOPPED)
     pool = WorkerPool(ListenSockets(), tmp_path, lambda: None)
-    pool.adopt(PLAN, 1, settled=True)
+    pool.adopt(SPEC, 1, was_complete=True)
     ours, theirs = socket.socketpair()
-    worker = Worker(1, 0, 1, victim.pid, PLAN)
+    worker = Worker(1, 0, 1, victim.pid, SPEC)
     pool.attach(worker, ours)
     worker.state, worker.token = "serving", 0
-    worker.last_message = time.monotonic() - PLAN.hang_limit - 1.0
+    worker.last_message = time.monotonic() - SPEC.hang_limit - 1.0
     pool.tick(replace=False)
     assert worker.state == "killed"
     assert await asyncio.to_thread(victim.wait, LIMIT) == -signal.SIGABRT
@@ -95,16 +95,16 @@ async def test_the_sockets_of_a_silent_worker_are_read_by_the_others_until_it_is
     tmp_path: Path, processes: list[subprocess.Popen[bytes]]
 ) -> None:
     endpoints = (Endpoint("dns", "udp", f"127.0.0.1:{free_port()}"),)
-    plan = msgspec.structs.replace(PLAN, endpoints=endpoints, workers=3)
+    spec = msgspec.structs.replace(SPEC, endpoints=endpoints, workers=3)
     listeners = ListenSockets()
     listeners.prepare(endpoints, 3)
     pool = WorkerPool(listeners, tmp_path, lambda: None)
-    pool.adopt(plan, 1, settled=False)
+    pool.adopt(spec, 1, was_complete=False)
     others = []
     for slot, process in enumerate(processes):
         ours, theirs = socket.socketpair()
         others.append(theirs)
-        pool.attach(Worker(slot + 1, slot, 1, process.pid, plan), ours)
+        pool.attach(Worker(slot + 1, slot, 1, process.pid, spec), ours)
     first, second = pool.workers.values()
     pool._not_before[2] = time.monotonic() + 600.0  # no worker there
     pool.let_in([first, second])

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from tfgateway import version
 from tfgateway.backup import content, envelope
-from tfgateway.backup.content import About, End, Head, Row, Seed
+from tfgateway.backup.content import About, End, Head, KeyDump, Seed
 from tfgateway.errors import ConfigError, IdentityError, StoreError
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
@@ -103,7 +103,7 @@ async def restore(archive: Path, file_key: bytes, seed: Path, redis: Redis, *, r
             begun = await _begin_data_set(redis, head.about.node_id)
             rows = 0
             for part in content.decode(envelope.messages(file.read, file_key)):
-                if isinstance(part, Row) and part.key not in _PASSING:
+                if isinstance(part, KeyDump) and part.key not in _PASSING:
                     await _put_row(redis, part)
                     rows += 1
             if done == "replaced":
@@ -148,7 +148,7 @@ def _put_seed(path: Path, raw: bytes, *, replace: bool) -> str:
     return "replaced"
 
 
-async def _rows(redis: Redis) -> AsyncIterator[Row]:
+async def _rows(redis: Redis) -> AsyncIterator[KeyDump]:
     with store_errors():
         seen: set[bytes] = set()  # SCAN may name a key twice
         async for key in redis.scan_iter(count=_AT_ONCE):
@@ -160,9 +160,9 @@ async def _rows(redis: Redis) -> AsyncIterator[Row]:
                 pipe.dump(key)
                 pipe.pttl(key)
                 kind, value, ttl = await pipe.execute()
-            # Removed meanwhile; or a stream of news, which is of no use later.
+            # Removed meanwhile; or a stream of changes, which is of no use later.
             if value is not None and kind != b"stream":
-                yield Row(key, value, max(ttl, 0))
+                yield KeyDump(key, value, max(ttl, 0))
 
 
 async def _begin_data_set(redis: Redis, node_id: NodeId) -> Marker:
@@ -179,7 +179,7 @@ async def _write_marker(redis: Redis, marker: Marker) -> None:
         await redis.set(keys.MARKER, encode_marker(marker))
 
 
-async def _put_row(redis: Redis, row: Row) -> None:
+async def _put_row(redis: Redis, row: KeyDump) -> None:
     with store_errors():
         try:
             await redis.restore(row.key, row.ttl, row.value, replace=True)

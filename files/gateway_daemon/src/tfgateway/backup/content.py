@@ -30,7 +30,7 @@ class Seed(msgspec.Struct, frozen=True, tag="seed"):
         return "Seed(...)"
 
 
-class Row(msgspec.Struct, frozen=True, tag="row"):
+class KeyDump(msgspec.Struct, frozen=True, tag="row"):
     """A message with a key of redis."""
 
     key: bytes
@@ -46,7 +46,7 @@ class End(msgspec.Struct, frozen=True, tag="end"):
     rows: int
 
 
-Part = About | Seed | Row | End
+Part = About | Seed | KeyDump | End
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def encode(part: Part) -> bytes:
     return msgspec.msgpack.encode(part)
 
 
-def decode(messages: Iterable[bytes]) -> Iterator[Head | Row]:
+def decode(messages: Iterable[bytes]) -> Iterator[Head | KeyDump]:
     """Decode the head, then every row. Errors: ``CryptoError``: what was encrypted is not of this form."""
     parts = map(_part, messages)
     about, seed = next(parts, None), next(parts, None)
@@ -71,7 +71,7 @@ def decode(messages: Iterable[bytes]) -> Iterator[Head | Row]:
     yield Head(about, seed)
     rows = 0
     for part in parts:
-        if isinstance(part, Row):
+        if isinstance(part, KeyDump):
             rows += 1
             yield part
         elif not isinstance(part, End) or part.rows != rows or next(parts, None) is not None:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from tfgateway.addresses import host_port
 from tfgateway.errors import ConfigError
 from tfgateway.explorer.server.app import METRICS, create_app, serve
-from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage import pins
 from tfgateway.explorer.server.storage.backup import backup
 from tfgateway.explorer.server.tls import Certificate
@@ -23,7 +23,7 @@ from tfgateway.telemetry.text import printable
 from tfgateway.workers import lifecycle
 from tfgateway.workers.lifecycle import Lifecycle
 
-_DEFAULTS = Policy()
+_DEFAULTS = ExplorerPolicy()
 
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -115,7 +115,7 @@ def command(
     for name, address in (("--owner-resolver", owner_resolver), ("--metrics", metrics)):
         if address:
             _address(name, address)
-    policy = Policy(
+    policy = ExplorerPolicy(
         validate_workloads=not accept_any,
         require_key_proof=require_key_proof,
         owner_resolver=owner_resolver,

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from tfgateway import machine
 from tfgateway.cli.context import load_settings
-from tfgateway.diagnosis.collect import State, collect
+from tfgateway.diagnosis.collect import GatewayState, collect
 from tfgateway.instant import Instant
-from tfgateway.reconciler.status import Status
+from tfgateway.reconciler.status import ReconcilerStatus
 from tfgateway.reconciler.verdict import Verdict
 from tfgateway.telemetry.text import printable
 
@@ -43,7 +43,7 @@ def command(ctx: click.Context, *, as_json: bool) -> None:
         _show(found, Console(width=None if sys.stdout.isatty() else 250))
 
 
-def _show(found: State, console: Console) -> None:
+def _show(found: GatewayState, console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("id", "type", "domain", "user", "verdict", "served", "message"):
         table.add_column(title)
@@ -71,7 +71,7 @@ def _show(found: State, console: Console) -> None:
     )
 
 
-def _targets(found: State) -> Table:
+def _targets(found: GatewayState) -> Table:
     """The targets of static services."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("static service", "target", "works", "connections"):
@@ -82,7 +82,7 @@ def _targets(found: State) -> Table:
     return table
 
 
-def _reconciler(status: Status, now: Instant) -> Table:
+def _reconciler(status: ReconcilerStatus, now: Instant) -> Table:
     """The reconciler's status; its last error is among the problems."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("last poll", "last success", "outbox", "drift repaired"):

@@ -22,7 +22,7 @@ from tfgateway.settings import LogSettings
 from tfgateway.telemetry import logs
 from tfgateway.telemetry.text import printable
 from tfgateway.tunnel import client
-from tfgateway.tunnel.client import HostPort, Options, Phase, Status
+from tfgateway.tunnel.client import ClientOptions, HostPort, Phase, RemoteStatus
 from tfgateway.tunnel.handshake import MAX_SECRET
 from tfgateway.workers import lifecycle
 
@@ -109,7 +109,7 @@ def command(
         raise click.UsageError("no gateway: give --remote HOST:PORT or set TRC_REMOTE")
     if local is None and local_tls is None:
         raise click.UsageError("no service: give --local HOST:PORT or set TRC_LOCAL")
-    options = Options(
+    options = ClientOptions(
         secret=_secret(secret, secret_file),
         local=local,
         local_tls=local_tls or local,
@@ -121,9 +121,9 @@ def command(
     terminal = sys.stdout.isatty() and not as_json
 
     async def main(life: lifecycle.Lifecycle) -> None:
-        statuses: dict[str, Status] = {}
+        statuses: dict[str, RemoteStatus] = {}
 
-        def changed(status: Status) -> None:
+        def changed(status: RemoteStatus) -> None:
             statuses[status.remote] = status
             connected = sum(one.phase is Phase.CONNECTED for one in statuses.values())
             life.status(f"connected to {connected} of {len(remote)}")
@@ -171,14 +171,14 @@ def _context(ca: Path | None) -> ssl.SSLContext:
         raise click.UsageError(f"--ca: {ca}: {error.strerror or error}") from error
 
 
-def _log_status(status: Status) -> None:
+def _log_status(status: RemoteStatus) -> None:
     known = {"remote": status.remote}
     if status.phase is Phase.RETRYING:
         known |= {"reason": status.reason, "retry_in": f"{status.retry_in:.1f}s"}
     _log.info(status.phase, **known)
 
 
-def _as_data(status: Status) -> dict[str, object]:
+def _as_data(status: RemoteStatus) -> dict[str, object]:
     data: dict[str, object] = {
         "remote": status.remote,
         "phase": status.phase,
@@ -194,11 +194,11 @@ def _as_data(status: Status) -> dict[str, object]:
     return data
 
 
-def _shown(statuses: dict[str, Status]) -> Live:
+def _shown(statuses: dict[str, RemoteStatus]) -> Live:
     return Live(_table(statuses), console=Console(), auto_refresh=False, transient=False)
 
 
-def _table(statuses: dict[str, Status]) -> Table:
+def _table(statuses: dict[str, RemoteStatus]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("gateway", "state", "visitors", "now", "failed", "received", "sent", ""):
         table.add_column(title)

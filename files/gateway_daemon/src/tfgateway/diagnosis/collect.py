@@ -28,12 +28,12 @@ from tfgateway.reconciler.planning.inputs.records import Records, migrated
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, of_workload
 from tfgateway.reconciler.planning.inputs.rows import Actual, Rows
 from tfgateway.reconciler.planning.primitives import proxy, services, subdomain
-from tfgateway.reconciler.planning.results import Pending
+from tfgateway.reconciler.planning.results import OutboxEntry
 from tfgateway.reconciler.planning.unowned_rows import unowned_rows
 from tfgateway.reconciler.session import load_identity, look, make_policy, open_redis
-from tfgateway.reconciler.status import Status, decode_status
+from tfgateway.reconciler.status import ReconcilerStatus, decode_status
 from tfgateway.reconciler.store import Store
-from tfgateway.reconciler.verdict import Answer, Facts, Judged, RowState, by_id, judge, row_state, summary
+from tfgateway.reconciler.verdict import Facts, Judged, ProbeResult, RowState, by_id, judge, row_state, summary
 from tfgateway.redis_schema.keys import OUTBOX
 from tfgateway.redis_schema.tunnels import Connected, fingerprint
 from tfgateway.settings import Settings
@@ -44,13 +44,13 @@ _SHORTEST_SILENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class GatewayState:
     """All that ``tfgateway state`` shows."""
 
     node_id: str
     problems: tuple[str, ...]
     reservations: tuple[Judged, ...]
-    status: Status | None = None
+    status: ReconcilerStatus | None = None
     """What the reconciler wrote about itself; None: nothing, or redis cannot be asked."""
     targets: tuple[TargetState, ...] = ()
     """Of the operator's static services."""
@@ -69,7 +69,7 @@ class State:
     @property
     def in_sync(self) -> bool:
         """Whether nothing needs an operator's attention."""
-        return not self.problems and all(one.settled for one in self.reservations)
+        return not self.problems and all(one.is_done for one in self.reservations)
 
     def as_data(self) -> dict[str, Any]:
         """Plain values: the JSON that the Ansible module reads."""
@@ -96,14 +96,14 @@ class _Seen:
     explorer_asked: bool
     actual: Actual | None
     records: Records
-    status: Status | None
+    status: ReconcilerStatus | None
     users: UserKeys
     problems: tuple[str, ...]
     tunnels: Mapping[str, Connected] | None
     """Clients that are connected, by the fingerprint of their secret; None: no worker has published any."""
 
 
-async def collect(settings: Settings) -> State:
+async def collect(settings: Settings) -> GatewayState:
     """Look at everything once. Errors: ``GatewayError``: what is configured is wrong, or nobody can be asked."""
     identity = load_identity(settings)
     policy = make_policy(settings, identity)
@@ -151,7 +151,7 @@ async def collect(settings: Settings) -> State:
     )
     problems += [*prober.problems(), *([trouble] if trouble else [])]
     problems += [plane.problem for plane in planes if plane.problem]
-    return State(
+    return GatewayState(
         identity.node_id,
         tuple(problems),
         tuple(by_id(judged)),
@@ -167,7 +167,7 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
     problems: list[str] = []
     actual: Actual | None = None
     records = Records()
-    status: Status | None = None
+    status: ReconcilerStatus | None = None
     users: UserKeys = {}
     tunnels: Mapping[str, Connected] | None = None
     async with open_redis(settings) as redis, open_explorer(settings, policy.identity) as client:
@@ -197,7 +197,7 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
     return _Seen(desired, desired.complete, actual, records, status, users, tuple(problems), tunnels)
 
 
-def _loop_problems(status: Status | None, settings: Settings) -> list[str]:
+def _loop_problems(status: ReconcilerStatus | None, settings: Settings) -> list[str]:
     """Problems that the reconciler reported in its status."""
     if status is None:
         return ["the reconciler has not written its status yet"]
@@ -212,7 +212,7 @@ def _loop_problems(status: Status | None, settings: Settings) -> list[str]:
     return found
 
 
-def _shown(seen: _Seen, outbox: dict[Gwid, Pending]) -> dict[Gwid, Wanted | None]:
+def _shown(seen: _Seen, outbox: dict[Gwid, OutboxEntry]) -> dict[Gwid, Wanted | None]:
     """The reservations to show: all but those that ended and left nothing behind."""
     here = [*seen.records.entries, *seen.records.damaged, *outbox]
     here = [name for name in here if name not in seen.records.references.values()]
@@ -244,7 +244,7 @@ def _tunnel(claims: Claims, reservation: Reservation) -> str:
 
 async def _answer(
     prober: Prober, claims: Claims, reservation: Reservation, tunnel: str, tunnels: Mapping[str, Connected] | None
-) -> Answer | None:
+) -> ProbeResult | None:
     """Probe the planes for a reservation; None: there is nothing to probe."""
     domain = reservation.domain
     if reservation.type == "domain_delegate":
@@ -256,10 +256,10 @@ async def _answer(
         return await prober.proxied(domain, proxy.target(reservation))
     if reservation.type == "reverse_proxy":
         if not await prober.proxy_runs():
-            return Answer.NO_PLANE
+            return ProbeResult.NO_PLANE
         if not tunnel or tunnels is None:
             return None
-        return Answer.RIGHT if tunnel in tunnels else Answer.NO_CLIENT
+        return ProbeResult.RIGHT if tunnel in tunnels else ProbeResult.NO_CLIENT
     if reservation.type == "gateway4to6" and claims.policy.fourtosix is not None:
         address = claims.policy.fourtosix.pool.address_of(reservation.user)
         return await prober.peer(encode_key(reservation.public_key), f"{address}/128")

@@ -25,7 +25,7 @@ from tfgateway.addresses import denied_reason, host_port, shown
 from tfgateway.errors import ProgramError
 from tfgateway.programs import run
 from tfgateway.reconciler.planning.claims import Policy
-from tfgateway.reconciler.verdict import Answer
+from tfgateway.reconciler.verdict import ProbeResult
 from tfgateway.redis_schema.keys import OWNER_FIELD
 from tfgateway.redis_schema.services import Service
 from tfgateway.settings import Settings
@@ -69,27 +69,27 @@ class Prober:
         """Planes that were asked and do not run, one line each."""
         return [f"{plane} does not run: {why}" for plane, why in self._down.items()]
 
-    async def addresses(self, name: str, expected: Collection[str]) -> Answer | None:
+    async def addresses(self, name: str, expected: Collection[str]) -> ProbeResult | None:
         """Whether DNS gives exactly these addresses."""
         if self._dns is None:
             return None
         if not await self._runs("DNS", self._dns):
-            return Answer.NO_PLANE
+            return ProbeResult.NO_PLANE
         async with self._limit:
             found = await asyncio.gather(*(self._query(self._dns, name, kind) for kind in ("A", "AAAA")))
         return _right(sorted(found[0] + found[1]) == sorted(expected))
 
-    async def zone_owner(self, zone: str, node_id: str, owner: str) -> Answer | None:
+    async def zone_owner(self, zone: str, node_id: str, owner: str) -> ProbeResult | None:
         """Whether DNS gives the ownership record that names gateway and owner."""
         if self._dns is None:
             return None
         if not await self._runs("DNS", self._dns):
-            return Answer.NO_PLANE
+            return ProbeResult.NO_PLANE
         async with self._limit:
             texts = await self._query(self._dns, f"{OWNER_FIELD}.{zone}", "TXT")
         return _right(any(_members(text) == {"identity": node_id, "owner": owner} for text in texts))
 
-    async def proxied(self, domain: str, target: Service) -> Answer | None:
+    async def proxied(self, domain: str, target: Service) -> ProbeResult | None:
         """Whether the proxy reaches the target, on each of its ports; the worst result counts."""
         visits: list[tuple[_Address | None, int, _Visit]] = [
             (self._http, target.httpport, _visit_http),
@@ -102,30 +102,30 @@ class Prober:
         ]
         return max(found, key=_BY_WEIGHT.index, default=None)
 
-    async def _proxied(self, domain: str, listens: _Address, target: _Address, visit: _Visit) -> Answer:
+    async def _proxied(self, domain: str, listens: _Address, target: _Address, visit: _Visit) -> ProbeResult:
         if not await self._runs("the proxy", listens):
-            return Answer.NO_PLANE
+            return ProbeResult.NO_PLANE
         async with self._limit, asyncio.TaskGroup() as both:
             through = both.create_task(visit(domain, *listens))
             await asyncio.wait({through}, timeout=_USUAL_TIME)
             if through.done() and through.result():
-                return Answer.RIGHT
+                return ProbeResult.RIGHT
             if denied_reason(target[0], self._policy.allowed_targets, self._policy.own_addresses) is not None:
                 alone = True  # what is not to be reached is not tried either
             else:
                 alone = await visit(domain, *target)
-            return Answer.RIGHT if await through else Answer.WRONG if alone else Answer.NO_TARGET
+            return ProbeResult.RIGHT if await through else ProbeResult.WRONG if alone else ProbeResult.NO_TARGET
 
     async def proxy_runs(self) -> bool:
         """Whether the proxy runs. True as well when it is configured to listen nowhere."""
         return all([await self._runs("the proxy", address) for address in (self._http, self._tls) if address])
 
-    async def peer(self, key: str, address: str) -> Answer | None:
+    async def peer(self, key: str, address: str) -> ProbeResult | None:
         """Whether the WireGuard interface has this peer (base64), with this address only; None: not permitted."""
         self._peers = self._peers or asyncio.create_task(self._listed_peers())
         found = await self._peers
         if _4TO6 in self._down:
-            return Answer.NO_PLANE
+            return ProbeResult.NO_PLANE
         return None if found is None else _right(found.get(key) == address)
 
     async def _listed_peers(self) -> dict[str, str] | None:
@@ -170,11 +170,11 @@ class Prober:
         return []
 
 
-_BY_WEIGHT = (Answer.RIGHT, Answer.NO_TARGET, Answer.WRONG, Answer.NO_PLANE)
+_BY_WEIGHT = (ProbeResult.RIGHT, ProbeResult.NO_TARGET, ProbeResult.WRONG, ProbeResult.NO_PLANE)
 
 
-def _right(whether: bool) -> Answer:
-    return Answer.RIGHT if whether else Answer.WRONG
+def _right(whether: bool) -> ProbeResult:
+    return ProbeResult.RIGHT if whether else ProbeResult.WRONG
 
 
 async def _accepts(host: str, port: int) -> bool:

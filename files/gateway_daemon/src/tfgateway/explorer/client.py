@@ -24,7 +24,6 @@ from tfgateway.errors import ExplorerRefused, ExplorerUnavailable, IdentityError
 from tfgateway.explorer import clocks, signing, wire
 from tfgateway.explorer.models import (
     Approval,
-    Counts,
     Farm,
     Gateway,
     Pool,
@@ -33,6 +32,7 @@ from tfgateway.explorer.models import (
     Undecodable,
     User,
     Workload,
+    WorkloadCounts,
     decode_workload,
     parse_workload,
 )
@@ -51,7 +51,7 @@ _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PollPage:
     """One poll: workloads of the node (each decoded on its own, P-2) and the id after which to go on."""
 
     items: tuple[Workload | Undecodable, ...]
@@ -138,7 +138,7 @@ class ExplorerClient:
         """The heartbeat; refused with 404 when the explorer does not know the gateway (any more)."""
         await self._call("POST", f"/gateways/{_part(node_id)}/uptime", body={"uptime": seconds}, sign=True)
 
-    async def send_counters(self, node_id: str, counts: Counts) -> None:
+    async def send_counters(self, node_id: str, counts: WorkloadCounts) -> None:
         """Workloads by kind; a gateway uses no compute or storage."""
         body = {"cru": 0, "mru": 0, "hru": 0, "sru": 0} | msgspec.structs.asdict(counts)
         await self._call("POST", f"/gateways/{_part(node_id)}/reserved_resources", body=body, sign=True)
@@ -147,20 +147,20 @@ class ExplorerClient:
         """Have only bound signatures of the gateway accepted, or others again."""
         await self._call("PUT" if pin else "DELETE", f"/gateways/{_part(node_id)}/pin", sign=True)
 
-    async def poll(self, node_id: str, from_id: int, wait: float = 0) -> Page:
+    async def poll(self, node_id: str, from_id: int, wait: float = 0) -> PollPage:
         """Workloads with ids from ``from_id`` on and queued ones, at most 200; go on with ``last_id + 1``.
 
         Queued items come again with every poll until they are answered, and may carry ``next_action`` 0.
-        wait: seconds that the explorer may hold the answer back until there is news. Old ones ignore it and answer at
-        once: ``poll_delay.delay`` says when to come again.
+        wait: seconds that the explorer may hold the answer back until something changes. Old ones ignore it and
+        answer at once: ``poll_delay.delay`` says when to come again.
         """
         query = {"from": str(from_id)} | ({"wait": f"{wait:g}"} if wait else {})
         path = f"/reservations/nodes/{_part(node_id)}/workloads"
-        answer = await self._call("GET", path, query=query, patience=wait)
+        answer = await self._call("GET", path, query=query, wait=wait)
         last = answer.headers.get("x-last-id", "")
         if not (last.isascii() and last.isdigit() and len(last) < 19):
             raise ExplorerUnavailable("the answer to a poll has no usable x-last-id header")
-        return Page(tuple(decode_workload(item) for item in _list(answer)), int(last))
+        return PollPage(tuple(decode_workload(item) for item in _list(answer)), int(last))
 
     async def node_workload(self, gwid: str) -> Workload:
         """One workload by its global id."""
@@ -272,13 +272,13 @@ class ExplorerClient:
         body: object = None,
         query: Mapping[str, str] | None = None,
         sign: bool = False,
-        patience: float = 0,
+        wait: float = 0,
     ) -> _Answer:
         data = None if body is None else wire.encode(body) + b"\n"
         attempt, backoff = 0, Backoff(_FIRST_PAUSE)
         while True:
             try:
-                answer = await self._exchange(method, path, query, data, sign=sign, patience=patience)
+                answer = await self._exchange(method, path, query, data, sign=sign, wait=wait)
                 if answer.status != expect:
                     raise self._failure(method, path, answer)
             except ExplorerUnavailable:
@@ -297,7 +297,7 @@ class ExplorerClient:
         data: bytes | None,
         *,
         sign: bool,
-        patience: float,
+        wait: float,
     ) -> _Answer:
         """One request and its answer, whatever its status. Errors: ``ExplorerUnavailable``."""
         if self._session is None:
@@ -315,14 +315,14 @@ class ExplorerClient:
                 data=data,
                 headers={"Content-Type": "application/json"},
                 middlewares=middlewares,
-                timeout=aiohttp.ClientTimeout(total=self._timeout + patience),
+                timeout=aiohttp.ClientTimeout(total=self._timeout + wait),
                 # A signed request must not follow a redirect.
                 allow_redirects=False,
             ) as response:
                 self._clock_ahead = clocks.ahead(self._clock(), response.headers)
                 return _Answer(response.status, response.headers, await self._read(response))
         except TimeoutError as error:
-            raise ExplorerUnavailable(f"{method} {path}: no answer in {self._timeout + patience:g} s") from error
+            raise ExplorerUnavailable(f"{method} {path}: no answer in {self._timeout + wait:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ExplorerUnavailable(f"{method} {path}: {printable(error) or type(error).__name__}") from error
 

@@ -256,7 +256,7 @@ class Location(_Object, frozen=True):
     longitude: float = 0.0
 
 
-class Counts(_Object, frozen=True):
+class WorkloadCounts(_Object, frozen=True):
     """Workloads by kind on a gateway."""
 
     network: UInt16 = 0
@@ -285,7 +285,7 @@ class Gateway(_Object, frozen=True):
     address: str = ""
     location: Location = Location()
     public_key_hex: str = ""
-    workloads: Counts = Counts()
+    workloads: WorkloadCounts = WorkloadCounts()
     managed_domains: tuple[str, ...] = ()
     tcp_router_port: Int64 = 0
     dns_nameserver: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from tfgateway.addresses import IPAddress, IPNetwork, denied_reason, is_literal
-from tfgateway.errors import LayoutError, ParseError
+from tfgateway.errors import ParseError, SchemaError
 from tfgateway.identity.sealing import ECDH_OVERHEAD
 from tfgateway.idn import to_ascii
 from tfgateway.wireguard_key import decode_key
@@ -111,6 +111,6 @@ def key_refusal(public_key: str) -> str | None:
     """Why a 4to6 peer cannot have this key."""
     try:
         decode_key(public_key)
-    except LayoutError as error:
+    except SchemaError as error:
         return f"cannot add 4to6 peer: public_key is {error}"
     return None

@@ -36,7 +36,7 @@ _LOOK_AGAIN = 0.5
 _CURRENCY = "TFT"
 
 
-class Status(StrEnum):
+class WorkloadStatus(StrEnum):
     """The state of a workload for its user."""
 
     PENDING = "pending"
@@ -54,20 +54,22 @@ class Account:
     tid: int
 
 
-def status(workload: Workload) -> tuple[Status, str]:
+def status(workload: Workload) -> tuple[WorkloadStatus, str]:
     """The state of a workload, with the gateway's (or explorer's) message."""
     message = workload.result.message
     if workload.next_action in (NextAction.DELETE, NextAction.DELETED):
         wanted = workload.signing_request_delete
         asked = 0 < wanted.quorum_min <= len(workload.signatures_delete)
         if not asked:
-            return Status.FAILED, message or "the gateway removed it without a reason"
-        return (Status.DELETED if workload.next_action == NextAction.DELETED else Status.DELETING), message
+            return WorkloadStatus.FAILED, message or "the gateway removed it without a reason"
+        return (
+            WorkloadStatus.DELETED if workload.next_action == NextAction.DELETED else WorkloadStatus.DELETING
+        ), message
     if workload.next_action == NextAction.INVALID:
-        return Status.FAILED, message or "the pool needs more capacity"
+        return WorkloadStatus.FAILED, message or "the pool needs more capacity"
     if workload.next_action == NextAction.DEPLOY and workload.result.state == ResultState.OK:
-        return Status.DEPLOYED, message
-    return Status.PENDING, "waiting for signatures" if workload.next_action == NextAction.SIGN else message
+        return WorkloadStatus.DEPLOYED, message
+    return WorkloadStatus.PENDING, "waiting for signatures" if workload.next_action == NextAction.SIGN else message
 
 
 async def register(client: ExplorerClient, identity: Identity, name: str, email: str) -> User:
@@ -171,7 +173,7 @@ def dependents(ids: Collection[int], workloads: Iterable[Workload]) -> dict[int,
 
     A child that has another domain of the user above it on the same gateway, or goes itself, is none.
     """
-    alive = [one for one in workloads if status(one)[0] in (Status.PENDING, Status.DEPLOYED)]
+    alive = [one for one in workloads if status(one)[0] in (WorkloadStatus.PENDING, WorkloadStatus.DEPLOYED)]
     delegated = [one for one in alive if isinstance(one, DomainDelegate)]
     kept = {(one.node_id, one.domain.lower()) for one in delegated if one.id not in ids}
     going = {(one.node_id, one.domain.lower()): one.id for one in delegated if one.id in ids}
@@ -187,13 +189,13 @@ def dependents(ids: Collection[int], workloads: Iterable[Workload]) -> dict[int,
     return found
 
 
-async def settled(client: ExplorerClient, workload_id: int, patience: float) -> Workload:
-    """The workload once it is no longer pending, or as it is after ``patience`` seconds.
+async def wait_for_outcome(client: ExplorerClient, workload_id: int, time_limit: float) -> Workload:
+    """The workload once it is no longer pending, or as it is after ``time_limit`` seconds.
 
     An explorer that is away is asked again until then. Errors: ``ExplorerError``.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience
+    deadline = loop.time() + time_limit
     while True:
         last_try = loop.time() >= deadline
         try:
@@ -202,6 +204,6 @@ async def settled(client: ExplorerClient, workload_id: int, patience: float) -> 
             if last_try:
                 raise
         else:
-            if last_try or status(workload)[0] is not Status.PENDING:
+            if last_try or status(workload)[0] is not WorkloadStatus.PENDING:
                 return workload
         await asyncio.sleep(min(_LOOK_AGAIN, max(deadline - loop.time(), 0)))

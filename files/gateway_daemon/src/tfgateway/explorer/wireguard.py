@@ -33,7 +33,7 @@ def public_key(private_key: str) -> str:
     return base64.b64encode(nacl.bindings.crypto_scalarmult_base(_key(private_key))).decode()
 
 
-class Peer(msgspec.Struct, frozen=True):
+class GatewayPeer(msgspec.Struct, frozen=True):
     """The gateway as a WireGuard peer."""
 
     public_key: str
@@ -45,7 +45,7 @@ class Tunnel(msgspec.Struct, frozen=True):
     """What a gateway answers to a gateway4to6 workload: addresses and peers for the user."""
 
     ips: tuple[str, ...]
-    peers: tuple[Peer, ...]
+    peers: tuple[GatewayPeer, ...]
 
 
 def parse_tunnel(data: bytes) -> Tunnel:
@@ -83,7 +83,7 @@ def wg_quick(tunnel: Tunnel, private_key: str | None) -> str:
     return "\n".join([*lines, ""])
 
 
-def _check(peer: Peer) -> None:
+def _check(peer: GatewayPeer) -> None:
     _key(peer.public_key)
     if not _ENDPOINT.fullmatch(peer.endpoint):
         raise ParseError("a peer's endpoint is not HOST:PORT")

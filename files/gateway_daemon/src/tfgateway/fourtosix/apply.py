@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 from tfgateway.errors import GatewayError, ProgramError
 from tfgateway.fourtosix import link, peers
 from tfgateway.fourtosix.peers import Present
-from tfgateway.fourtosix.pool import Pool
+from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.programs import run
 from tfgateway.wireguard_key import encode_key
 
@@ -21,7 +21,7 @@ class Interface:
 
     name: str
     listen_port: int
-    pool: Pool
+    pool: AddressPool
     log: FilteringBoundLogger
 
     async def converge(self, wanted: Mapping[str, str], *, current: bool) -> Mapping[str, Present]:

@@ -29,7 +29,7 @@ class _Link(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class LinkState:
     """A link as the kernel has it."""
 
     up: bool
@@ -38,7 +38,7 @@ class Link:
     """IPv6, without the link-local ones."""
 
 
-def parse_link(raw: bytes) -> Link:
+def parse_link(raw: bytes) -> LinkState:
     """The output of ``ip -json address show dev INTERFACE``. Errors: ``ParseError``."""
     try:
         (link,) = msgspec.json.decode(raw, type=tuple[_Link, ...])
@@ -47,10 +47,10 @@ def parse_link(raw: bytes) -> Link:
         )
     except (ValueError, RecursionError) as error:
         raise ParseError(f"ip's answer cannot be read: {error}") from error
-    return Link("UP" in link.flags, link.mtu, frozenset(one for one in addresses if not one.is_link_local))
+    return LinkState("UP" in link.flags, link.mtu, frozenset(one for one in addresses if not one.is_link_local))
 
 
-def commands(interface: str, address: IPv6Interface, present: Link) -> list[tuple[str, ...]]:
+def commands(interface: str, address: IPv6Interface, present: LinkState) -> list[tuple[str, ...]]:
     """Arguments of ``ip``, one tuple a command; none when everything is as it should be.
 
     address: the only one that the interface is to have; another is of a seed that this gateway had before.

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from tfgateway.errors import LayoutError, ParseError
-from tfgateway.fourtosix.pool import Pool
+from tfgateway.errors import ParseError, SchemaError
+from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.redis_schema.peers import Peer, decode_peer
 from tfgateway.telemetry.text import printable
 from tfgateway.wireguard_key import encode_key
@@ -59,14 +59,14 @@ def _peer(line: str) -> tuple[str, Present]:
     return key, Present(ips, 0 if keepalive == _OFF else int(keepalive), int(handshake))
 
 
-def wanted_peers(fields: Mapping[bytes, bytes], pool: Pool) -> tuple[dict[str, str], list[str]]:
+def wanted_peers(fields: Mapping[bytes, bytes], pool: AddressPool) -> tuple[dict[str, str], list[str]]:
     """What ``tfgateway:peers`` asks for: address by public key (base64); and what of it cannot be, one line each."""
     peers: list[Peer] = []
     problems: list[str] = []
     for name, raw in fields.items():
         try:
             peers.append(decode_peer(name, raw))
-        except LayoutError as error:
+        except SchemaError as error:
             problems.append(f"user {printable(name)}: {error}")
     wanted: dict[str, str] = {}
     own = encode_key(pool.public_key)

@@ -22,7 +22,7 @@ _HALF = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class AddressPool:
     """The keys and addresses of one gateway."""
 
     seed: bytes = field(repr=False)

@@ -16,9 +16,9 @@ from tfgateway.errors import ConfigError, GatewayError
 from tfgateway.fourtosix.apply import Interface
 from tfgateway.fourtosix.metrics import FourToSixMetrics
 from tfgateway.fourtosix.peers import wanted_peers
-from tfgateway.fourtosix.pool import Pool
+from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.identity import seedfile
-from tfgateway.mirror import HeldCollector, Mirror, Selection, SnapshotWriter
+from tfgateway.mirror import HoldCollector, Mirror, Selection, SnapshotWriter
 from tfgateway.mirror.disk import snapshot
 from tfgateway.redis_schema.connection import connect_as
 from tfgateway.redis_schema.keys import PEERS
@@ -27,7 +27,7 @@ from tfgateway.telemetry import metrics as metrics_page
 from tfgateway.telemetry.logs import logger
 
 _AGAIN = 3.0
-"""Seconds after which the interface is looked at although redis has no news: others may have changed it."""
+"""Seconds after which the interface is looked at although redis has not changed: others may have changed it."""
 
 _log = logger("fourtosix")
 
@@ -69,25 +69,25 @@ class _Plane:
 
     def __init__(self, settings: Settings) -> None:
         own = settings.fourtosix
-        self._pool = Pool(seedfile.load(Path(settings.identity.seed)).seed, own.private_key)
+        self._pool = AddressPool(seedfile.load(Path(settings.identity.seed)).seed, own.private_key)
         self._interface = Interface(own.interface, own.listen_port, self._pool, _log)
         self._wanted: dict[str, str] = {}
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._trouble = ""
         redis, selection = partial(connect_as, settings.redis), Selection(match=PEERS.encode())
         file = snapshot.path_of("fourtosix")
         self.mirror = Mirror(redis, selection, self._take, _log, file=file, hold_for=settings.redis.hold_for)
         self.keeper = None if file is None else SnapshotWriter(self.mirror, redis, selection, file, _log)
         self.registry = CollectorRegistry()
-        self.registry.register(HeldCollector("fourtosix", self.mirror))
+        self.registry.register(HoldCollector("fourtosix", self.mirror))
         self._metrics = FourToSixMetrics(self.registry, self.mirror.age)
 
     async def run(self, ready: Callable[[], None], status: Callable[[str], None]) -> NoReturn:
-        """Compare and repair, at every news from redis and from time to time; whatever fails is tried again."""
+        """Compare and repair, at every change in redis and from time to time; whatever fails is tried again."""
         known = announced = False
         while True:
-            await _until(self._news if known else self.mirror.ready, _AGAIN)
-            self._news.clear()
+            await _until(self._changed if known else self.mirror.ready, _AGAIN)
+            self._changed.clear()
             known = self.mirror.ready.is_set()
             try:
                 await self.converge()
@@ -117,7 +117,7 @@ class _Plane:
         for problem in problems:
             _log.warning("peer skipped", reason=problem)
         self._metrics.refused.set(len(problems))
-        self._news.set()
+        self._changed.set()
 
 
 async def _until(event: asyncio.Event, seconds: float) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
-from tfgateway.errors import LayoutError, StoreError
-from tfgateway.redis_schema import news
-from tfgateway.redis_schema.news import Changes
+from tfgateway.errors import SchemaError, StoreError
+from tfgateway.redis_schema import zone_changes
+from tfgateway.redis_schema.zone_changes import Changes
 
 _CHANNEL = b"__redis__:invalidate"
 
@@ -20,7 +20,7 @@ _CHANNEL = b"__redis__:invalidate"
 class Feed:
     """A connection that redirects its invalidation messages to itself.
 
-    With another connection as target, the death of the target alone would end the news without a sign (RESP2 can not
+    With another connection as target, the death of the target alone would end the messages without a sign (RESP2 cannot
     say ``tracking-redir-broken``). Here tracking and delivery live and die together, and one PING proves both.
     """
 
@@ -36,7 +36,7 @@ class Feed:
         narrowed = [word for prefix in prefixes if prefix for word in ("PREFIX", prefix)]
         await self._ask("CLIENT", "TRACKING", "ON", "REDIRECT", own_id, "BCAST", *narrowed)
         # In one command: a push between two would be taken for the reply to the second.
-        await self._ask("SUBSCRIBE", _CHANNEL, news.CHANNEL)
+        await self._ask("SUBSCRIBE", _CHANNEL, zone_changes.CHANNEL)
         await self._connection.read_response()  # an answer for each channel
 
     async def next(self) -> Sequence[bytes] | Changes | None:
@@ -45,17 +45,17 @@ class Feed:
         Or what a gateway's own transaction changed, which comes before the names of the keys that it changed.
 
         Errors: ``redis.RedisError``, ``OSError``, ``StoreError``; a silent redis is a ``redis.TimeoutError``. After an
-        error news may be lost: open another feed, then take a snapshot.
+        error messages may be lost: open another feed, then take a snapshot.
         """
-        # A quiet redis is no error: the connection's own time-out must not apply to waiting for news.
+        # A quiet redis is no error: the connection's own time-out must not apply to waiting for zone_changes.
         message = await self._connection.read_response(timeout=self._heartbeat)
         if message is None:
             message = await self._ask("PING")
         match message:
-            case [b"message", news.CHANNEL, bytes(raw)]:
+            case [b"message", zone_changes.CHANNEL, bytes(raw)]:
                 try:
-                    return news.decode_news(raw)
-                except LayoutError:
+                    return zone_changes.decode_changes(raw)
+                except SchemaError:
                     return ()  # the names of the keys are still to come
             case [b"message", _, list(keys)]:
                 return keys
@@ -65,12 +65,14 @@ class Feed:
                 if number in self._asked:
                     self._asked[number].set()
                 return ()
-        raise StoreError("redis sent something else than news on the connection for news")
+        raise StoreError("redis sent something else than a message on the connection for messages")
 
     async def caught_up(self) -> None:
-        """Wait until ``next`` has returned all news of what redis had done when this was called.
+        """Wait until ``next`` has returned all messages about what redis had done when this was called.
 
-        What was read over another connection may be newer than the news that have arrived here. Errors: as ``next``.
+        What was read over another connection may be newer than the messages that have arrived here.
+
+        Errors: as ``next``.
         """
         self._number += 1
         number = b"%d" % self._number

@@ -12,12 +12,12 @@ from prometheus_client.registry import Collector
 from tfgateway.mirror.mirror import Mirror
 
 
-def held_name(plane: str) -> str:
+def hold_metric(plane: str) -> str:
     """The name of the metric."""
     return f"tfgateway_{plane}_redis_implausible_seconds"
 
 
-class HeldCollector(Collector):
+class HoldCollector(Collector):
     """Collects the metric for the registry of a worker."""
 
     def __init__(self, plane: str, mirror: Mirror) -> None:
@@ -27,7 +27,7 @@ class HeldCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """One sample; its reason is one of ``redis_schema.marker.Mismatch``, or ``none``."""
         family = GaugeMetricFamily(
-            held_name(self._plane),
+            hold_metric(self._plane),
             "Seconds since redis was last followed although it answers; 0: it is followed, or away.",
             labels=["reason"],
         )

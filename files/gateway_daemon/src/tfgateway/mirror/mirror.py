@@ -20,8 +20,8 @@ from tfgateway.mirror.disk import snapshot
 from tfgateway.mirror.feed import open_feed
 from tfgateway.mirror.plausibility import Hold, Plausibility
 from tfgateway.mirror.selection import Selection
-from tfgateway.mirror.session import Progress, Session
-from tfgateway.mirror.target import FieldSink, Sink, Target
+from tfgateway.mirror.session import MirrorSession, Progress
+from tfgateway.mirror.target import FieldSink, Sink, TrackedSink
 from tfgateway.redis_schema.connection import store_errors
 from tfgateway.redis_schema.marker import Marker
 from tfgateway.telemetry.text import printable
@@ -53,7 +53,7 @@ class Mirror:
         file: a snapshot (``mirror.disk.snapshot``) that is loaded when redis is away, or implausible, before anything
         else was known.
         hold_for: seconds for which a redis that is implausible is not followed; 0: it always is.
-        heartbeat: seconds without news after which redis is asked whether it is still there.
+        heartbeat: seconds without a message after which redis is asked whether it is still there.
         retry_after: seconds before the first attempt to reconnect, and the most between two (jittered, doubling).
         """
         self._connect = connect
@@ -62,7 +62,7 @@ class Mirror:
         self._file = file
         self._heartbeat = heartbeat
         self._retry_after = retry_after
-        self._target = Target(sink, log)
+        self._target = TrackedSink(sink, log)
         self._plausibility = Plausibility(hold_for)
         self._progress = Progress()
 
@@ -138,7 +138,7 @@ class Mirror:
                 self._connect() as client,
                 open_feed(client, self._selection.prefixes, self._heartbeat) as feed,
             ):
-                await Session(
+                await MirrorSession(
                     client,
                     feed,
                     self._selection,

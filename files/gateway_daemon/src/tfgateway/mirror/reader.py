@@ -32,7 +32,7 @@ BIG: Final = Big.BIG
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class RedisReader:
     """Reads what a selection names. All methods raise ``redis.RedisError`` and ``OSError``.
 
     The marker is asked for after the values, in the same packet: what ``check_marker`` refuses by raising

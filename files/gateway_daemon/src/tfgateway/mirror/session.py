@@ -1,8 +1,9 @@
 """One connection of a mirror, from its first read to its end: one task listens, the other reads.
 
-Two kinds of news come over one connection, and their order there is what makes this right:
+Two kinds of notifications come over one connection, and their order there is what makes this right:
 
-* ``explain``: a gateway's transaction publishes every field that it wrote (``redis_schema.news``), while it runs;
+* ``explain``: a gateway's transaction publishes every field that it wrote (``redis_schema.zone_changes``), while it
+  runs;
 * ``announce``: redis names the keys that any client changed, after the commands of one turn of its event loop have run.
 
 A key that is announced, and of which changes were explained since the last announcement, is taken as explained: its
@@ -20,7 +21,7 @@ sink ends with what redis holds all the same:
   go: ignored, since the announcement that follows makes that it is read (again).
 * An explanation is too long to be sent, cannot be read, or is not of the data set that is followed: the announcement
   alone counts.
-* The connection breaks, or redis drops it because we fall behind: both kinds of news end together, and everything is
+* The connection breaks, or redis drops it because we fall behind: both kinds end together, and everything is
   read again. A FLUSHALL is announced without names, with the same effect.
 * Redis announces nothing of two databases that were swapped, and a push may get lost: ``anti_entropy``.
 
@@ -44,13 +45,13 @@ from tfgateway.aio import together
 from tfgateway.mirror.anti_entropy import AntiEntropy
 from tfgateway.mirror.feed import Feed
 from tfgateway.mirror.plausibility import Plausibility
-from tfgateway.mirror.reader import BIG, Reader
+from tfgateway.mirror.reader import BIG, RedisReader
 from tfgateway.mirror.selection import Selection
-from tfgateway.mirror.state import Pending, Reading, Value
-from tfgateway.mirror.target import Implausible, Target, Torn
+from tfgateway.mirror.state import PendingKeys, Reading, Value
+from tfgateway.mirror.target import Implausible, Torn, TrackedSink
 from tfgateway.redis_schema.keys import MARKER
 from tfgateway.redis_schema.marker import Marker, Mismatch, read_marker
-from tfgateway.redis_schema.news import Changes
+from tfgateway.redis_schema.zone_changes import Changes
 
 _MARKER = MARKER.encode("ascii")
 _LOOK = 1.0
@@ -75,7 +76,7 @@ class Progress:
     """Why redis could not be followed last; empty: it could."""
 
 
-class Session:
+class MirrorSession:
     """The state that belongs to one connection to redis."""
 
     def __init__(
@@ -83,7 +84,7 @@ class Session:
         client: Redis,
         feed: Feed,
         selection: Selection,
-        target: Target,
+        target: TrackedSink,
         plausibility: Plausibility,
         progress: Progress,
         restore: Callable[[], Awaitable[None]],
@@ -97,9 +98,9 @@ class Session:
         self._progress = progress
         self._restore = restore
         self._log = log
-        self._reader = Reader(client, selection, self._check_marker, log)
-        self._pending = Pending(selection.wants)
-        self._news = asyncio.Event()
+        self._reader = RedisReader(client, selection, self._check_marker, log)
+        self._pending = PendingKeys(selection.wants)
+        self._wake = asyncio.Event()
         self._checks: dict[bytes, float] = {}
         """Explained keys, and when they are to be read again."""
         self._took: dict[bytes, float] = {}
@@ -128,9 +129,9 @@ class Session:
                 elif self._progress.in_sync:
                     self._progress.last_in_sync = time.monotonic()
             if self._plausibility.hold is None:
-                self._news.set()
+                self._wake.set()
             # Reading what has arrived already does not wait, and would go on for as long as there is more of it.
-            await self._target.give_way()
+            await self._target.yield_to_others()
 
     def _explained(self, changes: Changes) -> None:
         if self._target.fields is None:
@@ -147,7 +148,7 @@ class Session:
     async def _apply(self) -> NoReturn:
         look_at = 0.0
         while True:
-            self._news.clear()
+            self._wake.clear()
             with suppress(Implausible):
                 if time.monotonic() >= look_at:
                     look_at = time.monotonic() + _LOOK
@@ -159,7 +160,7 @@ class Session:
                 wait = min(look_at, self._anti_entropy.due, *self._checks.values())
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(wait - time.monotonic(), 0.0)):
-                    await self._news.wait()
+                    await self._wake.wait()
 
     async def _look(self) -> None:
         """Check the marker alone. Errors: ``Implausible``."""
@@ -185,7 +186,7 @@ class Session:
         self._progress.in_sync = False
         self._progress.last_held = time.monotonic()
         # What was announced may be lost by now: when redis is followed again, everything is read.
-        self._pending = Pending(self._selection.wants)
+        self._pending = PendingKeys(self._selection.wants)
         hold = self._plausibility.hold
         if hold is not None and (before is None or before.why is not hold.why):
             self._log.error(
@@ -241,7 +242,7 @@ class Session:
             self._took.pop(key, None)
             await self._target.update(key, value)
             self._pending.end(key)
-            await self._target.give_way()
+            await self._target.yield_to_others()
 
     async def _replace(self, key: bytes) -> None:
         """Pass a big hash on in pieces."""
@@ -275,7 +276,7 @@ class Session:
         async for fields in self._reader.pieces(key):
             yield fields
             await self._change()
-            await self._target.give_way()
+            await self._target.yield_to_others()
         await self._feed.caught_up()
         if reading.touched:
             raise Torn

@@ -15,7 +15,7 @@ from tfgateway.errors import StoreError
 from tfgateway.mirror.disk import freshness, snapshot
 from tfgateway.mirror.disk.snapshot import Item
 from tfgateway.mirror.mirror import Mirror
-from tfgateway.mirror.reader import BIG, Reader
+from tfgateway.mirror.reader import BIG, RedisReader
 from tfgateway.mirror.selection import Selection
 from tfgateway.redis_schema.connection import store_errors
 from tfgateway.redis_schema.marker import Marker, Mismatch, mismatch
@@ -102,7 +102,7 @@ class SnapshotWriter:
             if marker is not None and (why := mismatch(marker, found)):
                 raise StoreError(f"redis is implausible: its marker is {why}")
 
-        reader = Reader(
+        reader = RedisReader(
             client, self._selection, check_marker, self._log, keys_at_once=_KEYS_AT_ONCE, fields_at_once=_FIELDS_AT_ONCE
         )
         async for names in self._names(reader):
@@ -116,7 +116,7 @@ class SnapshotWriter:
                 await asyncio.sleep(0)
         check_marker(await reader.marker())
 
-    async def _names(self, reader: Reader) -> AsyncIterator[Sequence[bytes]]:
+    async def _names(self, reader: RedisReader) -> AsyncIterator[Sequence[bytes]]:
         yield self._selection.first
         cursor = None
         while cursor != 0:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tfgateway.redis_schema.news import Changes
+from tfgateway.redis_schema.zone_changes import Changes
 
 Value = dict[bytes, bytes] | bytes
 """A hash or a string, as redis holds it."""
@@ -74,12 +74,12 @@ class Known:
         self._fingerprints[key] = _DISTRUSTED
 
 
-class Pending:
-    """Names of keys that changed and were not read since; each is held once, however often it is announced."""
+class PendingKeys:
+    """Names of keys that changed and were not read since; each is kept once, however often it is announced."""
 
     def __init__(self, wanted: Callable[[bytes], bool]) -> None:
         self._wanted = wanted
-        # A dict is a set that remembers the order: the oldest news is read first.
+        # A dict is a set that remembers the order: the oldest change is read first.
         self._keys: dict[bytes, None] = {}
         self._changes: Changes = {}
         self._explained: set[bytes] = set()
@@ -111,8 +111,8 @@ class Pending:
         self._explained.clear()
         return explained
 
-    def explain(self, changes: Changes, held: Callable[[bytes], bool]) -> None:
-        """What a transaction changed; the keys are announced after it. held: has the sink got this key?"""
+    def explain(self, changes: Changes, has: Callable[[bytes], bool]) -> None:
+        """What a transaction changed; the keys are announced after it. has: has the sink got this key?"""
         for key, fields in changes.items():
             reading = self._reading.get(key)
             if fields is None:
@@ -120,7 +120,7 @@ class Pending:
                 continue
             if reading is not None:
                 reading.missed.update(fields)
-            elif held(key) and key not in self._keys and key not in self._under_way:
+            elif has(key) and key not in self._keys and key not in self._under_way:
                 self._changes.setdefault(key, {}).update(fields)  # type: ignore[union-attr]
             else:
                 continue

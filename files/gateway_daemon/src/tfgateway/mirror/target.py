@@ -49,7 +49,7 @@ class Torn(Exception):
     """A hash changed while it was read in pieces."""
 
 
-class Target:
+class TrackedSink:
     """Passes differences on to the sink; a key that the sink fails on does not block the others."""
 
     def __init__(self, sink: Sink | FieldSink, log: FilteringBoundLogger) -> None:
@@ -69,7 +69,7 @@ class Target:
             fingerprint = 0
             for part in fingerprint_parts(value):
                 fingerprint += part
-                await self.give_way()
+                await self.yield_to_others()
         if not self.known.update(key, fingerprint):
             return
         self.changes += 1
@@ -107,7 +107,7 @@ class Target:
             self._log.error("change not applied", key=key, reason=repr(error), exc_info=True)
             return False
         finally:
-            await self.give_way()
+            await self.yield_to_others()
         return True
 
     async def load(self, key: bytes, items: Iterator[Item]) -> None:
@@ -119,7 +119,7 @@ class Target:
                 if isinstance(piece, Mapping) and isinstance(value, dict):
                     value.update(piece)
             await self.update(key, value)
-            await self.give_way()
+            await self.yield_to_others()
             return
 
         async def pieces() -> AsyncIterator[Mapping[bytes, bytes]]:
@@ -127,7 +127,7 @@ class Target:
             for _, piece in items:
                 if isinstance(piece, Mapping):
                     yield piece
-                await self.give_way()
+                await self.yield_to_others()
 
         await self.replace(key, pieces())
 
@@ -135,9 +135,9 @@ class Target:
         """In pieces, each freed when it was passed on."""
         while fields:
             yield dict(fields.popitem() for _ in range(min(len(fields), _PIECE)))
-            await self.give_way()
+            await self.yield_to_others()
 
-    async def give_way(self) -> None:
+    async def yield_to_others(self) -> None:
         """Let other tasks run when this one has had the event loop for a slice."""
         if time.monotonic() > self._slice_ends:
             await asyncio.sleep(0)

@@ -35,7 +35,9 @@ class ProxyMetrics(Collector):
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
-    def account(self, listener: Protocol, outcome: str, seconds: float, to_target: int, to_visitor: int) -> None:
+    def connection_ended(
+        self, listener: Protocol, outcome: str, seconds: float, to_target: int, to_visitor: int
+    ) -> None:
         """Count a connection that has ended; bytes each way."""
         self.active[listener] -= 1
         self.ended[listener][outcome] += 1

@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry
 
 from tfgateway import addresses
 from tfgateway.aio import first_of
-from tfgateway.errors import ConfigError, LayoutError
-from tfgateway.mirror import HeldCollector, Mirror, Selection, SnapshotWriter, held_name
+from tfgateway.errors import ConfigError, SchemaError
+from tfgateway.mirror import HoldCollector, Mirror, Selection, SnapshotWriter, hold_metric
 from tfgateway.mirror.disk import snapshot
 from tfgateway.plane import Listening, WorkerContext, share
 from tfgateway.proxy.connection import connection
@@ -34,7 +34,8 @@ from tfgateway.proxy.routing.router_file import parse_router_toml
 from tfgateway.proxy.routing.static_services import static_services
 from tfgateway.proxy.routing.table import RouteTable, StaticRoutes
 from tfgateway.proxy.upstream.dial import Dialler
-from tfgateway.proxy.upstream.own_dials import OwnDials
+from tfgateway.proxy.upstream.own_addresses import OwnAddresses
+from tfgateway.proxy.upstream.own_dials import OwnDials, open_table
 from tfgateway.redis_schema.connection import connect_as
 from tfgateway.redis_schema.keys import SERVICE_PREFIX, domain_of_service_key
 from tfgateway.settings import ProxySettings, RedisSettings, Settings
@@ -86,14 +87,15 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
     mirror = _mirror_into(table, settings.redis, file)
     metrics = ProxyMetrics(services=lambda: len(table), mirror_age=mirror.age)
     alike = ("tfgateway_proxy_services", "tfgateway_proxy_mirror_age_seconds", "tfgateway_proxy_target_up")
-    metrics.registry.register(HeldCollector("proxy", mirror))
-    worker.publish(metrics.registry, greatest=(*alike, held_name("proxy")))
+    metrics.registry.register(HoldCollector("proxy", mirror))
+    worker.publish(metrics.registry, greatest=(*alike, hold_metric("proxy")))
     metrics.include(tunnel_metrics.collect)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(tunnels.close)
         engine = running_engine()
-        own_addresses = partial(addresses.own_addresses, addresses.literals(settings.gateway.public_addresses))
-        own_dials = OwnDials(worker.runtime / _OWN_DIALS, own_addresses)
+        public = addresses.literals(settings.gateway.public_addresses)
+        own_addresses = OwnAddresses(partial(addresses.own_addresses, public))
+        own_dials = OwnDials(open_table(worker.runtime / _OWN_DIALS), own_addresses)
         stack.callback(own_dials.close)
         context = ProxyContext(
             own,
@@ -238,7 +240,7 @@ def _mirror_into(table: RouteTable, settings: RedisSettings, file: Path | None) 
     def update(key: bytes, value: object) -> None:
         try:
             table.update(key, value if isinstance(value, bytes) else None)
-        except LayoutError as error:
+        except SchemaError as error:
             _log.warning("service skipped", key=key, reason=str(error))
 
     return Mirror(partial(connect_as, settings), _SERVICES, update, _log, file=file, hold_for=settings.hold_for)

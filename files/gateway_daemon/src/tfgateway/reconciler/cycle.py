@@ -64,14 +64,14 @@ class Pass:
     failed: frozenset[str] = frozenset()
     """Reservations whose steps redis did not take."""
     incremental: Incremental | None = None
-    """What plans for news from now on; None: a full plan is next."""
+    """What plans for changes from now on; None: a full plan is next."""
 
 
 class Cycle:
     """Makes passes; remembers between them only which problems were logged.
 
     ask_for: asks the explorer for reservations one by one, and takes the answers into ``desired``.
-    applied: called with what was done before ``run`` and ``news`` return, also when they end with an error.
+    applied: called with what was done before ``run`` and ``run_incremental`` return, also when they end with an error.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Cycle:
         self._released_reservations: dict[Gwid, str] = {}
         self._ended: set[str] = set()
         """Reservations that an operator ended, until it is known that they are gone."""
-        self._corrected: tuple[guard.Sample, ...] | None = None
+        self._corrected: tuple[guard.CountSample, ...] | None = None
         """The samples without them, until that is written: they are no loss."""
 
     def reachable_at(self, address: str) -> None:
@@ -194,8 +194,8 @@ class Cycle:
         self._metrics.pass_seconds.set(time.monotonic() - started)
         return done
 
-    async def news(self, lease: Lease) -> Pass | None:
-        """Plan for the explorer's news since the last pass, on top of what that one left, without reading all of redis.
+    async def run_incremental(self, lease: Lease) -> Pass | None:
+        """Plan for what the explorer changed since the last pass, on top of what that one left, without reading redis.
 
         Each transaction still finds out whether redis holds what it was planned from. None: this takes ``run``.
         Errors: ``StoreError``.
@@ -231,7 +231,7 @@ class Cycle:
         self._desired.take_fresh()
         return actual, records
 
-    async def _note(self, samples: tuple[guard.Sample, ...]) -> None:
+    async def _note(self, samples: tuple[guard.CountSample, ...]) -> None:
         """Note the number of recorded reservations, if that is due."""
         noted = guard.noted(samples, machine.now(), self._recorded)
         if noted != samples:

@@ -20,14 +20,14 @@ from tfgateway.aio import Backoff
 from tfgateway.errors import ConfigError, ExplorerError, StoreError
 from tfgateway.explorer import clocks, poll_delay
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.explorer.models import Counts
+from tfgateway.explorer.models import WorkloadCounts
 from tfgateway.identity.keys import Identity
 from tfgateway.ids import Gwid
 from tfgateway.reconciler.cycle import Applied, Cycle, Pass
 from tfgateway.reconciler.delegations import Delegations, ParentZones
 from tfgateway.reconciler.explorer_side.geoip import Locator
 from tfgateway.reconciler.explorer_side.poller import Poller
-from tfgateway.reconciler.explorer_side.registration import Registration
+from tfgateway.reconciler.explorer_side.registration import DirectoryEntry
 from tfgateway.reconciler.explorer_side.session import open_explorer
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.lease import Holder, Lease
@@ -37,7 +37,7 @@ from tfgateway.reconciler.planning.model import Action, Plan
 from tfgateway.reconciler.planning.render import held_reason
 from tfgateway.reconciler.proofs import NameRecords, name_lookups
 from tfgateway.reconciler.session import load_identity, make_policy, open_redis
-from tfgateway.reconciler.status import Status
+from tfgateway.reconciler.status import ReconcilerStatus
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.verdict import RowState, tally
 from tfgateway.settings import Settings
@@ -69,7 +69,7 @@ class Reconciler:
         released_reservations: Mapping[Gwid, str] = MappingProxyType({}),
     ) -> None:
         self._interval = settings.explorer.poll_interval
-        # Held back for less than the interval, a poll without news would be repeated sooner than without ``wait``.
+        # Held back for less than the interval, a poll that found nothing would come again sooner than without ``wait``.
         self._wait = max(settings.explorer.long_poll, self._interval) if settings.explorer.long_poll else 0
         self._client = client
         self._store = store = Store(redis)
@@ -96,12 +96,12 @@ class Reconciler:
             self._names,
         )
         locate = Locator(settings.gateway, store).location
-        self._directory = Registration(client, identity, settings.gateway, locate, self._cycle.reachable_at)
-        self._news = asyncio.Event()
+        self._directory = DirectoryEntry(client, identity, settings.gateway, locate, self._cycle.reachable_at)
+        self._wake = asyncio.Event()
         self._poll_error = "the explorer was not asked yet"
         self._last: Pass | None = None
         self._next_tally = 0.0
-        self._status = Status(version=version())
+        self._status = ReconcilerStatus(version=version())
 
     async def run(self, *, stopping: asyncio.Event, ready: Callable[[], None], status: Callable[[str], None]) -> None:
         """Reconcile until ``stopping`` is set. ``ready`` is called once the managed domains are claimed.
@@ -183,16 +183,16 @@ class Reconciler:
         await work()
 
     async def _follow(self) -> None:
-        """Poll the explorer until cancelled; news are planned for at once."""
+        """Poll the explorer until cancelled; changes are planned for at once."""
         backoff = Backoff(self._interval, _LONGEST_PAUSE * self._interval)
         away = False
         while True:
             started = time.monotonic()
             before = self._poll_error
-            news = False
+            found_new = False
             try:
                 # Its return should be noticed at once.
-                news = await self._poll(0 if away else self._wait)
+                found_new = await self._poll(0 if away else self._wait)
             except ExplorerError as error:
                 _log.warning("poll failed", reason=str(error))
                 pause = backoff.failed()
@@ -204,16 +204,18 @@ class Reconciler:
                     self._outbox.wake()
                     away = False
                 chance = random.random()  # noqa: S311 - only spreads the polls of a fleet
-                pause = poll_delay.delay(time.monotonic() - started, news=news, interval=self._interval, chance=chance)
-            if news or self._poll_error != before:
-                self._news.set()
+                pause = poll_delay.delay(
+                    time.monotonic() - started, found_new=found_new, interval=self._interval, chance=chance
+                )
+            if found_new or self._poll_error != before:
+                self._wake.set()
             await asyncio.sleep(pause)
 
     async def _poll(self, wait: float) -> bool:
-        """Poll once; whether there were news. Errors: ``ExplorerError``."""
+        """Poll once; whether there was anything new. Errors: ``ExplorerError``."""
         self._asked()
         try:
-            news = await self._poller.poll(wait)
+            found_new = await self._poller.poll(wait)
         except ExplorerError as error:
             self._poll_error = str(error)
             self._metrics.polls_failed.inc()
@@ -221,7 +223,7 @@ class Reconciler:
         finally:
             self._asked()
         self._poll_error = ""
-        return news
+        return found_new
 
     def _asked(self) -> None:
         ahead = self._client.clock_ahead
@@ -254,18 +256,18 @@ class Reconciler:
         claimed.set()
         shown = ""
         due = time.monotonic() + self._interval
-        patience = time.monotonic() + _LONGEST_LISTING
+        listing_deadline = time.monotonic() + _LONGEST_LISTING
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), max(0.0, due - time.monotonic()))
-            if not self._news.is_set() and self._listing_first() and time.monotonic() < patience:
+                await asyncio.wait_for(self._wake.wait(), max(0.0, due - time.monotonic()))
+            if not self._wake.is_set() and self._listing_first() and time.monotonic() < listing_deadline:
                 # A plan for an incomplete listing would only delay the plan for all of it.
                 due = time.monotonic() + self._interval
                 continue
-            self._news.clear()
+            self._wake.clear()
             error = self._poll_error
             try:
-                if time.monotonic() >= due or not await self._news_pass():
+                if time.monotonic() >= due or not await self._incremental_pass():
                     started = time.monotonic()
                     await self._pass()
                     due = started + max(self._interval, (1 + _REST) * (time.monotonic() - started))
@@ -290,9 +292,9 @@ class Reconciler:
         """Whether the first listing is still coming in."""
         return self._poller.arriving and not self._poller.desired.complete
 
-    async def _news_pass(self) -> bool:
-        """Plan for news only; False: a full pass is needed. Errors: ``StoreError``."""
-        made = await self._cycle.news(self._lease)
+    async def _incremental_pass(self) -> bool:
+        """Plan for changes only; False: a full pass is needed. Errors: ``StoreError``."""
+        made = await self._cycle.run_incremental(self._lease)
         if made is not None:
             self._note(made)
         return made is not None
@@ -317,7 +319,7 @@ class Reconciler:
         self._last = made
         self._tally()
         self._directory.count(
-            Counts(
+            WorkloadCounts(
                 proxy=_uint16(counts["proxy"]),
                 reverse_proxy=_uint16(counts["reverse_proxy"]),
                 subdomain=_uint16(counts["subdomain"]),

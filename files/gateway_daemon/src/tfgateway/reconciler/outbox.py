@@ -14,7 +14,7 @@ from tfgateway.ids import Gwid, NodeId
 from tfgateway.reconciler.planning import results
 from tfgateway.reconciler.planning.inputs.desired import Desired
 from tfgateway.reconciler.planning.inputs.reservation import order
-from tfgateway.reconciler.planning.results import Pending
+from tfgateway.reconciler.planning.results import OutboxEntry
 from tfgateway.reconciler.store import Store
 from tfgateway.telemetry.logs import logger
 
@@ -40,17 +40,17 @@ class Outbox:
         self._node_id = node_id
         self._desired = desired
         self._failures: Counter[str] = Counter()
-        self._news = asyncio.Event()
+        self._wake = asyncio.Event()
 
     def wake(self) -> None:
         """Note that the outbox has new entries."""
-        self._news.set()
+        self._wake.set()
 
     async def run(self) -> None:
-        """Deliver until cancelled; news are tried at once, what failed after a back-off."""
+        """Deliver until cancelled; new entries are tried at once, what failed after a back-off."""
         backoff = Backoff()
         while True:
-            self._news.clear()
+            self._wake.clear()
             delay = _LOOK
             try:
                 if not await self._store.outbox_length() or await self.flush():
@@ -61,7 +61,7 @@ class Outbox:
                 delay = backoff.failed()
                 _log.warning("outbox cannot be read", reason=str(error))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), delay)
+                await asyncio.wait_for(self._wake.wait(), delay)
 
     async def flush(self) -> bool:
         """One round; True: nothing waits any more. Errors: ``StoreError``."""
@@ -88,7 +88,7 @@ class Outbox:
         _log.error("outbox entries nobody can read dropped", fields=", ".join(damaged))
         await self._store.take_from_outbox(damaged)
 
-    async def _deliver_all(self, waiting: list[Pending]) -> bool:
+    async def _deliver_all(self, waiting: list[OutboxEntry]) -> bool:
         """Deliver all that is due; False: the explorer is away."""
         queue = deque(waiting)
         in_a_row = 0
@@ -110,7 +110,7 @@ class Outbox:
         await asyncio.gather(*(work() for _ in range(min(_AT_ONCE, len(waiting)))))
         return in_a_row < _GIVE_UP_AFTER
 
-    async def _deliver(self, one: Pending) -> None:
+    async def _deliver(self, one: OutboxEntry) -> None:
         if one.result is not None:
             await self._send(one.id, self._client.put_result(self._node_id, one.id, one.result))
             # Before redis is asked: the explorer has it now, whether redis forgets it or not.

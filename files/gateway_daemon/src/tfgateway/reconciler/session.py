@@ -11,12 +11,12 @@ from redis.asyncio import Redis
 from tfgateway.addresses import literals, networks, own_addresses
 from tfgateway.errors import ConfigError
 from tfgateway.explorer.servable import is_domain
-from tfgateway.fourtosix.pool import Pool
+from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.planning.claims import FourToSix, Policy
 from tfgateway.reconciler.planning.inputs.desired import Desired
-from tfgateway.reconciler.planning.inputs.records import Reader, Records
+from tfgateway.reconciler.planning.inputs.records import RecordDecoder, Records
 from tfgateway.reconciler.planning.inputs.rows import Actual
 from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.connection import connect_as
@@ -56,7 +56,7 @@ def make_policy(settings: Settings, identity: Identity) -> Policy:
         public_addresses=public,
         proof=settings.gateway.proof,
         proof_timeout=settings.gateway.proof_timeout,
-        fourtosix=FourToSix(Pool(identity.seed, given.private_key), given.endpoint) if given.endpoint else None,
+        fourtosix=FourToSix(AddressPool(identity.seed, given.private_key), given.endpoint) if given.endpoint else None,
         repair_orphans=settings.reconciler.repair_orphans,
         parent_timeout=settings.reconciler.parent_timeout,
         max_removal_share=settings.reconciler.max_removal_share,
@@ -75,7 +75,7 @@ def _own_names(settings: Settings) -> frozenset[str]:
 
 
 async def look(store: Store, desired: Desired | None = None) -> tuple[Actual, Records]:
-    """Read redis, with decoded records. desired: see ``Reader``. Errors: ``StoreError``."""
-    reader = Reader(desired)
+    """Read redis, with decoded records. desired: see ``RecordDecoder``. Errors: ``StoreError``."""
+    reader = RecordDecoder(desired)
     actual = await store.observe(reader)
     return actual, reader.records()

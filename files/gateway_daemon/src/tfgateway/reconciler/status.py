@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 from tfgateway.instant import NANOSECONDS, Instant
 
 
-class Status(msgspec.Struct, frozen=True):
+class ReconcilerStatus(msgspec.Struct, frozen=True):
     """The string ``tfgateway:status``. Times in Unix seconds; 0: never."""
 
     version: str = ""
@@ -48,9 +48,9 @@ def _by_the_clock(seconds: float) -> Instant:
     return Instant(round(seconds * NANOSECONDS))
 
 
-def decode_status(raw: bytes | None) -> Status | None:
+def decode_status(raw: bytes | None) -> ReconcilerStatus | None:
     """The decoded status; None: there is none, or it cannot be read."""
     try:
-        return msgspec.json.decode(raw or b"", type=Status)
+        return msgspec.json.decode(raw or b"", type=ReconcilerStatus)
     except msgspec.MsgspecError:
         return None

@@ -11,10 +11,10 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from tfgateway.errors import LayoutError, StoreError
+from tfgateway.errors import SchemaError, StoreError
 from tfgateway.ids import Gwid
-from tfgateway.reconciler.planning.inputs.guard import Sample, decode_samples
-from tfgateway.reconciler.planning.inputs.records import Reader
+from tfgateway.reconciler.planning.inputs.guard import CountSample, decode_samples
+from tfgateway.reconciler.planning.inputs.records import RecordDecoder
 from tfgateway.reconciler.planning.inputs.rows import Actual, Row, Seal, Transaction
 from tfgateway.redis_schema.connection import marker_text, store_errors
 from tfgateway.redis_schema.keys import (
@@ -38,8 +38,8 @@ from tfgateway.redis_schema.keys import (
     zone_of_key,
 )
 from tfgateway.redis_schema.marker import RAISER
-from tfgateway.redis_schema.news import PUBLISHER
 from tfgateway.redis_schema.tunnels import Connected, decode_tunnels
+from tfgateway.redis_schema.zone_changes import PUBLISHER
 from tfgateway.telemetry.text import printable
 
 _OWN_HASHES = (OUTBOX, RESERVATIONS, ZONE_OWNERS, MANAGED_DOMAINS, PEERS, QUARANTINE, WAITING, PROOFS)
@@ -90,10 +90,10 @@ class Store:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def observe(self, reader: Reader) -> Actual:
+    async def observe(self, reader: RecordDecoder) -> Actual:
         """Read all that concerns the reconciler. Not atomic: ``apply`` checks whether it still holds.
 
-        reader: takes outbox and records in; see ``Reader.take`` for what is kept of them.
+        reader: takes outbox and records in; see ``RecordDecoder.take`` for what is kept of them.
         """
         hashes: dict[str, dict[str, bytes]] = {}
         strings: dict[str, bytes] = {}
@@ -135,7 +135,7 @@ class Store:
             published: list[Any] = await self._redis.mget(keys) if keys else []
         found: dict[str, Connected] | None = None
         for raw in published:
-            with contextlib.suppress(LayoutError):
+            with contextlib.suppress(SchemaError):
                 found = (found or {}) | (decode_tunnels(raw) if raw is not None else {})
         return found
 
@@ -265,13 +265,13 @@ class Store:
         with store_errors():
             await self._redis.hdel(RELEASED_RESERVATIONS, *sorted(identifiers))
 
-    async def samples(self) -> tuple[Sample, ...]:
+    async def samples(self) -> tuple[CountSample, ...]:
         """The samples of the number of recorded reservations."""
         with store_errors():
             found: Any = await self._redis.get(SAMPLES)
         return decode_samples(found)
 
-    async def write_samples(self, samples: tuple[Sample, ...]) -> None:
+    async def write_samples(self, samples: tuple[CountSample, ...]) -> None:
         with store_errors():
             await self._redis.set(SAMPLES, msgspec.json.encode(samples))
 

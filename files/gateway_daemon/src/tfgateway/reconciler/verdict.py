@@ -9,13 +9,13 @@ from enum import StrEnum
 from typing import Any
 
 from tfgateway.explorer.models import NextAction, ResultState
-from tfgateway.reconciler.planning.claims import Claims, NotNow, Refusal
+from tfgateway.reconciler.planning.claims import Claims, NotNow, ReservationRefused
 from tfgateway.reconciler.planning.inputs.desired import WANTED, Desired, Wanted
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.reconciler.planning.model import Left
 from tfgateway.reconciler.planning.primitives import PRIMITIVES, subdomain
 from tfgateway.reconciler.planning.proofs import Shown
-from tfgateway.reconciler.planning.results import Pending
+from tfgateway.reconciler.planning.results import OutboxEntry
 from tfgateway.redis_schema.tunnels import Connected
 
 
@@ -44,7 +44,7 @@ _DONE = frozenset({Verdict.IN_SYNC, Verdict.TARGET_DOWN})
 """The gateway has done its part."""
 
 
-class Answer(StrEnum):
+class ProbeResult(StrEnum):
     """The outcome of probing a reservation as a visitor would."""
 
     RIGHT = "right"
@@ -81,9 +81,9 @@ class Facts:
     wanted: Wanted | None
     recorded: bool
     rows: RowState
-    answer: Answer | None
+    answer: ProbeResult | None
     """None: there is nothing to probe, or nothing to probe it with."""
-    waiting: Pending | None = None
+    waiting: OutboxEntry | None = None
     damaged: str = ""
     """Why the record cannot be read; empty: it can, or there is none."""
     ground: str = ""
@@ -96,7 +96,7 @@ class Facts:
     @property
     def served(self) -> bool | None:
         """Whether a visitor is served; None: not probed."""
-        return None if self.answer is None else self.answer is Answer.RIGHT
+        return None if self.answer is None else self.answer is ProbeResult.RIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Judged:
     message: str
 
     @property
-    def settled(self) -> bool:
+    def is_done(self) -> bool:
         """Whether nothing is left to do for the gateway or an operator."""
         return self.verdict in _DONE or self.facts.rows is RowState.WAITING
 
@@ -180,13 +180,13 @@ def _deployed(facts: Facts) -> tuple[Verdict, str]:
     return _SERVED[facts.answer]
 
 
-_SERVED: Mapping[Answer | None, tuple[Verdict, str]] = {
+_SERVED: Mapping[ProbeResult | None, tuple[Verdict, str]] = {
     None: (Verdict.IN_SYNC, ""),
-    Answer.RIGHT: (Verdict.IN_SYNC, ""),
-    Answer.WRONG: (Verdict.MISSING, "the gateway does not answer for it"),
-    Answer.NO_PLANE: (Verdict.MISSING, "the plane that serves it does not run"),
-    Answer.NO_TARGET: (Verdict.TARGET_DOWN, "its target does not answer"),
-    Answer.NO_CLIENT: (Verdict.IN_SYNC, "no client connected"),
+    ProbeResult.RIGHT: (Verdict.IN_SYNC, ""),
+    ProbeResult.WRONG: (Verdict.MISSING, "the gateway does not answer for it"),
+    ProbeResult.NO_PLANE: (Verdict.MISSING, "the plane that serves it does not run"),
+    ProbeResult.NO_TARGET: (Verdict.TARGET_DOWN, "its target does not answer"),
+    ProbeResult.NO_CLIENT: (Verdict.IN_SYNC, "no client connected"),
 }
 
 
@@ -212,7 +212,7 @@ def row_state(claims: Claims, reservation: Reservation, *, recorded: bool = True
     try:
         primitive.ensure(claims, reservation)
         writes = claims.rows.peek().writes
-    except (Refusal, NotNow) as reason:
+    except (ReservationRefused, NotNow) as reason:
         return RowState.GROUNDLESS, str(reason)
     finally:
         claims.rows.undo()

@@ -22,7 +22,7 @@ import re
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.ids import NodeId
 from tfgateway.redis_schema.keys import MARKER
 
@@ -89,14 +89,14 @@ def encode_marker(marker: Marker) -> bytes:
 
 
 def decode_marker(raw: bytes) -> Marker:
-    """What ``encode_marker`` wrote. Errors: ``LayoutError``."""
+    """What ``encode_marker`` wrote. Errors: ``SchemaError``."""
     found = _FORM.fullmatch(raw) if len(raw) <= LONGEST else None
     if found is None:
-        raise LayoutError("not a marker of this version")
+        raise SchemaError("not a marker of this version")
     node_id, incarnation, *numbers, previous, state = (part.decode("ascii") for part in found.groups())
     counter, passes, base = (int(numbers[at]) for at in (0, 1, 3))
     if max(counter, passes, base) > _MOST:
-        raise LayoutError("marker: a number that is too great")
+        raise SchemaError("marker: a number that is too great")
     return Marker(NodeId(node_id), incarnation, counter, passes, numbers[2], base, previous, state == "retired")
 
 
@@ -106,7 +106,7 @@ def read_marker(raw: bytes) -> Marker | Mismatch:
         return Mismatch.ABSENT
     try:
         return decode_marker(raw)
-    except LayoutError:
+    except SchemaError:
         return Mismatch.UNREADABLE
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfgateway import gojson
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 
 _MAX_VALUE = 4096
 
@@ -14,13 +14,13 @@ def encode_zone_owner(owner: str) -> bytes:
 
 
 def decode_zone_owner(raw: bytes) -> str:
-    """The owner; empty: there is none. Errors: ``LayoutError``: a damaged value does not make the zone free."""
+    """The owner; empty: there is none. Errors: ``SchemaError``: a damaged value does not make the zone free."""
     if len(raw) > _MAX_VALUE:
-        raise LayoutError(f"zone owner: larger than {_MAX_VALUE} bytes")
+        raise SchemaError(f"zone owner: larger than {_MAX_VALUE} bytes")
     try:
         owner = gojson.decode_object(raw).get("owner", "")
     except ValueError as error:
-        raise LayoutError(f"zone owner: {error}") from error
+        raise SchemaError(f"zone owner: {error}") from error
     if not isinstance(owner, str):
-        raise LayoutError("zone owner: not text")
+        raise SchemaError("zone owner: not text")
     return owner

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.ids import Tid
 from tfgateway.wireguard_key import decode_key
 
@@ -24,11 +24,11 @@ class Peer:
 
 
 def decode_peer(name: bytes, raw: bytes) -> Peer:
-    """A field and its value. Errors: ``LayoutError``."""
+    """A field and its value. Errors: ``SchemaError``."""
     if not (name.isdigit() and len(name) <= _LONGEST_TID):
-        raise LayoutError("peer: the field is not a user's tid")
+        raise SchemaError("peer: the field is not a user's tid")
     try:
         text = raw.decode("ascii")
     except UnicodeDecodeError:
-        raise LayoutError("not a WireGuard key: it is not base64") from None
+        raise SchemaError("not a WireGuard key: it is not base64") from None
     return Peer(Tid(name.decode("ascii")), decode_key(text))

@@ -15,7 +15,7 @@ import msgspec
 
 from tfgateway import gojson
 from tfgateway.addresses import IPV4
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.ids import NodeId
 from tfgateway.telemetry.text import printable
 
@@ -181,7 +181,7 @@ def edit_addresses(
     Addresses are compared by value; one that is there already stays as it is. Every other element, type and member
     keeps its bytes (R-3). Dropped are only ``<nil>`` addresses (R-4) and what no reader of this layout can use: a field
     that is no JSON object, what follows the object, an ``a`` or ``aaaa`` that is no list.
-    Errors: ``LayoutError`` if ``add`` has something that is no IP literal.
+    Errors: ``SchemaError`` if ``add`` has something that is no IP literal.
     """
     members = _members(raw)
     kept: dict[str, list[msgspec.Raw]] = {"a": [], "aaaa": []}
@@ -199,7 +199,7 @@ def edit_addresses(
     for text in add:
         address = canonical_address(text)
         if address is None:
-            raise LayoutError(f"'{printable(text)}' is not an IP address")
+            raise SchemaError(f"'{printable(text)}' is not an IP address")
         if address not in present:
             present.add(address)
             element = msgspec.Raw(gojson.encode({"ip": address, "ttl": ttl}))
@@ -273,7 +273,7 @@ def _decode_list(name: str, value: object, problems: list[str]) -> Iterator[Any]
             continue  # the old gateway writes null for what it destroyed (R-3): there is nothing to repair
         try:
             yield _ELEMENTS[name](_element(element))
-        except LayoutError as error:
+        except SchemaError as error:
             problems.append(f"{name}[{index}]: {error}")
 
 
@@ -286,23 +286,23 @@ def _decode_soa(value: object, problems: list[str]) -> Soa | None:
             return None  # the zone gets a synthesised one
         times = {name: _number(element, name, 32) for name in ("refresh", "retry", "expire", "minttl", "ttl")}
         return Soa(ns=_host(element, "ns"), mbox=_host(element, "mbox") if element.get("mbox") else "", **times)
-    except LayoutError as error:
+    except SchemaError as error:
         problems.append(f"soa: {error}")
         return None
 
 
 def _element(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise LayoutError("not an object")
+        raise SchemaError("not an object")
     return gojson.fold(value)
 
 
 def _text(element: dict[str, Any], name: str) -> str:
     value = element.get(name, "")
     if not isinstance(value, str):
-        raise LayoutError(f"{name} is not text")
+        raise SchemaError(f"{name} is not text")
     if not value:
-        raise LayoutError(f"no {name}")
+        raise SchemaError(f"no {name}")
     return value
 
 
@@ -314,7 +314,7 @@ def _host(element: dict[str, Any], name: str) -> str:
 def _number(element: dict[str, Any], name: str, bits: int) -> int:
     value = element.get(name, 0)
     if type(value) is not int or not 0 <= value < 1 << bits:
-        raise LayoutError(f"{name} is not a number of {bits} bits")
+        raise SchemaError(f"{name} is not a number of {bits} bits")
     return value
 
 
@@ -326,9 +326,9 @@ def _address(element: dict[str, Any], *, ipv6: bool) -> Address:
     text = _text(element, "ip")
     address = canonical_address(text)
     if address is None:
-        raise LayoutError(f"'{printable(text, 60)}' is not an IP address")
+        raise SchemaError(f"'{printable(text, 60)}' is not an IP address")
     if (":" in address) != ipv6:
-        raise LayoutError(f"{address} is of the other family")
+        raise SchemaError(f"{address} is of the other family")
     return Address(address, _ttl(element))
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tfgateway import gojson, versioned
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.ids import Gwid, NodeId, Tid
 
 FOREVER = 2**63 - 1
@@ -76,12 +76,12 @@ _NO_RESULT = RecordedResult(type="", id="", created=ZERO_TIME, state=0)
 def rfc3339(seconds: int, nanoseconds: int = 0) -> str:
     """Unix time as Go prints it in UTC: ``2021-01-18T20:00:05.123456789Z``, without needless zeros.
 
-    nanoseconds: 0 to 999999999. Errors: ``LayoutError`` outside of the years 1 to 9999.
+    nanoseconds: 0 to 999999999. Errors: ``SchemaError`` outside of the years 1 to 9999.
     """
     try:
         moment = _EPOCH + timedelta(seconds=seconds)
     except OverflowError:
-        raise LayoutError(f"{seconds} seconds are outside of the years 1 to 9999") from None
+        raise SchemaError(f"{seconds} seconds are outside of the years 1 to 9999") from None
     fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""
     return f"{moment.replace(tzinfo=None).isoformat()}{fraction}Z"
 
@@ -128,24 +128,24 @@ def encode_reservation(reservation: Recorded) -> bytes:
 def decode_reservation(raw: bytes) -> Recorded:
     """A stored reservation of any version up to 1.0.0, or of none.
 
-    Errors: ``LayoutError``. Readers of the hash set that one entry aside and go on (P-17).
+    Errors: ``SchemaError``. Readers of the hash set that one entry aside and go on (P-17).
     """
     if len(raw) > _MAX_VALUE:
-        raise LayoutError(f"reservation: larger than {_MAX_VALUE} bytes")
+        raise SchemaError(f"reservation: larger than {_MAX_VALUE} bytes")
     version, payload = versioned.split(raw)
     # Pre-releases sort before their release: only the three numbers decide.
     if version is not None and version[:3] > _VERSION[:3]:
-        raise LayoutError(f"reservation: version {version.major}.{version.minor}.{version.patch} is newer than 1.0.0")
+        raise SchemaError(f"reservation: version {version.major}.{version.minor}.{version.patch} is newer than 1.0.0")
     try:
         members = gojson.decode_object(payload)
         signature = base64.b64decode(_get(members, "signature", ""), validate=True)
     except ValueError as error:
-        raise LayoutError(f"reservation: {error}") from error
+        raise SchemaError(f"reservation: {error}") from error
     data = members.get("data")
     if data is not None and not isinstance(data, dict):
-        raise LayoutError("reservation: data is not an object")
+        raise SchemaError("reservation: data is not an object")
     if not _get(members, "id", ""):
-        raise LayoutError("reservation: no id")
+        raise SchemaError("reservation: no id")
     return Recorded(
         id=Gwid(_get(members, "id", "")),
         node_id=NodeId(_get(members, "node_id", "")),
@@ -166,7 +166,7 @@ def _decode_result(value: object) -> RecordedResult | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise LayoutError("reservation: result is not an object")
+        raise SchemaError("reservation: result is not an object")
     members = gojson.fold(value)
     result = RecordedResult(
         type=_get(members, "type", ""),
@@ -184,7 +184,7 @@ def _get(members: dict[str, Any], name: str, default: _T) -> _T:
     """A member of the type of ``default``, which stands for an absent one."""
     value = members.get(name, default)
     if type(value) is not type(default):
-        raise LayoutError(f"reservation: {name} is not of type {type(default).__name__}")
+        raise SchemaError(f"reservation: {name} is not of type {type(default).__name__}")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise LayoutError(f"reservation: {name} is out of range")
+        raise SchemaError(f"reservation: {name} is out of range")
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 
 _FORM = re.compile(rb"(\d{1,10}) ([0-9a-f]{32})")
 
@@ -25,8 +25,8 @@ def encode_issued(issued: Issued) -> bytes:
 
 
 def decode_issued(raw: bytes) -> Issued:
-    """What ``encode_issued`` wrote. Errors: ``LayoutError``."""
+    """What ``encode_issued`` wrote. Errors: ``SchemaError``."""
     found = _FORM.fullmatch(raw)
     if found is None or (serial := int(found[1])) >= 2**32:
-        raise LayoutError("not a serial and a digest")
+        raise SchemaError("not a serial and a digest")
     return Issued(serial, int(found[2], 16))

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from tfgateway import gojson
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.redis_schema.keys import service_key
 
 _MAX_VALUE = 64 * 1024
@@ -60,9 +60,9 @@ def encode_service(domain: str, service: Service) -> bytes:
 
 
 def decode_service(raw: bytes) -> Service:
-    """A stored entry, members in any case, unknown ones ignored. Errors: ``LayoutError``."""
+    """A stored entry, members in any case, unknown ones ignored. Errors: ``SchemaError``."""
     if len(raw) > _MAX_VALUE:
-        raise LayoutError(f"service: larger than {_MAX_VALUE} bytes")
+        raise SchemaError(f"service: larger than {_MAX_VALUE} bytes")
     return _usual(raw) or _any(raw)
 
 
@@ -86,7 +86,7 @@ def _any(raw: bytes) -> Service:
         value = gojson.decode_object(raw).get("value", "")
         members = gojson.decode_object(base64.b64decode(value, validate=True))
     except (ValueError, TypeError) as error:
-        raise LayoutError(f"service: {error}") from error
+        raise SchemaError(f"service: {error}") from error
     return Service(
         addr=_text(members, "addr"),
         clientsecret=_text(members, "clientsecret"),
@@ -99,12 +99,12 @@ def _any(raw: bytes) -> Service:
 def _text(members: dict[str, Any], name: str) -> str:
     value = members.get(name, "")
     if not isinstance(value, str):
-        raise LayoutError(f"service: {name} is not text")
+        raise SchemaError(f"service: {name} is not text")
     return value
 
 
 def _integer(members: dict[str, Any], name: str) -> int:
     value = members.get(name, 0)
     if type(value) is not int or not -(2**63) <= value < 2**63:
-        raise LayoutError(f"service: {name} is not an integer")
+        raise SchemaError(f"service: {name} is not an integer")
     return value

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 
 _LINE = re.compile(rb"([0-9a-f]{32}) (\d{1,12}) ([0-9a-f.:]{2,45})")
 
@@ -33,15 +33,15 @@ def encode_tunnels(clients: Mapping[str, Connected]) -> bytes:
 
 
 def decode_tunnels(raw: bytes) -> dict[str, Connected]:
-    """What ``encode_tunnels`` wrote. Errors: ``LayoutError``."""
+    """What ``encode_tunnels`` wrote. Errors: ``SchemaError``."""
     clients = {}
     for line in raw.split(b"\n") if raw else ():
         found = _LINE.fullmatch(line)
         if found is None:
-            raise LayoutError("tunnels: not a fingerprint, a time and an address")
+            raise SchemaError("tunnels: not a fingerprint, a time and an address")
         try:
             source = str(ipaddress.ip_address(found[3].decode()))
         except ValueError as error:
-            raise LayoutError("tunnels: not an IP address") from error
+            raise SchemaError("tunnels: not an IP address") from error
         clients[found[1].decode()] = Connected(int(found[2]), source)
     return clients

@@ -49,14 +49,14 @@ class ExplorerSettings(Section, frozen=True):
     timeout: Seconds = 15.0
     """Seconds for one request, long polling excluded."""
     poll_interval: Seconds = 10.0
-    """Seconds between two polls without news, and between two checks of redis."""
+    """Seconds between two polls that find nothing new, and between two checks of redis."""
     long_poll: Annotated[float, msgspec.Meta(ge=0)] = 30.0
-    """Seconds that the explorer may hold a poll back until there is news; old ones ignore it. 0: never."""
+    """Seconds that the explorer may hold a poll back until something changes; old ones ignore it. 0: never."""
     max_answer: Annotated[int, msgspec.Meta(ge=1024)] = 16 * 1024 * 1024
     """Bytes of one answer that are read at most."""
 
 
-class Location(Section, frozen=True):
+class LocationSettings(Section, frozen=True):
     """[gateway.location]: what is published in the explorer's directory."""
 
     city: str = "Unknown"
@@ -115,7 +115,7 @@ class GatewaySettings(Section, frozen=True):
     """Published in the explorer's directory."""
     tcp_client_port: Port = 18000
     """TCP port for tunnel clients that is published in the explorer's directory."""
-    location: Location = Location()
+    location: LocationSettings = LocationSettings()
     """Without it, what ``geoip`` says."""
     geoip: str = ""
     """URL of a GeoIP service that is asked when no location is configured; empty: none."""

@@ -20,11 +20,11 @@ async def read(listen: str) -> dict[str, float] | None:
     return None if text is None else parse(text)
 
 
-async def page(listen: str, patience: float = _TIME) -> str | None:
-    """The text of a page; None: no answer within ``patience`` seconds."""
+async def page(listen: str, time_limit: float = _TIME) -> str | None:
+    """The text of a page; None: no answer within ``time_limit`` seconds."""
     try:
         async with (
-            asyncio.timeout(patience),
+            asyncio.timeout(time_limit),
             aiohttp.ClientSession(raise_for_status=True) as session,
             session.get(f"http://{listen}/metrics") as answer,
         ):

@@ -15,10 +15,10 @@ from tfgateway.addresses import shown
 from tfgateway.aio import Backoff
 from tfgateway.sockets import AddressInfo, close, resolve, send_at_once
 from tfgateway.tunnel.handshake import encode_handshake
-from tfgateway.tunnel.session.session import Channel, Limits, Session
+from tfgateway.tunnel.session.session import Session, SessionLimits, StreamHandler
 from tfgateway.tunnel.session.stream_relay import StreamEnding, StreamRelay, StreamRelayed
 from tfgateway.tunnel.session.tls import secure
-from tfgateway.tunnel.yamux.connection import Connection, Role
+from tfgateway.tunnel.yamux.connection import Role, YamuxConnection
 
 _TLS_HANDSHAKE = 0x16
 _STEADY = 60.0
@@ -30,7 +30,7 @@ HostPort = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ClientOptions:
     """What to connect to what."""
 
     secret: bytes = field(repr=False)
@@ -48,7 +48,7 @@ class Options:
     """For the connections to the gateways; None: in clear, as the old client."""
     tls_name: str = ""
     """In the gateways' certificates; empty: the host that is connected to."""
-    limits: Limits = field(default_factory=Limits)
+    limits: SessionLimits = field(default_factory=SessionLimits)
 
 
 class Phase(StrEnum):
@@ -63,7 +63,7 @@ class Phase(StrEnum):
 
 
 @dataclass(slots=True)
-class Status:
+class RemoteStatus:
     """What is shown of one gateway."""
 
     remote: str
@@ -88,14 +88,14 @@ class Status:
     """Bytes to visitors."""
 
 
-Changed = Callable[[Status], None]
+Changed = Callable[[RemoteStatus], None]
 
 _LEFT = "the gateway asks for a new session"
 _MAX_ENDING = 4
 """Sessions that a gateway is about to end; the oldest goes when there are more."""
 
 
-async def run(remotes: list[HostPort], options: Options, changed: Changed) -> None:
+async def run(remotes: list[HostPort], options: ClientOptions, changed: Changed) -> None:
     """Keep a session with each of ``remotes`` until cancelled. ``changed`` is called with every new phase."""
     async with asyncio.TaskGroup() as group:
         for remote in remotes:
@@ -105,12 +105,12 @@ async def run(remotes: list[HostPort], options: Options, changed: Changed) -> No
 class _Follower:
     """Keeps a session with one gateway."""
 
-    def __init__(self, remote: HostPort, options: Options, changed: Changed) -> None:
+    def __init__(self, remote: HostPort, options: ClientOptions, changed: Changed) -> None:
         host, port = remote
         self._remote = remote
         self._options = options
         self._changed = changed
-        self._status = Status(shown(host, port))
+        self._status = RemoteStatus(shown(host, port))
         self._ending: list[Session] = []
         """Sessions that the gateway is about to end: their visitors stay to their end."""
         self._loop = asyncio.get_running_loop()
@@ -158,7 +158,7 @@ class _Follower:
         over: asyncio.Future[str] = self._loop.create_future()
         session = Session(
             sock,
-            Connection(Role.CLIENT, max_streams=self._options.limits.streams),
+            YamuxConnection(Role.CLIENT, max_streams=self._options.limits.streams),
             limits=self._options.limits,
             opened=self._visited,
             over=partial(self._over, over),
@@ -190,7 +190,7 @@ class _Follower:
         self._status.sessions += 1
         self._phase(Phase.CONNECTED)
 
-    def _visited(self, session: Session, stream: int) -> Channel:
+    def _visited(self, session: Session, stream: int) -> StreamHandler:
         self._status.visitors += 1
         self._status.active += 1
         session.accept(stream)
@@ -208,7 +208,7 @@ class _Follower:
 class _Handshake:
     """The first stream, with the handshake: the gateway ends it when it knows the secret."""
 
-    held = 0
+    buffered = 0
 
     def __init__(self, registered: Callable[[], None]) -> None:
         self._registered = registered
@@ -227,13 +227,13 @@ class _Handshake:
 
 
 class _NewStream:
-    """A visitor's stream until the local service has accepted: a ``Channel`` that keeps what comes.
+    """A visitor's stream until the local service has accepted: a ``StreamHandler`` that keeps what comes.
 
     One that sends nothing keeps no other waiting, and one that fails ends alone (T-16).
     """
 
     def __init__(
-        self, session: Session, stream: int, options: Options, left: Callable[[StreamRelayed | None], None]
+        self, session: Session, stream: int, options: ClientOptions, left: Callable[[StreamRelayed | None], None]
     ) -> None:
         self._session = session
         self._stream = stream
@@ -247,14 +247,14 @@ class _NewStream:
         self._silence = self._loop.call_later(options.dial_timeout, self._refuse)
 
     @property
-    def held(self) -> int:
-        """See ``Channel``."""
+    def buffered(self) -> int:
+        """See ``StreamHandler``."""
         return len(self._first)
 
     def received(self, data: memoryview) -> None:
-        """See ``Channel``. The window bounds what is kept."""
+        """See ``StreamHandler``. The window bounds what is kept."""
         self._first += data
-        self._session.hold(len(data))  # may drop this stream
+        self._session.count_buffered(len(data))  # may drop this stream
         if self._dialling is None and not self._over:
             self._silence.cancel()
             # Only what the first byte says counts: whether it is TLS.
@@ -263,19 +263,19 @@ class _NewStream:
             self._dialling = asyncio.create_task(self._dial(target))
 
     def ended(self) -> None:
-        """See ``Channel``."""
+        """See ``StreamHandler``."""
         self._ended = True
         if self._dialling is None:
             self._refuse()
 
     def dropped(self, reason: str) -> None:
-        """See ``Channel``."""
+        """See ``StreamHandler``."""
         if self._dialling is not None:
             self._dialling.cancel()
         self._give_up()
 
     def may_send(self) -> None:
-        """See ``Channel``."""
+        """See ``StreamHandler``."""
 
     async def _dial(self, target: HostPort | None) -> None:
         try:
@@ -286,7 +286,7 @@ class _NewStream:
         except OSError:  # TimeoutError is one
             self._refuse()
             return
-        self._session.hold(-len(self._first))
+        self._session.count_buffered(-len(self._first))
         relay = StreamRelay(
             self._session,
             self._stream,
@@ -313,7 +313,7 @@ class _NewStream:
     def _give_up(self) -> None:
         self._over = True
         self._silence.cancel()
-        self._session.hold(-len(self._first))
+        self._session.count_buffered(-len(self._first))
         self._left(None)
 
 

@@ -14,7 +14,7 @@ import msgspec
 from tfgateway.errors import GatewayError
 from tfgateway.plane import Endpoint
 from tfgateway.workers.metrics.merged import Family
-from tfgateway.workers.planning import Plan
+from tfgateway.workers.pool_spec import PoolSpec
 
 State = Literal["starting", "ready", "serving", "draining", "killed"]
 """Of a worker. ready: it could serve, and waits for ``Go``. killed: a signal was sent to it."""
@@ -47,14 +47,14 @@ class WorkerState(msgspec.Struct, frozen=True):
     covers: bool = False
 
 
-_NAMES = {"listeners": "doors", "workers": "members", "control_fd": "desk_fd"}
+_NAMES = {"spec": "plan", "listeners": "doors", "workers": "members", "control_fd": "desk_fd"}
 """As releases before this one named them in the file: a reload goes either way."""
 
 
 class Handover(msgspec.Struct, frozen=True, rename=_NAMES):
     """The whole state."""
 
-    plan: Plan
+    spec: PoolSpec
     generation: int
     number: int
     runtime: str

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
+
+from prometheus_client.exposition import generate_latest
 
 from tfgateway.plane import Plane
 from tfgateway.workers.control_socket import ControlSocket
 from tfgateway.workers.handover import Handover, ListenSocketState, WorkerState
 from tfgateway.workers.listen_sockets import ListenSockets
+from tfgateway.workers.metrics.merged import FamilyCollector, merge
+from tfgateway.workers.metrics.own import own_families
 from tfgateway.workers.metrics.page import MetricsPage
-from tfgateway.workers.planning import Plan
+from tfgateway.workers.pool_spec import PoolSpec
 from tfgateway.workers.worker_pool import WorkerPool
+
+_FRESH = 0.5
+"""Seconds that the metrics page waits for current values; then it shows those of a second ago."""
 
 
 class Resources:
@@ -30,15 +38,14 @@ class Resources:
         runtime: Path,
         page: socket.socket,
         control: socket.socket,
-        render: Callable[[], Awaitable[bytes]],
     ) -> None:
-        """program: the launcher as it was called; ``current`` stays in it. render: makes the metrics page."""
+        """program: the launcher as it was called; ``current`` stays in it."""
         self.plane = plane
         self.program = program
         self.arguments = tuple(sys.argv[1:])
         self.listeners = listeners
         self.runtime = runtime
-        self.page = MetricsPage(page, render)
+        self.page = MetricsPage(page, self.render)
         self.control = ControlSocket(control, self.ask_reload)
         self.pool = WorkerPool(listeners, runtime, self.wake)
         self.reloads: Counter[str] = Counter({"done": 0, "failed": 0})
@@ -46,16 +53,18 @@ class Resources:
         """A reload was requested and has not begun."""
         self.remark = ""
         """What the last reload could not do; empty: it did everything."""
-        self.news = asyncio.Event()
+        self.wakeup = asyncio.Event()
         """Wakes the main loop."""
         self.turn = asyncio.Event()
-        """Set by the next news, once: for tasks beside the main loop."""
+        """Set by the next wake-up, once: for tasks beside the main loop."""
+        self._collected = 0
+        """Number of the last collection of metrics."""
 
     @property
-    def plan(self) -> Plan:
-        """The plan of the generation that is kept complete."""
-        assert self.pool.plan is not None  # noqa: S101 - adopted before anything runs
-        return self.pool.plan
+    def spec(self) -> PoolSpec:
+        """The specification of the generation that is kept complete."""
+        assert self.pool.spec is not None  # noqa: S101 - adopted before anything runs
+        return self.pool.spec
 
     def ask_reload(self) -> None:
         """Reload now, or after the reload that is under way."""
@@ -64,9 +73,29 @@ class Resources:
 
     def wake(self) -> None:
         """Wake the supervisor's loop."""
-        self.news.set()
+        self.wakeup.set()
         self.turn.set()
         self.turn = asyncio.Event()
+
+    async def render(self) -> bytes:
+        """The metrics page, with current values of all workers that answer in time."""
+        pool = self.pool
+        number = self._collected = self._collected + 1
+        pool.collect(number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FRESH):
+                while any(one.token < number for one in pool.workers.values() if one.state != "starting"):
+                    await self.turn.wait()
+        own = own_families(
+            self.plane.name,
+            wanted=self.spec.workers,
+            serving=pool.serving,
+            draining=pool.draining,
+            generation=pool.generation,
+            replaced=pool.replaced,
+            reloads=self.reloads,
+        )
+        return generate_latest(FamilyCollector(merge([pool.figures(), own])))
 
     def handover(
         self, callers: Iterable[socket.socket] = (), page: socket.socket | None = None, *, back: tuple[str, ...] = ()
@@ -78,7 +107,7 @@ class Resources:
         """
         pool = self.pool
         return Handover(
-            plan=self.plan,
+            spec=self.spec,
             generation=pool.generation,
             number=pool.number,
             runtime=str(self.runtime),

@@ -29,7 +29,7 @@ from tfgateway.workers.ipc.protocol import (
     Frames,
     FromWorker,
     Go,
-    HeldSocket,
+    InheritedSocket,
     Peers,
     Ready,
     Status,
@@ -221,11 +221,11 @@ class ProcessContext:
         self.stop()
 
 
-def _inherited(sockets: Iterable[HeldSocket]) -> list[Listening]:
+def _inherited(sockets: Iterable[InheritedSocket]) -> list[Listening]:
     found = []
-    for held in sockets:
-        sock = socket.socket(fileno=held.fd)
+    for one in sockets:
+        sock = socket.socket(fileno=one.fd)
         sock.setblocking(False)
         sock.set_inheritable(False)
-        found.append(Listening(held.endpoint, sock))
+        found.append(Listening(one.endpoint, sock))
     return found

@@ -24,7 +24,7 @@ from tfgateway.workers.ipc.protocol import (
     Figures,
     FromWorker,
     Go,
-    HeldSocket,
+    InheritedSocket,
     Peers,
     Ready,
     SlotSockets,
@@ -32,7 +32,7 @@ from tfgateway.workers.ipc.protocol import (
 )
 from tfgateway.workers.listen_sockets import ListenSockets
 from tfgateway.workers.metrics.merged import Family, lasting, merge
-from tfgateway.workers.planning import Plan
+from tfgateway.workers.pool_spec import PoolSpec
 from tfgateway.workers.processes import SUPERVISORS_OWN, reap, spawn
 from tfgateway.workers.worker import CONTROL
 
@@ -62,10 +62,10 @@ class WorkerPool:
         """changed: called after whatever others may wait for."""
         self.listeners = listeners
         self.workers: dict[int, Worker] = {}
-        self.plan: Plan | None = None
+        self.spec: PoolSpec | None = None
         self.generation = 0
         """The generation that is kept complete; 0: none yet."""
-        self.settled = False
+        self.was_complete = False
         """The generation has been complete once."""
         self.fatal: GatewayError | None = None
         """Why the generation cannot start; set only before it was complete."""
@@ -114,8 +114,8 @@ class WorkerPool:
     @property
     def summary(self) -> str:
         """The kept generation in words."""
-        assert self.plan is not None  # noqa: S101 - adopted before anything runs
-        return f"generation {self.generation}: {self.plan.workers} workers of {self.plan.release}"
+        assert self.spec is not None  # noqa: S101 - adopted before anything runs
+        return f"generation {self.generation}: {self.spec.workers} workers of {self.spec.release}"
 
     def figures(self) -> tuple[Family, ...]:
         """Metrics of all workers, ended ones included; of those that do not serve yet only when none serves."""
@@ -124,32 +124,32 @@ class WorkerPool:
 
     # -- generations ------------------------------------------------------------------------------------------
 
-    def adopt(self, plan: Plan, generation: int, *, settled: bool) -> None:
+    def adopt(self, spec: PoolSpec, generation: int, *, was_complete: bool) -> None:
         """Keep this generation complete from now on, by replacing workers that end."""
-        self.plan, self.generation, self.settled = plan, generation, settled
+        self.spec, self.generation, self.was_complete = spec, generation, was_complete
         self._failures.clear()
         self._not_before.clear()
 
-    def start(self, plan: Plan, generation: int) -> None:
+    def start(self, spec: PoolSpec, generation: int) -> None:
         """Start a generation that is not kept: workers that end are not replaced. Errors: ``OSError``."""
-        for slot in range(plan.workers):
-            self._spawn(plan, generation, slot)
+        for slot in range(spec.workers):
+            self._spawn(spec, generation, slot)
 
     def let_in(self, workers: Collection[Worker]) -> None:
         """Open the listening sockets of ready workers, all or none. Errors: ``GatewayError``: an address is in use."""
         for worker in workers:
-            self.listeners.open(self.listeners.of(worker.slot, worker.plan.workers, worker.plan.endpoints))
+            self.listeners.open(self.listeners.of(worker.slot, worker.spec.workers, worker.spec.endpoints))
         for worker in workers:
             worker.state = "serving"
             worker.channel.send(Go())
-        self.settled = self.settled or (self.plan is not None and self.serving == self.plan.workers)
+        self.was_complete = self.was_complete or (self.spec is not None and self.serving == self.spec.workers)
 
     def drain(self, workers: Iterable[Worker]) -> None:
-        """Let workers finish, within the drain limit of their plan."""
+        """Let workers finish, within the drain limit of their specification."""
         for worker in workers:
             if worker.active:
                 worker.state = "draining"
-                worker.deadline = time.monotonic() + worker.plan.drain_limit
+                worker.deadline = time.monotonic() + worker.spec.drain_limit
                 worker.channel.send(Drain())
 
     def dismiss(self, workers: Iterable[Worker]) -> None:
@@ -181,22 +181,22 @@ class WorkerPool:
                 self._ended(worker, reaped)
             else:
                 self._check(worker)
-        if replace and self.plan is not None:
-            self._fill(self.plan)
+        if replace and self.spec is not None:
+            self._fill(self.spec)
             for worker in self.active(self.generation):
                 if worker.state == "ready":  # its address was another's when it was ready
                     self._let_in_alone(worker)
-            self._cover(self.plan)
+            self._cover(self.spec)
 
-    def _cover(self, plan: Plan) -> None:
+    def _cover(self, spec: PoolSpec) -> None:
         """Have the workers that serve read the sockets of those that are silent or gone."""
         now = time.monotonic()
         serving = [one for one in self.active(self.generation) if one.state == "serving"]
         awake = [one for one in serving if now - one.last_message <= _SILENT]
         left = tuple(
             slot
-            for slot in sorted(set(range(plan.workers)) - {one.slot for one in awake})
-            if all(one.is_open for one in self.listeners.of(slot, plan.workers, plan.endpoints))
+            for slot in sorted(set(range(spec.workers)) - {one.slot for one in awake})
+            if all(one.is_open for one in self.listeners.of(slot, spec.workers, spec.endpoints))
         )
         for worker in awake:
             if worker.covers and worker.covering != left:
@@ -222,10 +222,10 @@ class WorkerPool:
                 if worker.state == "draining":
                     _log.warning("worker killed: it did not finish in time", worker=worker.name, slot=worker.slot)
                 self._signal(worker, signal.SIGKILL)
-        elif worker.generation != self.generation and now - worker.since > worker.plan.start_limit:
+        elif worker.generation != self.generation and now - worker.since > worker.spec.start_limit:
             _log.error("worker killed: not ready in time", worker=worker.name, slot=worker.slot, status=worker.status)
             self._give_up(worker)
-        elif now - worker.last_message > (worker.plan.hang_limit if worker.token >= 0 else _AWAKE):
+        elif now - worker.last_message > (worker.spec.hang_limit if worker.token >= 0 else _AWAKE):
             _log.error("worker killed: it hangs", worker=worker.name, slot=worker.slot)
             self._give_up(worker)
 
@@ -235,15 +235,15 @@ class WorkerPool:
         self._signal(worker, signal.SIGABRT)
         self._signal(worker, signal.SIGCONT)  # a process that was stopped takes no other signal before
 
-    def _fill(self, plan: Plan) -> None:
+    def _fill(self, spec: PoolSpec) -> None:
         own = [one for one in self.workers.values() if one.generation == self.generation]
         taken = {one.slot for one in own if one.state != "draining"}
-        for slot in range(plan.workers):
+        for slot in range(spec.workers):
             if slot not in taken and time.monotonic() >= self._not_before.get(slot, 0.0):
                 try:
-                    self._spawn(plan, self.generation, slot)
+                    self._spawn(spec, self.generation, slot)
                 except OSError as error:
-                    _log.error("worker not started", slot=slot, program=plan.program, reason=error.strerror)
+                    _log.error("worker not started", slot=slot, program=spec.program, reason=error.strerror)
                     self._failed(slot, "start")
 
     def _ended(self, worker: Worker, how: str) -> None:
@@ -256,7 +256,7 @@ class WorkerPool:
             left.unlink(missing_ok=True)
         if worker.state == "draining" or worker.generation != self.generation:
             _log.info("worker ended", worker=worker.name, slot=worker.slot, generation=worker.generation, how=how)
-        elif worker.failure is not None and not self.settled:
+        elif worker.failure is not None and not self.was_complete:
             self.fatal = (ConfigError if worker.failure.code == 2 else GatewayError)(worker.failure.text)
         else:
             reason = worker.failure.text if worker.failure else worker.status
@@ -276,35 +276,35 @@ class WorkerPool:
 
     # -- one worker -------------------------------------------------------------------------------------------
 
-    def _spawn(self, plan: Plan, generation: int, slot: int) -> None:
+    def _spawn(self, spec: PoolSpec, generation: int, slot: int) -> None:
         self.number += 1
         ours, theirs = socket.socketpair()
         slots = {
             number: tuple(
-                HeldSocket(one.socket.fileno(), one.endpoint)
-                for one in self.listeners.of(number, plan.workers, plan.endpoints)
+                InheritedSocket(one.socket.fileno(), one.endpoint)
+                for one in self.listeners.of(number, spec.workers, spec.endpoints)
             )
-            for number in range(plan.workers)
+            for number in range(spec.workers)
         }
         environ = {key: value for key, value in os.environ.items() if key not in SUPERVISORS_OWN}
         environ[CONTROL] = str(theirs.fileno())
         with theirs:
-            passed = [theirs.fileno(), *(held.fd for sockets in slots.values() for held in sockets)]
+            passed = [theirs.fileno(), *(one.fd for sockets in slots.values() for one in sockets)]
             try:
-                pid = spawn((plan.program, *plan.arguments), environ, passed=passed)
+                pid = spawn((spec.program, *spec.arguments), environ, passed=passed)
             except OSError:
                 ours.close()
                 raise
-        worker = Worker(self.number, slot, generation, pid, plan)
+        worker = Worker(self.number, slot, generation, pid, spec)
         self.attach(worker, ours)
         assignment = Assignment(
             name=worker.name,
             slot=slot,
             generation=generation,
-            workers=plan.workers,
+            workers=spec.workers,
             runtime=str(self._runtime),
-            config=plan.config,
-            config_name=plan.config_name,
+            config=spec.config,
+            config_name=spec.config_name,
             sockets=slots.pop(slot),
             others=tuple(SlotSockets(number, sockets) for number, sockets in slots.items()),
         )
@@ -342,10 +342,10 @@ class WorkerPool:
             self.let_in([worker])
             self.blocked = ""
         except GatewayError as error:
-            if isinstance(error, AddressInUseError) and not self.settled and self._may_wait(worker, str(error)):
+            if isinstance(error, AddressInUseError) and not self.was_complete and self._may_wait(worker, str(error)):
                 return
             _log.error("worker not let in", worker=worker.name, slot=worker.slot, reason=str(error))
-            if not self.settled:
+            if not self.was_complete:
                 self.fatal = error
             self._give_up(worker)
 
@@ -355,7 +355,7 @@ class WorkerPool:
             self._blocked_since = time.monotonic()
             _log.warning("waiting", reason=why)
         self.blocked = why
-        return time.monotonic() - self._blocked_since < worker.plan.address_limit
+        return time.monotonic() - self._blocked_since < worker.spec.address_limit
 
     def _send_peers(self) -> None:
         names = tuple(one.name for one in self.workers.values())

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tfgateway.cli.reserve.target import Target, as_json_option, show
+from tfgateway.cli.reserve.target import ReserveOptions, as_json_option, show
 from tfgateway.errors import ConfigError, CryptoError
 from tfgateway.explorer import user, wireguard
 from tfgateway.explorer.models import DomainDelegate, Gateway4To6, Proxy, ReverseProxy, Subdomain, Workload, gwid
@@ -116,7 +116,7 @@ def _creator(name: str, kind: _Kind) -> click.Command:
     @click.option("--node", "node_id", required=True, metavar="ID", help="The gateway.")
     @click.pass_obj
     def create_one(
-        target: Target, /, node_id: str, pool_id: int | None, description: str, as_json: bool, **options: Any
+        target: ReserveOptions, /, node_id: str, pool_id: int | None, description: str, as_json: bool, **options: Any
     ) -> None:
         account = target.account()
         own = kind.members(account, node_id, options)

@@ -14,12 +14,12 @@ from rich.text import Text
 from tfgateway.cli.context import EXIT_FAILED
 from tfgateway.cli.reserve.create import create
 from tfgateway.cli.reserve.proof import proof
-from tfgateway.cli.reserve.target import Target, as_json_option, show, table
+from tfgateway.cli.reserve.target import ReserveOptions, as_json_option, show, table
 from tfgateway.errors import ConfigError, ExplorerError, ExplorerRefused
 from tfgateway.explorer import user, wireguard
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Gateway4To6, Subdomain, Undecodable, Workload, gwid
-from tfgateway.explorer.user import Account, Status
+from tfgateway.explorer.user import Account, WorkloadStatus
 from tfgateway.identity import private_files, seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.telemetry.text import printable
@@ -29,7 +29,7 @@ _SHOWN = 20
 """Reservations that are named before a deletion."""
 _OWN_MEMBERS = ("ips", "addr", "port", "port_tls", "public_key")
 """Of the types, as far as they are to be seen: a tunnel's secret is not."""
-_COLOURS = {Status.DEPLOYED: "green", Status.FAILED: "red", Status.PENDING: "yellow"}
+_COLOURS = {WorkloadStatus.DEPLOYED: "green", WorkloadStatus.FAILED: "red", WorkloadStatus.PENDING: "yellow"}
 
 
 @click.group("reserve")
@@ -43,7 +43,7 @@ _COLOURS = {Status.DEPLOYED: "green", Status.FAILED: "red", Status.PENDING: "yel
 @click.pass_context
 def command(ctx: click.Context, explorer: str, seed: Path | None) -> None:
     """Reserve names and proxies on gateways, as a user of the grid."""
-    ctx.obj = Target(explorer, seed)
+    ctx.obj = ReserveOptions(explorer, seed)
 
 
 @command.command()
@@ -56,7 +56,7 @@ def command(ctx: click.Context, explorer: str, seed: Path | None) -> None:
 )
 @as_json_option
 @click.pass_obj
-def register(target: Target, name: str, email: str, output: Path | None, as_json: bool) -> None:
+def register(target: ReserveOptions, name: str, email: str, output: Path | None, as_json: bool) -> None:
     """Register yourself at the explorer; doing it again with the same key is harmless."""
     if target.seed is None and output is None:
         raise ConfigError("name your seed file with --seed, or where to write a new one with --output")
@@ -88,7 +88,7 @@ def _unregistered(output: Path) -> Path:
 @click.option("--wallet", default="none", show_default=True, help="Where it is paid; an own fleet needs none.")
 @as_json_option
 @click.pass_obj
-def farm(target: Target, name: str, wallet: str, as_json: bool) -> None:
+def farm(target: ReserveOptions, name: str, wallet: str, as_json: bool) -> None:
     """Create a farm, needed to run gateways of your own; doing it again is harmless."""
     account = target.account()
     number = target.run(lambda client: user.farm(client, account.tid, name, wallet), account)
@@ -101,7 +101,7 @@ def farm(target: Target, name: str, wallet: str, as_json: bool) -> None:
 @click.option("--city", default="", help="Only those that stand there.")
 @as_json_option
 @click.pass_obj
-def gateways(target: Target, farm_id: int | None, country: str, city: str, as_json: bool) -> None:
+def gateways(target: ReserveOptions, farm_id: int | None, country: str, city: str, as_json: bool) -> None:
     """List the gateways of the grid."""
     found = target.run(lambda client: client.gateways(farm_id=farm_id, country=country, city=city))
     rows = [
@@ -115,7 +115,7 @@ def gateways(target: Target, farm_id: int | None, country: str, city: str, as_js
 @click.option("--node", "nodes", multiple=True, required=True, metavar="ID", help="Gateway; repeatable.")
 @as_json_option
 @click.pass_obj
-def pool(target: Target, nodes: tuple[str, ...], as_json: bool) -> None:
+def pool(target: ReserveOptions, nodes: tuple[str, ...], as_json: bool) -> None:
     """Create a pool for gateways of one farm."""
     account = target.account()
     number = target.run(lambda client: user.create_pool(client, account.tid, nodes), account)
@@ -129,7 +129,7 @@ command.add_command(proof)
 @command.command()
 @as_json_option
 @click.pass_obj
-def pin(target: Target, as_json: bool) -> None:
+def pin(target: ReserveOptions, as_json: bool) -> None:
     """Have the explorer accept only signatures of yours that are good for one request, as this release makes them."""
     _pin(target, as_json, pin=True)
 
@@ -137,12 +137,12 @@ def pin(target: Target, as_json: bool) -> None:
 @command.command()
 @as_json_option
 @click.pass_obj
-def unpin(target: Target, as_json: bool) -> None:
+def unpin(target: ReserveOptions, as_json: bool) -> None:
     """Have the explorer accept requests of yours as old clients sign them again."""
     _pin(target, as_json, pin=False)
 
 
-def _pin(target: Target, as_json: bool, *, pin: bool) -> None:
+def _pin(target: ReserveOptions, as_json: bool, *, pin: bool) -> None:
     account = target.account()
     target.run(lambda client: client.pin_user(account.tid, pin=pin), account)
     accepted = "only signatures that are good for one request" if pin else "signatures of old clients too"
@@ -153,12 +153,12 @@ def _pin(target: Target, as_json: bool, *, pin: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Deleted ones too.")
 @as_json_option
 @click.pass_obj
-def list_(target: Target, everything: bool, as_json: bool) -> None:
+def list_(target: ReserveOptions, everything: bool, as_json: bool) -> None:
     """List your reservations."""
     account = target.account()
     found = target.run(lambda client: client.list_workloads(customer_tid=account.tid))
     lines = [_summary(workload) for workload in found]
-    _report(as_json, [line for line in lines if everything or line["status"] != Status.DELETED])
+    _report(as_json, [line for line in lines if everything or line["status"] != WorkloadStatus.DELETED])
 
 
 @command.command()
@@ -166,11 +166,13 @@ def list_(target: Target, everything: bool, as_json: bool) -> None:
 @click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds.")
 @as_json_option
 @click.pass_obj
-def wait(target: Target, ids: tuple[int, ...], timeout: float, as_json: bool) -> None:
+def wait(target: ReserveOptions, ids: tuple[int, ...], timeout: float, as_json: bool) -> None:
     """Wait until reservations are deployed or failed; exit code 1 unless all are deployed."""
 
     async def work(client: ExplorerClient) -> list[Workload | BaseException]:
-        return await asyncio.gather(*(user.settled(client, number, timeout) for number in ids), return_exceptions=True)
+        return await asyncio.gather(
+            *(user.wait_for_outcome(client, number, timeout) for number in ids), return_exceptions=True
+        )
 
     lines, failures = [], {}
     for number, found in zip(ids, target.run(work), strict=True):
@@ -180,9 +182,9 @@ def wait(target: Target, ids: tuple[int, ...], timeout: float, as_json: bool) ->
             raise found
         else:
             lines.append(line := _summary(found))
-            if line["status"] == Status.PENDING:
+            if line["status"] == WorkloadStatus.PENDING:
                 failures[number] = f"pending: no answer from the gateway in {timeout:g} s"
-            elif line["status"] != Status.DEPLOYED:
+            elif line["status"] != WorkloadStatus.DEPLOYED:
                 failures[number] = f"{line['status']}: {line['message']}".rstrip(": ")
     _report(as_json, lines)
     _fail_for(failures)
@@ -195,17 +197,17 @@ def wait(target: Target, ids: tuple[int, ...], timeout: float, as_json: bool) ->
 )
 @click.option("--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait.")
 @click.pass_obj
-def wireguard_(target: Target, id_: int, key_file: Path | None, timeout: float) -> None:
+def wireguard_(target: ReserveOptions, id_: int, key_file: Path | None, timeout: float) -> None:
     """Print the configuration (for wg-quick) of a 4to6 reservation, once the gateway has answered.
 
     With --key-file it holds your private key: keep it to yourself.
     """
     key = private_files.read(key_file) if key_file is not None else None
-    found = target.run(lambda client: user.settled(client, id_, timeout))
+    found = target.run(lambda client: user.wait_for_outcome(client, id_, timeout))
     state, message = user.status(found)
     if not isinstance(found, Gateway4To6):
         raise ConfigError(f"reservation {id_} is a {printable(found.type_name)}, not a 4to6")
-    if state is not Status.DEPLOYED:
+    if state is not WorkloadStatus.DEPLOYED:
         _fail_for({id_: f"{state}: {message or 'no answer from the gateway'}"})
     if key is not None and wireguard.public_key(key) != found.public_key:
         raise ConfigError(f"{key_file}: is not the key of reservation {id_}, which is {printable(found.public_key)}")
@@ -216,7 +218,7 @@ def wireguard_(target: Target, id_: int, key_file: Path | None, timeout: float) 
 @click.argument("ids", nargs=-1, required=True, type=click.IntRange(min=1))
 @as_json_option
 @click.pass_obj
-def sign(target: Target, ids: tuple[int, ...], as_json: bool) -> None:
+def sign(target: ReserveOptions, ids: tuple[int, ...], as_json: bool) -> None:
     """Agree to reservations, yours or others', that wait for your signature before they are deployed.
 
     One that cannot be signed does not keep the others.
@@ -231,7 +233,7 @@ def sign(target: Target, ids: tuple[int, ...], as_json: bool) -> None:
 )
 @as_json_option
 @click.pass_obj
-def delete(target: Target, ids: tuple[int, ...], *, yes: bool, as_json: bool) -> None:
+def delete(target: ReserveOptions, ids: tuple[int, ...], *, yes: bool, as_json: bool) -> None:
     """Delete reservations; one that cannot be deleted does not keep the others.
 
     Names what loses its zone with a delegated domain, and asks; without a terminal that takes --yes (exit code 2).
@@ -240,7 +242,7 @@ def delete(target: Target, ids: tuple[int, ...], *, yes: bool, as_json: bool) ->
     _sign_each(target, ids, "deletion of", user.delete, as_json)
 
 
-def _confirm(target: Target, ids: tuple[int, ...], *, yes: bool, may_ask: bool) -> None:
+def _confirm(target: ReserveOptions, ids: tuple[int, ...], *, yes: bool, may_ask: bool) -> None:
     """Ask before other reservations end too. Errors: ``ConfigError``: nobody can be asked."""
     account = target.account()
     mine = target.run(lambda client: client.list_workloads(customer_tid=account.tid))
@@ -271,7 +273,7 @@ def _fate(child: Workload) -> str:
 
 
 def _sign_each(
-    target: Target,
+    target: ReserveOptions,
     ids: tuple[int, ...],
     what: str,
     sign_one: Callable[[ExplorerClient, Account, int], Awaitable[None]],
@@ -317,7 +319,13 @@ def _report(as_json: bool, lines: Sequence[dict[str, Any]]) -> None:
 
 def _summary(workload: Workload | Undecodable) -> dict[str, Any]:
     if isinstance(workload, Undecodable):
-        unknown = {"type": str(workload.type), "domain": "", "node_id": "", "data": {}, "status": Status.FAILED.value}
+        unknown = {
+            "type": str(workload.type),
+            "domain": "",
+            "node_id": "",
+            "data": {},
+            "status": WorkloadStatus.FAILED.value,
+        }
         return {"id": workload.id, "gwid": workload.gwid, **unknown, "message": workload.reason}
     state, message = user.status(workload)
     return {
@@ -333,4 +341,4 @@ def _summary(workload: Workload | Undecodable) -> dict[str, Any]:
 
 
 def _coloured(state: str) -> Text:
-    return Text(state, style=_COLOURS.get(Status(state), ""))
+    return Text(state, style=_COLOURS.get(WorkloadStatus(state), ""))

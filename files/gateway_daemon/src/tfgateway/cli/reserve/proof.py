@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tfgateway.cli.reserve.target import Target, as_json_option, show
+from tfgateway.cli.reserve.target import ReserveOptions, as_json_option, show
 from tfgateway.errors import ConfigError
 from tfgateway.explorer import user
 from tfgateway.explorer.servable import canonical_domain, domain_refusal
@@ -15,7 +15,7 @@ from tfgateway.explorer.servable import canonical_domain, domain_refusal
 @click.option("--domain", required=True, help="The whole name of the proxy.")
 @as_json_option
 @click.pass_obj
-def proof(target: Target, node_id: str, domain: str, *, as_json: bool) -> None:
+def proof(target: ReserveOptions, node_id: str, domain: str, *, as_json: bool) -> None:
     """Print the TXT record that says that a domain of yours may be your proxy at a gateway.
 
     Some gateways ask for it outside their managed domains and the domains that you have delegated to them. It is made

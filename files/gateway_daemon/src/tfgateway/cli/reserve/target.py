@@ -27,7 +27,7 @@ _RETRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ReserveOptions:
     """The options that all subcommands share."""
 
     url: str

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Final
 
-from tfgateway.dns.answer.counters import Cell, Counts
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.counters import Cell, QueryCounters
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.answer.respond import respond
 from tfgateway.dns.wire import codes, names
 from tfgateway.dns.wire.names import Name
@@ -39,12 +39,12 @@ VARIANTS: Final = {
 }
 """What follows the id in the header of an ordinary query -> which of an answer's heads replies to it."""
 
-_SERVICE: Final = Service()
+_SERVICE: Final = ServerOptions()
 
 Heads = tuple[bytes, bytes, bytes, bytes]
 """What follows the id in the header of the reply, by variant: without and with RD; the same with an OPT record."""
 Answer = tuple[Heads, bytes, Cell, int]
-"""Head, what follows the question (but for an OPT record), the counter of such replies, ``Reply.account``."""
+"""Head, what follows the question (but for an OPT record), the counter of such replies, ``Reply.bucket``."""
 
 
 @cache
@@ -60,7 +60,7 @@ def heads(flags: int, answers: int, authorities: int, additionals: int) -> Heads
 class AnswerCache:
     """Positive answers and referrals that are requested often, each with the names that it was made from."""
 
-    def __init__(self, zones: Zones, counts: Counts) -> None:
+    def __init__(self, zones: Zones, counts: QueryCounters) -> None:
         self._zones = zones
         self._counts = counts
         self.known: dict[bytes, Answer] = {}
@@ -92,7 +92,7 @@ class AnswerCache:
     def _learn(self, question: bytes, answer: Answer | None) -> Answer | None:
         """Ask the slow path as a client that takes everything, and keep what is true for all clients."""
         message = bytes(2) + _HEAD.pack(0, 1, 0, 0, 0) + question
-        made = respond(message, b"", 0, self._zones, _SERVICE, "tcp", Counts())
+        made = respond(message, b"", 0, self._zones, _SERVICE, "tcp", QueryCounters())
         if made is None or len(made.message) > _HEADER + ROOM:
             return answer
         reply = made.message
@@ -113,7 +113,7 @@ class AnswerCache:
                 self._depending[above].add(question)
         kind = int.from_bytes(question[-4:-2], "big")
         cell = self._counts.cell("udp", kind, rcode)
-        learnt = heads(flags & ~_REPLY, *counts), reply[len(message) :], cell, made.account
+        learnt = heads(flags & ~_REPLY, *counts), reply[len(message) :], cell, made.bucket
         self.known[question] = learnt
         return learnt
 

@@ -16,7 +16,7 @@ Cell = list[int]
 """One counter, alone in a list: a holder of the list counts without another look-up."""
 
 
-class Counts:
+class QueryCounters:
     """Counters since the start of the process. Labels come from fixed sets, never from the network."""
 
     def __init__(self) -> None:

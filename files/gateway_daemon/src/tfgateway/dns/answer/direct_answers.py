@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from tfgateway.dns.answer import rate_limit
 from tfgateway.dns.answer.answer_cache import ROOM, Answer, heads
-from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.counters import QueryCounters
 from tfgateway.dns.wire import codes
 from tfgateway.dns.wire.names import Name
 from tfgateway.dns.zones.zone import EMPTY, Cut, Node, Zone
@@ -44,24 +44,24 @@ NXDOMAIN: Final = heads(codes.AUTHORITATIVE | codes.NXDOMAIN, 0, 1, 0)
 """Headers of NXDOMAIN responses."""
 
 
-class _Accounts(dict[bytes, int]):
-    """Zone -> rate limiting account of its NXDOMAINs, since a look-up is quicker than hashing."""
+class _NxdomainBuckets(dict[bytes, int]):
+    """Zone -> rate limiting bucket of its NXDOMAINs, since a look-up is quicker than hashing."""
 
     def __missing__(self, zone: bytes) -> int:
         if len(self) >= _MAX_ACCOUNTS:
             self.clear()
-        account = self[zone] = rate_limit.account(rate_limit.NXDOMAIN, zone)
-        return account
+        bucket = self[zone] = rate_limit.bucket(rate_limit.NXDOMAIN, zone)
+        return bucket
 
 
 class DirectAnswers:
     """Answers from the records of a zone, without a search for cuts, wildcards or aliases."""
 
-    def __init__(self, zones: Zones, counts: Counts) -> None:
+    def __init__(self, zones: Zones, counts: QueryCounters) -> None:
         # What is looked up may turn out to be no name.
         self._zones = cast("Mapping[bytes, Zone]", zones.zones)
         self._above = zones.above
-        self._accounts = _Accounts()
+        self._nxdomain_buckets = _NxdomainBuckets()
         self._denials: dict[bytes, tuple[Zone, dict[int, Answer]]] = {}
         """What follows the first label of a folded question -> the zone, and the NXDOMAIN by that label's length."""
         zones.watch(self._changed)
@@ -107,7 +107,7 @@ class DirectAnswers:
                 records = _POINTERS[length + 1] + zone.denial.bodies[0]
                 if size + len(records) > _ROOM:
                     return None
-                denial = NXDOMAIN, records, self._missing[kind], self._accounts[above]
+                denial = NXDOMAIN, records, self._missing[kind], self._nxdomain_buckets[above]
                 if not deep and tail in _FOLDED:
                     if len(self._denials) >= _MAX_DENIALS:
                         self._denials.clear()
@@ -123,7 +123,7 @@ class DirectAnswers:
                         _POSITIVE[1],
                         _QUESTION + packed,
                         self._found[kind],
-                        rate_limit.account(rate_limit.POSITIVE, name),
+                        rate_limit.bucket(rate_limit.POSITIVE, name),
                     )
                 node = EMPTY
             else:
@@ -131,9 +131,9 @@ class DirectAnswers:
         if node is None:
             if name in self._above:
                 return None
-            made, cell, account = NXDOMAIN, self._missing[kind], self._accounts[above]
+            made, cell, bucket = NXDOMAIN, self._missing[kind], self._nxdomain_buckets[above]
         else:
-            made, cell, account = NODATA, self._found[kind], rate_limit.account(rate_limit.NODATA, about)
+            made, cell, bucket = NODATA, self._found[kind], rate_limit.bucket(rate_limit.NODATA, about)
         if isinstance(node, Cut):
             return None
         for rrset in () if node is None else node.rrsets:
@@ -147,14 +147,14 @@ class DirectAnswers:
                     _POSITIVE[len(rrset.bodies)],
                     records,
                     self._found[kind],
-                    rate_limit.account(rate_limit.POSITIVE, about),
+                    rate_limit.bucket(rate_limit.POSITIVE, about),
                 )
             if rrset.type == codes.CNAME:
                 return None
         records = _POINTERS[size - len(above)] + zone.denial.bodies[0]
         if size + len(records) > _ROOM:
             return None
-        return made, records, cell, account
+        return made, records, cell, bucket
 
     def _changed(self, _zone: Name, _names: Collection[Name] | None) -> None:
         """Forget what was learnt of a changed zone; a ``Watcher`` of the zones."""

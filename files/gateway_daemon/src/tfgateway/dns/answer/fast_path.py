@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
 from tfgateway.dns.answer.answer_cache import VARIANTS, Answer, AnswerCache, heads
-from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.counters import QueryCounters
 from tfgateway.dns.answer.direct_answers import NODATA, NXDOMAIN, DirectAnswers
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.answer.rate_limit import DROP, SLIP, RateLimiter
 from tfgateway.dns.answer.respond import Reply, truncated
 from tfgateway.dns.wire import codes, cookies, edns
@@ -84,7 +84,9 @@ class Slots:
 class FastPath:
     """Answers batches of datagrams in place."""
 
-    def __init__(self, zones: Zones, service: Service, limiter: RateLimiter | None, slow: Slow, counts: Counts) -> None:
+    def __init__(
+        self, zones: Zones, service: ServerOptions, limiter: RateLimiter | None, slow: Slow, counts: QueryCounters
+    ) -> None:
         """limiter: None: responses are not limited."""
         self._zones = zones
         self._service = service
@@ -239,7 +241,7 @@ class FastPath:
         if reply is None:
             return None
         if self._limiter is not None and not reply.proven:
-            verdict = self._limiter.check(client, reply.account, monotonic)
+            verdict = self._limiter.check(client, reply.bucket, monotonic)
             if verdict == DROP:
                 self._counts.dropped("udp", "rate")
                 return None

@@ -12,7 +12,7 @@ from tfgateway.dns.wire.tsig import Keys
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServerOptions:
     """What is the same for every query of a process."""
 
     udp_size: int = 1232

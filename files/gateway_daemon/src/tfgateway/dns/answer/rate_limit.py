@@ -1,11 +1,11 @@
 """Response rate limiting: how many similar responses a network may cause a second (D-12). Pure.
 
 A query's source address is easily forged; the response then hits a victim that asked for nothing. Responses are
-counted by the network that they go to and by what they are about, the *account*. Each has a credit of one second's
+counted by the network that they go to and by what they are about, the *bucket*. Each has a credit of one second's
 worth; what exceeds it is dropped, but for each n-th, which goes out truncated, so that a real client asks again over
 TCP. The debt grows up to ``window`` seconds: a flood that goes on gets no more than those. As BIND, NSD and Knot do it.
 
-Nearly all networks ask for so little that no account of theirs can be over its limit. What goes to them is only counted
+Nearly all networks ask for so little that no bucket of theirs can be over its limit. What goes to them is only counted
 (``noted``), and charged when there is more of it than ``gate`` within a second.
 """
 
@@ -51,8 +51,8 @@ _PLACE_BITS: Final = 16
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def account(kind: int, name: bytes) -> int:
-    """The account that responses about ``name`` (folded) are counted under. Of this process only: names are hashed."""
+def bucket(kind: int, name: bytes) -> int:
+    """The bucket that responses about ``name`` (folded) are counted under. Of this process only: names are hashed."""
     return hash(name) << _KIND_BITS | kind
 
 
@@ -62,7 +62,7 @@ def place(network: bytes) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RateLimits:
     """Responses a second by kind, and the prefixes of networks, from the settings."""
 
     rates: Mapping[int, float]
@@ -93,7 +93,7 @@ class _Busy:
 
 
 def _take(entry: list[int], cost: int, now: int, window: int) -> int:
-    """Use credit of an account. 0: there was some; else the number of responses that exceeded it so far."""
+    """Use credit of an bucket. 0: there was some; else the number of responses that exceeded it so far."""
     full = entry[0]
     full = (full if full > now else now) + cost
     if full <= now + _SECOND:
@@ -105,7 +105,7 @@ def _take(entry: list[int], cost: int, now: int, window: int) -> int:
 
 
 class RateLimiter:
-    """Credits of (network, account) pairs, in two generations of half the table: what is not used ages out."""
+    """Credits of (network, bucket) pairs, in two generations of half the table: what is not used ages out."""
 
     __slots__ = (
         "_busy",
@@ -124,7 +124,7 @@ class RateLimiter:
         "prefix_sizes",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: RateLimits) -> None:
         self._limits = limits
         self._costs = [
             int(_SECOND / rate) if (rate := limits.rates.get(kind, 0)) else 0 for kind in range(_KIND_MASK + 1)
@@ -154,7 +154,7 @@ class RateLimiter:
         """(kind, ``dropped``, ``slipped``, ``exempt`` or ``logged``) -> responses over their limit so far."""
 
     def __len__(self) -> int:
-        """The number of accounts in memory."""
+        """The number of buckets in memory."""
         return len(self._young) + len(self._old)
 
     def begin(self, now: int) -> None:
@@ -169,7 +169,7 @@ class RateLimiter:
                 self.noted[place(network)] = self.gate
 
     def check(self, client: bytes, about: int, now: int) -> int:
-        """SEND, SLIP or DROP for one response. client: packed address; about: ``account``; now: monotonic in us."""
+        """SEND, SLIP or DROP for one response. client: packed address; about: ``bucket``; now: monotonic in us."""
         if now - self._since >= _SECOND:
             self.begin(now)
         key = client[: self.prefix_sizes[len(client)]]
@@ -228,7 +228,7 @@ class RateLimiter:
         return limited
 
     def _entry(self, client: bytes, about: int) -> list[int]:
-        """The account of a client's network: when all credit is back, and how many responses exceeded it."""
+        """The bucket of a client's network: when all credit is back, and how many responses exceeded it."""
         key = hash((*self._network(client), about))
         entry = self._young.get(key)
         if entry is None:

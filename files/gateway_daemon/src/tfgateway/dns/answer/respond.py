@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from tfgateway.dns.answer import rate_limit, transfer
-from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.counters import QueryCounters
 from tfgateway.dns.answer.lookup import Answer, Section, lookup
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.wire import codes, edns, names, tsig
 from tfgateway.dns.wire.cookies import Cookies, is_wellformed
 from tfgateway.dns.wire.names import Name
@@ -40,7 +40,7 @@ class Reply(NamedTuple):
     message: bytes
     opt_size: int
     """Bytes of the OPT record at the end of the message; 0: none. (After it, only a signature may follow.)"""
-    account: int
+    bucket: int
     """For ``RateLimiter.check``."""
     proven: bool
     """Does the client surely have this address (a valid cookie, a signature)? Then it is not limited (RFC 7873 §5.2.3).
@@ -56,16 +56,22 @@ class _Exchange:
     query: Query
     client: bytes
     now: int
-    service: Service
+    service: ServerOptions
     transport: Transport
     cookie: bytes = b""
     """The COOKIE option of the reply; empty: none."""
-    session: tsig.Session | None = None
+    session: tsig.TsigContext | None = None
     proven: bool = False
 
 
 def respond(
-    message: bytes, client: bytes, now: int, zones: Zones, service: Service, transport: Transport, counts: Counts
+    message: bytes,
+    client: bytes,
+    now: int,
+    zones: Zones,
+    service: ServerOptions,
+    transport: Transport,
+    counts: QueryCounters,
 ) -> Reply | None:
     """The reply to ``message``; None: it gets none. What happened is added to ``counts``.
 
@@ -98,7 +104,7 @@ def respond(
     return _write(exchange, answer)
 
 
-def servfail(message: bytes, service: Service, transport: Transport, counts: Counts) -> Reply | None:
+def servfail(message: bytes, service: ServerOptions, transport: Transport, counts: QueryCounters) -> Reply | None:
     """The reply to a query that ``respond`` failed on; None: not even that."""
     try:
         query = read(message)
@@ -111,7 +117,7 @@ def servfail(message: bytes, service: Service, transport: Transport, counts: Cou
 def truncated(reply: Reply) -> bytes:
     """The reply that replaces a limited one, so that the client asks again over TCP. Errors are small and are sent."""
     message = reply.message
-    if reply.account == rate_limit.account(rate_limit.ERROR, b""):
+    if reply.bucket == rate_limit.bucket(rate_limit.ERROR, b""):
         return message
     end = names.read(message, HEADER.size) + 4
     flags = int.from_bytes(message[2:4], "big") & ~(codes.AUTHORITATIVE | _RCODE_BITS) | _TRUNCATED
@@ -119,7 +125,7 @@ def truncated(reply: Reply) -> bytes:
     return header + message[HEADER.size : end] + message[len(message) - reply.opt_size :]
 
 
-def _check_cookie(exchange: _Exchange, option: bytes, known: Cookies, counts: Counts) -> None:
+def _check_cookie(exchange: _Exchange, option: bytes, known: Cookies, counts: QueryCounters) -> None:
     """Check the cookie of a query; a valid one proves the client's address."""
     if not is_wellformed(option):
         counts.cookies["malformed"] += 1
@@ -131,7 +137,7 @@ def _check_cookie(exchange: _Exchange, option: bytes, known: Cookies, counts: Co
     exchange.proven = checked.outcome == "valid"
 
 
-def _check_signature(exchange: _Exchange, message: bytes, at: int, counts: Counts) -> None:
+def _check_signature(exchange: _Exchange, message: bytes, at: int, counts: QueryCounters) -> None:
     """Verify the TSIG record of a query."""
     try:
         session = tsig.verify(message, at, exchange.service.keys, exchange.now)
@@ -144,7 +150,7 @@ def _check_signature(exchange: _Exchange, message: bytes, at: int, counts: Count
     exchange.proven = exchange.proven or session.rcode == codes.NOERROR
 
 
-def _answer(exchange: _Exchange, zones: Zones, counts: Counts) -> Answer:
+def _answer(exchange: _Exchange, zones: Zones, counts: QueryCounters) -> Answer:
     """The reply to a query that is well-formed."""
     query, chaos = exchange.query, exchange.service.chaos
     if not query.question:
@@ -163,7 +169,7 @@ def _answer(exchange: _Exchange, zones: Zones, counts: Counts) -> Answer:
     return answer
 
 
-def _answer_transfer(exchange: _Exchange, zones: Zones, counts: Counts) -> Answer:
+def _answer_transfer(exchange: _Exchange, zones: Zones, counts: QueryCounters) -> Answer:
     """The reply to AXFR and IXFR. No history is kept: changes are the whole zone again (RFC 1995 §4)."""
     query = exchange.query
     key = names.NONE if exchange.session is None else exchange.session.key
@@ -217,13 +223,13 @@ def _opt(exchange: _Exchange, answer: Answer) -> bytes:
 def _write(exchange: _Exchange, answer: Answer) -> Reply:
     query, session = exchange.query, exchange.session
     opt = _opt(exchange, answer)
-    account = rate_limit.account(_kind(answer), answer.about)
+    bucket = rate_limit.bucket(_kind(answer), answer.about)
     flags = _RESPONSE | query.flags & _KEPT | answer.rcode & _RCODE_BITS
     if answer.authoritative:
         flags |= codes.AUTHORITATIVE
     if answer.transfer is not None:
         messages = _transfer(exchange, answer.transfer, flags, opt)
-        return Reply(next(messages), len(opt), account, exchange.proven, messages)
+        return Reply(next(messages), len(opt), bucket, exchange.proven, messages)
     limit = _MAX_TCP
     if exchange.transport == "udp":
         limit = min(query.edns.udp_size, exchange.service.udp_size) if query.edns else edns.MIN_UDP
@@ -243,7 +249,7 @@ def _write(exchange: _Exchange, answer: Answer) -> Reply:
     message = b"".join([header, *body.parts, opt])
     if session:
         message = session.sign(message, exchange.now)
-    return Reply(message, len(opt), account, exchange.proven)
+    return Reply(message, len(opt), bucket, exchange.proven)
 
 
 def _transfer(exchange: _Exchange, zone: Zone, flags: int, opt: bytes) -> Generator[bytes, int, None]:

@@ -6,13 +6,13 @@ import ipaddress
 
 from tfgateway.addresses import host_port
 from tfgateway.dns.answer import rate_limit
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.answer.transfer import Allowed
 from tfgateway.dns.server import secrets
 from tfgateway.dns.server.notify import Secondary
 from tfgateway.dns.wire import names
 from tfgateway.dns.wire.cookies import Cookies
-from tfgateway.dns.wire.rrsets import Policy
+from tfgateway.dns.wire.rrsets import ZonePolicy
 from tfgateway.errors import ConfigError, ParseError
 from tfgateway.settings import DnsSettings, RateSettings, Settings
 
@@ -20,7 +20,7 @@ _CHAOS_ID = (names.fold(b"\x02id\x06server\0"), names.fold(b"\x08hostname\x04bin
 _CHAOS_VERSION = (names.fold(b"\x07version\x06server\0"), names.fold(b"\x07version\x04bind\0"))
 
 
-def policy(settings: Settings) -> Policy:
+def policy(settings: Settings) -> ZonePolicy:
     """The policy of all zones. Errors: ``ConfigError``."""
     if not settings.gateway.name_servers:
         raise ConfigError("gateway.name_servers: name at least one: each zone needs an NS and a SOA record")
@@ -30,10 +30,10 @@ def policy(settings: Settings) -> Policy:
             servers.append(names.from_text(host.encode() if host.endswith(".") else host.encode() + b"."))
         except ParseError as error:
             raise ConfigError(f"gateway.name_servers: '{host}': {error}") from error
-    return Policy(settings.dns.ttl, tuple(servers))
+    return ZonePolicy(settings.dns.ttl, tuple(servers))
 
 
-def service(settings: DnsSettings) -> Service:
+def service(settings: DnsSettings) -> ServerOptions:
     """The settings of all replies. Errors: ``ConfigError``: the file of secrets is not usable."""
     known = secrets.load(settings.secrets)
     keys = known.keys
@@ -49,7 +49,7 @@ def service(settings: DnsSettings) -> Service:
         for name in asked
         if text
     }
-    return Service(
+    return ServerOptions(
         udp_size=settings.udp_size,
         cookies=Cookies(known.cookie_secrets or [secrets.of_this_boot()]) if settings.cookies.enabled else None,
         cookies_required=settings.cookies.enabled and settings.cookies.required,
@@ -79,7 +79,7 @@ def limiter(settings: RateSettings, workers: int = 1) -> rate_limit.RateLimiter 
         return None
     rates = {kind: getattr(settings, name) / workers for kind, name in rate_limit.KIND_NAMES.items()}
     return rate_limit.RateLimiter(
-        rate_limit.Limits(
+        rate_limit.RateLimits(
             rates=rates,
             slip=settings.slip,
             window=settings.window,

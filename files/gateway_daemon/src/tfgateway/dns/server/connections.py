@@ -13,7 +13,7 @@ _IPV6_PREFIXES = (6, 7, 8)
 """Bytes, the largest network first: /48, /56 and /64. One customer has one of them, and may have all."""
 
 
-class Held(Protocol):
+class EvictableConnection(Protocol):
     """A connection."""
 
     @property
@@ -29,7 +29,7 @@ class Held(Protocol):
         """Queries that were answered."""
 
 
-_C = TypeVar("_C", bound=Held)
+_C = TypeVar("_C", bound=EvictableConnection)
 
 
 class _Network(Generic[_C]):
@@ -90,7 +90,7 @@ class Connections(Generic[_C]):
             return sum(connection.address == address for connection in network.connections)
         return network.count
 
-    def to_give_way(self) -> _C | None:
+    def next_to_evict(self) -> _C | None:
         """One of the network that has most, of the one in it that has most, and so on; None: there is none.
 
         One that waits for its next query goes first, then one that has not asked yet, of each the one that waits
@@ -106,7 +106,7 @@ def _count(network: _Network[_C]) -> int:
     return network.count
 
 
-def _order(connection: Held) -> tuple[bool, bool, float]:
+def _order(connection: EvictableConnection) -> tuple[bool, bool, float]:
     until = connection.idle_until
     return until is None, not connection.answered, until or 0.0
 

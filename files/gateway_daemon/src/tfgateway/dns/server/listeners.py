@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 
 from structlog.typing import FilteringBoundLogger
 
-from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.counters import QueryCounters
 from tfgateway.dns.answer.fast_path import FastPath
-from tfgateway.dns.answer.options import Service
+from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.answer.rate_limit import RateLimiter
 from tfgateway.dns.answer.respond import Reply, Transport, respond, servfail
 from tfgateway.dns.server.sockets import prepare_udp
@@ -28,10 +28,10 @@ class Listeners:
     def __init__(
         self,
         zones: Zones,
-        service: Service,
+        service: ServerOptions,
         limiter: RateLimiter | None,
         settings: DnsSettings,
-        counts: Counts,
+        counts: QueryCounters,
         log: FilteringBoundLogger,
         *,
         workers: int = 1,

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.counters import QueryCounters
 from tfgateway.dns.answer.rate_limit import KIND_NAMES
 from tfgateway.dns.wire import codes
 from tfgateway.dns.zones.zones import Zones
@@ -21,7 +21,7 @@ class DnsCollector(Collector):
 
     def __init__(
         self,
-        counts: Counts,
+        counts: QueryCounters,
         zones: Zones,
         *,
         mirror_age: Callable[[], float],

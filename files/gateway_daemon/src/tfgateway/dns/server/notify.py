@@ -14,7 +14,7 @@ import dns.message
 import dns.tsig
 from structlog.typing import FilteringBoundLogger
 
-from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.counters import QueryCounters
 from tfgateway.dns.wire import codes, names
 from tfgateway.dns.wire.names import Name
 from tfgateway.dns.wire.query import HEADER
@@ -48,7 +48,7 @@ class Notify:
         self,
         zones: Zones,
         secondaries: Sequence[Secondary],
-        counts: Counts,
+        counts: QueryCounters,
         log: FilteringBoundLogger,
         *,
         collected: float = _COLLECTED,
@@ -62,7 +62,7 @@ class Notify:
         self._announced: dict[Name, int] = {}
         """Zone -> the serial that was announced last."""
         self._changed: set[Name] = set()
-        self._news = asyncio.Event()
+        self._wake = asyncio.Event()
 
     async def run(self) -> NoReturn:
         """Announce every zone once, then each that changes, until cancelled. Does nothing without secondaries."""
@@ -75,15 +75,15 @@ class Notify:
                 for _ in range(_AT_ONCE):
                     group.create_task(queue.run())
             while True:
-                await self._news.wait()
+                await self._wake.wait()
                 await asyncio.sleep(self._collected)
-                self._news.clear()
+                self._wake.clear()
                 while self._changed:
                     self._look_at(self._changed.pop())
 
     def _watch(self, zone: Name, _names: Collection[Name] | None) -> None:
         self._changed.add(zone)
-        self._news.set()
+        self._wake.set()
 
     def _look_at(self, name: Name) -> None:
         zone = self._zones.get(name)
@@ -102,7 +102,7 @@ class _Queue:
         self,
         secondary: Secondary,
         zones: Zones,
-        counts: Counts,
+        counts: QueryCounters,
         log: FilteringBoundLogger,
         first_retry: float,
         timeout: float,

@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from tfgateway.aio import first_of
-from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.counters import QueryCounters
 from tfgateway.dns.server import configure, rate_limit_log
 from tfgateway.dns.server.listeners import Listeners
 from tfgateway.dns.server.metrics import DnsCollector
@@ -19,7 +19,7 @@ from tfgateway.dns.server.notify import Notify
 from tfgateway.dns.zones.serial_store import SerialStore
 from tfgateway.dns.zones.zone_loader import ZoneLoader
 from tfgateway.dns.zones.zones import Zones
-from tfgateway.mirror import HeldCollector, Mirror, SnapshotWriter, held_name
+from tfgateway.mirror import HoldCollector, Mirror, SnapshotWriter, hold_metric
 from tfgateway.mirror.disk import snapshot
 from tfgateway.plane import WorkerContext
 from tfgateway.redis_schema.connection import connect_as
@@ -44,7 +44,7 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
     limiter = configure.limiter(settings.dns.rate_limit, worker.workers)
     secondaries = configure.secondaries(settings.dns)
     zones = Zones()
-    counts = Counts()
+    counts = QueryCounters()
     store = SerialStore(redis)
     loader = ZoneLoader(zones, policy, store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix)
     file = snapshot.path_of("dns")
@@ -61,8 +61,8 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
             rate_limited=lambda: {} if limiter is None else limiter.over,
         )
     )
-    registry.register(HeldCollector("dns", mirror))
-    alike = ("tfgateway_dns_mirror_age_seconds", "tfgateway_dns_zones", "tfgateway_dns_names", held_name("dns"))
+    registry.register(HoldCollector("dns", mirror))
+    alike = ("tfgateway_dns_mirror_age_seconds", "tfgateway_dns_zones", "tfgateway_dns_names", hold_metric("dns"))
     worker.publish(registry, greatest=alike)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(listeners.close)

@@ -8,7 +8,7 @@ import math
 import socket
 from collections.abc import Callable, Iterator
 
-from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.counters import QueryCounters
 from tfgateway.dns.server.connections import Connections
 from tfgateway.dns.server.sockets import packed
 
@@ -33,7 +33,7 @@ _ACCEPTING = 5
 
 
 class _Connection:
-    """One client's connection. See ``connections.Held``."""
+    """One client's connection. See ``connections.EvictableConnection``."""
 
     __slots__ = ("address", "answered", "reader", "wait", "writer")
 
@@ -55,7 +55,7 @@ class TcpListener:
     def __init__(
         self,
         answer: Callable[[bytes, bytes], Iterator[bytes]],
-        counts: Counts,
+        counts: QueryCounters,
         *,
         idle: float,
         connections: int,
@@ -102,7 +102,7 @@ class TcpListener:
         self._read_until = now + self._idle / 2
         for connection in self._served:
             if connection.wait is not None and not connection.wait.expired():
-                connection.wait.reschedule(now + self._patience())
+                connection.wait.reschedule(now + self._idle_timeout())
         for _ in range(_ACCEPTING):
             await asyncio.sleep(0)
         if self._tasks:
@@ -131,7 +131,7 @@ class TcpListener:
 
     def _make_room(self) -> None:
         """One connection of the network that has most gives way to a new one, at once."""
-        oldest = self._connections.to_give_way()
+        oldest = self._connections.next_to_evict()
         if oldest is not None:
             self._counts.dropped("tcp", "gave_way")
             self._connections.discard(oldest)
@@ -158,7 +158,7 @@ class TcpListener:
     async def _converse(self, connection: _Connection) -> None:
         address, reader, writer = connection.address, connection.reader, connection.writer
         while asyncio.get_running_loop().time() < self._read_until:
-            async with asyncio.timeout(self._patience()) as wait:
+            async with asyncio.timeout(self._idle_timeout()) as wait:
                 connection.wait = wait
                 try:
                     size = int.from_bytes(await reader.readexactly(2), "big")
@@ -181,7 +181,7 @@ class TcpListener:
     def _closing(self) -> bool:
         return self._read_until < math.inf
 
-    def _patience(self) -> float:
+    def _idle_timeout(self) -> float:
         """Seconds to wait for a query."""
         if self._closing:
             return min(_QUIET, self._idle)

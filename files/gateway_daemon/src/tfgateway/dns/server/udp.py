@@ -8,7 +8,7 @@ import time
 
 from structlog.typing import FilteringBoundLogger
 
-from tfgateway.dns.answer.counters import Counts
+from tfgateway.dns.answer.counters import QueryCounters
 from tfgateway.dns.answer.fast_path import FastPath
 from tfgateway.dns.server.batch import SIZE, Batch
 
@@ -19,7 +19,7 @@ _ROUNDS = 4
 class UdpListener:
     """Answers the datagrams of one socket."""
 
-    def __init__(self, sock: socket.socket, hot: FastPath, counts: Counts, log: FilteringBoundLogger) -> None:
+    def __init__(self, sock: socket.socket, hot: FastPath, counts: QueryCounters, log: FilteringBoundLogger) -> None:
         """sock: prepared by ``sockets.prepare_udp``; closed by ``close``."""
         self._socket = sock
         self._hot = hot

@@ -68,7 +68,7 @@ def _targets(kind: int, bodies: Iterable[bytes]) -> tuple[Name, ...]:
     return () if at is None else tuple([names.fold(body[at:]) for body in bodies])
 
 
-class Policy(NamedTuple):
+class ZonePolicy(NamedTuple):
     """Settings that hold for all zones."""
 
     ttl: int
@@ -93,7 +93,7 @@ def address_head(stored: int, ceiling: int) -> bytes:
 def render(records: RecordSet, ttl: int) -> tuple[list[RRset], list[str]]:
     """The RRsets of a name but for its SOA, and one line for each element that DNS cannot carry.
 
-    ttl: see ``Policy``.
+    ttl: see ``ZonePolicy``.
     """
     problems: list[str] = []
     rrsets = []
@@ -114,7 +114,7 @@ def render(records: RecordSet, ttl: int) -> tuple[list[RRset], list[str]]:
     return rrsets, problems
 
 
-def render_soa(stored: Soa | None, zone: Name, policy: Policy) -> tuple[RRset, list[str]]:
+def render_soa(stored: Soa | None, zone: Name, policy: ZonePolicy) -> tuple[RRset, list[str]]:
     """The SOA of ``zone`` with serial 0: as stored, synthesised when that is absent or unusable (D-1)."""
     if stored is not None:
         try:
@@ -130,7 +130,7 @@ def render_soa(stored: Soa | None, zone: Name, policy: Policy) -> tuple[RRset, l
     return RRset(codes.SOA, (_body(codes.SOA, served_ttl(ttl, policy.ttl), data),)), []
 
 
-def render_name_servers(policy: Policy) -> RRset:
+def render_name_servers(policy: ZonePolicy) -> RRset:
     """The NS records of a zone that does not name its own servers (D-1)."""
     ttl = served_ttl(0, policy.ttl)
     hosts = dict.fromkeys(policy.name_servers)

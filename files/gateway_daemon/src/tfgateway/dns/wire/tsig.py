@@ -33,7 +33,7 @@ Keys = Mapping[Name, dns.tsig.Key]
 """Name of a key -> the key."""
 
 
-class Session:
+class TsigContext:
     """A signed request and the messages that answer it."""
 
     def __init__(self, key: dns.tsig.Key, rdata: dns.rdtypes.ANY.TSIG.TSIG, error: int) -> None:
@@ -75,7 +75,7 @@ class Session:
         return message[:10] + count.to_bytes(2, "big") + message[12:] + record
 
 
-def verify(message: bytes, at: int, keys: Keys, now: int) -> Session:
+def verify(message: bytes, at: int, keys: Keys, now: int) -> TsigContext:
     """The session of a request whose last record, at ``at``, is a TSIG; now: Unix seconds. Errors: ``ParseError``."""
     end = names.read(message, at)
     if end + _HEAD.size > len(message):
@@ -91,13 +91,13 @@ def verify(message: bytes, at: int, keys: Keys, now: int) -> Session:
     assert isinstance(rdata, dns.rdtypes.ANY.TSIG.TSIG)  # noqa: S101 - the type that was asked for
     key = keys.get(names.fold(message[at:end]))
     if key is None or key.algorithm != rdata.algorithm:
-        return Session(dns.tsig.Key(name, b"", rdata.algorithm), rdata, _BADKEY)
+        return TsigContext(dns.tsig.Key(name, b"", rdata.algorithm), rdata, _BADKEY)
     if rdata.original_id != int.from_bytes(message[:2], "big"):
         message = rdata.original_id.to_bytes(2, "big") + message[2:]
     try:
         dns.tsig.validate(message, key, key.name, rdata, now, b"", at)  # type: ignore[no-untyped-call]
     except dns.tsig.BadTime:
-        return Session(key, rdata, _BADTIME)
+        return TsigContext(key, rdata, _BADTIME)
     except (dns.tsig.BadSignature, dns.tsig.PeerError, dns.exception.FormError):
-        return Session(key, rdata, _BADSIG)
-    return Session(key, rdata, 0)
+        return TsigContext(key, rdata, _BADSIG)
+    return TsigContext(key, rdata, 0)

@@ -7,7 +7,7 @@ import re
 from tfgateway.addresses import IPV4
 from tfgateway.dns.wire import codes
 from tfgateway.dns.wire.names import Name
-from tfgateway.dns.wire.rrsets import Packed, Policy, address_head, pack, render, render_name_servers, render_soa
+from tfgateway.dns.wire.rrsets import Packed, ZonePolicy, address_head, pack, render, render_name_servers, render_soa
 from tfgateway.redis_schema.records import decode_records
 
 _NOTHING = b"{}"
@@ -17,7 +17,7 @@ _NOTHING = b"{}"
 _ONE_ADDRESS = re.compile(rb'\{"a":\[\{"ip":"(' + IPV4.encode() + rb')","ttl":(0|[1-9][0-9]{0,8})\}\]\}')
 
 
-def read(raw: bytes, policy: Policy) -> tuple[Packed, list[str]]:
+def read(raw: bytes, policy: ZonePolicy) -> tuple[Packed, list[str]]:
     """The records of any name but the apex, and one line for each element that is not served."""
     if found := _ONE_ADDRESS.fullmatch(raw):
         ip, ttl = found.groups()
@@ -37,7 +37,7 @@ def read(raw: bytes, policy: Policy) -> tuple[Packed, list[str]]:
     return pack(rrsets), [*skipped, *problems]
 
 
-def read_apex(raw: bytes | None, zone: Name, policy: Policy) -> tuple[Packed, list[str]]:
+def read_apex(raw: bytes | None, zone: Name, policy: ZonePolicy) -> tuple[Packed, list[str]]:
     """The records of the zone name, ``@``; None: there is no such field. What every zone needs is synthesised (D-1).
 
     A cname beside SOA and NS is wrong, but was served and stands for the types that the name does not have.

@@ -34,15 +34,15 @@ class SerialBook:
 
         False: nothing of it was new.
         """
-        news = False
+        changed = False
         for key, issued in saved.items():
             own = self._issued.get(key)
             if own is None or is_newer(issued.serial, own.serial):
                 self._issued[key] = issued
-                news = True
+                changed = True
             elif own != issued:
                 self._note(key)
-        return news
+        return changed
 
     def issue(self, key: bytes, digest: int, now: int) -> int:
         """The serial for the data of this digest in the zone of redis key ``key``; now: Unix time."""

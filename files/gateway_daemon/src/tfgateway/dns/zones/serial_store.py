@@ -15,11 +15,11 @@ from redis.asyncio import Redis
 from redis.exceptions import WatchError
 
 from tfgateway.dns.zones.serial import SerialBook, is_newer
-from tfgateway.errors import LayoutError, StoreError
+from tfgateway.errors import SchemaError, StoreError
 from tfgateway.redis_schema.connection import store_errors
 from tfgateway.redis_schema.keys import SERIALS
-from tfgateway.redis_schema.news import CHANNEL, encode_news
 from tfgateway.redis_schema.serials import Issued, decode_issued, encode_issued
+from tfgateway.redis_schema.zone_changes import CHANNEL, encode_changes
 
 _GATHER = 0.2
 """Seconds for which changed serials are gathered before they are saved."""
@@ -69,7 +69,7 @@ async def _saved(client: Redis, changes: Mapping[bytes, Issued | None]) -> bool:
             pipe.hset(SERIALS, mapping=issued)  # type: ignore[arg-type]
         if removed:
             pipe.hdel(SERIALS, *removed)
-        if message := encode_news({SERIALS.encode(): {**issued, **dict.fromkeys(removed)}}):
+        if message := encode_changes({SERIALS.encode(): {**issued, **dict.fromkeys(removed)}}):
             pipe.publish(CHANNEL, message)
         try:
             await pipe.execute()
@@ -81,5 +81,5 @@ async def _saved(client: Redis, changes: Mapping[bytes, Issued | None]) -> bool:
 def _is_newer(issued: Issued, raw: bytes | None) -> bool:
     try:
         return raw is None or is_newer(issued.serial, decode_issued(raw).serial)
-    except LayoutError:
+    except SchemaError:
         return True

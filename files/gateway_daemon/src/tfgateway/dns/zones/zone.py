@@ -99,19 +99,19 @@ class Zone:
 
     def apply(self, changes: Iterable[tuple[Name, Packed | None]]) -> None:
         """Put or remove (None) names. A change of the apex needs ``stamp`` afterwards."""
-        held, cuts, depth = self.packed, self.cuts, len(self.name)
+        packed_names, cuts, depth = self.packed, self.cuts, len(self.name)
         for name, packed in changes:
-            old = held.get(name)
+            old = packed_names.get(name)
             if old is not None:
                 self._digest -= _digest(name, old)
                 cuts.discard(name)
             if packed is None:
                 if old is not None:
-                    del held[name]
+                    del packed_names[name]
                     self.wildcards -= names.WILDCARD in name  # type: ignore[comparison-overlap]  # it is bytes
                     self._count_above(name, -1)
                 continue
-            held[name] = packed
+            packed_names[name] = packed
             self._digest += _digest(name, packed)
             if old is None:
                 self.wildcards += names.WILDCARD in name  # type: ignore[comparison-overlap]  # it is bytes

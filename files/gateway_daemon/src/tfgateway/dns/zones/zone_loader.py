@@ -12,12 +12,12 @@ from structlog.typing import FilteringBoundLogger
 
 from tfgateway.dns.wire import names
 from tfgateway.dns.wire.names import Name
-from tfgateway.dns.wire.rrsets import Packed, Policy
+from tfgateway.dns.wire.rrsets import Packed, ZonePolicy
 from tfgateway.dns.zones import field_decoder
 from tfgateway.dns.zones.serial import SerialBook, is_newer
 from tfgateway.dns.zones.zone import Zone
 from tfgateway.dns.zones.zones import Zones
-from tfgateway.errors import LayoutError, ParseError
+from tfgateway.errors import ParseError, SchemaError
 from tfgateway.mirror import Selection
 from tfgateway.redis_schema.keys import APEX_FIELD, SERIALS
 from tfgateway.redis_schema.serials import decode_issued
@@ -48,7 +48,7 @@ class ZoneLoader:
     def __init__(
         self,
         zones: Zones,
-        policy: Policy,
+        policy: ZonePolicy,
         serials: SerialBook,
         log: FilteringBoundLogger,
         *,
@@ -67,7 +67,7 @@ class ZoneLoader:
         self._said: dict[Name, set[int]] = {}
         """Zone -> hashes of the problems that were logged."""
         self._shared: dict[Packed, Packed] = {}
-        """Records that many names have in common, held once."""
+        """Records that many names have in common, kept once."""
         self._slice_end = 0.0
         self.damaged = 0
         """Elements, fields and keys that could not be used, so far."""
@@ -86,10 +86,10 @@ class ZoneLoader:
         False: it was served as it is already.
         """
         if key == _SERIALS:
-            news = False
+            changed = False
             async for saved in pieces:
-                news |= await self._observe(saved)
-            return news
+                changed |= await self._observe(saved)
+            return changed
         name = self._name(key)
         if name is None:
             return False
@@ -147,24 +147,24 @@ class ZoneLoader:
 
         False: nothing of it was new.
         """
-        news = False
+        changed = False
         for chunk in _chunks(saved.items()):
             for key, raw in chunk:
                 if raw is None:
                     continue
                 try:
                     issued = decode_issued(raw)
-                except LayoutError as error:
+                except SchemaError as error:
                     self._log.warning("damaged serial skipped", zone=key, reason=str(error))
                     continue
-                news |= self._serials.observe({key: issued})
+                changed |= self._serials.observe({key: issued})
                 name = self._name(key, again=True)
                 zone = None if name is None else self._zones.get(name)
                 if zone is not None and zone.digest == issued.digest and is_newer(issued.serial, zone.serial):
                     zone.stamp(issued.serial)
                     self._zones.announce(zone.name, [zone.name])
             await self._breathe()
-        return news
+        return changed
 
     def _name(self, key: bytes, *, again: bool = False) -> Name | None:
         """The zone's name; None: no query can ask for it, which is said but for ``again``."""
@@ -222,8 +222,8 @@ class ZoneLoader:
         if zone.differs(zone.name, apex):
             changes.append((zone.name, apex))
         if len(reached) < len(zone.nodes) + sum(1 for owner, _ in changes if owner not in zone.nodes):
-            for held in _chunks(zone.copy()):
-                changes += [(owner, None) for owner, _ in held if owner not in reached]
+            for part in _chunks(zone.copy()):
+                changes += [(owner, None) for owner, _ in part if owner not in reached]
                 await self._breathe()
         await self._put(key, zone, changes)
         return len(changes)

@@ -20,11 +20,11 @@ from prometheus_client import CollectorRegistry
 from tfgateway.errors import ExplorerError
 from tfgateway.explorer.server.api import farms, gateways, http, nodes, pools, users, workloads
 from tfgateway.explorer.server.api.services import SERVICES, Services
-from tfgateway.explorer.server.connections import Connection, Limits
+from tfgateway.explorer.server.connections import ConnectionLimits, LimitedConnection
 from tfgateway.explorer.server.metrics import ExplorerMetrics
-from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage.database import Database
-from tfgateway.explorer.server.storage.feed import Feed
+from tfgateway.explorer.server.storage.long_polls import LongPolls
 from tfgateway.explorer.urls import API
 from tfgateway.telemetry.logs import logger
 from tfgateway.telemetry.text import printable
@@ -38,7 +38,7 @@ METRICS = web.AppKey("metrics", CollectorRegistry)
 """The application's registry."""
 
 
-class AccessLog(AbstractAccessLogger):
+class RequestLog(AbstractAccessLogger):
     """One event an answer; headers and bodies, which may hold signatures and addresses, stay out of it."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
@@ -54,13 +54,13 @@ class AccessLog(AbstractAccessLogger):
 
 
 def create_app(
-    database_path: Path, policy: Policy | None = None, *, clock: Callable[[], float] = time.time
+    database_path: Path, policy: ExplorerPolicy | None = None, *, clock: Callable[[], float] = time.time
 ) -> web.Application:
     """The application; its start opens (or creates) the database. clock: Unix seconds."""
-    policy = policy or Policy()
-    metrics = ExplorerMetrics(lambda: services.feed.waiting, lambda: services.limits.memory)
-    feed = Feed(policy.max_waiting, lambda: metrics.evicted("polls"))
-    limits = Limits(_connections(policy), policy.max_memory, metrics.evicted)
+    policy = policy or ExplorerPolicy()
+    metrics = ExplorerMetrics(lambda: services.long_polls.waiting, lambda: services.limits.memory)
+    feed = LongPolls(policy.max_waiting, lambda: metrics.evicted("polls"))
+    limits = ConnectionLimits(_connections(policy), policy.max_memory, metrics.evicted)
     services = Services(Database(database_path), policy, feed, limits, clock)
 
     async def opened(_app: web.Application) -> AsyncIterator[None]:
@@ -69,7 +69,7 @@ def create_app(
         await services.database.close()
 
     async def answer_waiting(_app: web.Application) -> None:
-        services.feed.close()
+        services.long_polls.close()
 
     middlewares = [metrics.count, http.bounded_head, http.preflight, http.errors_as_json]
     app = web.Application(client_max_size=policy.max_body, middlewares=middlewares)
@@ -83,7 +83,7 @@ def create_app(
     return app
 
 
-def _connections(policy: Policy) -> int:
+def _connections(policy: ExplorerPolicy) -> int:
     """How many there may be: others need descriptors too."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(min(policy.max_connections, descriptors - _OTHER_DESCRIPTORS), 1)
@@ -128,11 +128,11 @@ async def serve(
     try:
         await runner.setup()
         connection = partial(
-            Connection,
+            LimitedConnection,
             cast(web.Server, runner.server),
             services.limits,
             loop=loop,
-            access_log_class=AccessLog,
+            access_log_class=RequestLog,
             logger=_discarded(),
             keepalive_timeout=services.policy.idle_timeout,
             # No client compresses, and a little that is compressed can be very much.

@@ -20,7 +20,7 @@ _HEADER = 256  # bytes of objects for each, however short it is
 _MOST_LINES = 32 * 128  # requests that aiohttp takes ahead, and headers of each
 
 
-class Limits:
+class ConnectionLimits:
     """The limits that all connections share. evicted: called with ``connections`` or ``memory`` for each one closed.
 
     A connection over a limit is never refused: one of the source that has most is closed in its place, an idle one
@@ -79,7 +79,7 @@ class Limits:
             self._evict(self._memory, "memory")
 
     def _evict(self, shares: Shares[RequestHandler], limit: str) -> None:
-        for connection in shares.give_way():
+        for connection in shares.evict():
             self._evicted(limit)
             transport = connection.transport
             _log.warning("connection closed", limit=limit, remote=_remote(transport), most=shares.limit)
@@ -89,12 +89,12 @@ class Limits:
                 transport.abort()
 
 
-class Connection(RequestHandler):
+class LimitedConnection(RequestHandler):
     """One connection of a client, as aiohttp serves it, under the limits."""
 
     __slots__ = ("_limits",)
 
-    def __init__(self, manager: web.Server, limits: Limits, **options: Any) -> None:
+    def __init__(self, manager: web.Server, limits: ConnectionLimits, **options: Any) -> None:
         super().__init__(manager, **options)
         self._limits = limits
 

@@ -8,7 +8,7 @@ from tfgateway.explorer.urls import PublicUrl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class ExplorerPolicy:
     """Settings of one explorer; times in seconds, sizes in bytes."""
 
     validate_workloads: bool = True

@@ -52,7 +52,7 @@ class Shares(Generic[_Holder]):
         """Whether no other source has more."""
         return self._sums.get(source, 0) >= max(self._sums.values(), default=0)
 
-    def give_way(self) -> list[_Holder]:
+    def evict(self) -> list[_Holder]:
         """Forget as many holders as are too many, and name them: they have to be ended."""
         ended: list[_Holder] = []
         while self.total > self.limit and (source := self.largest()) is not None:

@@ -26,7 +26,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from tfgateway.errors import LayoutError, ParseError
+from tfgateway.errors import ParseError, SchemaError
 from tfgateway.mirror.disk import freshness
 from tfgateway.redis_schema.marker import Marker, decode_marker, encode_marker
 
@@ -116,7 +116,7 @@ def marker(path: Path, match: bytes) -> Marker | None:
     try:
         with path.open("rb") as file:
             return decode_marker(_head(file, match).marker.encode())
-    except (OSError, ParseError, LayoutError):
+    except (OSError, ParseError, SchemaError):
         return None
 
 

@@ -43,7 +43,7 @@ from tfgateway.tunnel.api import DialFailed, NoTunnel, RelayedByTunnel, Visitor
 _log = logger("proxy")
 
 
-class _Account(msgspec.Struct, array_like=True):
+class _TunnelledConnection(msgspec.Struct, array_like=True):
     """What goes with a tunnelled connection into another worker."""
 
     listener: Protocol
@@ -233,18 +233,20 @@ class Connection(DownstreamConnection):
         self.state = TRANSITIONS[ENTERED_TUNNEL][self.state]
         self._context.engine.let_go(self._visitor.fileno())
         sock = self._visitor = ordinary(self._visitor)
-        account = _Account(self.listener, self._started, self.method, self.host, self._reader.speaks is not None)
-        context = msgspec.msgpack.encode(account)
+        tunnelled = _TunnelledConnection(
+            self.listener, self._started, self.method, self.host, self._reader.speaks is not None
+        )
+        context = msgspec.msgpack.encode(tunnelled)
         visitor = Visitor(sock, request.data, self.source, request.protocol, secret, context)
         self._follow_tunnel(self._context.tunnels.relay(visitor))
 
     def resume(self, visitor: Visitor, relaying: Coroutine[Any, Any, RelayedByTunnel]) -> None:
         """Go on where another worker has handed the connection over; ``relaying`` as from ``Tunnels.relay``."""
         with contextlib.suppress(msgspec.MsgspecError):  # without it, what is logged of it is poorer
-            account = msgspec.msgpack.decode(visitor.context, type=_Account)
-            self.listener, self._started = account.listener, account.started
-            self.method, self.host = account.method, account.host
-            self._reader.speaks = Protocol(visitor.protocol) if account.spoke else None
+            tunnelled = msgspec.msgpack.decode(visitor.context, type=_TunnelledConnection)
+            self.listener, self._started = tunnelled.listener, tunnelled.started
+            self.method, self.host = tunnelled.method, tunnelled.host
+            self._reader.speaks = Protocol(visitor.protocol) if tunnelled.spoke else None
         self._tunnelled = True
         self.state = TRANSITIONS[ENTERED_TUNNEL][self.state]
         context = self._context

@@ -33,7 +33,7 @@ class LiveConnection(Expiring, Protocol):
     def cut(self) -> None:
         """End now: this process stops."""
 
-    def give_way(self) -> None:
+    def evict(self) -> None:
         """End now: too many have not said yet what they ask for, and this is the oldest of them."""
 
 
@@ -50,8 +50,8 @@ class ProxyContext:
         tunnels: Tunnels,
         metrics: ProxyMetrics,
         trusted: Collection[IPNetwork],
-        own_dials: OwnDials | None = None,
-        cdn_loop: CdnLoop | None = None,
+        own_dials: OwnDials,
+        cdn_loop: CdnLoop,
     ) -> None:
         """``trusted``: networks whose connections begin with a PROXY header; own_dials: what must not come back."""
         self.own_dials = own_dials

@@ -124,7 +124,7 @@ class DownstreamConnection(ABC):
             _log.exception("connection not served", source=self.source, listener=self.listener)
             self.fail()
 
-    def give_way(self) -> None:
+    def evict(self) -> None:
         """It has been silent longer than all others, and there are too many."""
         self._reject()
 
@@ -160,7 +160,7 @@ class DownstreamConnection(ABC):
             # The one that has been silent longest gives way to one that may ask for something.
             oldest = context.heads.oldest()
             if oldest is not None:
-                oldest.give_way()
+                oldest.evict()
         self._wait_in(context.heads)
         context.engine.watch(descriptor, self)
 
@@ -183,18 +183,15 @@ class DownstreamConnection(ABC):
         if self._deadlines is not None:
             self._wait_in(None)
         self.method, self.host = request.method, request.host
-        own_dials = self._context.own_dials
-        if own_dials is not None and own_dials.has(self._peer, self._visitor):
+        if self._context.own_dials.has(self._peer, self._visitor):
             _log.warning("visitor comes from this gateway itself", host=self.host, listener=self.listener)
             raise Refused(refusals.LOOP)
-        cdn_loop = self._context.cdn_loop
-        if cdn_loop is not None and request.method:
-            if cdn_loop.has(request.data, request.host):
+        if request.method:
+            added = self._context.cdn_loop.added(request.data, request.host)
+            if added is None:
                 _log.warning("request was here before", host=self.host, source=self.source, listener=self.listener)
                 raise Refused(refusals.LOOP)
-            request = Request(
-                request.protocol, request.method, request.host, cdn_loop.added(request.data, request.host)
-            )
+            request = Request(request.protocol, request.method, request.host, added)
         self._route(request)
         return True
 
@@ -275,6 +272,6 @@ class DownstreamConnection(ABC):
             context.admission.leave(self._counted)
         self.outcome, self.detail = outcome, detail
         self.seconds = context.engine.now - self._started
-        context.metrics.account(self.listener, outcome, self.seconds, self.to_target, self.to_visitor)
+        context.metrics.connection_ended(self.listener, outcome, self.seconds, self.to_target, self.to_visitor)
         if context.access_log is not None:
             context.access_log.write(self)

@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 
-class State(IntEnum):
+class ConnectionState(IntEnum):
     """What a connection is doing."""
 
     READING = 0
@@ -27,7 +27,7 @@ class State(IntEnum):
     """Its sockets are closed, and it is accounted for."""
 
 
-class Event(IntEnum):
+class ConnectionEvent(IntEnum):
     """What changes the state of a connection."""
 
     DIALLED = 0
@@ -44,10 +44,10 @@ class Event(IntEnum):
     """Both sides are done, one broke off, or time was up."""
 
 
-READING, DIALLING, RELAYING, TUNNELLED, LINGERING, CLOSED = State
-DIALLED, CONNECTED, FAILED_OVER, ENTERED_TUNNEL, REFUSED, ENDED = Event
+READING, DIALLING, RELAYING, TUNNELLED, LINGERING, CLOSED = ConnectionState
+DIALLED, CONNECTED, FAILED_OVER, ENTERED_TUNNEL, REFUSED, ENDED = ConnectionEvent
 
-TRANSITIONS: Final[Mapping[Event, Mapping[State, State]]] = {
+TRANSITIONS: Final[Mapping[ConnectionEvent, Mapping[ConnectionState, ConnectionState]]] = {
     DIALLED: {READING: DIALLING},
     CONNECTED: {DIALLING: RELAYING},
     FAILED_OVER: {DIALLING: DIALLING},

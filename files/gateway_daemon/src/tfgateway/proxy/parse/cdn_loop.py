@@ -16,20 +16,20 @@ class CdnLoop:
         """``key``: a secret that all workers of one gateway have, and no other gateway."""
         self._prefix = b"tfgateway-" + blake2s(key, digest_size=8, person=b"cdn-loop").hexdigest().encode() + b"-"
 
-    def has(self, data: bytes, host: str) -> bool:
-        """Whether the head at the start of ``data`` says that a request for ``host`` has been here."""
-        token = self._token(host)
-        if token not in data:
-            return False
-        head = _HEAD_END.split(data.lstrip(b"\r\n"), maxsplit=1)[0]
-        return any(token in line and line[: len(b"cdn-loop:")].lower() == b"cdn-loop:" for line in head.split(b"\n"))
+    def added(self, data: bytes, host: str) -> bytes | None:
+        """The head at the start of ``data`` with the field behind the request line; None: it was here before.
 
-    def added(self, data: bytes, host: str) -> bytes:
-        """``data`` with the field behind the request line. Others that are there stay: it is a list."""
+        The host is part of the field's value: a service may use another one of the same gateway. Other such fields
+        stay: it is a list.
+        """
+        token = b"%b%08x" % (self._prefix, zlib.crc32(host.encode()))
+        if token in data and _has_field(data, token):
+            return None
         start = len(data) - len(data.lstrip(b"\r\n"))
         end = data.index(b"\n", start) + 1
-        return b"%bCDN-Loop: %b\r\n%b" % (data[:end], self._token(host), data[end:])
+        return b"%bCDN-Loop: %b\r\n%b" % (data[:end], token, data[end:])
 
-    def _token(self, host: str) -> bytes:
-        """The host is part of it: a service may use another one of the same gateway."""
-        return b"%b%08x" % (self._prefix, zlib.crc32(host.encode()))
+
+def _has_field(data: bytes, token: bytes) -> bool:
+    head = _HEAD_END.split(data.lstrip(b"\r\n"), maxsplit=1)[0]
+    return any(token in line and line[: len(b"cdn-loop:")].lower() == b"cdn-loop:" for line in head.split(b"\n"))

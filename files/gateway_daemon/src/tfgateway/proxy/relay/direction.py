@@ -27,7 +27,7 @@ _MORE = int(socket.MSG_MORE)
 _scratch = memoryview(bytearray(_CHUNK))
 
 
-class Owner(Protocol):
+class DirectionOwner(Protocol):
     """Joins two directions, and owns their sockets."""
 
     def wait_for_room(self, direction: Direction, sink: socket.SocketType) -> None:
@@ -68,9 +68,9 @@ class Direction:
     )
 
     def __init__(
-        self, owner: Owner, engine: Engine, pipes: Pipes, source: socket.SocketType, sink: socket.SocketType
+        self, owner: DirectionOwner, engine: Engine, pipes: Pipes, source: socket.SocketType, sink: socket.SocketType
     ) -> None:
-        self._owner: Owner | None = owner
+        self._owner: DirectionOwner | None = owner
         self._engine = engine
         self._pipes = pipes
         self._source = source

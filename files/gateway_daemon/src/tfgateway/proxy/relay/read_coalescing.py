@@ -20,7 +20,7 @@ _SAMPLE = 2 << 20  # bytes between two looks at the clock
 _FAST = 0.008  # seconds for that many: twice as fast as a stream must be to bring TOGETHER each millisecond
 
 
-class Owner(Protocol):
+class CoalescingOwner(Protocol):
     """Reads the source."""
 
     def fail(self) -> None:
@@ -32,7 +32,7 @@ class ReadCoalescing:
 
     __slots__ = ("_engine", "_moved", "_owner", "_sampled", "_sampled_at", "_seen", "_source", "fast")
 
-    def __init__(self, engine: Engine, source: socket.SocketType, owner: Owner) -> None:
+    def __init__(self, engine: Engine, source: socket.SocketType, owner: CoalescingOwner) -> None:
         self._engine = engine
         self._source = source
         self._owner = owner

@@ -37,7 +37,7 @@ class Relayed(msgspec.Struct, frozen=True):
     to_visitor: int
 
 
-class Owner(Protocol):
+class RelayOwner(Protocol):
     """Has the two sockets relayed."""
 
     def relayed(self, relayed: Relayed) -> None:
@@ -61,13 +61,13 @@ class Relay:
         visitor: socket.SocketType,
         target: socket.SocketType,
         first: bytes,
-        owner: Owner,
+        owner: RelayOwner,
         *,
         sent: int = 0,
     ) -> None:
         """``sent``: bytes of ``first`` that the target's socket took already. Nothing happens before ``start``."""
         self._engine = engine
-        self._owner: Owner | None = owner
+        self._owner: RelayOwner | None = owner
         self._visitor = visitor
         self._visitor_fd = visitor.fileno()
         self._target = target

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from tfgateway.errors import ConfigError, LayoutError, ParseError
+from tfgateway.errors import ConfigError, ParseError, SchemaError
 from tfgateway.proxy.parse.hosts import a_label
 from tfgateway.proxy.routing.table import CATCH_ALL, Route, StaticRoutes, route_of
 from tfgateway.redis_schema.services import Service
@@ -34,8 +34,8 @@ def parse_router_toml(raw: bytes, name: str) -> tuple[StaticRoutes, tuple[str, .
             key = host.lower().removesuffix(".") if host.isascii() else a_label(host)
             route = route_of(_service(members), by_operator=True)
             if host != CATCH_ALL and key in by_host:
-                raise LayoutError("the same name in lower case is there too")
-        except (LayoutError, ParseError) as error:
+                raise SchemaError("the same name in lower case is there too")
+        except (SchemaError, ParseError) as error:
             problems.append(f"{name}: service '{printable(host)}' skipped: {error}")
             continue
         if host == CATCH_ALL:
@@ -47,7 +47,7 @@ def parse_router_toml(raw: bytes, name: str) -> tuple[StaticRoutes, tuple[str, .
 
 def _service(members: object) -> Service:
     if not isinstance(members, dict):
-        raise LayoutError("not a table")
+        raise SchemaError("not a table")
     return Service(
         addr=_typed(members, "addr", ""),
         clientsecret=_typed(members, "clientsecret", ""),
@@ -62,5 +62,5 @@ def _typed(members: Mapping[str, Any], key: str, default: _T) -> _T:
     if value is None:
         return default
     if type(value) is not type(default):
-        raise LayoutError(f"{key} is not a {'text' if isinstance(default, str) else 'whole number'}")
+        raise SchemaError(f"{key} is not a {'text' if isinstance(default, str) else 'whole number'}")
     return value

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from tfgateway.addresses import is_literal, networks
 from tfgateway.errors import ConfigError, ParseError
 from tfgateway.proxy.parse.hosts import a_label
-from tfgateway.proxy.routing.table import CATCH_ALL, Options, Route, StaticRoutes
-from tfgateway.proxy.upstream.balance import Member, Pool
+from tfgateway.proxy.routing.table import CATCH_ALL, Route, RouteOptions, StaticRoutes
+from tfgateway.proxy.upstream.balance import Member, TargetPool
 from tfgateway.settings import CheckSettings, ServiceSettings
 
 _VERSIONS = {"off": 0, "v1": 1, "v2": 2}
@@ -21,7 +21,7 @@ class StaticService:
 
     name: str
     """Its first name."""
-    pool: Pool
+    pool: TargetPool
     check: CheckSettings | None
 
 
@@ -71,6 +71,6 @@ def _route(one: ServiceSettings) -> Route:
             )
             for target in one.targets
         ]
-        pool = Pool(members, one.balance, one.slow_start)
-    options = Options(pool, networks(one.allow), _VERSIONS[one.proxy_protocol])
+        pool = TargetPool(members, one.balance, one.slow_start)
+    options = RouteOptions(pool, networks(one.allow), _VERSIONS[one.proxy_protocol])
     return Route("", 0, 0, by_operator=True, secret=one.tunnel_secret.encode(), options=options)

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tfgateway.addresses import IPV4, IPNetwork, within
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.idn import to_unicode
 from tfgateway.proxy.protocol import TLS, Protocol
-from tfgateway.proxy.upstream.balance import Pool
+from tfgateway.proxy.upstream.balance import TargetPool
 from tfgateway.redis_schema.keys import domain_of_service_key
 from tfgateway.redis_schema.services import Service, decode_service
 
@@ -22,10 +22,10 @@ CATCH_ALL = "CATCH_ALL"
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class RouteOptions:
     """What only an operator can give a service."""
 
-    pool: Pool | None = None
+    pool: TargetPool | None = None
     """Its targets; None: a tunnel."""
     allow: tuple[IPNetwork, ...] = ()
     """Networks whose visitors are served; empty: all are."""
@@ -51,10 +51,10 @@ class Route:
     """From the operator's own file: the deny rule for tenants does not apply (T-15)."""
     secret: bytes = field(default=b"", repr=False)
     """Of the tunnel that leads there; empty: reached by dialling."""
-    options: Options | None = None
+    options: RouteOptions | None = None
 
     @property
-    def pool(self) -> Pool | None:
+    def pool(self) -> TargetPool | None:
         """The targets of a static service; None: the address of the route, or a tunnel."""
         return None if self.options is None else self.options.pool
 
@@ -107,7 +107,7 @@ class RouteTable:
     def update(self, key: bytes, value: bytes | None) -> None:
         """Take the new value of a service key, ``None`` when it is gone.
 
-        Errors: ``LayoutError`` for a value that cannot be used; the service is unknown then, as to the old router.
+        Errors: ``SchemaError`` for a value that cannot be used; the service is unknown then, as to the old router.
         """
         domain = domain_of_service_key(key)
         if domain is None:
@@ -153,13 +153,13 @@ class RouteTable:
 
 
 def route_of(service: Service, *, by_operator: bool) -> Route:
-    """Check a service and take what routing needs. Errors: ``LayoutError``, without any of its secrets (T-13)."""
+    """Check a service and take what routing needs. Errors: ``SchemaError``, without any of its secrets (T-13)."""
     if service.clientsecret:
         secret = service.clientsecret.encode()
         return Route(address="", http_port=0, tls_port=0, by_operator=by_operator, secret=secret)
     for name, port in (("httpport", service.httpport), ("tlsport", service.tlsport)):
         if not 0 <= port <= 65535:
-            raise LayoutError(f"{name} {port} is not a port")
+            raise SchemaError(f"{name} {port} is not a port")
     return Route(_literal(service.addr), service.httpport, service.tlsport, by_operator=by_operator)
 
 
@@ -170,9 +170,9 @@ def _literal(text: str) -> str:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        raise LayoutError("addr is not an IP address") from None
+        raise SchemaError("addr is not an IP address") from None
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id is not None:
-            raise LayoutError("addr is an IPv6 address with a zone")
+            raise SchemaError("addr is an IPv6 address with a zone")
         return str(address.ipv4_mapped or address)
     return str(address)

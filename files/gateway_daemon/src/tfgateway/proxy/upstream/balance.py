@@ -72,7 +72,7 @@ class Member:
 
 
 @dataclass(slots=True, eq=False)
-class Pool:
+class TargetPool:
     """The targets of one service."""
 
     members: Sequence[Member]

@@ -5,23 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from tfgateway.addresses import IPAddress, IPNetwork, denied_reason
 from tfgateway.proxy.refusals import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
+from tfgateway.proxy.upstream.own_addresses import OwnAddresses
 from tfgateway.proxy.upstream.own_dials import OwnDials
 from tfgateway.sockets import close, send_at_once
-from tfgateway.telemetry.logs import logger
 
-_OWN_ADDRESSES_AGE = 10.0  # seconds for which the list of this host's addresses is cached
-_MOST_VERDICTS = 10_000  # addresses, the check of which is remembered that long
+_MOST_VERDICTS = 10_000  # addresses, the check of which is remembered while this host's addresses are the same
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _IPV4, _IPV6 = int(socket.AF_INET), int(socket.AF_INET6)
 _STREAM = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 _UNDER_WAY = (0, errno.EINPROGRESS)
-
-_log = logger("proxy")
 
 
 class Dialler:
@@ -31,18 +27,15 @@ class Dialler:
         self,
         *,
         allowed: Collection[IPNetwork],
-        own_addresses: Callable[[], Collection[IPAddress]],
-        own_dials: OwnDials | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        own_addresses: OwnAddresses,
+        own_dials: OwnDials,
     ) -> None:
-        """``own_addresses``: of this host; may raise ``OSError``. own_dials: where connections to it are noted."""
+        """own_dials: where connections to this host are noted."""
         self._own_dials = own_dials
         self._allowed = allowed
-        self._read_own_addresses = own_addresses
-        self._clock = clock
-        self._own: Collection[IPAddress] | None = None
+        self._own_addresses = own_addresses
+        self._own: Collection[IPAddress] = ()
         self._verdicts: dict[str, str | None] = {}
-        self._valid_until = float("-inf")
 
     def dial(self, address: str, port: int, *, by_operator: bool) -> socket.SocketType:
         """A non-blocking socket whose connection is under way; the caller waits for it and closes it.
@@ -66,33 +59,26 @@ class Dialler:
             status = sock.connect_ex((address, port))
             if status not in _UNDER_WAY:
                 raise OSError(status, os.strerror(status))
-            if self._own_dials is not None:
-                self._own_dials.note(sock, address, port)
+            self._own_dials.note(sock, address, port)
         except OSError as error:
             close(sock)
             raise refused(error) from error
         return sock
 
     def _denied(self, address: str) -> str | None:
-        now = self._clock()
-        if now >= self._valid_until or len(self._verdicts) >= _MOST_VERDICTS:
-            self._learn_own_addresses()
+        """Errors: ``Refused``: this host's addresses are not known, and a tenant must not get at what they are."""
+        try:
+            own = self._own_addresses.get()
+        except OSError as error:
+            raise refused(error) from error
+        if own is not self._own or len(self._verdicts) >= _MOST_VERDICTS:
+            self._own = own
             self._verdicts.clear()
-            self._valid_until = now + _OWN_ADDRESSES_AGE
         try:
             return self._verdicts[address]
         except KeyError:
-            verdict = self._verdicts[address] = denied_reason(address, self._allowed, self._own or ())
+            verdict = self._verdicts[address] = denied_reason(address, self._allowed, own)
             return verdict
-
-    def _learn_own_addresses(self) -> None:
-        """Errors: ``Refused``: they are not known, and a tenant must not get at what they are."""
-        try:
-            self._own = self._read_own_addresses()
-        except OSError as error:
-            if self._own is None:
-                raise refused(error) from error
-            _log.warning("own addresses not read again", reason=error.strerror)
 
 
 def refused(error: OSError) -> Refused:

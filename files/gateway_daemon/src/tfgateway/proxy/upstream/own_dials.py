@@ -6,44 +6,45 @@ the time: it is never deleted, and counts for a moment only.
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import socket
 import struct
 import time
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
-from tfgateway.addresses import IPAddress, plain
+from tfgateway.addresses import plain
+from tfgateway.proxy.upstream.own_addresses import OwnAddresses
 
 _ENTRY = struct.Struct("=II")
 _PORTS = 1 << 16
 _VALID = 30  # seconds within which a visitor has sent what it wants: longer than any sensible proxy.head_timeout
-_ADDRESSES_AGE = 10.0  # seconds for which the list of this host's addresses is cached
+TABLE_SIZE = _PORTS * _ENTRY.size
+"""Bytes."""
+
+
+def open_table(path: Path) -> mmap.mmap:
+    """The table, the same one for all workers. Errors: ``OSError``."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, TABLE_SIZE)
+        return mmap.mmap(descriptor, TABLE_SIZE)
+    finally:
+        os.close(descriptor)
 
 
 class OwnDials:
     """The connections to this host that this gateway has dialled lately; ``close`` it."""
 
     def __init__(
-        self,
-        path: Path,
-        own_addresses: Callable[[], Collection[IPAddress]],
-        clock: Callable[[], float] = time.monotonic,
+        self, table: mmap.mmap, own_addresses: OwnAddresses, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """``path``: of the table, the same one for all workers. Errors: ``OSError``."""
-        self._read_own_addresses = own_addresses
+        """table: see ``open_table``; it is closed with this."""
+        self._table = table
+        self._own_addresses = own_addresses
         self._clock = clock
-        self._here: frozenset[str] = frozenset()
-        self._valid_until = float("-inf")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(descriptor, _PORTS * _ENTRY.size)
-            self._table = mmap.mmap(descriptor, _PORTS * _ENTRY.size)
-        finally:
-            os.close(descriptor)
 
     def close(self) -> None:
         """Let the memory go."""
@@ -51,29 +52,19 @@ class OwnDials:
 
     def note(self, dialled: socket.SocketType, address: str, port: int) -> None:
         """Remember a connection that was begun, to an IP literal, if it leads to this host. Errors: ``OSError``."""
-        if self._is_here(address):
+        if self._own_addresses.has(address):
             local = dialled.getsockname()
             entry = _ENTRY.pack(int(self._clock()), _digest(plain(local[0]), local[1], address, port))
             self._table[local[1] * _ENTRY.size : (local[1] + 1) * _ENTRY.size] = entry
 
     def has(self, source: str, accepted: socket.SocketType) -> bool:
         """Whether an accepted connection is one of those; ``source``: its peer's address. Errors: ``OSError``."""
-        if not self._is_here(source):
+        if not self._own_addresses.has(source):
             return False
         port, near = accepted.getpeername()[1], accepted.getsockname()
         then, digest = _ENTRY.unpack_from(self._table, port * _ENTRY.size)
         same: bool = digest == _digest(source, port, plain(near[0]), near[1])
         return same and int(self._clock()) - then <= _VALID
-
-    def _is_here(self, address: str) -> bool:
-        if address.startswith("127."):
-            return True
-        now = self._clock()
-        if now >= self._valid_until:
-            self._valid_until = now + _ADDRESSES_AGE
-            with contextlib.suppress(OSError):  # no descriptors; the last list goes on
-                self._here = frozenset(map(str, self._read_own_addresses()))
-        return address in self._here
 
 
 def _digest(source: str, source_port: int, destination: str, destination_port: int) -> int:

@@ -8,7 +8,7 @@ from tfgateway.addresses import shown
 from tfgateway.proxy.eventloop.engine import Engine
 from tfgateway.proxy.protocol import HTTP, Protocol
 from tfgateway.proxy.refusals import NO_TARGET, Refusal, Refused
-from tfgateway.proxy.upstream.balance import Member, Pool
+from tfgateway.proxy.upstream.balance import Member, TargetPool
 from tfgateway.proxy.upstream.dial import Dialler
 
 _MOST_TRIES = 3  # targets of a service, or addresses of one, for one connection
@@ -26,7 +26,7 @@ class Upstream:
         self._engine = engine
         self._dialler = dialler
         self._address = "", 0
-        self._pool: Pool | None = None
+        self._pool: TargetPool | None = None
         self._protocol = HTTP
         self._tried: tuple[tuple[Member, str], ...] = ()
         self._member: Member | None = None
@@ -51,7 +51,7 @@ class Upstream:
             return why.refusal, why.detail
         return None
 
-    def dial_one_of(self, pool: Pool, protocol: Protocol) -> Failure | None:
+    def dial_one_of(self, pool: TargetPool, protocol: Protocol) -> Failure | None:
         """Begin to connect to a target of a static service. None: it is under way, at ``socket``."""
         self._pool = pool
         self._protocol = protocol

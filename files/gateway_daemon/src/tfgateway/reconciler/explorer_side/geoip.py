@@ -9,8 +9,7 @@ from tfgateway import gojson
 from tfgateway.errors import StoreError
 from tfgateway.explorer.models import Location
 from tfgateway.reconciler.store import Store
-from tfgateway.settings import GatewaySettings
-from tfgateway.settings import Location as Configured
+from tfgateway.settings import GatewaySettings, LocationSettings
 from tfgateway.telemetry.logs import logger
 from tfgateway.telemetry.text import printable
 
@@ -33,7 +32,7 @@ class Locator:
 
     async def location(self) -> Location:
         """The location to publish. The service is asked each time; its last answer is kept in redis."""
-        if self._configured != Configured():
+        if self._configured != LocationSettings():
             return Location(**msgspec.structs.asdict(self._configured))
         if not self._url:
             return _UNKNOWN

@@ -1,4 +1,4 @@
-"""Polls the explorer: all pages at first and from time to time, else only news."""
+"""Polls the explorer: all pages at first and from time to time, else only what changed."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ class Poller:
         self._next_relisting = clock()
 
     async def poll(self, wait: float = 0) -> bool:
-        """Poll once: news and the queue; False: there was nothing new.
+        """Poll once: changes and the queue; False: there was nothing new.
 
-        wait: seconds that the explorer may hold its answer back until there is news; a listing is not held back.
+        wait: seconds that the explorer may hold its answer back until something changes; a listing is not held back.
         Errors: ``ExplorerError``; the position is kept (P-15).
         """
         try:
-            news = await self._poll(wait)
+            found_new = await self._poll(wait)
             if self._away:
                 # It may have been restored, and not every way to do that shows in its ids.
                 self._away = False
                 self._next_listing = min(self._next_listing, self._clock() + self._after_away)
-            return news
+            return found_new
         except ExplorerError:
             self._interrupted = self._away = True
             raise
@@ -75,12 +75,12 @@ class Poller:
             self.arriving = False
 
     async def _poll(self, wait: float) -> bool:
-        before = self.desired.news
+        before = self.desired.changes
         if not self._listing and self._clock() >= self._next_listing:
             self._begin_listing()
         for number in range(_MOST_PAGES):
-            patience = wait if number == 0 and not self._listing else 0
-            page = await self._client.poll(self._node_id, self._position, patience)
+            page_wait = wait if number == 0 and not self._listing else 0
+            page = await self._client.poll(self._node_id, self._position, page_wait)
             self.arriving = self._listing
             highest = max((item.id for item in page.items if item.id < _HIGHEST_ID), default=-1)
             for item in page.items:
@@ -98,7 +98,7 @@ class Poller:
             self._listing = False
             self._next_listing = min(self._next_listing, self._clock() + self._resync_interval)
             return True
-        return self.desired.news != before
+        return self.desired.changes != before
 
     def _begin_listing(self) -> None:
         self.desired.begin_listing()

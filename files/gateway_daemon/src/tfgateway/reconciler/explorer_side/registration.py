@@ -11,7 +11,7 @@ from tfgateway import version
 from tfgateway.aio import Backoff
 from tfgateway.errors import ExplorerError, ExplorerRefused
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.explorer.models import Counts, Gateway, Location
+from tfgateway.explorer.models import Gateway, Location, WorkloadCounts
 from tfgateway.identity.keys import Identity
 from tfgateway.settings import GatewaySettings
 from tfgateway.telemetry.logs import logger
@@ -23,7 +23,7 @@ HEARTBEAT = 600.0
 _FORGOTTEN = 404
 
 
-class Registration:
+class DirectoryEntry:
     """Keeps the entry up to date; failures never keep the gateway from serving."""
 
     def __init__(
@@ -40,13 +40,13 @@ class Registration:
         self._settings = settings
         self._locate = locate
         self._reachable_at = reachable_at
-        self._counts = Counts()
-        self._sent: Counts | None = None
+        self._counts = WorkloadCounts()
+        self._sent: WorkloadCounts | None = None
         self._registered = False
         self._next_heartbeat = 0.0
         self._changed = asyncio.Event()
 
-    def count(self, counts: Counts) -> None:
+    def count(self, counts: WorkloadCounts) -> None:
         """Set the number of reservations of each kind."""
         if counts != self._counts:
             self._counts = counts

@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Literal
 
 from tfgateway.addresses import IPAddress, IPNetwork, denied_reason
-from tfgateway.errors import CryptoError, LayoutError
+from tfgateway.errors import CryptoError, SchemaError
 from tfgateway.explorer.models import WORKLOAD_TYPES
-from tfgateway.fourtosix.pool import Pool
+from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.proof import token
 from tfgateway.ids import Gwid, NodeId, Tid
@@ -52,17 +52,17 @@ UserKeys = Mapping[Tid, bytes | None]
 """User -> ed25519 public key; None: the explorer has none that could be used."""
 
 
-class Refusal(Exception):
+class ReservationRefused(Exception):
     """The reservation can not be served, now or later; the text is for the user."""
 
 
 def refuse_if(text: str | None) -> None:
-    """Errors: ``Refusal`` with the text, if there is one."""
+    """Errors: ``ReservationRefused`` with the text, if there is one."""
     if text is not None:
-        raise Refusal(text)
+        raise ReservationRefused(text)
 
 
-class ParentMissing(Refusal):
+class ParentMissing(ReservationRefused):
     """There is no zone yet, or no more, that the reservation could be in: it may wait for one."""
 
     def __init__(self, parent: str) -> None:
@@ -70,7 +70,7 @@ class ParentMissing(Refusal):
         self.parent = parent
 
 
-class ProxiesBelow(Refusal):
+class ProxiesBelow(ReservationRefused):
     """Proxies of other users are at or below a domain that is to be delegated; they may have to give way."""
 
     def __init__(self, text: str, proxies: tuple[Reservation, ...]) -> None:
@@ -78,7 +78,7 @@ class ProxiesBelow(Refusal):
         self.proxies = proxies
 
 
-class TakenByOthers(Refusal):
+class TakenByOthers(ReservationRefused):
     """Proxies of other users have this very domain; they may have to give way."""
 
     def __init__(self, text: str, proxies: tuple[Reservation, ...]) -> None:
@@ -94,7 +94,7 @@ class NotNow(Exception):
 class FourToSix:
     """The pool and endpoint of this gateway for WireGuard peers."""
 
-    pool: Pool
+    pool: AddressPool
     endpoint: str
     """``host:port`` that peers connect to."""
 
@@ -232,19 +232,21 @@ class Claims:
                 self._holders[place].pop(name, None)
 
     def check_quotas(self, reservation: Reservation) -> None:
-        """Check that its user may have one more reservation (P-26). Errors: ``Refusal``."""
+        """Check that its user may have one more reservation (P-26). Errors: ``ReservationRefused``."""
         user, policy = reservation.user, self.policy
         zones = self._counts[user, "domain_delegate"]
         if reservation.type == "domain_delegate" and zones >= policy.max_zones_per_user:
-            raise Refusal(f"quota exceeded: a user may have {policy.max_zones_per_user} domains on this gateway")
+            raise ReservationRefused(
+                f"quota exceeded: a user may have {policy.max_zones_per_user} domains on this gateway"
+            )
         if sum(self._counts[user, kind] for kind in WORKLOAD_TYPES.values()) >= policy.max_reservations_per_user:
             most = policy.max_reservations_per_user
-            raise Refusal(f"quota exceeded: a user may have {most} reservations on this gateway")
+            raise ReservationRefused(f"quota exceeded: a user may have {most} reservations on this gateway")
         addresses = reservation.data.get("destination")
         if isinstance(addresses, list) and len(addresses) > policy.max_addresses:
-            raise Refusal(f"quota exceeded: a subdomain may have {policy.max_addresses} addresses")
+            raise ReservationRefused(f"quota exceeded: a subdomain may have {policy.max_addresses} addresses")
 
-    def settle(self, kind: Literal["zone", "name"], name: str) -> None:
+    def reindex(self, kind: Literal["zone", "name"], name: str) -> None:
         """Update the index after rows of ``name`` were removed: another reservation may hold it."""
         index, key, read = (self.zones, ZONE_OWNERS, _owner) if kind == "zone" else (self.names, MANAGED_DOMAINS, _tid)
         raw = self.rows.get(key, name)
@@ -356,14 +358,14 @@ def _places(reservation: Reservation) -> list[tuple[Kind, str]]:
 def _owner(raw: bytes) -> str:
     try:
         return decode_zone_owner(raw)
-    except LayoutError:
+    except SchemaError:
         return UNREADABLE
 
 
 def _service_user(raw: bytes) -> str:
     try:
         return decode_service(raw).user
-    except LayoutError:
+    except SchemaError:
         return ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, ResultState, Undecodable, Workload
 from tfgateway.ids import NO_GWID, NO_TID, Gwid, NodeId
 from tfgateway.instant import Instant
@@ -16,7 +16,7 @@ from tfgateway.reconciler.planning.claims import (
     ParentMissing,
     Policy,
     ProxiesBelow,
-    Refusal,
+    ReservationRefused,
     TakenByOthers,
     UserKeys,
 )
@@ -37,7 +37,7 @@ _UNKNOWN = "the explorer does not know it any more"
 
 def accept_all(claims: Claims, desired: Desired, records: Records) -> dict[Gwid, Reservation]:
     """Claim what all recorded reservations hold, as the explorer describes them where it does."""
-    accepted: dict[Gwid, Reservation] = dict(records.settled)
+    accepted: dict[Gwid, Reservation] = dict(records.unchanged)
     for reservation in accepted.values():
         claims.accept(reservation)
     for identifier, record in records.entries.items():
@@ -173,25 +173,25 @@ class Decisions:
         workload = wanted.workload
         try:
             if isinstance(workload, Undecodable):
-                raise Refusal(f"reservation cannot be read: {workload.reason}")
+                raise ReservationRefused(f"reservation cannot be read: {workload.reason}")
             reservation = of_workload(workload)
             primitive = PRIMITIVES.get(reservation.type)
             if primitive is None:
-                raise Refusal(f"type of reservation not supported: {reservation.type}")
+                raise ReservationRefused(f"type of reservation not supported: {reservation.type}")
             granted = wanted.result is not None and wanted.result.state == ResultState.OK
             if not granted:
                 # A reservation that was granted before and lost here is within the quotas.
                 self.claims.check_quotas(reservation)
             try:
                 primitive.admit(self.claims, reservation)
-            except Refusal as refusal:
+            except ReservationRefused as refusal:
                 # P-14: only its record was lost. The explorer's result alone is not enough: it may be forged (E-1).
                 if not granted or not primitive.holds(self.claims, reservation):
                     if not isinstance(refusal, ProxiesBelow | TakenByOthers):
                         raise
                     self._displace(refusal, why_displaced(self.claims, reservation, refusal))
                     primitive.admit(self.claims, reservation)  # applied only where they are gone
-        except Refusal as refusal:
+        except ReservationRefused as refusal:
             if refused is not None:
                 refused.add(identifier)
             elif isinstance(refusal, ParentMissing) and self._wait(identifier, reservation, refusal, counts=True):
@@ -221,7 +221,10 @@ class Decisions:
         self.close(Action.DEPLOY, identifier, reservation)
 
     def _displace(self, refusal: ProxiesBelow | TakenByOthers, message: str) -> None:
-        """End the proxies in the way of a reservation (P-4), a step each. Errors: ``Refusal``, ``NotNow``."""
+        """End the proxies in the way of a reservation (P-4), a step each.
+
+        Errors: ``ReservationRefused``, ``NotNow``.
+        """
         wanted = {proxy.id: self._desired.get(proxy.id) for proxy in refusal.proxies if proxy.id not in self.orphans}
         known = {name: item.workload for name, item in wanted.items() if item is not None}
         if len(known) != len(refusal.proxies):  # the others end by an operator's consent only
@@ -274,7 +277,7 @@ class Decisions:
         try:
             if primitive is not None:
                 primitive.ensure(self.claims, reservation)
-        except Refusal as refusal:
+        except ReservationRefused as refusal:
             self._rows.undo()
             if isinstance(refusal, ParentMissing) and self._wait(identifier, reservation, refusal, counts=may_refuse):
                 return
@@ -376,7 +379,7 @@ class Decisions:
 def _record(reservation: Reservation, workload: Workload, result: RecordedResult | None) -> Recorded:
     try:
         created = rfc3339(int(workload.epoch))
-    except LayoutError:
+    except SchemaError:
         created = ZERO_TIME
     return Recorded(
         id=reservation.id,

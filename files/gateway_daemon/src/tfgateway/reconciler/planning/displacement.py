@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from tfgateway.identity.proof import record_name, record_text
-from tfgateway.reconciler.planning.claims import Claims, NotNow, ProxiesBelow, Refusal, TakenByOthers
+from tfgateway.reconciler.planning.claims import Claims, NotNow, ProxiesBelow, ReservationRefused, TakenByOthers
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 
 
 def why_displaced(claims: Claims, reservation: Reservation, refusal: ProxiesBelow | TakenByOthers) -> str:
     """Why the proxies in the way of a new reservation end, for their users.
 
-    Errors: ``Refusal``: they do not end; ``NotNow`` until the explorer and DNS were asked.
+    Errors: ``ReservationRefused``: they do not end; ``NotNow`` until the explorer and DNS were asked.
     """
     domain = reservation.domain
     if isinstance(refusal, ProxiesBelow):
         if claims.is_delegated(domain):
             return f"{domain} was delegated to this gateway, as its parent zone says, for another user"
-        raise Refusal(f"{refusal}; it gives way when NS records in the parent zone of {domain} name this gateway")
+        raise ReservationRefused(
+            f"{refusal}; it gives way when NS records in the parent zone of {domain} name this gateway"
+        )
     waits: NotNow | None = None
     for one in (reservation, *refusal.proxies):
         try:
@@ -31,7 +33,7 @@ def why_displaced(claims: Claims, reservation: Reservation, refusal: ProxiesBelo
     proof, _ = claims.proof_of(reservation)
     if all(proof.strength > claims.standing(other).strength for other in refusal.proxies):
         return f"DNS proves that {domain} is to be another user's at this gateway"
-    raise Refusal(f"{refusal}; it gives way to a stronger proof by DNS: {_record(claims, reservation)}")
+    raise ReservationRefused(f"{refusal}; it gives way to a stronger proof by DNS: {_record(claims, reservation)}")
 
 
 def how_to_prove(claims: Claims, reservation: Reservation) -> str:

@@ -80,7 +80,7 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldRemovals:
     """Why a plan was refused: removals that are too many without an operator's consent, which it leaves out."""
 
     steps: tuple[Step, ...]
@@ -104,7 +104,7 @@ class Plan:
     steps: tuple[Step, ...] = ()
     problems: tuple[str, ...] = ()
     """One line each, for the operator; nothing in a plan depends on them."""
-    held: Held | None = None
+    held: HeldRemovals | None = None
     """None: no removal was left out."""
     orphans: tuple[Step, ...] = ()
     """How reservations would end that the explorer does not know any more, with what ends when they do: never without

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.reconciler.planning.claims import Claims
 from tfgateway.reconciler.planning.primitives import domain_delegate, subdomain
 from tfgateway.redis_schema.keys import (
@@ -55,14 +55,14 @@ def _zones(claims: Claims, wanted: Collection[str]) -> Iterator[Orphan]:
         for field, _ in list(claims.rows.fields(key)):
             claims.rows.forget(key, field)
         claims.rows.put(ZONE_OWNERS, zone, None)
-        claims.settle("zone", zone.lower())
+        claims.reindex("zone", zone.lower())
         yield Orphan(zone, user, "zone of a reservation that does not exist")
     for zone, _ in list(claims.rows.fields(ZONE_OWNERS)):
         claims.rows.undo()
         owner = claims.zones.get(zone.lower()) or ""
         if owner.isdecimal() and not _needed(claims, zone.lower(), wanted):
             claims.rows.put(ZONE_OWNERS, zone, None)
-            claims.settle("zone", zone.lower())
+            claims.reindex("zone", zone.lower())
             yield Orphan(zone, owner, "owner of a zone without a reservation")
     claims.rows.undo()
 
@@ -78,7 +78,7 @@ def _names(claims: Claims, wanted: Collection[str]) -> Iterator[Orphan]:
             continue
         subdomain.strip_addresses(claims, name)
         claims.rows.put(MANAGED_DOMAINS, name, None)
-        claims.settle("name", name.lower())
+        claims.reindex("name", name.lower())
         yield Orphan(name, user.decode("utf-8", "backslashreplace"), "subdomain of a reservation that does not exist")
 
 
@@ -91,7 +91,7 @@ def _services(claims: Claims, wanted: Collection[str]) -> Iterator[Orphan]:
             continue
         try:
             user = decode_service(raw).user
-        except LayoutError:
+        except SchemaError:
             # It serves nothing; its owner may still be found out.
             claims.rows.put(QUARANTINE, key, raw)
             claims.rows.put(key, None, None)

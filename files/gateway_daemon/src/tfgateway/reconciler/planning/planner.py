@@ -1,7 +1,7 @@
 """From what is wanted, recorded and in redis to a plan: full, streamed or incremental. Pure.
 
 Removals come first, then everything by ascending id (P-8). A plan that is applied leaves an empty plan. A full plan
-looks at everything; an incremental one only at reservations of which there are news, on top of a full plan as applied.
+looks at everything; an incremental one only at reservations that have changed, on top of a full plan as applied.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tfgateway.reconciler.planning.inputs.records import Records
 from tfgateway.reconciler.planning.inputs.records import orphans as orphans_of
 from tfgateway.reconciler.planning.inputs.reservation import of_workload, order
 from tfgateway.reconciler.planning.inputs.rows import Actual
-from tfgateway.reconciler.planning.model import Action, Held, Plan, Step, digest
+from tfgateway.reconciler.planning.model import Action, HeldRemovals, Plan, Step, digest
 from tfgateway.reconciler.planning.primitives import subdomain
 from tfgateway.reconciler.planning.removals import allowed, removals, served
 from tfgateway.reconciler.planning.unowned_rows import unowned_rows
@@ -84,7 +84,7 @@ def plan_all(
         return Planned(replace(whole.plan, consented=True))
     held = None
     if held_back:
-        held = Held(held_back, len(records), gone, may_be)
+        held = HeldRemovals(held_back, len(records), gone, may_be)
         made = decided(may_remove=False)
     return Planned(replace(made.plan, held=held, orphans=ended), made.incremental)
 
@@ -118,7 +118,7 @@ class Stream:
 
 
 class Incremental:
-    """Plans for news on top of a full plan that was applied."""
+    """Plans for changes on top of a full plan that was applied."""
 
     def __init__(self, decisions: Decisions, desired: Desired, most: int, *, may_remove: bool) -> None:
         """most: as for ``plan_all``; may_remove: whether the full plan held nothing back."""
@@ -129,7 +129,7 @@ class Incremental:
         decisions.may_displace = False  # how much is removed is weighed by a full plan
 
     def plan(self, identifiers: Collection[Gwid], now: Instant) -> Plan | None:
-        """Plan for reservations (by gwid) with news.
+        """Plan for reservations (by gwid) that have changed.
 
         None: everything has to be looked at, and this is not to be asked again.
         """
@@ -232,7 +232,7 @@ class _FullPlanner:
         )
 
     def incremental(self, most: int) -> Incremental:
-        """The planner for news after this plan."""
+        """The planner for changes after this plan."""
         return Incremental(self._decisions, self._desired, most, may_remove=self._may_remove)
 
     def _admit_all(self, wanted: list[tuple[Gwid, Wanted]], *, may_refuse: bool) -> Iterator[Step]:
@@ -263,10 +263,10 @@ class _FullPlanner:
             if item.next_action in WANTED
         }
         for name, owner in list(claims.rows.fields(MANAGED_DOMAINS)):
-            held = name.lower() in wanted or claims.holders("name", name.lower())
-            if not held and not subdomain.has_addresses(claims, name):
+            claimed = name.lower() in wanted or claims.holders("name", name.lower())
+            if not claimed and not subdomain.has_addresses(claims, name):
                 claims.rows.put(MANAGED_DOMAINS, name, None)
-                claims.settle("name", name.lower())
+                claims.reindex("name", name.lower())
                 decisions.close(Action.SWEEP, domain=name, user=printable(owner))
             claims.rows.undo()
         for tid, _ in list(claims.rows.fields(PEERS)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tfgateway.reconciler.planning.model import Held, Plan, Step
+from tfgateway.reconciler.planning.model import HeldRemovals, Plan, Step
 from tfgateway.telemetry.text import printable
 
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>()#|!~&]")
@@ -19,7 +19,7 @@ def step_line(step: Step) -> str:
     return f"{step.action:<7} {what}{user}{why}"
 
 
-def held_reason(held: Held | None) -> str:
+def held_reason(held: HeldRemovals | None) -> str:
     """Why removals are held back, and how to allow them; empty: they are not."""
     if held is None:
         return ""

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import msgspec
 
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.explorer.models import Result, ResultState
 from tfgateway.explorer.signing import sign_result
 from tfgateway.explorer.wire import RawJson
@@ -44,7 +44,7 @@ def of_field(field: str) -> Gwid:
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class OutboxEntry:
     """All that the outbox holds about one reservation."""
 
     id: Gwid
@@ -141,11 +141,11 @@ def encode_result(result: Result) -> bytes:
 
 
 def decode_result(identifier: Gwid, raw: bytes) -> Result:
-    """The result in a ``result:`` field. Errors: ``LayoutError``."""
+    """The result in a ``result:`` field. Errors: ``SchemaError``."""
     try:
         stored = msgspec.json.decode(raw, type=_Stored)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise LayoutError(f"outbox: {error}") from error
+        raise SchemaError(f"outbox: {error}") from error
     return Result(
         category=stored.category,
         workload_id=identifier,
@@ -162,7 +162,7 @@ def encode_deleted(now: int) -> bytes:
     return msgspec.json.encode({"since": now // _NANOSECONDS})
 
 
-def read_outbox(fields: dict[str, bytes]) -> tuple[list[Pending], list[str]]:
+def read_outbox(fields: dict[str, bytes]) -> tuple[list[OutboxEntry], list[str]]:
     """Decode the outbox: what is waiting, and the fields that cannot be read."""
     results: dict[Gwid, Result] = {}
     deleted: set[Gwid] = set()
@@ -174,8 +174,8 @@ def read_outbox(fields: dict[str, bytes]) -> tuple[list[Pending], list[str]]:
         elif kind == "result":
             try:
                 results[identifier] = decode_result(identifier, value)
-            except LayoutError:
+            except SchemaError:
                 damaged.append(name)
         else:
             damaged.append(name)
-    return [Pending(name, results.get(name), name in deleted) for name in results.keys() | deleted], damaged
+    return [OutboxEntry(name, results.get(name), name in deleted) for name in results.keys() | deleted], damaged

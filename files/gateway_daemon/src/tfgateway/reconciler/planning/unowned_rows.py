@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.reconciler.planning.claims import OPERATOR, Claims
 from tfgateway.reconciler.planning.inputs.desired import Desired
 from tfgateway.reconciler.planning.inputs.records import Records, orphans
@@ -84,7 +84,7 @@ def _services(claims: Claims) -> Iterator[str]:
             continue
         try:
             user = decode_service(raw).user
-        except LayoutError:
+        except SchemaError:
             yield f"proxy entry {printable(domain)} cannot be read"
             continue
         if user:

@@ -11,7 +11,7 @@ from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.gateway.registry import Client, Registry
 from tfgateway.tunnel.gateway.visits import Visits
 from tfgateway.tunnel.links.link import Link
-from tfgateway.tunnel.links.messages import SessionState
+from tfgateway.tunnel.links.messages import SessionDelivery
 from tfgateway.tunnel.links.worker_links import WorkerLinks
 
 _AT_ONCE = 32
@@ -32,7 +32,7 @@ class SessionHandover:
         visits: Visits,
         *,
         release: Callable[[Client], None],
-        keep: Callable[[SessionState, list[socket.socket]], bool],
+        keep: Callable[[SessionDelivery, list[socket.socket]], bool],
     ) -> None:
         """release: called before a client is handed over: this worker does not have it any more.
 
@@ -76,7 +76,7 @@ class SessionHandover:
         self._release(client)
         visits = self._visits.release(session)
         sock, connection, unsent = session.release()
-        state = SessionState(
+        state = SessionDelivery(
             secret=client.secret,
             source=client.source,
             since=client.since,
@@ -98,7 +98,7 @@ class SessionHandover:
         visits.gone()
         return not kept
 
-    async def _deliver(self, state: SessionState, sockets: Sequence[socket.socket]) -> bool:
+    async def _deliver(self, state: SessionDelivery, sockets: Sequence[socket.socket]) -> bool:
         """To the first that takes it; each is asked once."""
         asked: list[Link] = []
         for link in self._links.successors():

@@ -12,7 +12,7 @@ from tfgateway.tunnel.session.session import Session
 class Registration:
     """A ``Channel`` that waits for the handshake."""
 
-    held = 0
+    buffered = 0
 
     def __init__(
         self,

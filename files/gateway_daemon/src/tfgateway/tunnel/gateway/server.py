@@ -25,12 +25,12 @@ from tfgateway.tunnel.gateway.migration import SessionHandover
 from tfgateway.tunnel.gateway.registration import Registration
 from tfgateway.tunnel.gateway.registry import Client, Registry
 from tfgateway.tunnel.gateway.visits import REFUSED_PAUSE, Visits
-from tfgateway.tunnel.links.messages import Content, SessionState, VisitorState
+from tfgateway.tunnel.links.messages import Content, SessionDelivery, VisitorDelivery
 from tfgateway.tunnel.links.shared_key import shared_key
 from tfgateway.tunnel.links.worker_links import WorkerLinks
-from tfgateway.tunnel.session.session import Channel, Limits, Session
+from tfgateway.tunnel.session.session import Session, SessionLimits, StreamHandler
 from tfgateway.tunnel.session.tls import secure
-from tfgateway.tunnel.yamux.connection import Connection, Role
+from tfgateway.tunnel.yamux.connection import Role, YamuxConnection
 
 _KEY = "tunnels.key"
 _MAX_NEWCOMERS = 2048
@@ -56,7 +56,7 @@ class TunnelServer:
         runtime: Path,
         name: str,
         adopt: Adopt,
-        limits: Limits | None = None,
+        limits: SessionLimits | None = None,
     ) -> None:
         """runtime: directory of this gateway's workers alone, the others being reached there; name: of this worker.
 
@@ -65,7 +65,7 @@ class TunnelServer:
         self._settings = settings
         self._metrics = metrics
         self._adopt = adopt
-        self._limits = limits or Limits(streams=settings.tunnel_streams)
+        self._limits = limits or SessionLimits(streams=settings.tunnel_streams)
         self._key = shared_key(runtime / _KEY)
         self._loop = asyncio.get_running_loop()
         self._registry = Registry(
@@ -130,7 +130,7 @@ class TunnelServer:
             send_at_once(sock)
             session = Session(
                 sock,
-                Connection(Role.SERVER, max_streams=1),  # T-17
+                YamuxConnection(Role.SERVER, max_streams=1),  # T-17
                 limits=self._limits,
                 opened=partial(self._registered, source),
                 over=self._over,
@@ -165,7 +165,7 @@ class TunnelServer:
             self._metrics.refusals.labels("silent").inc()
             session.close("it did not send its secret in time")
 
-    def _registered(self, source: str, session: Session, stream: int) -> Channel | None:
+    def _registered(self, source: str, session: Session, stream: int) -> StreamHandler | None:
         """The client opened a stream: its first is the handshake, there are no others (T-17)."""
         if session not in self._newcomers:
             return None
@@ -230,7 +230,7 @@ class TunnelServer:
             client.session.end(client.registration)  # by this the client knows that it is registered
         if outcome != "kept":
             _log.info("tunnel up", tunnel=client.digest.hex(), source=client.source, how=outcome)
-        self._visits.news(client.digest)
+        self._visits.client_changed(client.digest)
         if self._links.draining and outcome != "kept":
             self._spawn(self._handover.move([client]))
 
@@ -252,7 +252,7 @@ class TunnelServer:
     def _available(self, session: Session) -> None:
         client = self._clients.get(session)
         if client is not None:
-            self._visits.news(client.digest)
+            self._visits.client_changed(client.digest)
 
     # Other workers.
 
@@ -270,7 +270,7 @@ class TunnelServer:
             for client in self._registry.registered()
         }
 
-    def held(self) -> dict[Digest, int]:
+    def connected_since(self) -> dict[Digest, int]:
         """See ``links.Owner``."""
         return self._registry.digests
 
@@ -280,17 +280,17 @@ class TunnelServer:
             self._discard(client)  # its visitors stay to their end
         for client in self._registry.older_than(digest, since):
             client.session.close("a newer client has its secret")
-        self._visits.news(digest)
+        self._visits.client_changed(digest)
 
     def delivered(self, content: Content, sockets: list[socket.socket]) -> None:
         """See ``links.Owner``."""
-        if isinstance(content, VisitorState):
+        if isinstance(content, VisitorDelivery):
             visitor = Visitor(sockets[0], content.first, content.source, content.plane, content.secret, content.context)
             self._adopt(visitor, self._visits.relay(visitor, content.deadline, hops=content.hops + 1))
         else:
             self._resume(content, sockets)
 
-    def _resume(self, state: SessionState, sockets: list[socket.socket], *, kept: bool = False) -> bool:
+    def _resume(self, state: SessionDelivery, sockets: list[socket.socket], *, kept: bool = False) -> bool:
         """Go on with a session of another worker, or with one that no other has taken. False: it has ended."""
         try:
             session = Session.resume(
@@ -322,7 +322,7 @@ class TunnelServer:
                 oldest.session.close(_UNKNOWN)
         return True
 
-    def _keep(self, state: SessionState, sockets: list[socket.socket]) -> bool:
+    def _keep(self, state: SessionDelivery, sockets: list[socket.socket]) -> bool:
         """Go on with a session that no other worker has taken. False: it has ended.
 
         To the proxy its visitors are gone, and it closes what it has of them: they come back with their own sockets.
@@ -357,7 +357,7 @@ class TunnelServer:
             while self._clients or self._newcomers or self._handover.moving:
                 moved = await self._handover.move(list(self._clients.values()))
                 await asyncio.sleep(_DRAIN_LOOK if moved else REFUSED_PAUSE)
-            await self._links.settled()
+            await self._links.quiesce()
             if not self._clients and not self._handover.moving:
                 return
 

@@ -15,7 +15,7 @@ from tfgateway.tunnel.api import DialFailed, NoTunnel, RelayedByTunnel, Visitor
 from tfgateway.tunnel.digest import Digest, digest_of
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.registry import Client, Registry
-from tfgateway.tunnel.links.messages import StreamState, VisitorState
+from tfgateway.tunnel.links.messages import StreamDelivery, VisitorDelivery
 from tfgateway.tunnel.links.worker_links import WorkerLinks
 from tfgateway.tunnel.session.session import Session
 from tfgateway.tunnel.session.stream_relay import StreamEnding, StreamRelay, StreamRelayed
@@ -40,7 +40,7 @@ class _Visit:
 class Released:
     """The visits of a session that goes on elsewhere."""
 
-    streams: tuple[StreamState, ...]
+    streams: tuple[StreamDelivery, ...]
     sockets: list[socket.socket]
     """Of the visitors, in the order of ``streams``."""
     _ended: list[asyncio.Future[StreamRelayed | None]]
@@ -73,7 +73,7 @@ class Visits:
         self._links = links
         self._session_has_room = ended
         self._visits: dict[Session, dict[int, _Visit]] = {}
-        self._news: dict[Digest, set[asyncio.Future[None]]] = {}
+        self._waiting: dict[Digest, set[asyncio.Future[None]]] = {}
         self._loop = asyncio.get_running_loop()
 
     def __len__(self) -> int:
@@ -93,7 +93,7 @@ class Visits:
                     continue
                 link = self._links.holder(digest)
                 if link is not None and hops < _MAX_HOPS and not self._registry.has(digest):
-                    state = VisitorState(
+                    state = VisitorDelivery(
                         first=visitor.first,
                         source=visitor.source,
                         plane=visitor.protocol,
@@ -109,19 +109,19 @@ class Visits:
                         raise NoTunnel("the worker that has its client does not take it")
                     await asyncio.sleep(REFUSED_PAUSE)
                     continue
-                await self._wait_for_news(digest, deadline)
+                await self._wait_for_change(digest, deadline)
         except asyncio.CancelledError:
             close(visitor.socket)
             raise
 
-    def news(self, digest: Digest) -> None:
+    def client_changed(self, digest: Digest) -> None:
         """Something has changed for visitors that wait for a client with this secret."""
-        for news in self._news.get(digest, ()):
-            if not news.done():
-                news.set_result(None)
+        for changed in self._waiting.get(digest, ()):
+            if not changed.done():
+                changed.set_result(None)
 
     def resume(
-        self, session: Session, secret: bytes, stream: StreamState, sock: socket.socket
+        self, session: Session, secret: bytes, stream: StreamDelivery, sock: socket.socket
     ) -> tuple[Visitor, Coroutine[Any, Any, RelayedByTunnel]]:
         """Go on with a visit that was released; for ``Adopt``."""
         visitor = Visitor(sock, b"", stream.source, stream.plane, secret, stream.context)
@@ -144,7 +144,7 @@ class Visits:
         """
         visits = {stream: visit for stream, visit in self._visits.pop(session, {}).items() if not visit.ended.done()}
         streams = tuple(
-            StreamState(
+            StreamDelivery(
                 stream, visit.relay.release(), visit.visitor.source, visit.visitor.protocol, visit.visitor.context
             )
             for stream, visit in visits.items()
@@ -213,16 +213,16 @@ class Visits:
             raise DialFailed("the client was lost")
         return relayed
 
-    async def _wait_for_news(self, digest: Digest, deadline: float) -> None:
-        news: asyncio.Future[None] = self._loop.create_future()
-        waiting = self._news.setdefault(digest, set())
-        waiting.add(news)
+    async def _wait_for_change(self, digest: Digest, deadline: float) -> None:
+        changed: asyncio.Future[None] = self._loop.create_future()
+        waiting = self._waiting.setdefault(digest, set())
+        waiting.add(changed)
         try:
             async with asyncio.timeout_at(deadline):
-                await news
+                await changed
         except TimeoutError:
             raise NoTunnel("no client with this secret is connected") from None
         finally:
-            waiting.discard(news)
-            if not waiting and self._news.get(digest) is waiting:
-                del self._news[digest]
+            waiting.discard(changed)
+            if not waiting and self._waiting.get(digest) is waiting:
+                del self._waiting[digest]

@@ -18,10 +18,10 @@ from tfgateway.errors import ParseError
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.digest import Digest
 from tfgateway.tunnel.links.messages import (
-    Answer,
     Content,
+    DeliveryReply,
+    Descriptors,
     Message,
-    Piece,
     decode_content,
     decode_message,
     encode,
@@ -100,8 +100,8 @@ class Link:
         for start in range(0, len(descriptors), _FDS_AT_ONCE):
             end = start + _FDS_AT_ONCE
             last = end >= len(descriptors)
-            sent = self._settle(on_its_way) if last else lambda _sent: None
-            self._enqueue(encode(Piece(last)), descriptors[start:end], sent)
+            sent = self._resolver(on_its_way) if last else lambda _sent: None
+            self._enqueue(encode(Descriptors(last)), descriptors[start:end], sent)
         if self.answers and self._sock.fileno() >= 0:
             self._unanswered.append(taken)
         try:
@@ -115,15 +115,15 @@ class Link:
         """The peer has answered the oldest delivery. Errors: ``ParseError``: there is none."""
         if not self._unanswered:
             raise ParseError("tunnels: an answer to no delivery")
-        self._settle(self._unanswered.popleft())(taken)
+        self._resolver(self._unanswered.popleft())(taken)
 
     @staticmethod
-    def _settle(future: asyncio.Future[bool]) -> Callable[[bool], None]:
-        def settle(value: bool) -> None:
+    def _resolver(future: asyncio.Future[bool]) -> Callable[[bool], None]:
+        def resolve(value: bool) -> None:
             if not future.done():
                 future.set_result(value)
 
-        return settle
+        return resolve
 
     def close(self) -> None:
         """Again is harmless."""
@@ -140,7 +140,7 @@ class Link:
         for _, _, sent in queue:
             sent(False)
         while self._unanswered:
-            self._settle(self._unanswered.popleft())(False)
+            self._resolver(self._unanswered.popleft())(False)
         self._lost(self)
 
     def _read_last_answers(self) -> None:
@@ -159,8 +159,8 @@ class Link:
             except ParseError:  # the end, or nonsense
                 return
             else:
-                if isinstance(message, Answer):
-                    self._settle(self._unanswered.popleft())(message.taken)
+                if isinstance(message, DeliveryReply):
+                    self._resolver(self._unanswered.popleft())(message.taken)
 
     def _enqueue(self, body: bytes, descriptors: Sequence[int], sent: Callable[[bool], object]) -> None:
         """sent: called with True when the kernel has it, with False when the link is gone."""
@@ -204,7 +204,7 @@ class Link:
         self._cut = self._cut or bool(flags & socket.MSG_CTRUNC)
         try:
             message = decode_message(body)
-            if isinstance(message, Piece):
+            if isinstance(message, Descriptors):
                 if message.last:
                     self._open_delivery()
             else:
@@ -229,7 +229,7 @@ class Link:
             _log.error(event, peer=self.name, reason=refused)
             take(False)
         if self.answers:
-            self._enqueue(encode(Answer(content is not None)), (), take)
+            self._enqueue(encode(DeliveryReply(content is not None)), (), take)
         elif content is not None:
             take(True)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import msgspec
 
 from tfgateway.errors import ParseError
-from tfgateway.tunnel.session.stream_relay import RelayState
-from tfgateway.tunnel.yamux.connection import ConnectionState
+from tfgateway.tunnel.session.stream_relay import RelaySnapshot
+from tfgateway.tunnel.yamux.connection import ConnectionSnapshot
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -37,22 +37,22 @@ class Draining(msgspec.Struct, frozen=True, tag="draining"):
     """The sender ends when this is answered: nothing more is to be handed over to it."""
 
 
-class Piece(msgspec.Struct, frozen=True, tag="parcel"):
+class Descriptors(msgspec.Struct, frozen=True, tag="parcel"):
     """Descriptors of a delivery come with this message. The first of them all is a file that holds its content."""
 
     last: bool
 
 
-class Answer(msgspec.Struct, frozen=True, tag="answer"):
+class DeliveryReply(msgspec.Struct, frozen=True, tag="answer"):
     """To a delivery, in the order in which they came. Not taken: its sender goes on with what was in it."""
 
     taken: bool
 
 
-Message = Hello | Have | Lost | Draining | Piece | Answer
+Message = Hello | Have | Lost | Draining | Descriptors | DeliveryReply
 
 
-class VisitorState(msgspec.Struct, frozen=True, tag="visitor"):
+class VisitorDelivery(msgspec.Struct, frozen=True, tag="visitor"):
     """Content of a delivery: a visitor for a client of the receiver. One descriptor."""
 
     first: bytes
@@ -66,17 +66,17 @@ class VisitorState(msgspec.Struct, frozen=True, tag="visitor"):
     """How often it has been passed on."""
 
 
-class StreamState(msgspec.Struct, frozen=True):
+class StreamDelivery(msgspec.Struct, frozen=True):
     """A visitor in a tunnel."""
 
     stream: int
-    relay: RelayState
+    relay: RelaySnapshot
     source: str
     plane: str
     context: bytes
 
 
-class SessionState(msgspec.Struct, frozen=True, tag="session", rename={"registration": "greeting"}):
+class SessionDelivery(msgspec.Struct, frozen=True, tag="session", rename={"registration": "greeting"}):
     """Content of a delivery: a session with all that is in it. One descriptor, and one for each stream."""
 
     secret: bytes
@@ -84,17 +84,17 @@ class SessionState(msgspec.Struct, frozen=True, tag="session", rename={"registra
     since: int
     registration: int
     """The stream on which the client registered. On the wire it is ``greeting``, as in earlier releases."""
-    connection: ConnectionState
+    connection: ConnectionSnapshot
     unsent: bytes
-    streams: tuple[StreamState, ...]
+    streams: tuple[StreamDelivery, ...]
 
 
-Content = VisitorState | SessionState
+Content = VisitorDelivery | SessionDelivery
 
 
 def sockets_of(content: Content) -> int:
     """How many descriptors belong to it."""
-    return 1 if isinstance(content, VisitorState) else 1 + len(content.streams)
+    return 1 if isinstance(content, VisitorDelivery) else 1 + len(content.streams)
 
 
 _message: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

@@ -12,7 +12,7 @@ from typing import Protocol
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.digest import Digest
 from tfgateway.tunnel.links.link import Link
-from tfgateway.tunnel.links.messages import Answer, Content, Draining, Have, Hello, Lost, Message
+from tfgateway.tunnel.links.messages import Content, DeliveryReply, Draining, Have, Hello, Lost, Message
 
 _SUFFIX = ".tunnels"
 _HAVE_AT_ONCE = 1000  # digests in one message
@@ -24,10 +24,10 @@ _ANSWERED_WITHIN = 1.0  # seconds; a peer answers as soon as its event loop turn
 _log = logger("tunnel")
 
 
-class Owner(Protocol):
+class LinksOwner(Protocol):
     """Uses the links."""
 
-    def held(self) -> dict[Digest, int]:
+    def connected_since(self) -> dict[Digest, int]:
         """What this worker has: for a new peer."""
 
     def peer_has(self, digest: Digest, since: int) -> None:
@@ -40,7 +40,7 @@ class Owner(Protocol):
 class WorkerLinks:
     """All links of this worker. Of two workers, the one with the greater name connects."""
 
-    def __init__(self, runtime: Path, name: str, owner: Owner) -> None:
+    def __init__(self, runtime: Path, name: str, owner: LinksOwner) -> None:
         """``runtime``: directory that only this gateway's workers can enter. Errors: ``OSError``."""
         self.draining = False
         self._runtime = runtime
@@ -99,7 +99,7 @@ class WorkerLinks:
         self.draining = True
         self._announce_draining()
 
-    async def settled(self) -> None:
+    async def quiesce(self) -> None:
         """Wait until no peer will hand anything over to this worker that it has not received; ``drain`` came before.
 
         A peer that hangs, or has a release that does not answer, is not waited for longer than a second.
@@ -155,7 +155,7 @@ class WorkerLinks:
         link = Link(sock, received=self._received, delivered=self._owner.delivered, lost=self._links_remove)
         self._links.append(link)
         link.send(Hello(self._name, self.draining, answers=True))
-        for part in _parts(self._owner.held()):
+        for part in _parts(self._owner.connected_since()):
             link.send(Have(part))
         return link
 
@@ -181,7 +181,7 @@ class WorkerLinks:
             case Draining():
                 link.draining = True
                 link.send(Hello(self._name, self.draining, answers=True))
-            case Answer(taken):
+            case DeliveryReply(taken):
                 link.answered(taken=taken)
 
     def _announce_draining(self) -> None:

@@ -13,8 +13,7 @@ from tfgateway.errors import ParseError
 from tfgateway.tunnel.session.states import CLOSED, ENDED, HANDED_OVER, LEFT, OPEN, PEER_LEAVES, TRANSITIONS
 from tfgateway.tunnel.session.transport import Buffer, Wire
 from tfgateway.tunnel.yamux.connection import (
-    Connection,
-    ConnectionState,
+    ConnectionSnapshot,
     DataReceived,
     Event,
     Pong,
@@ -25,6 +24,7 @@ from tfgateway.tunnel.yamux.connection import (
     StreamReset,
     WentAway,
     WindowOpened,
+    YamuxConnection,
 )
 from tfgateway.tunnel.yamux.frames import GoAway
 
@@ -35,12 +35,12 @@ _MAX_UNSENT = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SessionLimits:
     """Bounds of one session."""
 
     streams: int = 1000
     """Open at once, of each side."""
-    held: int = 16 * 1024 * 1024
+    buffered: int = 16 * 1024 * 1024
     """Bytes of all streams that wait for slow receivers; the slowest is reset when there are more."""
     ping_every: float = 30.0
     """Seconds between two questions whether the peer is there."""
@@ -50,11 +50,11 @@ class Limits:
     """Seconds for which it may take nothing of what is sent."""
 
 
-class Channel(Protocol):
+class StreamHandler(Protocol):
     """What a stream leads to. None of these may raise."""
 
     @property
-    def held(self) -> int:
+    def buffered(self) -> int:
         """Bytes that were received and wait to be passed on."""
 
     def received(self, data: memoryview) -> None:
@@ -76,10 +76,10 @@ class Session:
     def __init__(
         self,
         sock: socket.socket,
-        connection: Connection,
+        connection: YamuxConnection,
         *,
-        limits: Limits,
-        opened: Callable[[Session, int], Channel | None],
+        limits: SessionLimits,
+        opened: Callable[[Session, int], StreamHandler | None],
         over: Callable[[Session, str], None],
         available: Callable[[Session], None] = lambda _session: None,
         left: Callable[[Session], None] = lambda _session: None,
@@ -96,9 +96,9 @@ class Session:
         self._over = over
         self._available = available
         self._left = left
-        self._channels: dict[int, Channel] = {}
-        self._waiting: deque[Channel] = deque()
-        self._held = 0
+        self._channels: dict[int, StreamHandler] = {}
+        self._waiting: deque[StreamHandler] = deque()
+        self._buffered = 0
         self._in_queue = 0
         self._flush_due = False
         self._loop = asyncio.get_running_loop()
@@ -151,7 +151,7 @@ class Session:
         self._due()
         return number
 
-    def bind(self, stream: int, channel: Channel) -> None:
+    def bind(self, stream: int, channel: StreamHandler) -> None:
         """``channel`` takes what comes on ``stream`` from now on."""
         self._channels[stream] = channel
 
@@ -178,7 +178,7 @@ class Session:
         """Congested, or others wait for their turn."""
         return bool(self._waiting) or self.congested
 
-    def wait_turn(self, channel: Channel) -> None:
+    def wait_turn(self, channel: StreamHandler) -> None:
         """``channel.may_send`` is called once, when those that waited before had their turn."""
         self._waiting.append(channel)
 
@@ -208,11 +208,11 @@ class Session:
         """The channel needs nothing more of the stream, which is gone."""
         self._channels.pop(stream, None)
 
-    def hold(self, count: int) -> None:
+    def count_buffered(self, count: int) -> None:
         """A channel keeps ``count`` bytes more, or less. The one that keeps most goes when there are too many."""
-        self._held += count
-        if count > 0 and self._held > self._limits.held:
-            stream, channel = max(self._channels.items(), key=lambda item: item[1].held)
+        self._buffered += count
+        if count > 0 and self._buffered > self._limits.buffered:
+            stream, channel = max(self._channels.items(), key=lambda item: item[1].buffered)
             self.reset(stream)
             channel.dropped("too slow")
 
@@ -239,7 +239,7 @@ class Session:
             channel.dropped(reason)
         self._over(self, reason)
 
-    def release(self) -> tuple[socket.socket, ConnectionState, bytes]:
+    def release(self) -> tuple[socket.socket, ConnectionSnapshot, bytes]:
         """Stop here so that another process goes on: socket, state, and what has to be sent first.
 
         The channels are not notified, and ``over`` is not called.
@@ -255,16 +255,16 @@ class Session:
         cls,
         sock: socket.socket,
         role: Role,
-        state: ConnectionState,
+        state: ConnectionSnapshot,
         unsent: bytes,
         *,
-        limits: Limits,
-        opened: Callable[[Session, int], Channel | None],
+        limits: SessionLimits,
+        opened: Callable[[Session, int], StreamHandler | None],
         over: Callable[[Session, str], None],
         available: Callable[[Session], None],
     ) -> Session:
         """Go on where ``release`` was called. The caller binds the channels before the event loop turns."""
-        connection = Connection.thaw(role, state, max_streams=limits.streams)
+        connection = YamuxConnection.thaw(role, state, max_streams=limits.streams)
         session = cls(sock, connection, limits=limits, opened=opened, over=over, available=available)
         if unsent:
             session._wire.send([unsent])

@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 
-class State(IntEnum):
+class SessionState(IntEnum):
     """What a session is doing. From ``CLOSED`` on it is over for this process."""
 
     OPEN = 0
@@ -23,7 +23,7 @@ class State(IntEnum):
     """Another process goes on with the connection and its streams."""
 
 
-class Event(IntEnum):
+class SessionEvent(IntEnum):
     """What changes the state of a session."""
 
     PEER_LEAVES = 0
@@ -34,10 +34,10 @@ class Event(IntEnum):
     """It is given to another process, where it goes on as it was."""
 
 
-OPEN, LEFT, CLOSED, RELEASED = State
-PEER_LEAVES, ENDED, HANDED_OVER = Event
+OPEN, LEFT, CLOSED, RELEASED = SessionState
+PEER_LEAVES, ENDED, HANDED_OVER = SessionEvent
 
-TRANSITIONS: Final[Mapping[Event, Mapping[State, State]]] = {
+TRANSITIONS: Final[Mapping[SessionEvent, Mapping[SessionState, SessionState]]] = {
     PEER_LEAVES: {OPEN: LEFT, LEFT: LEFT},
     ENDED: {OPEN: CLOSED, LEFT: CLOSED},
     HANDED_OVER: {OPEN: RELEASED, LEFT: RELEASED},

@@ -50,7 +50,7 @@ class StreamRelayed:
 
 
 @dataclass(slots=True)
-class RelayState:
+class RelaySnapshot:
     """A relay in plain values; the socket goes with it."""
 
     to_stream: int
@@ -93,7 +93,7 @@ class StreamRelay:
         self._done = done
         self._loop = asyncio.get_running_loop()
         self._pending: deque[bytes | memoryview] = deque()
-        self.held = 0
+        self.buffered = 0
         """Bytes that wait for the socket."""
         self._to_stream = 0
         self._to_socket = 0
@@ -142,8 +142,8 @@ class StreamRelay:
         kept = bytes(data[sent:])
         self._pending.append(kept)
         self._watch_writing(on=True)
-        self.held += len(kept)
-        self._session.hold(len(kept))  # may end this relay
+        self.buffered += len(kept)
+        self._session.count_buffered(len(kept))  # may end this relay
 
     def ended(self) -> None:
         """See ``Channel``."""
@@ -173,10 +173,10 @@ class StreamRelay:
         self._session.reset(self._stream)
         self._finish(StreamEnding.CUT)
 
-    def release(self) -> RelayState:
+    def release(self) -> RelaySnapshot:
         """Stop here so that another process goes on with ``socket``; ``done`` is not called."""
         self._leave()
-        return RelayState(
+        return RelaySnapshot(
             to_stream=self._to_stream,
             to_socket=self._to_socket,
             unsent_to_stream=bytes(self._first),
@@ -192,7 +192,7 @@ class StreamRelay:
         session: Session,
         stream: int,
         sock: socket.socket,
-        state: RelayState,
+        state: RelaySnapshot,
         *,
         idle_timeout: float,
         done: Callable[[StreamRelayed], None],
@@ -206,8 +206,8 @@ class StreamRelay:
         relay._socket_lost = state.socket_deaf
         if state.unsent_to_socket:
             relay._pending.append(state.unsent_to_socket)
-            relay.held = len(state.unsent_to_socket)
-            session.hold(relay.held)
+            relay.buffered = len(state.unsent_to_socket)
+            session.count_buffered(relay.buffered)
         return relay
 
     # From the socket into the stream.
@@ -281,7 +281,7 @@ class StreamRelay:
             return
         self._moved = self._loop.time()
         self._to_socket += sent
-        self._unhold(sent)
+        self._unbuffer(sent)
         while sent:
             first = pending[0]
             if len(first) > sent:
@@ -298,7 +298,7 @@ class StreamRelay:
         self._socket_lost = True
         self._watch_writing(on=False)
         self._pending.clear()
-        self._unhold(self.held)
+        self._unbuffer(self.buffered)
         self._check_end()
         self._loop.call_soon(self.may_send)
 
@@ -310,10 +310,10 @@ class StreamRelay:
         else:
             self._session.consume(self._stream, count)
 
-    def _unhold(self, count: int) -> None:
+    def _unbuffer(self, count: int) -> None:
         if count:
-            self.held -= count
-            self._session.hold(-count)
+            self.buffered -= count
+            self._session.count_buffered(-count)
             self._session.consume(self._stream, count)
 
     def _pass_end_on(self) -> None:
@@ -361,8 +361,8 @@ class StreamRelay:
         self._timer.cancel()
         self._watch_reading(on=False)
         self._watch_writing(on=False)
-        if self.held:
-            self._session.hold(-self.held)
+        if self.buffered:
+            self._session.count_buffered(-self.buffered)
 
     def _watch_reading(self, *, on: bool) -> None:
         if on is not self._reading:

@@ -96,7 +96,7 @@ Event = StreamOpened | StreamAccepted | DataReceived | StreamEnded | StreamReset
 
 
 @dataclass(slots=True)
-class StreamState:
+class StreamSnapshot:
     """Both directions of one stream, in plain values: this is all that another process needs to go on with it."""
 
     send_left: int
@@ -108,7 +108,7 @@ class StreamState:
 
 
 @dataclass(slots=True)
-class ConnectionState:
+class ConnectionSnapshot:
     """A session between two bytes, in plain values."""
 
     next_stream: int
@@ -118,7 +118,7 @@ class ConnectionState:
     payload_of: int
     ends_after_payload: bool
     peer_went_away: bool
-    streams: dict[int, StreamState]
+    streams: dict[int, StreamSnapshot]
 
 
 class _Stream:
@@ -132,7 +132,7 @@ class _Stream:
         self.ended_by_peer = False
 
 
-class Connection:
+class YamuxConnection:
     """The state of a session. Calls for a stream that is gone do nothing: its end may have come in between."""
 
     def __init__(self, role: Role, *, max_streams: int) -> None:
@@ -332,9 +332,9 @@ class Connection:
 
     # Going on elsewhere.
 
-    def freeze(self) -> ConnectionState:
+    def freeze(self) -> ConnectionSnapshot:
         """The whole state, for ``thaw`` in another process; ``outgoing`` is not in it."""
-        return ConnectionState(
+        return ConnectionSnapshot(
             next_stream=self._next_stream,
             pings=self._pings,
             partial=self._reader.partial,
@@ -343,7 +343,7 @@ class Connection:
             ends_after_payload=self._ends_after_payload,
             peer_went_away=self.peer_went_away,
             streams={
-                number: StreamState(
+                number: StreamSnapshot(
                     send_left=stream.send.left,
                     receive_left=stream.receive.left,
                     taken=stream.receive.taken,
@@ -356,7 +356,7 @@ class Connection:
         )
 
     @classmethod
-    def thaw(cls, role: Role, state: ConnectionState, *, max_streams: int) -> Connection:
+    def thaw(cls, role: Role, state: ConnectionSnapshot, *, max_streams: int) -> YamuxConnection:
         """Go on where ``freeze`` was called."""
         connection = cls(role, max_streams=max_streams)
         connection._next_stream = state.next_stream

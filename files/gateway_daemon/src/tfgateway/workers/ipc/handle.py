@@ -9,7 +9,7 @@ from tfgateway.workers.handover import State
 from tfgateway.workers.ipc.channel import Channel
 from tfgateway.workers.ipc.protocol import Failed
 from tfgateway.workers.metrics.merged import Family
-from tfgateway.workers.planning import Plan
+from tfgateway.workers.pool_spec import PoolSpec
 
 
 @dataclass(eq=False)
@@ -20,7 +20,7 @@ class Worker:
     slot: int
     generation: int
     pid: int
-    plan: Plan
+    spec: PoolSpec
     state: State = "starting"
     since: float = field(default_factory=time.monotonic)
     last_message: float = field(default_factory=time.monotonic)

@@ -19,7 +19,7 @@ _MAX_FRAME: Final = 64 * 1024 * 1024
 """Bytes: far more than any configuration or metrics, far less than the memory."""
 
 
-class HeldSocket(msgspec.Struct, frozen=True):
+class InheritedSocket(msgspec.Struct, frozen=True):
     """A socket that a process inherits under this descriptor."""
 
     fd: int
@@ -30,7 +30,7 @@ class SlotSockets(msgspec.Struct, frozen=True):
     """The sockets of one slot."""
 
     slot: int
-    sockets: tuple[HeldSocket, ...]
+    sockets: tuple[InheritedSocket, ...]
 
 
 class Assignment(msgspec.Struct, frozen=True, tag="assignment"):
@@ -44,7 +44,7 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment"):
     config: str
     """Text of ``gateway.toml``, as it was when the generation was planned."""
     config_name: str
-    sockets: tuple[HeldSocket, ...]
+    sockets: tuple[InheritedSocket, ...]
     others: tuple[SlotSockets, ...] = ()
     """Sockets of the other slots, for ``Cover``."""
 

@@ -89,7 +89,7 @@ def total(name: str, text: str, plane: str, counts: Mapping[str, int], label: st
     return Family(name, text, "counter", tuple(samples))
 
 
-class Page(Collector):
+class FamilyCollector(Collector):
     """Families as a collector for ``generate_latest``."""
 
     def __init__(self, families: Iterable[Family]) -> None:

@@ -10,7 +10,7 @@ from tfgateway.errors import GatewayError
 from tfgateway.plane import Endpoint, Plane
 from tfgateway.telemetry.logs import logger
 from tfgateway.workers.listen_sockets import bind
-from tfgateway.workers.planning import Plan
+from tfgateway.workers.pool_spec import PoolSpec
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -20,9 +20,9 @@ _BACKLOG = 128
 _log = logger("workers")
 
 
-def listen(plane: Plane, plan: Plan) -> socket.socket:
+def listen(plane: Plane, spec: PoolSpec) -> socket.socket:
     """The listening socket of the page; connections wait until it is served. Errors: ``GatewayError``."""
-    endpoint = Endpoint("metrics", "tcp", plan.metrics)
+    endpoint = Endpoint("metrics", "tcp", spec.metrics)
     try:
         sock = bind(endpoint, shared=False)
         try:
@@ -31,7 +31,7 @@ def listen(plane: Plane, plan: Plan) -> socket.socket:
             sock.close()
             raise
     except OSError as error:
-        raise GatewayError(f"{plane.name}.metrics: cannot listen on {plan.metrics}: {error.strerror}") from error
+        raise GatewayError(f"{plane.name}.metrics: cannot listen on {spec.metrics}: {error.strerror}") from error
     return sock
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from tfgateway.errors import ConfigError, GatewayError
 from tfgateway.workers import handover
-from tfgateway.workers.planning import Plan
+from tfgateway.workers.pool_spec import PoolSpec
 from tfgateway.workers.processes import open_file, spawn
 
 HANDOVER = "TFGATEWAY_HANDOVER"
@@ -28,7 +28,7 @@ _CONFIG_TEST = "TFGATEWAY_REHEARSAL"
 _LIMIT = 60.0
 """Seconds: starting an interpreter on a busy machine."""
 _MOST = 64 * 1024 * 1024
-"""Bytes of output that are read: far more than a plan, far less than the memory."""
+"""Bytes of output that are read: far more than a specification, far less than the memory."""
 
 
 def called() -> bool:
@@ -36,10 +36,13 @@ def called() -> bool:
     return _CONFIG_TEST in os.environ
 
 
-def perform(plan: Plan) -> int:
-    """Run the config test and print the plan. Errors: ``GatewayError`` when this release could not take over."""
+def perform(spec: PoolSpec) -> int:
+    """Run the config test and print the specification of the workers.
+
+    Errors: ``GatewayError`` when this release could not take over.
+    """
     handover.read(int(os.environ[HANDOVER]))
-    sys.stdout.write(msgspec.json.encode(msgspec.structs.replace(plan, command=own_command())).decode())
+    sys.stdout.write(msgspec.json.encode(msgspec.structs.replace(spec, command=own_command())).decode())
     return 0
 
 
@@ -50,8 +53,8 @@ def own_command() -> tuple[str, ...]:
 
 async def run_config_test(
     program: str, arguments: tuple[str, ...], file: BinaryIO, ended: Callable[[int], Awaitable[str]]
-) -> Plan:
-    """The plan of the release at ``program``, by a config test.
+) -> PoolSpec:
+    """The specification of the workers of the release at ``program``, by a config test.
 
     file: holds the state that it would take over. ended: waits for the end of a process and says how it ended.
     Errors: ``GatewayError`` that says why it would not.
@@ -75,7 +78,7 @@ async def run_config_test(
             if isinstance(error, TimeoutError):
                 raise GatewayError(f"{program} did not start in {_LIMIT:.0f} s") from None
             raise
-        return _plan(program, how, _read(said), _read(complained))
+        return _spec(program, how, _read(said), _read(complained))
 
 
 def _read(file: BinaryIO) -> bytes:
@@ -83,10 +86,10 @@ def _read(file: BinaryIO) -> bytes:
     return file.read(_MOST)
 
 
-def _plan(program: str, how: str, said: bytes, complained: bytes) -> Plan:
+def _spec(program: str, how: str, said: bytes, complained: bytes) -> PoolSpec:
     if how == "exit code 0":
         try:
-            return msgspec.json.decode(said, type=Plan)
+            return msgspec.json.decode(said, type=PoolSpec)
         except msgspec.MsgspecError as error:
             raise GatewayError(f"{program} is no release of this kind: {error}") from error
     lines = complained.decode(errors="replace").strip().splitlines() or ["no word"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tfgateway.plane import Plane
@@ -45,7 +44,7 @@ class TakeOver:
         """The inherited state."""
         return self._state
 
-    def resources(self, render: Callable[[], Awaitable[bytes]]) -> Resources:
+    def resources(self) -> Resources:
         """All resources but the workers and callers: nothing is read from those yet. Errors: ``OSError``."""
         state = self._state
         return Resources(
@@ -57,13 +56,12 @@ class TakeOver:
             runtime=Path(state.runtime),
             page=self._own(state.page_fd),
             control=self._own(state.control_fd),
-            render=render,
         )
 
-    def complete(self, held: Resources) -> None:
+    def complete(self, resources: Resources) -> None:
         """Finish once all else is done and the metrics page is served. Errors: ``OSError``."""
         try:
-            answered = self._attach(held)
+            answered = self._attach(resources)
         except OSError:
             # The event loop runs once more before the hand-back: what it read or closed would be missing there.
             loop = asyncio.get_running_loop()
@@ -75,29 +73,29 @@ class TakeOver:
         for sock in self._sockets:
             sock.set_inheritable(False)
         os.close(self._file)
-        held.listeners.keep_only(self._state.plan.endpoints)
+        resources.listeners.keep_only(self._state.spec.endpoints)
         if self._why:
-            held.remark = f"the supervisor is that of the release before again: {self._why}"
+            resources.remark = f"the supervisor is that of the release before again: {self._why}"
             _log.error("supervisor not replaced: the next generation serves with this one", reason=self._why)
-        report(answered, "done", "; ".join(filter(None, (held.pool.summary, held.remark))))
+        report(answered, "done", "; ".join(filter(None, (resources.pool.summary, resources.remark))))
 
-    def _attach(self, held: Resources) -> list[socket.socket]:
-        """Give workers and callers to ``held``, which reads from them from now on; the callers to answer."""
-        state, pool = self._state, held.pool
-        pool.adopt(state.plan, state.generation, settled=True)
+    def _attach(self, resources: Resources) -> list[socket.socket]:
+        """Give workers and callers to ``resources``, which reads from them from now on; the callers to answer."""
+        state, pool = self._state, resources.pool
+        pool.adopt(state.spec, state.generation, was_complete=True)
         pool.number, pool.retired = state.number, state.retired
         pool.replaced.update(state.replaced)
-        held.reloads.update(state.reloads)
-        held.again = state.again
+        resources.reloads.update(state.reloads)
+        resources.again = state.again
         for one in state.workers:
-            worker = Worker(one.number, one.slot, one.generation, one.pid, state.plan)
+            worker = Worker(one.number, one.slot, one.generation, one.pid, state.spec)
             worker.state, worker.since, worker.deadline = one.state, one.since, one.deadline
             worker.status, worker.figures, worker.token = one.status, one.figures, 0
             worker.covers = one.covers
             pool.attach(worker, self._own(one.fd), one.unread, one.unsent)
-        held.control.waiting += [self._own(fd) for fd in state.waiting]
+        resources.control.waiting += [self._own(fd) for fd in state.waiting]
         answered = [self._own(fd) for fd in state.answered]
-        held.control.start()
+        resources.control.start()
         return answered
 
     def hand_back(self, error: Exception) -> None:
@@ -107,7 +105,7 @@ class TakeOver:
             return
         for sock in self._sockets:
             sock.detach()
-        why = f"{self._state.plan.release} cannot take over: {error}"
+        why = f"{self._state.spec.release} cannot take over: {error}"
         _log.error("not taken over: handed back", reason=why)
         execute(back, {**os.environ, config_test.HANDOVER: str(self._file), _HANDED_BACK: why})
 

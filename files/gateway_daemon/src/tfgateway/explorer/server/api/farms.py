@@ -10,7 +10,7 @@ from aiohttp import web
 
 from tfgateway.explorer import wire
 from tfgateway.explorer.models import Farm
-from tfgateway.explorer.server.api import answers, auth, http
+from tfgateway.explorer.server.api import auth, http, responses
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import database, rows
@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _TAKEN = "farm with same name exists"
 
 
-async def create(request: web.Request) -> answers.Answer:
+async def create(request: web.Request) -> responses.JsonResponse:
     """POST /farms."""
     posted = http.decoded(http.parsed(await http.body(request)), Farm)
     _check(posted)
@@ -35,10 +35,10 @@ async def create(request: web.Request) -> answers.Answer:
         farm_id = await request.app[SERVICES].database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, _TAKEN) from None
-    return answers.Answer(wire.encode({"id": farm_id}), 201)
+    return responses.JsonResponse(wire.encode({"id": farm_id}), 201)
 
 
-async def update(request: web.Request) -> answers.Answer:
+async def update(request: web.Request) -> responses.JsonResponse:
     """PUT /farms/{id}: everything but id and owner, by the owner."""
     user = await auth.user(request)
     farm_id = http.path_number(request, "id")
@@ -58,7 +58,7 @@ async def update(request: web.Request) -> answers.Answer:
         await request.app[SERVICES].database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, _TAKEN) from None
-    return answers.nothing()
+    return responses.nothing()
 
 
 async def listing(request: web.Request) -> web.StreamResponse:
@@ -71,13 +71,13 @@ async def listing(request: web.Request) -> web.StreamResponse:
     return await http.listed(request, Listing.matching("farm", where))
 
 
-async def one(request: web.Request) -> answers.Answer:
+async def one(request: web.Request) -> responses.JsonResponse:
     """GET /farms/{id}."""
     farm_id = http.path_number(request, "id")
     body = await request.app[SERVICES].database.read(lambda connection: database.find(connection, "farm", id=farm_id))
     if body is None:
         raise http.missing()
-    return answers.Answer(body)
+    return responses.JsonResponse(body)
 
 
 def _check(farm: Farm) -> None:

@@ -9,9 +9,9 @@ from aiohttp import web
 
 from tfgateway.addresses import denied_reason
 from tfgateway.explorer import wire
-from tfgateway.explorer.models import Counts, Gateway, Location
+from tfgateway.explorer.models import Gateway, Location, WorkloadCounts
 from tfgateway.explorer.servable import domain_refusal
-from tfgateway.explorer.server.api import answers, auth, http
+from tfgateway.explorer.server.api import auth, http, responses
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import database, pins, rows
@@ -26,7 +26,7 @@ class _Uptime(msgspec.Struct, frozen=True):
     uptime: Int64 = 0
 
 
-async def register(request: web.Request) -> answers.Answer:
+async def register(request: web.Request) -> responses.JsonResponse:
     """POST /gateways: create, or replace all but id and creation time."""
     services = request.app[SERVICES]
     signer = await auth.node(request)
@@ -56,7 +56,7 @@ async def register(request: web.Request) -> answers.Answer:
             _change(connection, msgspec.structs.replace(posted, id=known.id, created=known.created, updated=now))
 
     await services.database.write(work)
-    return answers.nothing(201)
+    return responses.nothing(201)
 
 
 async def listing(request: web.Request) -> web.StreamResponse:
@@ -69,7 +69,7 @@ async def listing(request: web.Request) -> web.StreamResponse:
     return await http.listed(request, Listing.matching("gateway", where))
 
 
-async def one(request: web.Request) -> answers.Answer:
+async def one(request: web.Request) -> responses.JsonResponse:
     """GET /gateways/{node_id}."""
     node_id = request.match_info["node_id"]
     body = await request.app[SERVICES].database.read(
@@ -77,10 +77,10 @@ async def one(request: web.Request) -> answers.Answer:
     )
     if body is None:
         raise http.missing()
-    return answers.Answer(body)
+    return responses.JsonResponse(body)
 
 
-async def uptime(request: web.Request) -> answers.Answer:
+async def uptime(request: web.Request) -> responses.JsonResponse:
     """POST /gateways/{node_id}/uptime."""
     node_id = await auth.path_node(request)
     posted = http.decoded(http.parsed(await http.body(request)), _Uptime)
@@ -92,22 +92,22 @@ async def uptime(request: web.Request) -> answers.Answer:
         _change(connection, msgspec.structs.replace(entry, uptime=posted.uptime, updated=now))
 
     await services.database.write(work)
-    return answers.nothing()
+    return responses.nothing()
 
 
-async def reserved_resources(request: web.Request) -> answers.Answer:
+async def reserved_resources(request: web.Request) -> responses.JsonResponse:
     """POST /gateways/{node_id}/reserved_resources: of a gateway only the counts are of interest."""
     node_id = await auth.path_node(request)
-    counts = http.decoded(http.parsed(await http.body(request)), Counts)
+    counts = http.decoded(http.parsed(await http.body(request)), WorkloadCounts)
 
     def work(connection: sqlite3.Connection) -> None:
         _change(connection, msgspec.structs.replace(_registered(connection, node_id), workloads=counts))
 
     await request.app[SERVICES].database.write(work)
-    return answers.nothing()
+    return responses.nothing()
 
 
-async def pin(request: web.Request) -> answers.Answer:
+async def pin(request: web.Request) -> responses.JsonResponse:
     """PUT and DELETE /gateways/{node_id}/pin: accept bound signatures only, or others again."""
     node_id = await auth.path_node(request, bound=True)
 
@@ -116,7 +116,7 @@ async def pin(request: web.Request) -> answers.Answer:
         pins.change(connection, node_id, pin=request.method == "PUT")
 
     await request.app[SERVICES].database.write(work)
-    return answers.nothing()
+    return responses.nothing()
 
 
 def _check(gateway: Gateway) -> None:

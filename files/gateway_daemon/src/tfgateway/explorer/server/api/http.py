@@ -13,8 +13,8 @@ from aiohttp import web
 from tfgateway import gojson
 from tfgateway.errors import ExplorerError, ParseError, StoreError
 from tfgateway.explorer import wire
-from tfgateway.explorer.server.api import answers, bounds
-from tfgateway.explorer.server.api.answers import Answer
+from tfgateway.explorer.server.api import bounds, responses
+from tfgateway.explorer.server.api.responses import JsonResponse
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import rows
 from tfgateway.explorer.server.storage.listing import Listing
@@ -128,11 +128,11 @@ async def listed(request: web.Request, listing: Listing) -> web.StreamResponse:
     page, size = paging(request)
     scan = request.app[SERVICES].database.scan
     begun, pages = await scan(lambda connection: listing.page(connection, page, size))
-    return answers.rows(listing, scan, begun, {"Pages": str(pages)})
+    return responses.rows(listing, scan, begun, {"Pages": str(pages)})
 
 
-def _refusal(error: ApiError) -> Answer:
-    return Answer(wire.encode({"error": str(error)}), error.status, error.headers)
+def _refusal(error: ApiError) -> JsonResponse:
+    return JsonResponse(wire.encode({"error": str(error)}), error.status, error.headers)
 
 
 @web.middleware
@@ -146,19 +146,19 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
         return _refusal(missing())
     except StoreError as error:
         _log.error("database failed", path=request.path, reason=error)
-        return Answer(b'{"error":"the database failed"}', 503)
+        return JsonResponse(b'{"error":"the database failed"}', 503)
     except web.HTTPException:
         raise
     except Exception:
         _log.exception("request failed", method=request.method, path=request.path)
-        return Answer(b'{"error":"internal error"}', 500)
+        return JsonResponse(b'{"error":"internal error"}', 500)
 
 
 @web.middleware
 async def bounded_head(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Refuse a request whose headers are too large together; aiohttp bounds each of them, and their number."""
     if sum(len(name) + len(value) for name, value in request.raw_headers) > request.app[SERVICES].policy.max_head:
-        response = Answer(b'{"error":"the headers are too large"}', 431)
+        response = JsonResponse(b'{"error":"the headers are too large"}', 431)
         response.force_close()
         return response
     return await handler(request)

@@ -14,12 +14,12 @@ from aiohttp import web
 from tfgateway.errors import CryptoError, ParseError
 from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import NextAction, Result, ResultState, Workload, gwid
-from tfgateway.explorer.server.api import answers, auth, http
+from tfgateway.explorer.server.api import auth, http, responses
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.connections import source
 from tfgateway.explorer.server.storage import database, rows
-from tfgateway.explorer.server.storage.listing import Listing, Piece
+from tfgateway.explorer.server.storage.listing import Chunk, Listing
 from tfgateway.identity.keys import node_id_to_public_key
 
 _EMPTY = Listing.matching("queue", {})
@@ -30,7 +30,7 @@ class _Page:
     """One answer to a poll: a listing of workloads and its beginning; ``queued``: they come from the queue."""
 
     listing: Listing
-    begun: Piece
+    begun: Chunk
     last_id: int
     queued: bool
 
@@ -48,28 +48,28 @@ async def poll(request: web.Request) -> web.StreamResponse:
     def work(connection: sqlite3.Connection) -> _Page:
         return _collect(connection, node_id, start, services.policy.poll_page)
 
-    with services.feed.watch(node_id) as news:
+    with services.long_polls.watch(node_id) as changed:
         page = await services.database.read(work)
-        fresh = bool(page.begun.bodies) and not (page.queued and services.feed.delivered(node_id))
+        fresh = bool(page.begun.bodies) and not (page.queued and services.long_polls.delivered(node_id))
         if wait and not fresh:
-            with services.feed.held_back(news, source(request.transport)) as held_back:
-                if held_back:
+            with services.long_polls.may_wait(changed, source(request.transport)) as may_wait:
+                if may_wait:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(news.wait(), wait)
-                    news.clear()
+                        await asyncio.wait_for(changed.wait(), wait)
+                    changed.clear()
                     page = await services.database.read(work)
-        if page.queued and not news.is_set():
-            services.feed.mark_delivered(node_id)
-    return answers.rows(page.listing, services.database.read, page.begun, {"x-last-id": str(page.last_id)})
+        if page.queued and not changed.is_set():
+            services.long_polls.mark_delivered(node_id)
+    return responses.rows(page.listing, services.database.read, page.begun, {"x-last-id": str(page.last_id)})
 
 
-async def one(request: web.Request) -> answers.Answer:
+async def one(request: web.Request) -> responses.JsonResponse:
     """GET /reservations/nodes/workloads/{gwid}."""
     workload = await request.app[SERVICES].database.read(lambda connection: _workload(connection, request))
-    return answers.Answer(wire.encode(workload))
+    return responses.JsonResponse(wire.encode(workload))
 
 
-async def put_result(request: web.Request) -> answers.Answer:
+async def put_result(request: web.Request) -> responses.JsonResponse:
     """PUT /reservations/nodes/{node_id}/workloads/{gwid}, verified as E-1 asks."""
     services = request.app[SERVICES]
     node_id = await auth.path_node(request)
@@ -88,10 +88,10 @@ async def put_result(request: web.Request) -> answers.Answer:
         rows.change_workload(connection, msgspec.structs.replace(workload, result=result, next_action=action))
 
     await services.database.write(work)
-    return answers.nothing(201)
+    return responses.nothing(201)
 
 
-async def delete(request: web.Request) -> answers.Answer:
+async def delete(request: web.Request) -> responses.JsonResponse:
     """DELETE /reservations/nodes/{node_id}/workloads/{gwid}: it is gone from the node."""
     services = request.app[SERVICES]
     node_id = await auth.path_node(request)
@@ -107,7 +107,7 @@ async def delete(request: web.Request) -> answers.Answer:
         rows.change_workload(connection, changed)
 
     await services.database.write(work)
-    return answers.nothing()
+    return responses.nothing()
 
 
 def _collect(connection: sqlite3.Connection, node_id: str, start: int, size: int) -> _Page:
@@ -121,7 +121,7 @@ def _collect(connection: sqlite3.Connection, node_id: str, start: int, size: int
             listing = Listing(table, f"{condition} AND id <= ?", (node_id, last))
             begun = listing.piece(connection, first - 1, size)
             return _Page(listing, begun, max(start, last), queued=table == "queue")
-    return _Page(_EMPTY, Piece([], 0, 0), database.last_id(connection, "workload"), queued=False)
+    return _Page(_EMPTY, Chunk([], 0, 0), database.last_id(connection, "workload"), queued=False)
 
 
 def _start(request: web.Request) -> int:

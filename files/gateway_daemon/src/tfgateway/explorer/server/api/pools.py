@@ -11,10 +11,10 @@ from tfgateway import gojson
 from tfgateway.errors import CryptoError
 from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import Pool, PoolOrder
-from tfgateway.explorer.server.api import answers, http
+from tfgateway.explorer.server.api import http, responses
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
-from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage import database, pins, rows
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
@@ -33,7 +33,7 @@ class _Reservation(msgspec.Struct, frozen=True):
     customer_signature: str = ""
 
 
-async def create(request: web.Request) -> answers.Answer:
+async def create(request: web.Request) -> responses.JsonResponse:
     """POST /reservations/pools."""
     services = request.app[SERVICES]
     posted = http.decoded(http.parsed(await http.body(request)), _Reservation)
@@ -69,10 +69,10 @@ async def create(request: web.Request) -> answers.Answer:
         pool_id = await services.database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, "this order was sent before") from None
-    return answers.Answer(wire.encode({"reservation_id": pool_id, "escrow_information": _NO_ESCROW}), 201)
+    return responses.JsonResponse(wire.encode({"reservation_id": pool_id, "escrow_information": _NO_ESCROW}), 201)
 
 
-async def one(request: web.Request) -> answers.Answer:
+async def one(request: web.Request) -> responses.JsonResponse:
     """GET /reservations/pools/{id}."""
     pool_id = http.path_number(request, "id")
 
@@ -83,7 +83,7 @@ async def one(request: web.Request) -> answers.Answer:
     pool = await request.app[SERVICES].database.scan(work)
     if pool is None:
         raise http.missing()
-    return answers.Answer(wire.encode(pool))
+    return responses.JsonResponse(wire.encode(pool))
 
 
 async def of_owner(request: web.Request) -> web.StreamResponse:
@@ -96,7 +96,7 @@ async def of_owner(request: web.Request) -> web.StreamResponse:
     return await http.listed(request, Listing.matching("pool", {"customer_tid": tid}, shown))
 
 
-def _check(posted: _Reservation, policy: Policy) -> None:
+def _check(posted: _Reservation, policy: ExplorerPolicy) -> None:
     """Validate without the database. Errors: ``ApiError`` 400, 409."""
     order = posted.data_reservation
     try:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from tfgateway.explorer.server.connections import Limits
-from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.connections import ConnectionLimits
+from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage.database import Database
-from tfgateway.explorer.server.storage.feed import Feed
+from tfgateway.explorer.server.storage.long_polls import LongPolls
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class Services:
     """The services of one explorer. ``clock``: Unix seconds."""
 
     database: Database
-    policy: Policy
-    feed: Feed
-    limits: Limits
+    policy: ExplorerPolicy
+    long_polls: LongPolls
+    limits: ConnectionLimits
     clock: Callable[[], float] = time.time
 
     def now(self) -> int:

@@ -12,7 +12,7 @@ from aiohttp import web
 from tfgateway.errors import CryptoError
 from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import User
-from tfgateway.explorer.server.api import answers, auth, http
+from tfgateway.explorer.server.api import auth, http, responses
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import database, pins, rows
@@ -45,7 +45,7 @@ class _Update(User, frozen=True):
     sequence: Int64 = 0
 
 
-async def create(request: web.Request) -> answers.Answer:
+async def create(request: web.Request) -> responses.JsonResponse:
     """POST /users."""
     posted = http.decoded(http.parsed(await http.body(request)), _Creation)
     name, email = posted.name.lower(), posted.email.lower()
@@ -65,10 +65,10 @@ async def create(request: web.Request) -> answers.Answer:
         user = await request.app[SERVICES].database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, _TAKEN) from None
-    return answers.Answer(wire.encode(user), 201)
+    return responses.JsonResponse(wire.encode(user), 201)
 
 
-async def update(request: web.Request) -> answers.Answer:
+async def update(request: web.Request) -> responses.JsonResponse:
     """PUT /users/{id}: e-mail, host and description, signed by the user's key."""
     tid = http.path_number(request, "id")
     posted = msgspec.structs.replace(http.decoded(http.parsed(await http.body(request)), _Update), id=tid)
@@ -91,23 +91,23 @@ async def update(request: web.Request) -> answers.Answer:
         await request.app[SERVICES].database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, _TAKEN) from None
-    return answers.nothing()
+    return responses.nothing()
 
 
-async def one(request: web.Request) -> answers.Answer:
+async def one(request: web.Request) -> responses.JsonResponse:
     """GET /users/{id}."""
     tid = http.path_number(request, "id")
     user = await request.app[SERVICES].database.read(lambda connection: rows.user(connection, tid))
-    return answers.Answer(wire.encode(user if await _signed(request) else _without_email(user)))
+    return responses.JsonResponse(wire.encode(user if await _signed(request) else _without_email(user)))
 
 
-async def pin(request: web.Request) -> answers.Answer:
+async def pin(request: web.Request) -> responses.JsonResponse:
     """PUT and DELETE /users/{id}/pin: accept bound signatures only, or others again."""
     signer = await auth.path_user(request, bound=True)
     await request.app[SERVICES].database.write(
         lambda connection: pins.change(connection, str(signer.id), pin=request.method == "PUT")
     )
-    return answers.nothing()
+    return responses.nothing()
 
 
 async def listing(request: web.Request) -> web.StreamResponse:
@@ -120,7 +120,7 @@ async def listing(request: web.Request) -> web.StreamResponse:
     return await http.listed(request, Listing.matching("user", where, _public))
 
 
-async def validate(request: web.Request) -> answers.Answer:
+async def validate(request: web.Request) -> responses.JsonResponse:
     """POST /users/{id}/validate: verify a user's signature."""
     tid = http.path_number(request, "id")
     posted = http.decoded(http.parsed(await http.body(request)), _Signed)
@@ -129,7 +129,7 @@ async def validate(request: web.Request) -> answers.Answer:
     except ValueError:
         raise ApiError(400, "payload and signature must be hex") from None
     user = await request.app[SERVICES].database.read(lambda connection: rows.user(connection, tid))
-    return answers.Answer(wire.encode({"is_valid": verify(bytes.fromhex(user.pubkey), payload, signature)}))
+    return responses.JsonResponse(wire.encode({"is_valid": verify(bytes.fromhex(user.pubkey), payload, signature)}))
 
 
 def _check_key_proof(posted: _Creation, key: bytes, *, required: bool) -> None:

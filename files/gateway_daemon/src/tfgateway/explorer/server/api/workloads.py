@@ -21,11 +21,11 @@ from tfgateway.explorer.models import (
     Workload,
     parse_workload,
 )
-from tfgateway.explorer.server.api import answers, auth, http
+from tfgateway.explorer.server.api import auth, http, responses
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.api.validation import workload_problem
-from tfgateway.explorer.server.policy import Policy
+from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage import database, rows
 from tfgateway.explorer.server.storage.listing import Listing
 
@@ -33,7 +33,7 @@ _VERSION = 2
 _FILTERS = ("customer_tid", "next_action", "workload_type")
 
 
-async def create(request: web.Request) -> answers.Answer:
+async def create(request: web.Request) -> responses.JsonResponse:
     """POST /reservations/workloads."""
     services = request.app[SERVICES]
     user = await auth.user(request)
@@ -73,8 +73,8 @@ async def create(request: web.Request) -> answers.Answer:
         return workload
 
     workload = await services.database.write(work)
-    services.feed.publish(workload.node_id)
-    return answers.Answer(wire.encode({"reservation_id": workload.id}), 201)
+    services.long_polls.publish(workload.node_id)
+    return responses.JsonResponse(wire.encode({"reservation_id": workload.id}), 201)
 
 
 async def listing(request: web.Request) -> web.StreamResponse:
@@ -84,7 +84,7 @@ async def listing(request: web.Request) -> web.StreamResponse:
     return await http.listed(request, Listing.matching("workload", where))
 
 
-async def one(request: web.Request) -> answers.Answer:
+async def one(request: web.Request) -> responses.JsonResponse:
     """GET /reservations/workloads/{id}."""
     workload_id = http.path_number(request, "id")
     body = await request.app[SERVICES].database.read(
@@ -92,10 +92,10 @@ async def one(request: web.Request) -> answers.Answer:
     )
     if body is None:
         raise http.missing()
-    return answers.Answer(body)
+    return responses.JsonResponse(body)
 
 
-async def sign_provision(request: web.Request) -> answers.Answer:
+async def sign_provision(request: web.Request) -> responses.JsonResponse:
     """POST /reservations/workloads/{id}/sign/provision."""
     approval = await _approval(request)
 
@@ -113,7 +113,7 @@ async def sign_provision(request: web.Request) -> answers.Answer:
     return await _sign(request, work)
 
 
-async def sign_delete(request: web.Request) -> answers.Answer:
+async def sign_delete(request: web.Request) -> responses.JsonResponse:
     """POST /reservations/workloads/{id}/sign/delete."""
     approval = await _approval(request)
 
@@ -141,7 +141,7 @@ def _posted(value: object) -> Workload:
     return workload
 
 
-def _check(workload: Workload, policy: Policy) -> None:
+def _check(workload: Workload, policy: ExplorerPolicy) -> None:
     """Validate a workload. Errors: ``ApiError`` 400."""
     if not workload.customer_tid:
         raise ApiError(400, "customer_tid is required")
@@ -157,7 +157,7 @@ def _check(workload: Workload, policy: Policy) -> None:
         raise ApiError(400, "workload_id must not be negative")
 
 
-def _check_servable(connection: sqlite3.Connection, workload: Workload, policy: Policy) -> None:
+def _check_servable(connection: sqlite3.Connection, workload: Workload, policy: ExplorerPolicy) -> None:
     """Check that a gateway can serve it. Errors: ``ApiError`` 400 with what the gateway would say."""
     gateway = rows.gateway(connection, workload.node_id)
     if gateway is None:
@@ -207,11 +207,11 @@ def _reached(wanted: SigningRequest, given: tuple[Approval, ...]) -> bool:
     return 0 < wanted.quorum_min <= len({approval.tid for approval in given} & set(wanted.signers))
 
 
-async def _sign(request: web.Request, work: Callable[[sqlite3.Connection], Workload]) -> answers.Answer:
+async def _sign(request: web.Request, work: Callable[[sqlite3.Connection], Workload]) -> responses.JsonResponse:
     services = request.app[SERVICES]
     workload = await services.database.write(work)
-    services.feed.publish(workload.node_id)
-    return answers.nothing(201)
+    services.long_polls.publish(workload.node_id)
+    return responses.nothing(201)
 
 
 ROUTES = tuple(

@@ -12,7 +12,7 @@ _Value = int | str | bytes
 _PIECE = 128 * 1024  # bytes after which a piece ends, with the row that reaches it
 
 
-class Piece(NamedTuple):
+class Chunk(NamedTuple):
     """Consecutive rows; ``last``: id of the last one; ``left``: how many rows may follow, 0 when it was the end."""
 
     bodies: list[bytes]
@@ -46,15 +46,15 @@ class Listing:
         """Rows whose columns (literals of the caller) have these values; all when there are none."""
         return cls(table, " AND ".join(f"{name} = ?" for name in where) or "1", tuple(where.values()), shown)
 
-    def page(self, connection: sqlite3.Connection, page: int, size: int) -> tuple[Piece, int]:
+    def page(self, connection: sqlite3.Connection, page: int, size: int) -> tuple[Chunk, int]:
         """The beginning of page ``page`` (from 1) of ``size`` rows, and the number of pages."""
         count = f"SELECT count(*) FROM {self.table} WHERE {self.condition}"  # noqa: S608
         pages = math.ceil(connection.execute(count, self.values).fetchone()[0] / size)
         seek = f"SELECT id FROM {self.table} WHERE {self.condition} ORDER BY id LIMIT 1 OFFSET ?"  # noqa: S608
         first = connection.execute(seek, (*self.values, (page - 1) * size)).fetchone()
-        return (self.piece(connection, first[0] - 1, size) if first else Piece([], 0, 0)), pages
+        return (self.piece(connection, first[0] - 1, size) if first else Chunk([], 0, 0)), pages
 
-    def piece(self, connection: sqlite3.Connection, after: int, most: int) -> Piece:
+    def piece(self, connection: sqlite3.Connection, after: int, most: int) -> Chunk:
         """Rows with ids above ``after``, at most ``most``, and no more than one beyond 128 KB."""
         query = f"SELECT id, body FROM {self.table} WHERE {self.condition} AND id > ? ORDER BY id LIMIT ?"  # noqa: S608
         bodies: list[bytes] = []
@@ -63,5 +63,5 @@ class Listing:
             bodies.append(self.shown(connection, body))
             size += len(bodies[-1])
             if size >= _PIECE:
-                return Piece(bodies, last, most - len(bodies))
-        return Piece(bodies, last, 0)
+                return Chunk(bodies, last, most - len(bodies))
+        return Chunk(bodies, last, 0)

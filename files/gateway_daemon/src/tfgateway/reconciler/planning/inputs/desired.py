@@ -87,12 +87,12 @@ class Desired:
         self._acknowledged: dict[Gwid, Result] = {}
         """Since that listing began: our results, and those that say that a reservation is deleted."""
         self._texts: dict[str, str] = {}
-        """Texts that many answers have in common, held once."""
+        """Texts that many answers have in common, kept once."""
         self.generation = 0
         """How many listings came to their end."""
         self.unknown: set[Gwid] = set()
         """Asked for one by one in this generation, and the explorer does not know them."""
-        self.news = 0
+        self.changes = 0
         """Grows with everything that the explorer says and that was not known."""
         self._fresh: set[Gwid] | None = None
 
@@ -129,7 +129,7 @@ class Desired:
             return
         self._wanted, self._incoming = self._incoming, None
         for identifier, result in self._acknowledged.items():
-            self._settle(identifier, result)
+            self._note_result(identifier, result)
         self._acknowledged = {}
         self.generation += 1
         self.unknown.clear()
@@ -166,7 +166,7 @@ class Desired:
 
     def acknowledge(self, identifier: Gwid, result: Result) -> None:
         """Note that the explorer has this result."""
-        self._settle(identifier, result)
+        self._note_result(identifier, result)
         if self._incoming is not None:
             self._acknowledged[identifier] = result
 
@@ -174,7 +174,7 @@ class Desired:
         """Note that the explorer has acknowledged the deletion."""
         self.acknowledge(identifier, _DELETED)
 
-    def _settle(self, identifier: Gwid, result: Result) -> None:
+    def _note_result(self, identifier: Gwid, result: Result) -> None:
         wanted = self._wanted.get(identifier)
         if wanted is None:
             return
@@ -217,12 +217,12 @@ class Desired:
     def _put(self, identifier: Gwid, wanted: Wanted) -> None:
         self.unknown.discard(identifier)
         if self._show(self._wanted, identifier, wanted):
-            self.news += 1
+            self.changes += 1
             if self._fresh is not None:
                 self._fresh.add(identifier)
 
     def _show(self, shown: dict[Gwid, Wanted], identifier: Gwid, wanted: Wanted) -> bool:
-        """Add or replace a reservation; whether that is news."""
+        """Add or replace a reservation; whether that changes anything."""
         known = shown.get(identifier)
         if known is None:
             # Most reservations are unchanged: both generations share the object, to save memory.

@@ -16,7 +16,7 @@ EVERY = 600.0
 """Seconds between two that are noted."""
 
 
-class Sample(msgspec.Struct, frozen=True, array_like=True):
+class CountSample(msgspec.Struct, frozen=True, array_like=True):
     """The number of recorded reservations at a time."""
 
     taken: float
@@ -31,31 +31,31 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
         return now.since(Instant(round(self.taken * NANOSECONDS), self.boot, self.uptime))
 
 
-def decode_samples(raw: bytes | None) -> tuple[Sample, ...]:
+def decode_samples(raw: bytes | None) -> tuple[CountSample, ...]:
     """Decoded samples; empty: there are none, or they cannot be read."""
     try:
-        return msgspec.json.decode(raw or b"[]", type=tuple[Sample, ...])
+        return msgspec.json.decode(raw or b"[]", type=tuple[CountSample, ...])
     except msgspec.MsgspecError:
         return ()
 
 
-def most(samples: tuple[Sample, ...], now: Instant) -> int:
+def most(samples: tuple[CountSample, ...], now: Instant) -> int:
     """The highest number of the last hour."""
     return max((sample.recorded for sample in _late(samples, now)), default=0)
 
 
-def noted(samples: tuple[Sample, ...], now: Instant, recorded: int) -> tuple[Sample, ...]:
+def noted(samples: tuple[CountSample, ...], now: Instant, recorded: int) -> tuple[CountSample, ...]:
     """The samples with another one, if one is due, without expired ones."""
     late = _late(samples, now)
     due = all(sample.age(now) >= EVERY for sample in late)
-    return (*late, Sample(now.unix, recorded, now.boot, now.uptime)) if due else late
+    return (*late, CountSample(now.unix, recorded, now.boot, now.uptime)) if due else late
 
 
-def without(samples: tuple[Sample, ...], count: int) -> tuple[Sample, ...]:
+def without(samples: tuple[CountSample, ...], count: int) -> tuple[CountSample, ...]:
     """The samples reduced by reservations that an operator ended, which is no loss."""
     return tuple(msgspec.structs.replace(one, recorded=max(0, one.recorded - count)) for one in samples)
 
 
-def _late(samples: tuple[Sample, ...], now: Instant) -> tuple[Sample, ...]:
+def _late(samples: tuple[CountSample, ...], now: Instant) -> tuple[CountSample, ...]:
     """The samples of the last hour."""
     return tuple(sample for sample in samples if sample.age(now) <= WINDOW)

@@ -41,20 +41,20 @@ class NameIndex:
             del self._order[bisect.bisect_left(self._order, _reversed(name))]
 
     def at_or_above(self, name: str) -> Iterator[tuple[str, str]]:
-        """The held ones among ``name`` and its parents, longest first."""
+        """Those with an owner among ``name`` and its parents, longest first."""
         for suffix in suffixes(name):
             if suffix in self._owners:
                 yield suffix, self._owners[suffix]
 
     def below(self, name: str) -> list[tuple[str, str]]:
-        """The held names that end in ``.name``."""
+        """Names with an owner that end in ``.name``."""
         prefix = _reversed(name)
         found = []
         for position in range(bisect.bisect_right(self._order, prefix), len(self._order)):
             if not self._order[position].startswith(prefix):
                 break
-            held = _reversed(self._order[position])[1:-1]
-            found.append((held, self._owners[held]))
+            child = _reversed(self._order[position])[1:-1]
+            found.append((child, self._owners[child]))
         return found
 
     def items(self) -> Mapping[str, str]:

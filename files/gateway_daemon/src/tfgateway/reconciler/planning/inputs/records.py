@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.explorer.models import ResultState, Workload
 from tfgateway.ids import Gwid
 from tfgateway.reconciler.planning import results
@@ -26,24 +26,24 @@ class Records:
     """Field -> why it cannot be read (P-17): left where it is until the explorer says what it was."""
     references: Mapping[Gwid, Gwid] = field(default_factory=dict)
     """gwid -> the older gwid that a migrated one is recorded under (P-24); ``entries`` has it under the new one."""
-    settled: Mapping[Gwid, Reservation] = field(default_factory=dict)
+    unchanged: Mapping[Gwid, Reservation] = field(default_factory=dict)
     """Recorded exactly as the explorer describes them, and answered for: nothing else of the record is kept."""
 
     def __len__(self) -> int:
-        return len(self.entries) + len(self.settled)
+        return len(self.entries) + len(self.unchanged)
 
     def __contains__(self, identifier: str) -> bool:
-        return identifier in self.settled or identifier in self.entries
+        return identifier in self.unchanged or identifier in self.entries
 
     def names(self) -> list[Gwid]:
         """All gwids whose record can be read."""
-        return [*self.entries, *self.settled]
+        return [*self.entries, *self.unchanged]
 
 
-class Reader:
+class RecordDecoder:
     """Decodes records as they are read from redis, so that not all of their bytes are in memory at once.
 
-    desired: with it, records that say the same as the explorer become ``settled``.
+    desired: with it, records that say the same as the explorer become ``unchanged``.
     """
 
     def __init__(self, desired: Desired | None = None) -> None:
@@ -51,7 +51,7 @@ class Reader:
         self._waiting: set[str] = set()
         self._entries: dict[Gwid, Recorded] = {}
         self._damaged: dict[Gwid, str] = {}
-        self._settled: dict[Gwid, Reservation] = {}
+        self._unchanged: dict[Gwid, Reservation] = {}
 
     def take(self, key: str, name: str, value: bytes) -> bytes:
         """Decode one field; the part of its value to keep. The outbox comes before the records."""
@@ -62,33 +62,33 @@ class Reader:
 
     def unsealed(self) -> list[str]:
         """Fields of the outbox that were sealed, and whose content may be needed: answers for what is not recorded."""
-        known = (self._entries, self._settled)
+        known = (self._entries, self._unchanged)
         return [name for name in self._waiting if not any(results.of_field(name) in some for some in known)]
 
     def records(self) -> Records:
         """All records."""
-        return Records(self._entries, self._damaged, settled=self._settled)
+        return Records(self._entries, self._damaged, unchanged=self._unchanged)
 
     def _record(self, name: Gwid, value: bytes) -> bytes:
         """Decode a record; the field names the reservation, whatever is inside."""
-        for known in (self._entries, self._settled, self._damaged):
+        for known in (self._entries, self._unchanged, self._damaged):
             known.pop(name, None)  # a scan may show a field twice
         try:
             record = decode_reservation(value)
-        except LayoutError as error:
+        except SchemaError as error:
             self._damaged[name] = printable(error)
             return value
         if record.id != name:
             self._damaged[name] = f"reservation: belongs to {printable(record.id)}"
             return value
-        settled = self._as_settled(record)
-        if settled is None:
+        unchanged = self._if_unchanged(record)
+        if unchanged is None:
             self._entries[name] = record
         else:
-            self._settled[name] = settled
+            self._unchanged[name] = unchanged
         return seal(value)
 
-    def _as_settled(self, record: Recorded) -> Reservation | None:
+    def _if_unchanged(self, record: Recorded) -> Reservation | None:
         wanted = self._desired.get(record.id) if self._desired is not None else None
         result = record.result
         if wanted is None or result is None or not isinstance(wanted.workload, Workload):

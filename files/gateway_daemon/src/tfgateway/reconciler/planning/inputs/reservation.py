@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.explorer.models import DomainDelegate, Gateway4To6, Proxy, ReverseProxy, Subdomain, Workload, gwid
 from tfgateway.explorer.servable import canonical_domain
 from tfgateway.ids import Gwid, Tid
@@ -43,7 +43,7 @@ class Reservation:
         """Of a WireGuard peer; empty when there is none that could be used."""
         try:
             return decode_key(self._text("public_key"))
-        except LayoutError:
+        except SchemaError:
             return b""
 
     def _text(self, name: str) -> str:

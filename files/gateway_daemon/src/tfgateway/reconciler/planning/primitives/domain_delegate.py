@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tfgateway import gojson
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.explorer.servable import domain_refusal
-from tfgateway.reconciler.planning.claims import OPERATOR, Claims, NotNow, ProxiesBelow, Refusal, refuse_if
+from tfgateway.reconciler.planning.claims import OPERATOR, Claims, NotNow, ProxiesBelow, ReservationRefused, refuse_if
 from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.redis_schema.keys import MANAGED_DOMAINS, OWNER_FIELD, ZONE_OWNERS, zone_key
@@ -26,25 +26,27 @@ def admit(claims: Claims, reservation: Reservation) -> None:
     domain = reservation.domain
     refuse_if(domain_refusal(domain))
     if (withheld := claims.policy.withheld(domain)) is not None:
-        raise Refusal(f"unauthorized error cannot delegate domain {domain}: {withheld}")
+        raise ReservationRefused(f"unauthorized error cannot delegate domain {domain}: {withheld}")
     for own in claims.policy.own_names:
         if domain in names.suffixes(own):
             why = f"{own}, a name of the gateway, {_where(domain, own)}"
-            raise Refusal(f"unauthorized error cannot delegate domain {domain}: {why}")
+            raise ReservationRefused(f"unauthorized error cannot delegate domain {domain}: {why}")
     claims.check_readable(domain)
     for index in (claims.zones, claims.names):
-        for held, owner in [*index.at_or_above(domain), *index.below(domain)]:
+        for other, owner in [*index.at_or_above(domain), *index.below(domain)]:
             if owner != reservation.user:
-                why = f"{_whose(claims, held, owner)} {_where(domain, held)}"
-                raise Refusal(f"unauthorized error cannot delegate domain {domain}: {why}")
-    others = [(held, owner) for held, owner in claims.services_within(domain) if owner != reservation.user]
+                why = f"{_whose(claims, other, owner)} {_where(domain, other)}"
+                raise ReservationRefused(f"unauthorized error cannot delegate domain {domain}: {why}")
+    others = [(other, owner) for other, owner in claims.services_within(domain) if owner != reservation.user]
     if others:
-        held, owner = others[0]
+        other, owner = others[0]
         whose = "the operator" if owner == OPERATOR else "another user"
-        text = f"unauthorized error cannot delegate domain {domain}: {held}, a proxy of {whose}, {_where(domain, held)}"
+        text = (
+            f"unauthorized error cannot delegate domain {domain}: {other}, a proxy of {whose}, {_where(domain, other)}"
+        )
         reserved = {name: _of_others(claims, name, reservation.user) for name, _ in others}
         if not all(reserved.values()):  # made by hand, or left behind: only the operator can end it
-            raise Refusal(text)
+            raise ReservationRefused(text)
         raise ProxiesBelow(text, tuple(proxy for proxies in reserved.values() for proxy in proxies))
 
 
@@ -72,11 +74,11 @@ def release(claims: Claims, reservation: Reservation) -> None:
         for field, _ in list(claims.rows.fields(key)):
             claims.rows.forget(key, field)
     # Which of the names below still have a zone is known once this one is gone.
-    claims.settle("zone", zone)
+    claims.reindex("zone", zone)
     for name, holder in [(zone, claims.names.get(zone)), *claims.names.below(zone)]:
         if holder == user and claims.zone_of(name) is None and not claims.holders("name", name):
             claims.rows.put(MANAGED_DOMAINS, name, None)
-            claims.settle("name", name)
+            claims.reindex("name", name)
 
 
 def claim(claims: Claims, zone: str, owner: str) -> None:
@@ -102,7 +104,7 @@ def give_up(claims: Claims, zone: str) -> None:
             claims.rows.put(ZONE_OWNERS, name, None)
     for field in (OWNER_FIELD, *fields):
         claims.rows.put(key, field, None)
-    claims.settle("zone", zone)
+    claims.reindex("zone", zone)
 
 
 def _of_others(claims: Claims, domain: str, user: str) -> list[Reservation]:
@@ -113,7 +115,7 @@ def _owner_in_redis(claims: Claims, zone: str) -> str | None:
     raw = claims.rows.get(ZONE_OWNERS, zone)
     try:
         return None if raw is None else decode_zone_owner(raw)
-    except LayoutError:
+    except SchemaError:
         return None
 
 
@@ -140,13 +142,13 @@ def _named(raw: bytes | None) -> Iterator[tuple[object, object]]:
         yield members.get("owner"), members.get("identity")
 
 
-def _whose(claims: Claims, held: str, owner: str) -> str:
+def _whose(claims: Claims, other: str, owner: str) -> str:
     if owner == claims.policy.node_id:
-        return f"managed domain {held}"
-    return f"zone {held} of the operator" if owner == OPERATOR else f"{held} of another user"
+        return f"managed domain {other}"
+    return f"zone {other} of the operator" if owner == OPERATOR else f"{other} of another user"
 
 
-def _where(domain: str, held: str) -> str:
-    if held == domain:
+def _where(domain: str, other: str) -> str:
+    if other == domain:
         return "has this name"
-    return "is above it" if domain.endswith("." + held) else "is below it"
+    return "is above it" if domain.endswith("." + other) else "is below it"

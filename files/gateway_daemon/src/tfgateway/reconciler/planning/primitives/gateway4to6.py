@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tfgateway import gojson
 from tfgateway.explorer.servable import key_refusal
-from tfgateway.reconciler.planning.claims import Claims, FourToSix, NotNow, Refusal, refuse_if
+from tfgateway.reconciler.planning.claims import Claims, FourToSix, NotNow, ReservationRefused, refuse_if
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.redis_schema.keys import PEERS
 from tfgateway.wireguard_key import decode_key, encode_key
@@ -14,7 +14,7 @@ def admit(claims: Claims, reservation: Reservation) -> None:
     """Refuse an invalid key, another user's key, and a second key of one user (P-18)."""
     given = claims.policy.fourtosix
     if given is None:
-        raise Refusal(f"type of reservation not supported: {reservation.type}: this gateway gives no IPv6")
+        raise ReservationRefused(f"type of reservation not supported: {reservation.type}: this gateway gives no IPv6")
     key = _key(reservation)
     if key == given.pool.public_key:
         raise _refusal("the key is the gateway's own")
@@ -73,5 +73,5 @@ def _key(reservation: Reservation) -> bytes:
     return decode_key(key)
 
 
-def _refusal(why: str) -> Refusal:
-    return Refusal(f"cannot add 4to6 peer: {why}")
+def _refusal(why: str) -> ReservationRefused:
+    return ReservationRefused(f"cannot add 4to6 peer: {why}")

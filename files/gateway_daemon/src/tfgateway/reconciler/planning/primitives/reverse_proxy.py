@@ -7,7 +7,7 @@ import binascii
 from tfgateway.errors import CryptoError
 from tfgateway.explorer.servable import LONGEST_SECRET, domain_refusal
 from tfgateway.identity.sealing import decrypt_ecdh, unseal
-from tfgateway.reconciler.planning.claims import Claims, NotNow, Refusal, refuse_if
+from tfgateway.reconciler.planning.claims import Claims, NotNow, ReservationRefused, refuse_if
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.primitives import services
 from tfgateway.redis_schema.services import Service
@@ -20,13 +20,13 @@ def admit(claims: Claims, reservation: Reservation) -> None:
     """Refuse a name or entry of another user (P-6, P-13), and a secret that nobody could use (P-1)."""
     domain = reservation.domain
     if not domain:
-        raise Refusal("domain cannot be empty")
+        raise ReservationRefused("domain cannot be empty")
     refuse_if(domain_refusal(domain))
     secret = _secret(claims, reservation)
     if secret == _prefix(reservation):
-        raise Refusal("secret must follow the format 'threebotID:random'")
+        raise ReservationRefused("secret must follow the format 'threebotID:random'")
     if len(secret.encode()) > LONGEST_SECRET:
-        raise Refusal(f"secret is longer than {LONGEST_SECRET} bytes")
+        raise ReservationRefused(f"secret is longer than {LONGEST_SECRET} bytes")
     services.check_free(claims, reservation)
 
 
@@ -34,7 +34,7 @@ def holds(claims: Claims, reservation: Reservation) -> bool:
     """Whether the entry of the domain has this secret."""
     try:
         secret = _secret(claims, reservation)
-    except Refusal:
+    except ReservationRefused:
         return False
     return services.holds(claims, reservation, Service(clientsecret=secret, user=reservation.user))
 
@@ -43,7 +43,7 @@ def ensure(claims: Claims, reservation: Reservation) -> None:
     """Write the entry of the domain. An existing one stays while the user's key cannot be had."""
     try:
         secret = _secret(claims, reservation)
-    except (NotNow, Refusal):
+    except (NotNow, ReservationRefused):
         there = services.present(claims, reservation)
         if there is not None and there.clientsecret:
             return
@@ -59,23 +59,23 @@ def release(claims: Claims, reservation: Reservation) -> None:
 def _secret(claims: Claims, reservation: Reservation) -> str:
     """The secret in clear, which begins with the user's tid (C-2).
 
-    Errors: ``Refusal``; ``NotNow`` until the explorer has given the user's key (P-3).
+    Errors: ``ReservationRefused``; ``NotNow`` until the explorer has given the user's key (P-3).
     """
     given = reservation.data.get("secret")
     if not isinstance(given, str) or not given:
-        raise Refusal("secret cannot be empty")
+        raise ReservationRefused("secret cannot be empty")
     try:
         secret = _decrypted(claims, reservation, binascii.unhexlify(given)).decode("utf-8")
     except CryptoError as error:
-        raise Refusal(f"failed to decrypt secret: decryption error: {error}") from None
+        raise ReservationRefused(f"failed to decrypt secret: decryption error: {error}") from None
     except UnicodeDecodeError:
-        raise Refusal("failed to decrypt secret: it is not text") from None
+        raise ReservationRefused("failed to decrypt secret: it is not text") from None
     except ValueError:
-        raise Refusal("failed to decrypt secret: it is not hex") from None
+        raise ReservationRefused("failed to decrypt secret: it is not hex") from None
     if not secret:
-        raise Refusal("secret cannot be empty")
+        raise ReservationRefused("secret cannot be empty")
     if not secret.startswith(_prefix(reservation)):
-        raise Refusal("secret must follow the format 'threebotID:random'")
+        raise ReservationRefused("secret must follow the format 'threebotID:random'")
     return secret
 
 
@@ -85,7 +85,7 @@ def _decrypted(claims: Claims, reservation: Reservation, cipher: bytes) -> bytes
         return unseal(cipher, seed)
     key = claims.user_key(reservation.user)
     if key is None:
-        raise Refusal(
+        raise ReservationRefused(
             f"failed to decrypt secret: failed to retrieve user {reservation.user} public key: the explorer has none"
         )
     return decrypt_ecdh(cipher, seed, key)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tfgateway.errors import LayoutError
-from tfgateway.reconciler.planning.claims import Claims, Refusal, TakenByOthers
+from tfgateway.errors import SchemaError
+from tfgateway.reconciler.planning.claims import Claims, ReservationRefused, TakenByOthers
 from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.redis_schema.keys import service_key
@@ -56,9 +56,9 @@ def present(claims: Claims, reservation: Reservation) -> Service | None:
     return service if service is not None and service.user == reservation.user else None
 
 
-def refusal(reservation: Reservation, why: str) -> Refusal:
+def refusal(reservation: Reservation, why: str) -> ReservationRefused:
     """``cannot add reverse proxy from web.example: ...``."""
-    return Refusal(f"cannot add {reservation.type.replace('_', ' ')} from {reservation.domain}: {why}")
+    return ReservationRefused(f"cannot add {reservation.type.replace('_', ' ')} from {reservation.domain}: {why}")
 
 
 def _check_name(claims: Claims, reservation: Reservation) -> None:
@@ -75,10 +75,10 @@ def _check_name(claims: Claims, reservation: Reservation) -> None:
         raise refusal(reservation, f"unauthorized error: zone {zone} belongs to somebody else")
     if domain == zone:
         raise refusal(reservation, "unauthorized error: it is a managed domain")
-    for held, holder in claims.names.at_or_above(domain):
+    for other, holder in claims.names.at_or_above(domain):
         # Outside of all zones only waiting reservations have a claim; other claims are about to be swept.
-        if holder != user and (zone or claims.holders("name", held)):
-            raise refusal(reservation, f"unauthorized error: {held} belongs to another user")
+        if holder != user and (zone or claims.holders("name", other)):
+            raise refusal(reservation, f"unauthorized error: {other} belongs to another user")
     if zone:  # outside, anybody may reserve anything: a proxy of a public suffix would keep out all below it
         for above in names.suffixes(domain.partition(".")[2]):
             if above == zone:
@@ -90,7 +90,7 @@ def _check_name(claims: Claims, reservation: Reservation) -> None:
 def _decoded(raw: bytes) -> Service | None:
     try:
         return decode_service(raw)
-    except LayoutError:
+    except SchemaError:
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tfgateway.explorer.servable import addresses_refusal, domain_refusal, is_domain
-from tfgateway.reconciler.planning.claims import Claims, ParentMissing, Refusal, refuse_if
+from tfgateway.reconciler.planning.claims import Claims, ParentMissing, ReservationRefused, refuse_if
 from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.redis_schema.keys import APEX_FIELD, MANAGED_DOMAINS, OWNER_FIELD, zone_key
@@ -27,7 +27,7 @@ def admit(claims: Claims, reservation: Reservation) -> None:
     if not zone:
         raise ParentMissing(_parent(name))
     if claims.is_operators(zone):
-        raise Refusal(f"{zone} is not managed by the gateway. delegate the domain first")
+        raise ReservationRefused(f"{zone} is not managed by the gateway. delegate the domain first")
     label = names.relative(name, zone)
     if label == OWNER_FIELD or owner not in (user, claims.policy.node_id):
         raise _unauthorized(label, zone)
@@ -40,16 +40,16 @@ def admit(claims: Claims, reservation: Reservation) -> None:
 def _admit_to_managed(claims: Claims, reservation: Reservation, label: str, zone: str) -> None:
     """Check that nobody else has or needs the name (P-4, P-20): first come, first served."""
     name, user = reservation.domain, reservation.user
-    taken = Refusal(f"cannot add subdomain {label} to zone {zone}: subdomain already reserved")
+    taken = ReservationRefused(f"cannot add subdomain {label} to zone {zone}: subdomain already reserved")
     if not label:
         raise _unauthorized(APEX_FIELD, zone)
     if any(part.startswith("_") for part in label.split(".")):
         raise _unauthorized(label, zone, "names beginning with '_' are reserved")
     if claims.holders("name", name) or any(holder.user != user for holder in claims.holders("service", name)):
         raise taken
-    for held, owner in [*claims.names.at_or_above(name), *claims.names.below(name)]:
+    for other, owner in [*claims.names.at_or_above(name), *claims.names.below(name)]:
         if owner != user:
-            raise taken if held == name else _unauthorized(label, zone, f"{held} belongs to another user")
+            raise taken if other == name else _unauthorized(label, zone, f"{other} belongs to another user")
     # Records that nobody claims were made by hand, or are this very reservation's, whose claim was lost (P-14).
     if claims.names.get(name) is None:
         raw = claims.rows.get(zone_key(zone), label)
@@ -75,7 +75,7 @@ def ensure(claims: Claims, reservation: Reservation) -> None:
     if not zones:
         claims.check_readable(name)
         missing = ParentMissing(_parent(name))
-        raise missing if claims.zone_of(name) is None else Refusal(str(missing))
+        raise missing if claims.zone_of(name) is None else ReservationRefused(str(missing))
     claims.rows.put(MANAGED_DOMAINS, name, reservation.user.encode())
     wanted = _union(claims, name)
     _write(claims, zones[0], name, wanted)
@@ -106,7 +106,7 @@ def release(claims: Claims, reservation: Reservation) -> None:
         for spelling in {name, reservation.stored_domain}:
             if claims.rows.get(MANAGED_DOMAINS, spelling) == user.encode():
                 claims.rows.put(MANAGED_DOMAINS, spelling, None)
-        claims.settle("name", name)
+        claims.reindex("name", name)
 
 
 def parent_missing(claims: Claims, reservation: Reservation) -> str:
@@ -193,6 +193,6 @@ def _addresses(reservation: Reservation) -> list[str]:
     return [text for text in texts if text is not None]
 
 
-def _unauthorized(label: str, zone: str, why: str = "") -> Refusal:
+def _unauthorized(label: str, zone: str, why: str = "") -> ReservationRefused:
     text = f"cannot add subdomain {label} to zone {zone}: unauthorized error"
-    return Refusal(f"{text}: {why}" if why else text)
+    return ReservationRefused(f"{text}: {why}" if why else text)

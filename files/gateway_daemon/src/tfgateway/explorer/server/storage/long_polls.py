@@ -1,4 +1,4 @@
-"""Wakes long polls when there is news about their node."""
+"""Long polls that wait for a change of their node, and how many may wait."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from tfgateway.explorer.server.shares import Shares, Source
 
 
-class Feed:
+class LongPolls:
     """Events by node. Keeps nothing about nodes that nobody waits for and that have no queued items.
 
     max_waiting: polls that wait at one time. ended: called for each that is answered early, so that another can wait.
@@ -42,24 +42,24 @@ class Feed:
                 del self._watchers[node_id]
 
     @contextmanager
-    def held_back(self, news: asyncio.Event, client: Source) -> Iterator[bool]:
-        """Whether a poll with these news may wait while the context lasts.
+    def may_wait(self, changed: asyncio.Event, client: Source) -> Iterator[bool]:
+        """Whether a poll that waits for this event may do so while the context lasts.
 
         When too many wait, one of the client that has most of them is answered: this one, or its event is set.
         """
-        self._waiting.add(news, client, 1)
+        self._waiting.add(changed, client, 1)
         if self._waiting.total > self._waiting.limit and self._waiting.has_most(client):
-            self._waiting.remove(news)
+            self._waiting.remove(changed)
             self._ended()
             yield False
             return
-        for other in self._waiting.give_way():
+        for other in self._waiting.evict():
             self._ended()
             other.set()
         try:
             yield True
         finally:
-            self._waiting.remove(news)
+            self._waiting.remove(changed)
 
     def publish(self, node_id: str) -> None:
         """Notify long polls of a committed change of the node."""
@@ -68,7 +68,7 @@ class Feed:
             event.set()
 
     def delivered(self, node_id: str) -> bool:
-        """Whether the queued items were delivered since the last change: they are no news then."""
+        """Whether the queued items were delivered since the last change: they are not new then."""
         return node_id in self._delivered
 
     def mark_delivered(self, node_id: str) -> None:

@@ -12,13 +12,13 @@ from aiohttp.abc import AbstractStreamWriter
 
 from tfgateway.errors import StoreError
 from tfgateway.explorer.server.api.services import SERVICES
-from tfgateway.explorer.server.storage.listing import Listing, Piece
+from tfgateway.explorer.server.storage.listing import Chunk, Listing
 from tfgateway.telemetry.logs import logger
 
 _log = logger("explorer")
 _TYPE = "application/json"
 _Count = Callable[[int], AbstractContextManager[None]]
-_Read = Callable[[Callable[[sqlite3.Connection], Piece]], Awaitable[Piece]]
+_Read = Callable[[Callable[[sqlite3.Connection], Chunk]], Awaitable[Chunk]]
 
 
 def _counter(request: web.BaseRequest) -> _Count:
@@ -32,7 +32,7 @@ def _uncounted(_size: int) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-class Answer(web.Response):
+class JsonResponse(web.Response):
     """One JSON value and a line feed."""
 
     def __init__(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
@@ -51,10 +51,10 @@ class Answer(web.Response):
             await super().write_eof(data)
 
 
-class Rows(web.StreamResponse):
+class ListingResponse(web.StreamResponse):
     """A list of which the beginning was read; each further piece is read when the client has taken what was before."""
 
-    def __init__(self, listing: Listing, read: _Read, begun: Piece, headers: dict[str, str]) -> None:
+    def __init__(self, listing: Listing, read: _Read, begun: Chunk, headers: dict[str, str]) -> None:
         super().__init__(headers={"Content-Type": _TYPE, **headers})
         self._listing = listing
         self._read = read
@@ -81,7 +81,7 @@ class Rows(web.StreamResponse):
             piece = await self._next(piece)
         await super().write_eof(b"]\n" if self._wanted else b"")
 
-    async def _next(self, piece: Piece) -> Piece:
+    async def _next(self, piece: Chunk) -> Chunk:
         if not piece.left:
             return piece
         try:
@@ -91,13 +91,13 @@ class Rows(web.StreamResponse):
             raise ConnectionError("the list cannot be completed") from error
 
 
-def nothing(status: int = 200) -> Answer:
+def nothing(status: int = 200) -> JsonResponse:
     """Status 200 with an empty body."""
-    return Answer(b"null", status)
+    return JsonResponse(b"null", status)
 
 
-def rows(listing: Listing, read: _Read, begun: Piece, headers: dict[str, str]) -> web.StreamResponse:
+def rows(listing: Listing, read: _Read, begun: Chunk, headers: dict[str, str]) -> web.StreamResponse:
     """The rows of a listing, of which the beginning was read; in one piece when that was all."""
     if begun.left:
-        return Rows(listing, read, begun, headers)
-    return Answer(b"[" + b",".join(begun.bodies) + b"]", headers=headers)
+        return ListingResponse(listing, read, begun, headers)
+    return JsonResponse(b"[" + b",".join(begun.bodies) + b"]", headers=headers)

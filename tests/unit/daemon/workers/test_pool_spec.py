@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tfgateway.workers.planning import default_workers
+from tfgateway.workers.pool_spec import default_workers
 
 
 @pytest.mark.parametrize(("processors", "workers"), [(1, 1), (2, 1), (3, 1), (4, 2), (16, 8), (128, 8)])

@@ -5,8 +5,8 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfgateway.errors import LayoutError
-from tfgateway.redis_schema.news import MAX_MESSAGE, decode_news, encode_news
+from tfgateway.errors import SchemaError
+from tfgateway.redis_schema.zone_changes import MAX_MESSAGE, decode_changes, encode_changes
 
 
 def net(text: bytes) -> bytes:
@@ -27,25 +27,25 @@ def test_what_a_script_tells_is_read_back(parts: list[tuple[bytes, bytes, bytes 
     expected: dict[bytes, dict[bytes, bytes | None]] = {}
     for key, field, value in parts:
         expected.setdefault(key, {})[field] = value
-    assert decode_news(encoded(parts)) == expected
-    assert decode_news(encoded(parts) + b"!" + net(b"a.")) == {**expected, b"a.": None}
-    assert decode_news(encode_news({**expected, b"gone.": None})) == {**expected, b"gone.": None}
+    assert decode_changes(encoded(parts)) == expected
+    assert decode_changes(encoded(parts) + b"!" + net(b"a.")) == {**expected, b"a.": None}
+    assert decode_changes(encode_changes({**expected, b"gone.": None})) == {**expected, b"gone.": None}
 
 
 def test_what_is_too_long_is_not_told() -> None:
-    assert encode_news({b"a.": {b"x": bytes(MAX_MESSAGE)}}) == b""
+    assert encode_changes({b"a.": {b"x": bytes(MAX_MESSAGE)}}) == b""
 
 
 @given(st.binary(max_size=60))
 def test_anything_else_is_an_error_and_nothing_worse(raw: bytes) -> None:
-    with contextlib.suppress(LayoutError):
-        decode_news(raw)
+    with contextlib.suppress(SchemaError):
+        decode_changes(raw)
 
 
 @pytest.mark.parametrize("raw", [b"+", b"+2:a.", b"*2:a.1:b", b"+2:a.1:b9:x", b"+-1:a", b"+99999999999:a", b"+1:"])
 def test_damage_is_an_error(raw: bytes) -> None:
-    with pytest.raises(LayoutError):
-        decode_news(raw)
+    with pytest.raises(SchemaError):
+        decode_changes(raw)
 
 
 def test_every_beginning_of_a_message_is_an_error_or_its_first_parts() -> None:
@@ -53,7 +53,7 @@ def test_every_beginning_of_a_message_is_an_error_or_its_first_parts() -> None:
     seen = []
     for end in range(len(whole)):
         try:
-            seen.append(decode_news(whole[:end]))
-        except LayoutError:
+            seen.append(decode_changes(whole[:end]))
+        except SchemaError:
             continue
     assert seen == [{}, {b"a.": {b"x": b"1"}}]

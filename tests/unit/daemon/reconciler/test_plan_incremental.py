@@ -27,12 +27,12 @@ def test_news_are_deployed_and_removed_without_a_look_at_the_rest(node: Any) -> 
     zone = node.delegate(2, "alice.example")
     node.subdomain(3, "www.alice.example", "203.0.113.5")
     node.delete(old)
-    more = node.plan_news(made)
+    more = node.plan_incremental(made)
     assert more.summary() == {"remove": 1, "deploy": 2}
     for step in more.steps:
         assert node.apply(step.transaction)
     node.proxy(4, "www.alice.example")
-    again = node.plan_news(made)
+    again = node.plan_incremental(made)
     assert [step.id for step in again.steps] == ["4-1"]
     assert node.apply(again.steps[0].transaction)
     assert node.plan().steps == (), "a look at everything finds nothing to add"
@@ -49,7 +49,7 @@ def test_what_needs_a_look_at_everything_gets_it(node: Any) -> None:
     ):
         made = settled(node)
         news()
-        assert node.plan_news(made) is None
+        assert node.plan_incremental(made) is None
     settled(node)
     node.relist()
     assert node.desired.take_fresh() is None
@@ -61,11 +61,11 @@ def test_the_guard_counts_removals_of_news_too(make_node: Any) -> None:
     made = settled(node)
     for workload in workloads:
         node.delete(workload)
-    assert node.plan_news(made) is None
+    assert node.plan_incremental(made) is None
     made = settled(node)
     assert made.plan.held
     node.delete(third)
-    assert node.plan_news(made) is None, "no removal comes on top of those that are held back"
+    assert node.plan_incremental(made) is None, "no removal comes on top of those that are held back"
 
 
 def test_while_removals_are_held_back_news_are_deployed_without_a_look_at_the_rest(make_node: Any) -> None:
@@ -77,12 +77,12 @@ def test_while_removals_are_held_back_news_are_deployed_without_a_look_at_the_re
     made = settled(node)
     assert made.plan.held
     node.subdomain(9, "new.gw1.example", "203.0.113.5")
-    (step,) = node.plan_news(made).steps
+    (step,) = node.plan_incremental(made).steps
     assert (step.action, step.id) == ("deploy", "9-1")
     assert node.apply(step.transaction)
     assert node.plan().steps == ()
     late = node.subdomain(10, "n1.gw1.example", "203.0.113.5", tid=8)
-    assert node.plan_news(made) is None, "refused only for the sake of what was kept"
+    assert node.plan_incremental(made) is None, "refused only for the sake of what was kept"
     made = settled(node)
     assert node.answer(late) is None
     node.settle(consent=made.plan.held_digest)
@@ -93,7 +93,7 @@ def test_a_row_that_others_changed_is_found_by_the_transaction(node: Any) -> Non
     made = settled(node)
     node.put("gw1.example.", "www", "{}")
     node.subdomain(3, "www.gw1.example", "203.0.113.5")
-    (step,) = node.plan_news(made).steps
+    (step,) = node.plan_incremental(made).steps
     assert not node.apply(step.transaction)
     node.settle()
 
@@ -117,7 +117,7 @@ def test_p8_one_by_one_leads_to_the_rows_of_a_look_at_everything(make_node: Any,
         elif kind == "p":
             asked.append(node.proxy(number, name, tid=tid))
         other = copy.deepcopy((node.hashes, node.strings))
-        more = node.plan_news(made)
+        more = node.plan_incremental(made)
         if more is None:
             node.settle()
         else:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tfgateway.errors import LayoutError
+from tfgateway.errors import SchemaError
 from tfgateway.redis_schema.keys import MARKER
 
 CHANNEL: Final = b"tfgateway:news"
@@ -48,7 +48,7 @@ end
 """Functions for a script: ``wrote`` and ``removed`` for each field, ``publish`` with the marker, or '', at the end."""
 
 
-def encode_news(changes: Changes) -> bytes:
+def encode_changes(changes: Changes) -> bytes:
     """A message for writes without a script; empty when it would be too long to be sent."""
     parts: list[bytes] = []
     for key, fields in changes.items():
@@ -62,8 +62,8 @@ def encode_news(changes: Changes) -> bytes:
     return message if len(message) <= MAX_MESSAGE else b""
 
 
-def decode_news(raw: bytes) -> Changes:
-    """The changes in a message. Errors: ``LayoutError``: it is invalid as a whole."""
+def decode_changes(raw: bytes) -> Changes:
+    """The changes in a message. Errors: ``SchemaError``: it is invalid as a whole."""
     found: Changes = {}
     at = 0
     while at < len(raw):
@@ -77,7 +77,7 @@ def decode_news(raw: bytes) -> Changes:
         if operation == b"+":
             value, at = _net(raw, at)
         elif operation != b"-":
-            raise LayoutError("news: unknown operation")
+            raise SchemaError("changes: unknown operation")
         fields = found.get(key)
         if fields is None:
             fields = found[key] = {}
@@ -94,8 +94,8 @@ def _net(raw: bytes, at: int) -> tuple[bytes, int]:
     colon = raw.find(b":", at, at + 9)
     length = raw[at:colon]
     if colon < 0 or not length.isdigit():
-        raise LayoutError("news: no length")
+        raise SchemaError("changes: no length")
     end = colon + 1 + int(length)
     if end > len(raw):
-        raise LayoutError("news: ends early")
+        raise SchemaError("changes: ends early")
     return raw[colon + 1 : end], end

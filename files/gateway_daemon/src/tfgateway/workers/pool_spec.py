@@ -1,4 +1,4 @@
-"""The plan for the workers of a plane, made by one release from one reading of the configuration. Pure."""
+"""The specification of the workers of a plane, made by one release from one reading of the configuration. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GRACE = 5.0
 """Seconds beyond the drain limit before a worker is killed."""
 
 
-class Plan(msgspec.Struct, frozen=True):
+class PoolSpec(msgspec.Struct, frozen=True):
     """How a generation of workers is started, watched and drained."""
 
     program: str
@@ -41,10 +41,10 @@ class Plan(msgspec.Struct, frozen=True):
         return Path(self.program).parent.parent.name
 
 
-def make(plane: Plane, program: str, arguments: tuple[str, ...], config: str, config_name: str) -> Plan:
-    """The plan for a configuration. Errors: ``ConfigError``."""
+def make(plane: Plane, program: str, arguments: tuple[str, ...], config: str, config_name: str) -> PoolSpec:
+    """The specification that follows from a configuration. Errors: ``ConfigError``."""
     settings: Settings = parse(config.encode(), config_name)
-    return Plan(
+    return PoolSpec(
         program=os.path.realpath(program),
         arguments=arguments,
         config=config,
