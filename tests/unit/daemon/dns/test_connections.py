@@ -21,11 +21,12 @@ class Conn:
         return ipaddress.ip_address(self.text).packed
 
 
-def held(*connections: Conn) -> Connections[Conn]:
-    made: Connections[Conn] = Connections()
+def evicted(*connections: Conn, limit: int) -> list[Conn]:
+    """What has to go for another one."""
+    made: Connections[Conn] = Connections(limit)
     for one in connections:
         made.add(one)
-    return made
+    return made.make_room()
 
 
 def test_the_network_that_has_most_gives_way_however_its_sources_are_spread() -> None:
@@ -37,32 +38,30 @@ def test_the_network_that_has_most_gives_way_however_its_sources_are_spread() ->
         [f"203.0.113.{number}" for number in range(4)],  # one /24
     ):
         many = [Conn(text) for text in spread]
-        assert held(*others, *many).next_to_evict() in many
-        assert held(*many, *others).next_to_evict() in many
+        assert evicted(*others, *many, limit=9) == []
+        for order in ((*others, *many), (*many, *others)):
+            (one,) = evicted(*order, limit=8)
+            assert one in many
 
 
 def test_within_it_the_smaller_network_that_has_most() -> None:
     few = [Conn("2001:db8:0:1::1"), Conn("2001:db8:0:2::1")]
     most = [Conn("2001:db8:0:100::1"), Conn("2001:db8:0:100::2"), Conn("2001:db8:0:101::1")]
-    assert held(*few, *most).next_to_evict() in most[:2]
+    (one,) = evicted(*few, *most, limit=5)
+    assert one in most[:2]
 
 
 def test_idle_first_then_who_has_not_asked_yet_then_who_is_being_answered() -> None:
     busy = Conn("192.0.2.1", None)
     waits, longer = Conn("192.0.2.2", 9.0), Conn("192.0.2.3", 8.0)
     new, newer = Conn("192.0.2.4", 1.0, 0), Conn("192.0.2.5", 2.0, 0)
-    all_of_them = held(busy, newer, waits, new, longer)
-    order = []
-    while (one := all_of_them.next_to_evict()) is not None:
-        order.append(one)
-        all_of_them.discard(one)
-    assert order == [longer, waits, new, newer, busy]
+    assert evicted(busy, newer, waits, new, longer, limit=1) == [longer, waits, new, newer, busy]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 7), st.integers(0, 3)), max_size=60))
 def test_counts_are_those_of_the_connections(steps: list[tuple[bool, int, int]]) -> None:
     """Whatever comes and goes; nothing is kept of what has gone."""
-    found: Connections[Conn] = Connections()
+    found: Connections[Conn] = Connections(60)
     there: list[Conn] = []
     for six, network, host in steps:
         if host == 3 and there:
@@ -80,8 +79,7 @@ def test_counts_are_those_of_the_connections(steps: list[tuple[bool, int, int]])
                 if (other.address[:8] == one.address[:8] if len(one.address) == 16 else other.address == one.address)
             ]
             assert found.of(one.address) == len(same)
-        chosen = found.next_to_evict()
-        assert (chosen in there) if there else chosen is None
     for one in there:
         found.discard(one)
-    assert not found._root.networks
+    assert len(found) == 0
+    assert not found._shares._root.networks

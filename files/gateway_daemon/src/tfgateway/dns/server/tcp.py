@@ -74,7 +74,7 @@ class TcpListener:
         self._limit_per_client = connections_per_client
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connections: Connections[_Connection] = Connections()
+        self._connections: Connections[_Connection] = Connections(connections)
         self._served: set[_Connection] = set()
         """All that have not ended, those that gave way as well."""
         self._read_until = math.inf
@@ -121,21 +121,14 @@ class TcpListener:
             self._counts.dropped("tcp", "connections")
             writer.transport.abort()
             return
-        if len(self._connections) >= self._limit:
-            self._make_room()
+        for evicted in self._connections.make_room():
+            self._counts.dropped("tcp", "gave_way")
+            evicted.writer.transport.abort()
         self._connections.add(connection)
         self._served.add(connection)
         task = asyncio.create_task(self._serve(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _make_room(self) -> None:
-        """One connection of the network that has most gives way to a new one, at once."""
-        oldest = self._connections.next_to_evict()
-        if oldest is not None:
-            self._counts.dropped("tcp", "gave_way")
-            self._connections.discard(oldest)
-            oldest.writer.transport.abort()
 
     async def _serve(self, connection: _Connection) -> None:
         reader, writer = connection.reader, connection.writer

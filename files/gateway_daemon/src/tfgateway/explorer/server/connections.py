@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from tfgateway import addresses
-from tfgateway.explorer.server.shares import Shares, Source
+from tfgateway.fair_shares import FairShares, Source
 from tfgateway.telemetry.logs import logger
 
 _log = logger("explorer")
@@ -28,8 +28,8 @@ class ConnectionLimits:
     """
 
     def __init__(self, max_connections: int, max_memory: int, evicted: Callable[[str], None]) -> None:
-        self._connections = Shares[RequestHandler](max_connections)
-        self._memory = Shares[RequestHandler](max_memory)
+        self._connections = FairShares[RequestHandler](max_connections)
+        self._memory = FairShares[RequestHandler](max_memory)
         self._evicted = evicted
 
     @property
@@ -44,7 +44,7 @@ class ConnectionLimits:
 
     def opened(self, connection: RequestHandler) -> None:
         """Count a new connection."""
-        self._connections.add(connection, source(connection.transport), 1)
+        self._connections.add(connection, [source(connection.transport)], 1)
         self._evict(self._connections, "connections")
 
     def closed(self, connection: RequestHandler) -> None:
@@ -71,14 +71,14 @@ class ConnectionLimits:
         try:
             yield
         finally:
-            self._memory.add(connection, client, -_COPIES * size)
+            self._memory.add(connection, [client], -_COPIES * size)
 
     def _hold(self, connection: RequestHandler, size: int) -> None:
         if connection.transport is not None:  # it has not ended meanwhile
-            self._memory.add(connection, source(connection.transport), size)
+            self._memory.add(connection, [source(connection.transport)], size)
             self._evict(self._memory, "memory")
 
-    def _evict(self, shares: Shares[RequestHandler], limit: str) -> None:
+    def _evict(self, shares: FairShares[RequestHandler], limit: str) -> None:
         for connection in shares.evict():
             self._evicted(limit)
             transport = connection.transport

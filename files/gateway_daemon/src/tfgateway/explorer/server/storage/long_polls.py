@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tfgateway.explorer.server.shares import Shares, Source
+from tfgateway.fair_shares import FairShares, Source
 
 
 class LongPolls:
@@ -19,7 +19,7 @@ class LongPolls:
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._delivered: set[str] = set()
         self._closed = False
-        self._waiting = Shares[asyncio.Event](max_waiting)
+        self._waiting = FairShares[asyncio.Event](max_waiting)
         self._ended = ended
 
     @property
@@ -47,8 +47,8 @@ class LongPolls:
 
         When too many wait, one of the client that has most of them is answered: this one, or its event is set.
         """
-        self._waiting.add(changed, client, 1)
-        if self._waiting.total > self._waiting.limit and self._waiting.has_most(client):
+        self._waiting.add(changed, [client], 1)
+        if self._waiting.total > self._waiting.limit and self._waiting.has_most([client]):
             self._waiting.remove(changed)
             self._ended()
             yield False
