@@ -58,5 +58,5 @@ lock: setup ## newest allowed versions of every Python package, with hashes
 	$(LOCKED) --upgrade requirements/antsibull-docs.in -o requirements/antsibull-docs.lock
 	$(LOCKED) --upgrade files/gateway_daemon/pyproject.toml -o files/gateway_daemon/requirements.lock
 
-clean: ## remove caches and .venv (not a running demo: see demo-down)
-	rm -rf .venv .cache .ansible .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## remove caches, what was built and .venv (not a running demo: see demo-down)
+	rm -rf .venv .cache .build dist .ansible .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

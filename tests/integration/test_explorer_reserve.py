@@ -18,7 +18,7 @@ import pytest
 from tfgateway.explorer import signing, user, wireguard
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import DomainDelegate, Gateway, Location, Result, ResultState, SigningRequest
-from tfgateway.identity import proof, sealing, seedfile
+from tfgateway.identity import proof_token, sealing, seedfile
 from tfgateway.identity.keys import Identity
 
 from tests.support.processes import CommandLine
@@ -224,7 +224,7 @@ def test_a_secret_that_the_gateway_would_refuse(alice: Person, tmp_path: Path, c
 def test_a_proof_is_the_one_that_the_gateway_expects(alice: Person, tfgateway: CommandLine) -> None:
     """Made of the key alone: no explorer is asked, and an internationalised name is the one that is served."""
     user_key = Identity.from_seed(seedfile.load(alice.seed).seed).public_key
-    expected = proof.token(GATEWAY.seed, user_key, "1", "www.xn--bcher-kva.example")
+    expected = proof_token.token(GATEWAY.seed, user_key, "1", "www.xn--bcher-kva.example")
     name, text = "_tfgateway.www.xn--bcher-kva.example", f"tfgateway-proof={expected}"
     asked = ("proof", "--node", NODE, "--domain", "www.Bücher.example")
     assert alice.ask(*asked) == {"name": name, "type": "TXT", "text": text}

@@ -12,8 +12,9 @@ from tfgateway.mirror import Selection
 
 from tests.support.processes import RedisServer
 
-# Few letters, so that globs and keys often meet. No empty key: redis finds it with "*" but not with "**".
-_globs = st.lists(st.sampled_from(list(b"ab-^[]\\*?.\x00\xff")), max_size=10).map(bytes)
+# Few letters, so that globs and keys often meet. No empty key: redis finds it with "*" but not with "**". Our globs are
+# ASCII: beyond it the order of a range in redis is that of the machine's char, signed or not.
+_globs = st.lists(st.sampled_from(list(b"ab-^[]\\*?.\x00\x7f")), max_size=10).map(bytes)
 _keys = st.lists(st.sampled_from(list(b"ab-^[]\\*.\x00\xff")), min_size=1, max_size=5).map(bytes)
 
 

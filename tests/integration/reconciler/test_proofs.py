@@ -15,12 +15,12 @@ from tfgateway import settings
 from tfgateway.diagnosis import collect
 from tfgateway.explorer.models import PROXY
 from tfgateway.explorer.user import Account, proof_record
-from tfgateway.identity import proof, seedfile
+from tfgateway.identity import proof_token, seedfile
 from tfgateway.identity.keys import Identity
-from tfgateway.reconciler import lookups, loop, proofs
+from tfgateway.reconciler import lookups, loop, proof_lookups
 from tfgateway.reconciler.lookups import Lookups
 from tfgateway.reconciler.planning.proofs import NameFacts
-from tfgateway.reconciler.proofs import NameRecords, name_lookups
+from tfgateway.reconciler.proof_lookups import ProofResolver, name_lookups
 from tfgateway.redis_schema.keys import PROOFS, STATUS, service_key
 from tfgateway.redis_schema.services import decode_service
 
@@ -35,7 +35,7 @@ GATEWAY = Identity.from_seed(bytes(range(32)))
 ALICE = Account(Identity.from_seed(bytes([7]) * 32), 7)
 
 
-class Records(NameRecords):
+class Records(ProofResolver):
     """Counts what is not answered."""
 
     failed = 0
@@ -63,7 +63,7 @@ class Elsewhere:
     def stop(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """From now on nobody answers, and that is known soon."""
         self.process.stop()
-        monkeypatch.setattr(proofs, "_QUERY_TIME", 0.2)
+        monkeypatch.setattr(proof_lookups, "_QUERY_TIME", 0.2)
 
     def write(self, label: str, **records: object) -> None:
         with self._redis.client() as client:
@@ -90,7 +90,7 @@ class Elsewhere:
 def elsewhere(
     tmp_path: Path, tfgateway: CommandLine, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Elsewhere]:
-    monkeypatch.setattr(proofs, "_QUERY_TIME", LIMIT)  # a busy machine is no outage
+    monkeypatch.setattr(proof_lookups, "_QUERY_TIME", LIMIT)  # a busy machine is no outage
     monkeypatch.setattr(lookups, "_LOOKUP_TIME", LIMIT)
     (tmp_path / "elsewhere").mkdir()
     redis_server = RedisServer(free_port(), tmp_path / "elsewhere")
@@ -115,20 +115,20 @@ metrics = "{ADDRESS}:{metrics}"
 async def test_what_servers_say(elsewhere: Elsewhere) -> None:
     elsewhere.write("www", cname=[{"host": "NS1.gw1.example.", "ttl": 60}])
     elsewhere.write("six", aaaa=[{"ip": "2001:db8::1", "ttl": 60}])
-    texts = ["v=spf1 -all", proof.record_text("a" * 32), "x" * 250, proof.record_text("b" * 32)]
+    texts = ["v=spf1 -all", proof_token.record_text("a" * 32), "x" * 250, proof_token.record_text("b" * 32)]
     elsewhere.write("_tfgateway.www", txt=[{"text": text, "ttl": 60} for text in texts])
     await elsewhere.serves(f"_tfgateway.{NAME}", "TXT")
     facts = elsewhere.records.facts
     assert await facts(NAME) == NameFacts(
-        aliases=frozenset({"ns1.gw1.example"}), tokens=frozenset({"a" * 32, "b" * 32}), whole=True
+        aliases=frozenset({"ns1.gw1.example"}), tokens=frozenset({"a" * 32, "b" * 32}), complete=True
     )
     assert await facts(f"api.{ZONE}") == NameFacts(
-        addresses=frozenset({ipaddress.ip_address("198.51.100.1")}), whole=True
+        addresses=frozenset({ipaddress.ip_address("198.51.100.1")}), complete=True
     )
     assert await facts(f"six.{ZONE}") == NameFacts(
-        addresses=frozenset({ipaddress.ip_address("2001:db8::1")}), whole=True
+        addresses=frozenset({ipaddress.ip_address("2001:db8::1")}), complete=True
     )
-    assert await facts(f"nowhere.{ZONE}") == NameFacts(whole=True)
+    assert await facts(f"nowhere.{ZONE}") == NameFacts(complete=True)
 
 
 async def test_who_does_not_answer_says_nothing(elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +144,8 @@ async def test_who_does_not_answer_says_nothing(elsewhere: Elsewhere, monkeypatc
 
 async def test_a_name_too_long_for_a_record_below_it(elsewhere: Elsewhere) -> None:
     name = ".".join([*["a" * 60] * 3, "b" * 50, ZONE])
-    assert (len(name), proof.record_name(name)) == (249, "")
-    assert await elsewhere.records.facts(name) == NameFacts(whole=True)
+    assert (len(name), proof_token.record_name(name)) == (249, "")
+    assert await elsewhere.records.facts(name) == NameFacts(complete=True)
 
 
 class Gateway:

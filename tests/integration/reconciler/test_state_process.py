@@ -71,6 +71,7 @@ def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Fleet, web: Any) -> 
         "recorded": True,
         "redis": True,
         "served": True,
+        "proof": None,
         "tunnel": None,
     }
     until(lambda: gauges(fleet, "tfgateway_reconciler_verdicts")['verdict="in_sync"'] == 5, "told by the metrics too")
@@ -176,6 +177,7 @@ def test_whose_fault_it_is_that_a_proxy_is_not_served(fleet: Fleet, web: Any) ->
         "recorded": True,
         "redis": True,
         "served": False,
+        "proof": None,
         "tunnel": None,
     }
     assert state["in_sync"], "what users break is not the gateway's fault"

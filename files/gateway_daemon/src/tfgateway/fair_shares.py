@@ -1,4 +1,4 @@
-"""A bounded resource and who has how much of it: the network that has most is the first to lose some. Pure."""
+"""A limit shared by clients: when it is exceeded, the network that has most loses first. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 Source = str | bytes
-"""What a client counts for: a network, or the address of one host (``addresses.source``)."""
+"""The network or single address that a client is counted under (``addresses.source``)."""
 
 _H = TypeVar("_H", bound=Hashable)
 
 
 class _Network(Generic[_H]):
-    """A network: the networks in it, or in the smallest ones the holders."""
+    """A node of the tree of networks: either inner networks, or holders."""
 
     __slots__ = ("amount", "holders", "networks")
 
@@ -56,7 +56,7 @@ class FairShares(Generic[_H]):
         return self._root.amount
 
     def add(self, holder: _H, networks: Sequence[Source], amount: int) -> None:
-        """Give a holder more, or less; a new one begins as busy, one without anything is forgotten."""
+        """Add to a holder's amount (negative: take away). A new holder is busy; one left with nothing is removed."""
         had = self._take(holder)
         # One that was evicted while it still had something to return returns nothing.
         if (has := amount + (had.amount if had else 0)) > 0:
@@ -66,11 +66,11 @@ class FairShares(Generic[_H]):
         """Forget a holder; harmless when it is unknown."""
         self._take(holder)
 
-    def idle(self, holder: _H) -> None:
+    def mark_idle(self, holder: _H) -> None:
         """Note that a holder does nothing with what it has; harmless when it is unknown."""
         self._mark(holder, busy=False)
 
-    def busy(self, holder: _H) -> None:
+    def mark_busy(self, holder: _H) -> None:
         """Note that a holder is in use again, or still; harmless when it is unknown."""
         self._mark(holder, busy=True)
 
@@ -95,7 +95,7 @@ class FairShares(Generic[_H]):
         return True
 
     def evict(self, room: int = 0) -> list[_H]:
-        """Forget as many holders as are too many, and name them: they have to be ended.
+        """Remove holders until there is room, and return them; the caller closes them.
 
         room: how much must be free then.
         """
@@ -139,7 +139,7 @@ class FairShares(Generic[_H]):
         network.holders[holder] = None
 
     def _take(self, holder: _H) -> _Share | None:
-        """Its share, which it has no more; None when it is unknown."""
+        """Remove a holder and return its share; None when it is unknown."""
         share = self._shares.pop(holder, None)
         if share is None:
             return None

@@ -25,10 +25,10 @@ def test_idle_ones_first_then_those_with_most_then_the_oldest() -> None:
     for name, amount in (("busy", 9), ("old", 1), ("large", 2), ("new", 1)):
         shares.add(name, ["a"], amount)
     for name in ("old", "large", "new"):
-        shares.idle(name)
-    shares.idle("unknown")
-    shares.busy("old")
-    shares.idle("old")
+        shares.mark_idle(name)
+    shares.mark_idle("unknown")
+    shares.mark_busy("old")
+    shares.mark_idle("old")
     assert shares.evict() == ["large", "new", "old", "busy"]
 
 
@@ -53,7 +53,8 @@ def test_one_that_has_given_way_returns_nothing() -> None:
 
 
 _STEPS = st.lists(
-    st.tuples(st.sampled_from(["add", "remove", "idle", "busy"]), st.integers(0, 7), st.integers(-5, 9)), max_size=40
+    st.tuples(st.sampled_from(["add", "remove", "mark_idle", "mark_busy"]), st.integers(0, 7), st.integers(-5, 9)),
+    max_size=40,
 )
 
 

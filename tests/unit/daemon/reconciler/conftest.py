@@ -169,7 +169,7 @@ class Node:
             self.look_up(unknown)
             made = planned()
         if unknown := {*made.plan.unknown_names, *made.plan.due_names} - self.dark:
-            facts = {domain: self.dns.get(domain, NameFacts(whole=True)) for domain in unknown}
+            facts = {domain: self.dns.get(domain, NameFacts(complete=True)) for domain in unknown}
             self.policy = replace(self.policy, name_facts={**self.policy.name_facts, **facts})
             made = planned()
         return made

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import ResultState, gwid
-from tfgateway.identity import proof
+from tfgateway.identity import proof_token
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.sealing import encrypt_ecdh
 from tfgateway.ids import Gwid
@@ -24,12 +24,12 @@ WEEK = 7 * 24 * 3600
 OK = (ResultState.OK, "")
 NAME = "www.newcorp.example"
 HERE = ipaddress.ip_address("198.51.100.1")
-ADDRESS = NameFacts(addresses=frozenset({HERE}), whole=True)
-ALIAS = NameFacts(aliases=frozenset({"ns1.gw1.example"}), whole=True)
+ADDRESS = NameFacts(addresses=frozenset({HERE}), complete=True)
+ALIAS = NameFacts(aliases=frozenset({"ns1.gw1.example"}), complete=True)
 ELSEWHERE = NameFacts(
-    addresses=frozenset({ipaddress.ip_address("198.51.100.2")}), aliases=frozenset({"ns1.gw2.example"}), whole=True
+    addresses=frozenset({ipaddress.ip_address("198.51.100.2")}), aliases=frozenset({"ns1.gw2.example"}), complete=True
 )
-NOTHING = NameFacts(whole=True)
+NOTHING = NameFacts(complete=True)
 FAILED = NameFacts()
 USERS = {tid: Identity.from_seed(bytes([int(tid)]) * 32) for tid in ("7", "8")}
 
@@ -47,16 +47,16 @@ def proving(make_node: Any) -> Any:
     return node
 
 
-def txt(node: Any, tid: str, domain: str = NAME, *, whole: bool = True) -> NameFacts:
+def txt(node: Any, tid: str, domain: str = NAME, *, complete: bool = True) -> NameFacts:
     """The record that a user was given, as that user makes it."""
-    token = proof.token(USERS[tid].seed, node.identity.public_key, tid, domain)
-    return NameFacts(tokens=proof.tokens([proof.record_text(token).encode()]), whole=whole)
+    token = proof_token.token(USERS[tid].seed, node.identity.public_key, tid, domain)
+    return NameFacts(tokens=proof_token.tokens([proof_token.record_text(token).encode()]), complete=complete)
 
 
 def by(node: Any, workload: Any) -> Proof | None:
     """What redis says, as a fresh look shows it."""
     actual, _ = node.look()
-    return Claims(node.policy, Rows(actual)).proofs.shown(gwid(workload)).by
+    return Claims(node.policy, Rows(actual)).proofs.status(gwid(workload)).by
 
 
 def says(node: Any, facts: NameFacts, domain: str = NAME) -> None:
@@ -79,9 +79,9 @@ def settled(node: Any) -> Any:
         (ELSEWHERE, Proof.NONE),
         (NOTHING, Proof.NONE),
         (FAILED, None),
-        (NameFacts(addresses=frozenset({ipaddress.ip_address("127.0.0.1")}), whole=True), Proof.NONE),
-        (NameFacts(addresses=frozenset({ipaddress.ip_address("10.0.0.1")}), whole=True), Proof.NONE),
-        (NameFacts(tokens=frozenset({"a" * 32}), whole=True), Proof.NONE),
+        (NameFacts(addresses=frozenset({ipaddress.ip_address("127.0.0.1")}), complete=True), Proof.NONE),
+        (NameFacts(addresses=frozenset({ipaddress.ip_address("10.0.0.1")}), complete=True), Proof.NONE),
+        (NameFacts(tokens=frozenset({"a" * 32}), complete=True), Proof.NONE),
     ],
 )
 def test_what_dns_proves(proving: Any, facts: NameFacts, expected: Proof | None) -> None:
@@ -121,7 +121,7 @@ def test_a_proved_claim_displaces_one_that_is_not(proving: Any) -> None:
     settled(proving)
     refused = proving.proxy(2, NAME)
     proving.settle()
-    token = proof.token(USERS["7"].seed, proving.identity.public_key, "7", NAME)
+    token = proof_token.token(USERS["7"].seed, proving.identity.public_key, "7", NAME)
     assert proving.refusal(refused).endswith(
         f'it gives way to a stronger proof by DNS: TXT _tfgateway.{NAME} "tfgateway-proof={token}"'
     )
@@ -199,7 +199,7 @@ def test_a_claim_without_proof_ends_in_time_with_the_reason(proving: Any) -> Non
     assert settled(proving).steps == ()
     proving.now += SECOND
     proving.settle()
-    token = proof.token(USERS["7"].seed, proving.identity.public_key, "7", NAME)
+    token = proof_token.token(USERS["7"].seed, proving.identity.public_key, "7", NAME)
     assert proving.refusal(proxy) == (
         "not proved in time: it needs a CNAME or address record that leads to this gateway, or "
         f'TXT _tfgateway.{NAME} "tfgateway-proof={token}"'
@@ -241,7 +241,7 @@ def test_half_an_answer_takes_no_proof_away(proving: Any) -> None:
     says(proving, txt(proving, "7"))
     proxy = proving.proxy(1, NAME)
     settled(proving)
-    says(proving, ADDRESS._replace(whole=False))
+    says(proving, ADDRESS._replace(complete=False))
     settled(proving)
     assert by(proving, proxy) is Proof.TXT
     says(proving, ADDRESS)
@@ -348,7 +348,7 @@ def test_news_note_nothing_before_they_were_looked_up(proving: Any) -> None:
 @pytest.mark.parametrize("since", [0, 1 << 60])
 def test_what_is_shown(since: int) -> None:
     proofs = Proofs(Rows(Actual({PROOFS: {"1-1": b'{"since": %d, "by": "none"}' % since}})), WEEK)
-    shown = proofs.shown(Gwid("1-1"))
+    shown = proofs.status(Gwid("1-1"))
     assert shown.words == ("not proved: it ends after 1970-01-08 00:00:00 UTC" if since == 0 else "not proved")
     assert shown.as_data() == {"by": "none", "since": since, "ends": since + WEEK}
     assert not shown.proved

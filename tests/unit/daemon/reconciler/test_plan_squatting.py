@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tfgateway.explorer.models import ResultState
-from tfgateway.identity import proof
+from tfgateway.identity import proof_token
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.planning.proofs import NameFacts
 from tfgateway.redis_schema.keys import MANAGED_DOMAINS, ZONE_OWNERS
@@ -46,9 +46,9 @@ def test_a_proxy_does_not_block_the_proxy_of_the_owner(make_node: Any) -> None:
     node.users = {tid: user.public_key for tid, user in USERS.items()}
     squatting = node.proxy(1, NAME, tid=MALLORY)
     settled(node)
-    token = proof.token(USERS["7"].seed, node.identity.public_key, "7", NAME)
+    token = proof_token.token(USERS["7"].seed, node.identity.public_key, "7", NAME)
     node.ask_dns()
-    node.dns[NAME] = NameFacts(tokens=frozenset({token}), whole=True)
+    node.dns[NAME] = NameFacts(tokens=frozenset({token}), complete=True)
     web = node.proxy(2, NAME, tid=ALICE)
     node.settle()
     assert node.answer(web) == OK

@@ -9,7 +9,7 @@ from tfgateway.addresses import denied_reason, networks
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.cycle import Cycle
 from tfgateway.reconciler.delegations import Delegations, ParentZones
-from tfgateway.reconciler.proofs import NameRecords, name_lookups
+from tfgateway.reconciler.proof_lookups import ProofResolver, name_lookups
 from tfgateway.reconciler.session import make_policy
 from tfgateway.settings import FourToSixSettings, GatewaySettings, Settings
 
@@ -36,7 +36,7 @@ def test_t15_addresses_that_lead_here_by_nat_are_the_gateways_own() -> None:
 def test_t15_so_is_the_address_from_which_the_explorer_sees_it() -> None:
     policy = make_policy(Settings(), Identity.from_seed(bytes(32)))
     cycle = Cycle(
-        policy, *(cast(Any, None),) * 6, Delegations((), ParentZones().name_servers), name_lookups(NameRecords())
+        policy, *(cast(Any, None),) * 6, Delegations((), ParentZones().name_servers), name_lookups(ProofResolver())
     )
     for address in ("8.8.4.4", "10.0.0.1", "127.0.0.1", "", "example.org"):
         cycle.reachable_at(address)

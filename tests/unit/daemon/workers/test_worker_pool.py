@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from tfgateway.plane import Endpoint
-from tfgateway.workers.ipc.handle import Worker
 from tfgateway.workers.ipc.protocol import Cover, Frames, Ready, decode_to_worker
+from tfgateway.workers.ipc.worker_handle import WorkerHandle
 from tfgateway.workers.listen_sockets import ListenSockets
 from tfgateway.workers.pool_spec import PoolSpec
 from tfgateway.workers.worker_pool import WorkerPool
@@ -49,7 +49,7 @@ async def test_all_that_waited_for_an_address_are_let_in_when_it_is_free(
     for slot, process in enumerate(processes):
         ours, theirs = socket.socketpair()
         others.append(theirs)
-        pool.attach(Worker(slot + 1, slot, 1, process.pid, spec), ours)
+        pool.attach(WorkerHandle(slot + 1, slot, 1, process.pid, spec), ours)
     first, second = pool.workers.values()
 
     host, _, port = endpoints[0].address.rpartition(":")
@@ -80,7 +80,7 @@ async def test_a_worker_that_was_stopped_takes_the_signal_that_ends_a_hanging_on
     pool = WorkerPool(ListenSockets(), tmp_path, lambda: None)
     pool.adopt(SPEC, 1, was_complete=True)
     ours, theirs = socket.socketpair()
-    worker = Worker(1, 0, 1, victim.pid, SPEC)
+    worker = WorkerHandle(1, 0, 1, victim.pid, SPEC)
     pool.attach(worker, ours)
     worker.state, worker.token = "serving", 0
     worker.last_message = time.monotonic() - SPEC.hang_limit - 1.0
@@ -104,13 +104,13 @@ async def test_the_sockets_of_a_silent_worker_are_read_by_the_others_until_it_is
     for slot, process in enumerate(processes):
         ours, theirs = socket.socketpair()
         others.append(theirs)
-        pool.attach(Worker(slot + 1, slot, 1, process.pid, spec), ours)
+        pool.attach(WorkerHandle(slot + 1, slot, 1, process.pid, spec), ours)
     first, second = pool.workers.values()
     pool._not_before[2] = time.monotonic() + 600.0  # no worker there
-    pool.let_in([first, second])
+    pool.start_serving([first, second])
     first.covers = second.covers = True
 
-    def covered(*, silent: Worker | None = None) -> list[tuple[int, ...] | None]:
+    def covered(*, silent: WorkerHandle | None = None) -> list[tuple[int, ...] | None]:
         for worker in (first, second):
             worker.last_message = time.monotonic() - (5.0 if worker is silent else 0.0)
         pool.tick()

@@ -135,7 +135,7 @@ async def collect(settings: Settings) -> GatewayState:
             damaged=seen.records.damaged.get(identifier, ""),
             ground=ground,
             client=seen.tunnels.get(tunnel) if seen.tunnels else None,
-            proof=claims.proofs.shown(identifier) if recorded and claims.needs_proof(reservation) else None,
+            proof=claims.proofs.status(identifier) if recorded and claims.needs_proof(reservation) else None,
         )
         return Judged(reservation, facts, *judge(facts))
 

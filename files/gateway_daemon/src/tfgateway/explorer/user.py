@@ -27,7 +27,7 @@ from tfgateway.explorer.models import (
     WalletAddress,
     Workload,
 )
-from tfgateway.identity import proof
+from tfgateway.identity import proof_token
 from tfgateway.identity.keys import Identity, node_id_to_public_key
 from tfgateway.identity.sealing import encrypt_ecdh
 
@@ -148,8 +148,8 @@ def proof_record(account: Account, node_id: str, domain: str) -> tuple[str, str]
     Errors: ``IdentityError`` (node id), ``CryptoError``.
     """
     gateway = node_id_to_public_key(node_id)
-    token = proof.token(account.identity.seed, gateway, str(account.tid), domain)
-    return proof.record_name(domain), proof.record_text(token)
+    token = proof_token.token(account.identity.seed, gateway, str(account.tid), domain)
+    return proof_token.record_name(domain), proof_token.record_text(token)
 
 
 async def provision(client: ExplorerClient, account: Account, workload_id: int) -> None:

@@ -24,7 +24,7 @@ class Selection:
     """The keys that match ``match`` and that ``accept`` lets through, read as values of ``kind``."""
 
     match: bytes
-    """Glob as redis understands it (SCAN MATCH)."""
+    """Glob as redis understands it (SCAN MATCH). ASCII: beyond it redis' ranges differ from machine to machine."""
     accept: Callable[[bytes], bool] = _anything
     """Asked for every matching key name; must be quick and must not raise."""
     kind: Kind = "hash"

@@ -1,6 +1,6 @@
-"""What is looked up in DNS beside the passes, and cached with its age.
+"""A cache of DNS answers by domain, filled by a task of its own.
 
-A pass of the running reconciler never waits for an untrusted name server: it plans with what is known by then.
+Passes never wait for it, since name servers are not trusted: a pass plans with what is known by then.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _AT_ONCE = 8
 _MOST_QUESTIONS = 100
 """Domains that are looked up for one pass."""
 _PER_SECOND = 20
-"""Domains, when there are always more of them to look up."""
+"""Domains looked up a second, on average."""
 _MOST_KNOWN = 10_000
 
 _T = TypeVar("_T")
@@ -36,10 +36,10 @@ class _Fact(NamedTuple, Generic[_T]):
 
 
 class Lookups(Generic[_T]):
-    """What DNS says, by domain.
+    """DNS answers by domain, each kept for ``_MAX_AGE``.
 
-    lookup: what it says about a domain. failed: what stands for it when that fails, with whatever error, or takes too
-    long; ``event`` is logged then.
+    lookup: asks DNS for one domain. failed: the value stored when it fails, with whatever error, or takes too long;
+    ``event`` is logged then.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Lookups(Generic[_T]):
         self._facts: dict[str, _Fact[_T]] = {}
         """The oldest first."""
         self._wanted: dict[str, None] = {}
-        self._news = asyncio.Event()
+        self._asked = asyncio.Event()
 
     def known(self) -> dict[str, _T]:
-        """By domain, of what was looked up of late."""
+        """Domain -> value, of answers that are not too old; the others are dropped."""
         now = self._clock()
         self._facts = {domain: fact for domain, fact in self._facts.items() if fact.until > now}
         return {domain: fact.value for domain, fact in self._facts.items()}
@@ -72,13 +72,13 @@ class Lookups(Generic[_T]):
         chosen = list(domains) if len(domains) <= free else random.sample(list(domains), max(0, free))
         self._wanted.update(dict.fromkeys(chosen))
         if chosen:
-            self._news.set()
+            self._asked.set()
 
     async def run(self) -> None:
         """Look up what was asked for, until cancelled."""
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._asked.wait()
+            self._asked.clear()
             wanted, self._wanted = self._wanted, {}
             known = self.known()  # passes have asked again in the meantime
             asked = [domain for domain in wanted if domain not in known]

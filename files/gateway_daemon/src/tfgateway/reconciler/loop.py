@@ -35,7 +35,7 @@ from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.outbox import Outbox
 from tfgateway.reconciler.planning.model import Action, Plan
 from tfgateway.reconciler.planning.render import held_reason
-from tfgateway.reconciler.proofs import NameRecords, name_lookups
+from tfgateway.reconciler.proof_lookups import ProofResolver, name_lookups
 from tfgateway.reconciler.session import load_identity, make_policy, open_redis
 from tfgateway.reconciler.status import ReconcilerStatus
 from tfgateway.reconciler.store import Store
@@ -82,7 +82,7 @@ class Reconciler:
             make_policy(settings, identity), released=released, released_reservations=released_reservations
         )
         self._delegations = Delegations(settings.gateway.name_servers, ParentZones().name_servers)
-        self._names = name_lookups(NameRecords())
+        self._names = name_lookups(ProofResolver())
         self._outbox = Outbox(store, client, identity.node_id, desired)
         self._cycle = Cycle(
             policy,

@@ -14,7 +14,7 @@ from tfgateway.reconciler.planning.inputs.desired import WANTED, Desired, Wanted
 from tfgateway.reconciler.planning.inputs.reservation import Reservation, order
 from tfgateway.reconciler.planning.model import Left
 from tfgateway.reconciler.planning.primitives import PRIMITIVES, subdomain
-from tfgateway.reconciler.planning.proofs import Shown
+from tfgateway.reconciler.planning.proofs import ProofStatus
 from tfgateway.reconciler.planning.results import OutboxEntry
 from tfgateway.redis_schema.tunnels import Connected
 
@@ -90,7 +90,7 @@ class Facts:
     """Why no zone can hold it, or what it waits for; empty: one can."""
     client: Connected | None = None
     """The tunnel client that is connected."""
-    proof: Shown | None = None
+    proof: ProofStatus | None = None
     """What DNS proves for it; None: it needs no proof."""
 
     @property

@@ -1,4 +1,6 @@
-"""What a transaction changed in zones and their serials, field by field: on the channel ``tfgateway:news``. Ours.
+"""The message on channel ``tfgateway:news`` with the zone fields and the marker that a transaction wrote.
+
+Old programs do not read it.
 
 A message is made by the script that writes (its Lua is ``PUBLISHER``) or is sent in the same MULTI, so that it is sent
 if and only if the fields were written, and before any client is notified of the changed keys. It is a sequence of
@@ -27,20 +29,22 @@ Changes = dict[bytes, dict[bytes, bytes | None] | None]
 """Key -> field -> value (None: removed); None: the key is gone."""
 
 PUBLISHER: Final = f"""
-local news, touched = {{}}, {{}}
-local function net(text) return #text .. ':' .. text end
+local news, removed_from = {{}}, {{}}
+local function netstring(text) return #text .. ':' .. text end
 local function is_zone(key) return string.sub(key, -1) == '.' end
 local function wrote(key, field, value)
-  if is_zone(key) then news[#news + 1] = '+' .. net(key) .. net(field) .. net(value) end
+  if is_zone(key) then news[#news + 1] = '+' .. netstring(key) .. netstring(field) .. netstring(value) end
 end
 local function removed(key, field)
-  if is_zone(key) then news[#news + 1] = '-' .. net(key) .. net(field); touched[key] = true end
+  if is_zone(key) then news[#news + 1] = '-' .. netstring(key) .. netstring(field); removed_from[key] = true end
 end
 local function publish(marker)
-  for key in pairs(touched) do
-    if redis.call('EXISTS', key) == 0 then news[#news + 1] = '!' .. net(key) end
+  for key in pairs(removed_from) do
+    if redis.call('EXISTS', key) == 0 then news[#news + 1] = '!' .. netstring(key) end
   end
-  if #news > 0 and #marker > 0 then news[#news + 1] = '+' .. net('{MARKER}') .. net('') .. net(marker) end
+  if #news > 0 and #marker > 0 then
+    news[#news + 1] = '+' .. netstring('{MARKER}') .. netstring('') .. netstring(marker)
+  end
   local message = table.concat(news)
   if #message > 0 and #message <= {MAX_MESSAGE} then redis.pcall('PUBLISH', '{CHANNEL.decode()}', message) end
 end
@@ -49,15 +53,15 @@ end
 
 
 def encode_changes(changes: Changes) -> bytes:
-    """A message for writes without a script; empty when it would be too long to be sent."""
+    """The message for writes without a script; empty when it exceeds ``MAX_MESSAGE``: readers read the keys again."""
     parts: list[bytes] = []
     for key, fields in changes.items():
         if fields is None:
-            parts += [b"!", _as_net(key)]
+            parts += [b"!", _netstring(key)]
             continue
         for field, value in fields.items():
-            parts += [b"-" if value is None else b"+", _as_net(key), _as_net(field)]
-            parts += [] if value is None else [_as_net(value)]
+            parts += [b"-" if value is None else b"+", _netstring(key), _netstring(field)]
+            parts += [] if value is None else [_netstring(value)]
     message = b"".join(parts)
     return message if len(message) <= MAX_MESSAGE else b""
 
@@ -68,14 +72,14 @@ def decode_changes(raw: bytes) -> Changes:
     at = 0
     while at < len(raw):
         operation = raw[at : at + 1]
-        key, at = _net(raw, at + 1)
+        key, at = _read_netstring(raw, at + 1)
         if operation == b"!":
             found[key] = None
             continue
-        field, at = _net(raw, at)
+        field, at = _read_netstring(raw, at)
         value: bytes | None = None
         if operation == b"+":
-            value, at = _net(raw, at)
+            value, at = _read_netstring(raw, at)
         elif operation != b"-":
             raise SchemaError("changes: unknown operation")
         fields = found.get(key)
@@ -85,11 +89,11 @@ def decode_changes(raw: bytes) -> Changes:
     return found
 
 
-def _as_net(text: bytes) -> bytes:
+def _netstring(text: bytes) -> bytes:
     return b"%d:%b" % (len(text), text)
 
 
-def _net(raw: bytes, at: int) -> tuple[bytes, int]:
+def _read_netstring(raw: bytes, at: int) -> tuple[bytes, int]:
     """A netstring without its comma, and its end."""
     colon = raw.find(b":", at, at + 9)
     length = raw[at:colon]

@@ -125,7 +125,8 @@ class ReconcilerSettings(Section, frozen=True):
     """[reconciler]: limits and intervals."""
 
     max_removal_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.3
-    """A plan is refused when more than this share of the reservations of the last hour would be gone ..."""
+    """The removals of a plan are held back when more than this share of the reservations of the last hour would be gone
+    ..."""
     max_removal_count: Annotated[int, msgspec.Meta(ge=0)] = 10
     """... unless that is no more than this many."""
     repair_orphans: bool = False

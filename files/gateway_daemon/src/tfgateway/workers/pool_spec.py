@@ -1,4 +1,4 @@
-"""The specification of the workers of a plane, made by one release from one reading of the configuration. Pure."""
+"""How the workers of a plane are started, watched and drained: made by one release from one reading of its settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfgateway.settings import Settings, parse
 _MOST = 8
 """Workers by default at most: each holds a copy of what it serves."""
 _GRACE = 5.0
-"""Seconds beyond the drain limit before a worker is killed."""
+"""Seconds added to the plane's drain time; then a worker is killed."""
 
 
 class PoolSpec(msgspec.Struct, frozen=True):

@@ -14,7 +14,6 @@ from pathlib import Path
 from tfgateway.errors import AddressInUseError, ConfigError, GatewayError
 from tfgateway.telemetry.logs import logger
 from tfgateway.workers.ipc.channel import Channel
-from tfgateway.workers.ipc.handle import Worker
 from tfgateway.workers.ipc.protocol import (
     Assignment,
     Collect,
@@ -30,6 +29,7 @@ from tfgateway.workers.ipc.protocol import (
     SlotSockets,
     Status,
 )
+from tfgateway.workers.ipc.worker_handle import WorkerHandle
 from tfgateway.workers.listen_sockets import ListenSockets
 from tfgateway.workers.metrics.merged import Family, lasting, merge
 from tfgateway.workers.pool_spec import PoolSpec
@@ -40,17 +40,17 @@ _STABLE = 30.0
 """Seconds of life after which a worker's end begins a new count, instead of being part of a crash loop."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
-_LOOP = 3
+_CRASH_LOOP = 3
 """Unexpected ends in a row that make a crash loop."""
-_AWAKE = 60.0
-"""Seconds until the first sign of life: an interpreter starts on a busy machine."""
-_STALL = 1.0
-"""Seconds between two looks at the workers from which on it was the supervisor that did not run."""
-_SILENT = 1.5
-"""Seconds without a sign of life, which comes each second, after which other workers read a worker's sockets too. It
-costs little and nothing is lost by it: on a busy machine it may be in vain."""
-_LAST_WORDS = 5.0
-"""Seconds between SIGABRT, which makes a hanging worker say where it hangs, and SIGKILL."""
+_FIRST_MESSAGE_TIMEOUT = 60.0
+"""Seconds that a new worker may take to send its first message: an interpreter starts on a busy machine."""
+_SUPERVISOR_STALL = 1.0
+"""When two ticks are further apart, the supervisor itself was stopped, and the timers of workers are extended."""
+_COVER_AFTER = 1.5
+"""Seconds without a message, which comes each second, after which other workers also read a worker's sockets.
+Harmless when it was only slow."""
+_ABORT_TO_KILL = 5.0
+"""Seconds between SIGABRT, at which a worker logs where it hangs, and SIGKILL."""
 
 _log = logger("workers")
 
@@ -61,7 +61,7 @@ class WorkerPool:
     def __init__(self, listeners: ListenSockets, runtime: Path, changed: Callable[[], None]) -> None:
         """changed: called after whatever others may wait for."""
         self.listeners = listeners
-        self.workers: dict[int, Worker] = {}
+        self.workers: dict[int, WorkerHandle] = {}
         self.spec: PoolSpec | None = None
         self.generation = 0
         """The generation that is kept complete; 0: none yet."""
@@ -87,9 +87,9 @@ class WorkerPool:
         self._looked = time.monotonic()
         """When the workers were looked at last."""
 
-    # -- what is there ----------------------------------------------------------------------------------------
+    # -- status ------------------------------------------------------------------------------------------------
 
-    def active(self, generation: int) -> list[Worker]:
+    def active(self, generation: int) -> list[WorkerHandle]:
         """Workers of a generation that are starting, ready or serving."""
         return [one for one in self.workers.values() if one.generation == generation and one.active]
 
@@ -106,7 +106,7 @@ class WorkerPool:
     @property
     def trouble(self) -> str:
         """What an operator should know; empty: nothing."""
-        looping = sorted(slot for slot, count in self._failures.items() if count >= _LOOP)
+        looping = sorted(slot for slot, count in self._failures.items() if count >= _CRASH_LOOP)
         if not looping:
             return f"waiting: {self.blocked}" if self.blocked else ""
         return f"the worker of slot {', '.join(map(str, looping))} ends again and again: see the log"
@@ -135,7 +135,7 @@ class WorkerPool:
         for slot in range(spec.workers):
             self._spawn(spec, generation, slot)
 
-    def let_in(self, workers: Collection[Worker]) -> None:
+    def start_serving(self, workers: Collection[WorkerHandle]) -> None:
         """Open the listening sockets of ready workers, all or none. Errors: ``GatewayError``: an address is in use."""
         for worker in workers:
             self.listeners.open(self.listeners.of(worker.slot, worker.spec.workers, worker.spec.endpoints))
@@ -144,7 +144,7 @@ class WorkerPool:
             worker.channel.send(Go())
         self.was_complete = self.was_complete or (self.spec is not None and self.serving == self.spec.workers)
 
-    def drain(self, workers: Iterable[Worker]) -> None:
+    def drain(self, workers: Iterable[WorkerHandle]) -> None:
         """Let workers finish, within the drain limit of their specification."""
         for worker in workers:
             if worker.active:
@@ -152,7 +152,7 @@ class WorkerPool:
                 worker.deadline = time.monotonic() + worker.spec.drain_limit
                 worker.channel.send(Drain())
 
-    def dismiss(self, workers: Iterable[Worker]) -> None:
+    def dismiss(self, workers: Iterable[WorkerHandle]) -> None:
         """Undo ``start``. A ready worker ends in order: another may have handed sessions over to it already."""
         for worker in workers:
             is_ready = worker.state != "starting"
@@ -160,17 +160,17 @@ class WorkerPool:
             if not is_ready:
                 self._signal(worker, signal.SIGKILL)
 
-    def kill(self, workers: Iterable[Worker]) -> None:
+    def kill(self, workers: Iterable[WorkerHandle]) -> None:
         """Kill workers at once."""
         for worker in workers:
             self._signal(worker, signal.SIGKILL)
 
     def collect(self, token: int) -> None:
-        """Request current metrics; ``Worker.token`` reaches ``token`` for workers that have answered."""
+        """Request current metrics; ``WorkerHandle.token`` reaches ``token`` for workers that have answered."""
         for worker in self.workers.values():
             worker.channel.send(Collect(token))
 
-    # -- time and chance --------------------------------------------------------------------------------------
+    # -- supervision ------------------------------------------------------------------------------------------
 
     def tick(self, *, replace: bool = True) -> None:
         """Reap, check and replace workers: to be called a few times a second and after SIGCHLD. replace: fill slots."""
@@ -185,14 +185,14 @@ class WorkerPool:
             self._fill(self.spec)
             for worker in self.active(self.generation):
                 if worker.state == "ready":  # its address was another's when it was ready
-                    self._let_in_alone(worker)
+                    self._start_serving_alone(worker)
             self._cover(self.spec)
 
     def _cover(self, spec: PoolSpec) -> None:
         """Have the workers that serve read the sockets of those that are silent or gone."""
         now = time.monotonic()
         serving = [one for one in self.active(self.generation) if one.state == "serving"]
-        awake = [one for one in serving if now - one.last_message <= _SILENT]
+        awake = [one for one in serving if now - one.last_message <= _COVER_AFTER]
         left = tuple(
             slot
             for slot in sorted(set(range(spec.workers)) - {one.slot for one in awake})
@@ -207,7 +207,7 @@ class WorkerPool:
         """Give workers the time back in which this process did not run: it read no sign of life then."""
         now = time.monotonic()
         stalled, self._looked = now - self._looked, now
-        if stalled > _STALL:
+        if stalled > _SUPERVISOR_STALL:
             _log.warning("supervisor did not run", seconds=round(stalled, 1))
             for worker in self.workers.values():
                 worker.since += stalled
@@ -215,7 +215,7 @@ class WorkerPool:
                 if worker.deadline is not None:
                     worker.deadline += stalled
 
-    def _check(self, worker: Worker) -> None:
+    def _check(self, worker: WorkerHandle) -> None:
         now = time.monotonic()
         if worker.deadline is not None:
             if now > worker.deadline:
@@ -225,13 +225,13 @@ class WorkerPool:
         elif worker.generation != self.generation and now - worker.since > worker.spec.start_limit:
             _log.error("worker killed: not ready in time", worker=worker.name, slot=worker.slot, status=worker.status)
             self._give_up(worker)
-        elif now - worker.last_message > (worker.spec.hang_limit if worker.token >= 0 else _AWAKE):
+        elif now - worker.last_message > (worker.spec.hang_limit if worker.token >= 0 else _FIRST_MESSAGE_TIMEOUT):
             _log.error("worker killed: it hangs", worker=worker.name, slot=worker.slot)
             self._give_up(worker)
 
-    def _give_up(self, worker: Worker) -> None:
+    def _give_up(self, worker: WorkerHandle) -> None:
         worker.state = "killed"
-        worker.deadline = time.monotonic() + _LAST_WORDS
+        worker.deadline = time.monotonic() + _ABORT_TO_KILL
         self._signal(worker, signal.SIGABRT)
         self._signal(worker, signal.SIGCONT)  # a process that was stopped takes no other signal before
 
@@ -246,7 +246,7 @@ class WorkerPool:
                     _log.error("worker not started", slot=slot, program=spec.program, reason=error.strerror)
                     self._failed(slot, "start")
 
-    def _ended(self, worker: Worker, how: str) -> None:
+    def _ended(self, worker: WorkerHandle, how: str) -> None:
         worker.channel.receive()  # its last messages
         worker.channel.close()
         worker.ended = how
@@ -295,7 +295,7 @@ class WorkerPool:
             except OSError:
                 ours.close()
                 raise
-        worker = Worker(self.number, slot, generation, pid, spec)
+        worker = WorkerHandle(self.number, slot, generation, pid, spec)
         self.attach(worker, ours)
         assignment = Assignment(
             name=worker.name,
@@ -311,7 +311,7 @@ class WorkerPool:
         worker.channel.send(assignment)
         self._send_peers()
 
-    def attach(self, worker: Worker, sock: socket.socket, unread: bytes = b"", unsent: bytes = b"") -> None:
+    def attach(self, worker: WorkerHandle, sock: socket.socket, unread: bytes = b"", unsent: bytes = b"") -> None:
         """Add a worker with this end of its channel."""
 
         def received(message: FromWorker) -> None:
@@ -320,7 +320,7 @@ class WorkerPool:
         worker.channel = Channel(sock, received, unread=unread, unsent=unsent)
         self.workers[worker.number] = worker
 
-    def _received(self, worker: Worker, message: FromWorker) -> None:
+    def _received(self, worker: WorkerHandle, message: FromWorker) -> None:
         worker.last_message = time.monotonic()
         match message:
             case Figures(families, token):
@@ -334,12 +334,12 @@ class WorkerPool:
                 if worker.state == "starting":
                     worker.state = "ready"
                     if worker.generation == self.generation:
-                        self._let_in_alone(worker)
+                        self._start_serving_alone(worker)
         self._changed()
 
-    def _let_in_alone(self, worker: Worker) -> None:
+    def _start_serving_alone(self, worker: WorkerHandle) -> None:
         try:
-            self.let_in([worker])
+            self.start_serving([worker])
             self.blocked = ""
         except GatewayError as error:
             if isinstance(error, AddressInUseError) and not self.was_complete and self._may_wait(worker, str(error)):
@@ -349,7 +349,7 @@ class WorkerPool:
                 self.fatal = error
             self._give_up(worker)
 
-    def _may_wait(self, worker: Worker, why: str) -> bool:
+    def _may_wait(self, worker: WorkerHandle, why: str) -> bool:
         """Whether to go on waiting for an address that another process has."""
         if not self.blocked:
             self._blocked_since = time.monotonic()
@@ -362,6 +362,6 @@ class WorkerPool:
         for worker in self.workers.values():
             worker.channel.send(Peers(names))
 
-    def _signal(self, worker: Worker, number: signal.Signals) -> None:
+    def _signal(self, worker: WorkerHandle, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.pid, number)

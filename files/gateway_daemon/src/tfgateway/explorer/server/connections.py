@@ -54,13 +54,13 @@ class ConnectionLimits:
 
     def received(self, connection: RequestHandler, data: bytes) -> None:
         """Count what has arrived of requests."""
-        self._connections.busy(connection)
+        self._connections.mark_busy(connection)
         headers = min(data.count(b"\n"), _MOST_LINES)
         self._hold(connection, _COPIES * len(data) + headers * _HEADER)
 
     def answered(self, connection: RequestHandler) -> None:
         """Note that nothing is left of what has arrived or was to be sent."""
-        self._connections.idle(connection)
+        self._connections.mark_idle(connection)
         self._memory.remove(connection)
 
     @contextmanager

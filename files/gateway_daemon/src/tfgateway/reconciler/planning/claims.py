@@ -13,7 +13,7 @@ from tfgateway.errors import CryptoError, SchemaError
 from tfgateway.explorer.models import WORKLOAD_TYPES
 from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.identity.keys import Identity
-from tfgateway.identity.proof import token
+from tfgateway.identity.proof_token import token
 from tfgateway.ids import Gwid, NodeId, Tid
 from tfgateway.reconciler.planning.inputs.names import NameIndex, suffixes
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
@@ -302,18 +302,18 @@ class Claims:
         if facts is None:
             self.due_names.add(reservation.domain)
             return Proof.NONE, False
-        whole, expected = facts.whole, None
+        complete, expected = facts.complete, None
         if facts.tokens:
             try:
                 expected = self.token_of(reservation)
             except NotNow:
-                whole = False
-        return proof_by(facts, expected, self._reached_by, self._reached_at), whole
+                complete = False
+        return proof_by(facts, expected, self._reached_by, self._reached_at), complete
 
     def standing(self, reservation: Reservation) -> Proof:
         """What proves a reservation: what DNS says now, or has said last."""
-        proof, whole = self.proof_of(reservation)
-        return self.proofs.standing(reservation.id, proof, whole=whole)
+        proof, complete = self.proof_of(reservation)
+        return self.proofs.current(reservation.id, proof, complete=complete)
 
     def token_of(self, reservation: Reservation) -> str | None:
         """The token of a TXT record; None: its user has no key. Errors: ``NotNow`` until the explorer has given it."""

@@ -241,16 +241,16 @@ class Decisions:
         """Note what DNS proves for a proxy outside all zones; whether it has been without proof for too long."""
         proofs, identifier = self.claims.proofs, reservation.id
         if not self.claims.needs_proof(reservation):
-            proofs.stop(identifier)
+            proofs.forget(identifier)
             return False
-        proof, whole = self.claims.proof_of(reservation)
-        proofs.note(identifier, proof, self._results.now, whole=whole)
-        return proofs.over(identifier, self._results.now, whole=whole)
+        proof, complete = self.claims.proof_of(reservation)
+        proofs.record(identifier, proof, self._results.now, complete=complete)
+        return proofs.is_expired(identifier, self._results.now, complete=complete)
 
     def _wait(self, identifier: Gwid, reservation: Reservation, missing: ParentMissing, *, counts: bool) -> bool:
         """Whether a reservation waits for its parent zone, still or from now on. counts: whether the time does."""
         waiting = self.claims.waiting
-        if not waiting.allowed or (counts and waiting.over(identifier, self._results.now)):
+        if not waiting.allowed or (counts and waiting.is_expired(identifier, self._results.now)):
             return False
         self.waiting[identifier] = reservation
         if counts:
@@ -273,7 +273,7 @@ class Decisions:
             message = f"not proved in time: {how_to_prove(self.claims, reservation)}"
             self._end(identifier, reservation, workload, message)
             return
-        self.close(Action.PROOF, identifier, reservation, message=self.claims.proofs.shown(identifier).words)
+        self.close(Action.PROOF, identifier, reservation, message=self.claims.proofs.status(identifier).words)
         try:
             if primitive is not None:
                 primitive.ensure(self.claims, reservation)
@@ -285,7 +285,7 @@ class Decisions:
                 raise NotNow(str(refusal)) from refusal
             self._end(identifier, reservation, workload, str(refusal))
             return
-        self.claims.waiting.stop(identifier)
+        self.claims.waiting.forget(identifier)
         action = Action.DEPLOY if identifier in self.claims.waiting else Action.REPAIR
         record = self._records.entries.get(identifier)
         if record is not None and isinstance(workload, Workload):
@@ -349,8 +349,8 @@ class Decisions:
         if damaged is not None:
             self._rows.put(QUARANTINE, identifier, damaged)
         self._rows.put(RESERVATIONS, self._field(identifier), None)
-        self.claims.waiting.stop(identifier)
-        self.claims.proofs.stop(identifier)
+        self.claims.waiting.forget(identifier)
+        self.claims.proofs.forget(identifier)
 
     def close(
         self,

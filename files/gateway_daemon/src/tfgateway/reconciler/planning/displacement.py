@@ -1,8 +1,8 @@
-"""Which reservations end for the sake of another user's, and what proves that they have to (pure)."""
+"""Why proxies are displaced by another user's delegation or stronger proof, and how a domain is proved (pure)."""
 
 from __future__ import annotations
 
-from tfgateway.identity.proof import record_name, record_text
+from tfgateway.identity.proof_token import record_name, record_text
 from tfgateway.reconciler.planning.claims import Claims, NotNow, ProxiesBelow, ReservationRefused, TakenByOthers
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 
@@ -37,7 +37,7 @@ def why_displaced(claims: Claims, reservation: Reservation, refusal: ProxiesBelo
 
 
 def how_to_prove(claims: Claims, reservation: Reservation) -> str:
-    """For the user of a reservation without proof."""
+    """Text for the user: which DNS record would prove this reservation."""
     return f"it needs a CNAME or address record that leads to this gateway, or {_record(claims, reservation)}"
 
 

@@ -56,9 +56,9 @@ def plan_all(
 
     most: the highest number of recorded reservations of the last hour (``guard``); missing ones count as removed.
 
-    A plan that would remove more than the policy allows is refused (``Plan.held``), and made again as if nothing was to
-    be removed; what would be refused then is left undecided, because it may be refused only for the sake of what was
-    kept. For the same reason nothing is refused that would not be refused without the orphans. consent: the
+    The removals of a plan are held back (``Plan.held``) when they are more than the policy allows; the plan is made
+    again without removals; what would be refused then is left undecided, because it may be refused only for the sake of
+    what was kept. For the same reason nothing is refused that would not be refused without the orphans. consent: the
     ``held_digest`` of removals and orphans that an operator allowed.
     """
 
@@ -275,11 +275,11 @@ class _FullPlanner:
                 decisions.close(Action.SWEEP, user=printable(tid))
         for identifier in claims.waiting.names():
             if identifier not in decisions.accepted and identifier not in decisions.waiting:
-                claims.waiting.stop(identifier)
+                claims.waiting.forget(identifier)
                 decisions.close(Action.SWEEP, identifier)
         for identifier in claims.proofs.names():
             if identifier not in decisions.accepted:
-                claims.proofs.stop(identifier)
+                claims.proofs.forget(identifier)
                 decisions.close(Action.SWEEP, identifier)
         if claims.policy.repair_orphans:
             for orphan in orphans.remove(claims, wanted):

@@ -1,6 +1,6 @@
-"""Whether DNS proves that a domain's owner wants a user's proxy here, and since when it does or does not (pure).
+"""What DNS proves for each proxy, since when, and when an unproved one ends (pure).
 
-That stands in redis: no restart begins a new time, and a proof stays while DNS cannot be asked.
+It is kept in the hash ``tfgateway:proofs``, so the time runs on across restarts; a DNS failure changes nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Proof(StrEnum):
 
     @property
     def strength(self) -> int:
-        """A claim gives way to one with a stronger proof."""
+        """A claim with a higher one displaces one with a lower one."""
         return _STRENGTH[self]
 
 
@@ -45,9 +45,9 @@ class NameFacts(NamedTuple):
     aliases: frozenset[str] = frozenset()
     """Names that its CNAME records lead to, lower case, without a final dot."""
     tokens: frozenset[str] = frozenset()
-    """See ``identity.proof``."""
-    whole: bool = False
-    """Whether all of it was answered: what is missing does not exist, by a server's word."""
+    """See ``identity.proof_token``."""
+    complete: bool = False
+    """Whether DNS answered every query; only then does a missing record count as absent."""
 
 
 class ProofRow(Wait, frozen=True):
@@ -56,7 +56,7 @@ class ProofRow(Wait, frozen=True):
     by: Proof = Proof.NONE
 
 
-class Shown(NamedTuple):
+class ProofStatus(NamedTuple):
     """What proves a claim, for people and programs. Times in Unix seconds; 0: none."""
 
     by: Proof | None
@@ -78,7 +78,7 @@ class Shown(NamedTuple):
 class Proofs:
     """The hash ``tfgateway:proofs`` on top of ``rows``. timeout: seconds without proof after which a claim ends.
 
-    The time begins when DNS says that there is no proof, and ends when it says so again: failures end nothing.
+    The timeout runs from the first answer of DNS without a proof. Only another such answer, after it, ends the claim.
     """
 
     def __init__(self, rows: Rows, timeout: float) -> None:
@@ -95,43 +95,45 @@ class Proofs:
         """All reservations that there is a row of, readable or not."""
         return [Gwid(name) for name, _ in self._rows.fields(PROOFS)]
 
-    def standing(self, identifier: Gwid, proof: Proof, *, whole: bool) -> Proof:
-        """What proves a claim, by what DNS says now (``whole``: all of it), or else by what it has said last."""
+    def current(self, identifier: Gwid, proof: Proof, *, complete: bool) -> Proof:
+        """What proves a claim, by what DNS says now (``complete``: all of it), or else by what it has said last."""
         row = self._known.get(identifier)
-        return proof if whole or row is None else max(proof, row.by, key=lambda one: one.strength)
+        return proof if complete or row is None else max(proof, row.by, key=lambda one: one.strength)
 
-    def note(self, identifier: Gwid, proof: Proof, now: Instant, *, whole: bool) -> None:
+    def record(self, identifier: Gwid, proof: Proof, now: Instant, *, complete: bool) -> None:
         """Write what proves a claim when that has changed."""
         row = self._known.get(identifier)
-        proof = self.standing(identifier, proof, whole=whole)
-        if (row is None and proof is Proof.NONE and not whole) or (row is not None and row.by is proof):
+        proof = self.current(identifier, proof, complete=complete)
+        if (row is None and proof is Proof.NONE and not complete) or (row is not None and row.by is proof):
             return
         self._known[identifier] = row = ProofRow(int(now.unix), now.boot, now.uptime, proof)
         self._rows.put(PROOFS, identifier, msgspec.json.encode(row))
 
-    def over(self, identifier: Gwid, now: Instant, *, whole: bool) -> bool:
+    def is_expired(self, identifier: Gwid, now: Instant, *, complete: bool) -> bool:
         """Whether a claim has had no proof for long enough."""
         row = self._known.get(identifier)
-        return whole and row is not None and row.by is Proof.NONE and row.age(now) >= self._timeout
+        return complete and row is not None and row.by is Proof.NONE and row.age(now) >= self._timeout
 
-    def stop(self, identifier: Gwid) -> None:
+    def forget(self, identifier: Gwid) -> None:
         """Forget a claim."""
         self._known.pop(identifier, None)
         self._rows.put(PROOFS, identifier, None)
 
-    def shown(self, identifier: Gwid) -> Shown:
+    def status(self, identifier: Gwid) -> ProofStatus:
         """What is known of a claim."""
         row = self._known.get(identifier)
         if row is None:
-            return Shown(None, 0, 0, "DNS was not asked yet for a proof")
+            return ProofStatus(None, 0, 0, "DNS was not asked yet for a proof")
         if row.by is not Proof.NONE:
-            return Shown(row.by, row.since, 0, f"proved by {'a TXT record' if row.by is Proof.TXT else 'its address'}")
+            return ProofStatus(
+                row.by, row.since, 0, f"proved by {'a TXT record' if row.by is Proof.TXT else 'its address'}"
+            )
         ends = int(row.since + self._timeout)
         try:
             words = f"not proved: it ends after {datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M:%S} UTC"
         except (OverflowError, ValueError, OSError):
             words = "not proved"
-        return Shown(row.by, row.since, ends, words)
+        return ProofStatus(row.by, row.since, ends, words)
 
 
 def proof_by(facts: NameFacts, token: str | None, names: frozenset[str], addresses: frozenset[IPAddress]) -> Proof:

@@ -1,4 +1,4 @@
-"""When a plan is refused: which of its steps end what is served, and how many need no operator's consent (pure)."""
+"""Which steps of a plan end what is served, and how many of them need no operator's consent (pure)."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Waiting:
         """Whether anything may wait at all."""
         return self._timeout > 0
 
-    def over(self, identifier: Gwid, now: Instant) -> bool:
+    def is_expired(self, identifier: Gwid, now: Instant) -> bool:
         """Whether a reservation has waited long enough."""
         wait = self._since.get(identifier)
         return wait is not None and wait.age(now) >= self._timeout
@@ -67,7 +67,7 @@ class Waiting:
             self._since[identifier] = wait = Wait(since, now.boot, now.uptime - waited)
             self._rows.put(WAITING, identifier, msgspec.json.encode(wait))
 
-    def stop(self, identifier: Gwid) -> None:
+    def forget(self, identifier: Gwid) -> None:
         """Note that a reservation does not wait any more."""
         if identifier in self._since:
             self._rows.put(WAITING, identifier, None)

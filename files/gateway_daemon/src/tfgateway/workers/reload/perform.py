@@ -42,7 +42,7 @@ async def perform(resources: Resources) -> str:
     try:
         made = await prepare(resources)
         with made.undo as undo:
-            resources.pool.let_in(made.workers)
+            resources.pool.start_serving(made.workers)
             undo.pop_all()
     except BaseException as error:
         expected = isinstance(error, (GatewayError, OSError))

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from tfgateway.errors import ConfigError, GatewayError
 from tfgateway.workers import handover
-from tfgateway.workers.ipc.handle import Worker
+from tfgateway.workers.ipc.worker_handle import WorkerHandle
 from tfgateway.workers.metrics import page
 from tfgateway.workers.pool_spec import PoolSpec
 from tfgateway.workers.processes import open_file, reap
@@ -23,7 +23,7 @@ class Prepared:
 
     spec: PoolSpec
     generation: int
-    workers: list[Worker]
+    workers: list[WorkerHandle]
     page: socket.socket
     """Where its metrics page is: the same socket, unless the address is another one."""
     file: BinaryIO
@@ -54,7 +54,7 @@ async def prepare(resources: Resources) -> Prepared:
         return Prepared(spec, generation, workers, where, file, undo.pop_all())
 
 
-async def _until_ready(resources: Resources, spec: PoolSpec, generation: int) -> list[Worker]:
+async def _until_ready(resources: Resources, spec: PoolSpec, generation: int) -> list[WorkerHandle]:
     """The workers, when all are ready. Errors: ``GatewayError`` when one fails."""
     workers = resources.pool.active(generation)
     while not all(one.state == "ready" and not one.ended for one in workers):

@@ -14,7 +14,7 @@ from tfgateway.plane import Plane
 from tfgateway.telemetry.logs import logger
 from tfgateway.workers import handover
 from tfgateway.workers.control_socket import report
-from tfgateway.workers.ipc.handle import Worker
+from tfgateway.workers.ipc.worker_handle import WorkerHandle
 from tfgateway.workers.listen_sockets import ListenSocket, ListenSockets
 from tfgateway.workers.reload import config_test
 from tfgateway.workers.reload.perform import execute
@@ -88,7 +88,7 @@ class TakeOver:
         resources.reloads.update(state.reloads)
         resources.again = state.again
         for one in state.workers:
-            worker = Worker(one.number, one.slot, one.generation, one.pid, state.spec)
+            worker = WorkerHandle(one.number, one.slot, one.generation, one.pid, state.spec)
             worker.state, worker.since, worker.deadline = one.state, one.since, one.deadline
             worker.status, worker.figures, worker.token = one.status, one.figures, 0
             worker.covers = one.covers

@@ -1,4 +1,4 @@
-"""A worker process as its supervisor knows it."""
+"""The record that a supervisor keeps of a worker process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from tfgateway.workers.pool_spec import PoolSpec
 
 
 @dataclass(eq=False)
-class Worker:
-    """One worker process. Times are of the monotonic clock, which goes on across a re-execution."""
+class WorkerHandle:
+    """State, deadlines, last metrics and channel of one worker.
+
+    Times are of the monotonic clock, which goes on across a re-execution.
+    """
 
     number: int
     slot: int

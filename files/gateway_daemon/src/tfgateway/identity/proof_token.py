@@ -1,7 +1,6 @@
-"""The TXT record by which the owner of a domain says whose proxy it may be at which gateway.
+"""The TXT record that proves a user's right to a domain at one gateway: its name, token and text. Pure.
 
-User and gateway derive its token alike, from the one's key and the other's public key: nothing is stored or exchanged.
-Pure.
+User and gateway derive the token alike, from the one's key and the other's public key: nothing is stored or exchanged.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from tfgateway.identity.sealing import shared_key
 _PURPOSE = b"tfgateway-proof"  # C-6: a prefix that no other use of the keys has; 16 bytes at most
 _SIZE = 20
 _TEXT = re.compile(rb"tfgateway-proof=([a-z2-7]{32})", re.IGNORECASE)
-_MOST = 16
+_MAX_TOKENS = 16
 """Tokens of one name that are looked at: several users and gateways may have theirs."""
 _LONGEST_NAME = 253  # RFC 1035 §2.3.4, as text without the final dot
 
 
 def record_name(domain: str) -> str:
-    """Where the record of a domain is; empty: the domain is too long to have one."""
+    """Name of the TXT record of a domain; empty when it would exceed 253 bytes."""
     name = f"_tfgateway.{domain}"
     return name if len(name) <= _LONGEST_NAME else ""
 
@@ -39,15 +38,15 @@ def token(own_seed: bytes, other_public_key: bytes, tid: str, domain: str) -> st
 
 
 def record_text(token_of_user: str) -> str:
-    """What the record says."""
+    """Text of the TXT record."""
     return f"tfgateway-proof={token_of_user}"
 
 
 def tokens(texts: Iterable[bytes]) -> frozenset[str]:
-    """The tokens in the TXT records of a name, lower case; everything else in them is somebody else's business."""
+    """The tokens in the TXT records of a name, lower case; other texts are ignored."""
     found: set[str] = set()
     for text in texts:
         match = _TEXT.fullmatch(text.strip())
-        if match is not None and len(found) < _MOST:
+        if match is not None and len(found) < _MAX_TOKENS:
             found.add(match[1].decode("ascii").lower())
     return frozenset(found)

@@ -13,7 +13,7 @@ import dns.rdatatype
 import dns.resolver
 
 from tfgateway.addresses import IPAddress
-from tfgateway.identity import proof
+from tfgateway.identity import proof_token
 from tfgateway.reconciler.lookups import Lookups
 from tfgateway.reconciler.planning.proofs import NameFacts
 
@@ -24,8 +24,8 @@ _LONGEST_TEXT = 512
 _QUERY_TIME = 2.0
 
 
-class NameRecords:
-    """Asks for the records that may prove something.
+class ProofResolver:
+    """Asks a resolver for the records that may prove a claim.
 
     resolver: None: the one of this host.
     """
@@ -36,7 +36,7 @@ class NameRecords:
     async def facts(self, domain: str) -> NameFacts:
         """What DNS says. Errors: ``OSError``: it says nothing; ``DNSException``: it is no domain."""
         resolver = self._resolver or dns.asyncresolver.Resolver()  # /etc/resolv.conf may change
-        name, where = dns.name.from_text(domain), proof.record_name(domain)
+        name, where = dns.name.from_text(domain), proof_token.record_name(domain)
         a, aaaa, txt = await asyncio.gather(
             _answer(resolver, name, "A"),
             _answer(resolver, name, "AAAA"),
@@ -51,7 +51,9 @@ class NameRecords:
                 aliases.update(record.target.to_text(omit_final_dot=True).lower() for record in cname)
             addresses.update(ipaddress.ip_address(record.address) for record in list(answer or ())[:_MOST_RECORDS])
         texts = (b"".join(record.strings)[:_LONGEST_TEXT] for record in list(txt or ())[:_MOST_RECORDS])
-        return NameFacts(frozenset(addresses), frozenset(aliases), proof.tokens(texts), None not in (a, aaaa, txt))
+        return NameFacts(
+            frozenset(addresses), frozenset(aliases), proof_token.tokens(texts), None not in (a, aaaa, txt)
+        )
 
 
 async def _answer(resolver: dns.asyncresolver.Resolver, name: dns.name.Name, kind: str) -> Any:
@@ -68,6 +70,6 @@ async def _nothing() -> Any:
     return ()
 
 
-def name_lookups(records: NameRecords) -> Lookups[NameFacts]:
-    """What is known about domains that need a proof."""
+def name_lookups(records: ProofResolver) -> Lookups[NameFacts]:
+    """A cache of ``NameFacts``, filled by ``records``."""
     return Lookups("proof not looked up", records.facts, NameFacts())
