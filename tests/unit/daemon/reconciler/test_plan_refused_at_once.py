@@ -54,7 +54,14 @@ def refusing() -> set[str]:
             if isinstance(function, ast.FunctionDef):
                 calls = {node.func for node in ast.walk(function) if isinstance(node, ast.Call)}
                 names = {call.id if isinstance(call, ast.Name) else getattr(call, "attr", "") for call in calls}
-                if names & {"Refusal", "refuse_if", "refusal", "ProxiesBelow", "ParentMissing", "TakenByOthers"}:
+                if names & {
+                    "ReservationRefused",
+                    "refuse_if",
+                    "refusal",
+                    "ProxiesBelow",
+                    "ParentMissing",
+                    "TakenByOthers",
+                }:
                     found.add(f"{path.relative_to(PLACE)} {function.name}")
     return found
 

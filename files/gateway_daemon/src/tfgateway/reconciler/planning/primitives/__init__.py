@@ -15,7 +15,7 @@ class Primitive(Protocol):
     """The functions of a type of reservation, a module each. Pure: they plan rows in ``Claims``."""
 
     def admit(self, claims: Claims, reservation: Reservation) -> None:
-        """Check that this new reservation may have what it asks for. Errors: ``Refusal``, ``NotNow``."""
+        """Check that this new reservation may have what it asks for. Errors: ``ReservationRefused``, ``NotNow``."""
 
     def holds(self, claims: Claims, reservation: Reservation) -> bool:
         """Does redis hold exactly what this reservation asks for, as its user's, and does none that counts have it?
@@ -26,7 +26,7 @@ class Primitive(Protocol):
     def ensure(self, claims: Claims, reservation: Reservation) -> None:
         """Write the rows of a reservation that counts; what is right already is left alone.
 
-        Errors: ``Refusal`` when it has lost its ground, ``NotNow``.
+        Errors: ``ReservationRefused`` when it has lost its ground, ``NotNow``.
         """
 
     def release(self, claims: Claims, reservation: Reservation) -> None:
