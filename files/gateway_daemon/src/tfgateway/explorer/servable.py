@@ -90,7 +90,7 @@ def managed_refusal(type_name: str, domain: str, managed: Collection[str]) -> st
     """Why nobody but the gateway can have a name for the sake of its managed domains (lower case)."""
     if type_name == "domain_delegate":
         for zone in managed:
-            if (where := _where(domain, zone)) is not None:
+            if (where := relation(domain, zone)) is not None:
                 return f"unauthorized error cannot delegate domain {domain}: managed domain {zone} {where}"
     elif domain in managed:
         if type_name == "subdomain":
@@ -99,12 +99,13 @@ def managed_refusal(type_name: str, domain: str, managed: Collection[str]) -> st
     return None
 
 
-def _where(domain: str, zone: str) -> str | None:
-    if domain == zone:
+def relation(domain: str, other: str) -> str | None:
+    """How another name stands to a domain, in words; None: neither has the other in it."""
+    if domain == other:
         return "has this name"
-    if domain.endswith(f".{zone}"):
+    if domain.endswith(f".{other}"):
         return "is above it"
-    return "is below it" if zone.endswith(f".{domain}") else None
+    return "is below it" if other.endswith(f".{domain}") else None
 
 
 def key_refusal(public_key: str) -> str | None:

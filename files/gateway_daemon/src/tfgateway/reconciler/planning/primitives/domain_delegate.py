@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tfgateway import gojson
 from tfgateway.errors import SchemaError
-from tfgateway.explorer.servable import domain_refusal
+from tfgateway.explorer.servable import domain_refusal, relation
 from tfgateway.reconciler.planning.claims import OPERATOR, Claims, NotNow, ProxiesBelow, ReservationRefused, refuse_if
 from tfgateway.reconciler.planning.inputs import names
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
@@ -29,21 +29,20 @@ def admit(claims: Claims, reservation: Reservation) -> None:
         raise ReservationRefused(f"unauthorized error cannot delegate domain {domain}: {withheld}")
     for own in claims.policy.own_names:
         if domain in names.suffixes(own):
-            why = f"{own}, a name of the gateway, {_where(domain, own)}"
+            why = f"{own}, a name of the gateway, {relation(domain, own)}"
             raise ReservationRefused(f"unauthorized error cannot delegate domain {domain}: {why}")
     claims.check_readable(domain)
     for index in (claims.zones, claims.names):
         for other, owner in [*index.at_or_above(domain), *index.below(domain)]:
             if owner != reservation.user:
-                why = f"{_whose(claims, other, owner)} {_where(domain, other)}"
+                why = f"{_whose(claims, other, owner)} {relation(domain, other)}"
                 raise ReservationRefused(f"unauthorized error cannot delegate domain {domain}: {why}")
     others = [(other, owner) for other, owner in claims.services_within(domain) if owner != reservation.user]
     if others:
         other, owner = others[0]
         whose = "the operator" if owner == OPERATOR else "another user"
-        text = (
-            f"unauthorized error cannot delegate domain {domain}: {other}, a proxy of {whose}, {_where(domain, other)}"
-        )
+        why = f"{other}, a proxy of {whose}, {relation(domain, other)}"
+        text = f"unauthorized error cannot delegate domain {domain}: {why}"
         reserved = {name: _of_others(claims, name, reservation.user) for name, _ in others}
         if not all(reserved.values()):  # made by hand, or left behind: only the operator can end it
             raise ReservationRefused(text)
@@ -146,9 +145,3 @@ def _whose(claims: Claims, other: str, owner: str) -> str:
     if owner == claims.policy.node_id:
         return f"managed domain {other}"
     return f"zone {other} of the operator" if owner == OPERATOR else f"{other} of another user"
-
-
-def _where(domain: str, other: str) -> str:
-    if other == domain:
-        return "has this name"
-    return "is above it" if domain.endswith("." + other) else "is below it"
