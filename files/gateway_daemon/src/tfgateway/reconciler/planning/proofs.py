@@ -84,7 +84,10 @@ class Proofs:
     def __init__(self, rows: Rows, timeout: float) -> None:
         self._rows = rows
         self._timeout = timeout
-        self._known = {Gwid(name): row for name, raw in rows.fields(PROOFS) if (row := _decode(raw)) is not None}
+        decoded = {Gwid(name): _decode(raw) for name, raw in rows.fields(PROOFS)}
+        self._known = {identifier: row for identifier, row in decoded.items() if row is not None}
+        self._written = set(decoded)
+        """Reservations that a row was written of, readable or not, by this or an earlier plan."""
 
     @property
     def known(self) -> Mapping[Gwid, ProofRow]:
@@ -107,6 +110,7 @@ class Proofs:
         if (row is None and proof is Proof.NONE and not complete) or (row is not None and row.by is proof):
             return
         self._known[identifier] = row = ProofRow(int(now.unix), now.boot, now.uptime, proof)
+        self._written.add(identifier)
         self._rows.put(PROOFS, identifier, msgspec.json.encode(row))
 
     def is_expired(self, identifier: Gwid, now: Instant, *, complete: bool) -> bool:
@@ -117,7 +121,8 @@ class Proofs:
     def forget(self, identifier: Gwid) -> None:
         """Forget a claim."""
         self._known.pop(identifier, None)
-        self._rows.put(PROOFS, identifier, None)
+        if identifier in self._written:  # of most there is none: a pass forgets all that need no proof
+            self._rows.put(PROOFS, identifier, None)
 
     def status(self, identifier: Gwid) -> ProofStatus:
         """What is known of a claim."""
