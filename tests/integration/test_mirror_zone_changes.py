@@ -109,11 +109,15 @@ async def test_a_field_of_a_big_hash_is_told_without_reading_it(redis_server: Re
         assert copy.replaced == [b"big."]
 
 
-async def test_what_was_explained_is_read_again_later(
-    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def checks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was explained is read again soon, and whatever it costs."""
     monkeypatch.setattr(session_module, "_CHECK_AFTER", 0.2)
     monkeypatch.setattr(session_module, "_CHECK_SHARE", 1.0)
+
+
+@pytest.mark.usefixtures("checks_at_once")
+async def test_what_was_explained_is_read_again_later(redis_server: RedisServer) -> None:
     fill(redis_server)
     async with following(redis_server) as (copy, store):
         await write(store, ("big.", "n7", b"1"))
@@ -121,12 +125,9 @@ async def test_what_was_explained_is_read_again_later(
         assert copy.is_current()
 
 
-async def test_a_write_of_others_in_the_same_turn_is_found_by_the_check(
-    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("checks_at_once")
+async def test_a_write_of_others_in_the_same_turn_is_found_by_the_check(redis_server: RedisServer) -> None:
     """The one way in which an explanation does not tell all: both writes come to redis in one packet."""
-    monkeypatch.setattr(session_module, "_CHECK_AFTER", 0.2)
-    monkeypatch.setattr(session_module, "_CHECK_SHARE", 1.0)
     fill(redis_server)
     async with following(redis_server) as (copy, store):
         await write(store, ("big.", "n1", b"1"))  # the script is known to redis

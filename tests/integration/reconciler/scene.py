@@ -12,6 +12,7 @@ from aiohttp.web import Request, Response, json_response
 from tfgateway import settings
 from tfgateway.diagnosis import collect
 from tfgateway.errors import StoreError
+from tfgateway.explorer.models import PROXY
 from tfgateway.identity import seedfile
 from tfgateway.reconciler import loop
 from tfgateway.redis_schema.keys import OUTBOX, RELEASED_RESERVATIONS, RESERVATIONS, STATUS, ZONE_OWNERS
@@ -41,6 +42,44 @@ class Running:
             await self._task
         finally:
             await self._opened.__aexit__(None, None, None)
+
+
+class Gateway:
+    """Settings of a gateway, its redis, and an explorer that lists what the test has it list."""
+
+    def __init__(self, directory: Path, redis_server: RedisServer, rogue: Any, *, seed: bytes, section: str) -> None:
+        """section: lines of [gateway] besides."""
+        self.redis = redis_server.client()
+        self.rogue = rogue
+        seed_file = directory / "identity.seed"
+        seedfile.create(seed_file, seed)
+        self.settings = settings.parse(
+            f"""
+identity.seed = "{seed_file}"
+redis.url = "{redis_server.url}"
+[gateway]
+managed_domains = ["gw1.example"]
+{section}
+[explorer]
+url = "{rogue.url}"
+poll_interval = 0.05
+long_poll = 0
+[proxy]
+allowed_targets = ["203.0.113.0/24"]
+""".encode()
+        )
+        rogue.poll = lambda handler, _start: rogue.answer(handler, rogue.items(0))
+        rogue.listing = []
+
+    def proxy(self, number: int, domain: str, tid: int) -> None:
+        """Have it list a proxy."""
+        proxy = {"domain": domain, "addr": "203.0.113.10", "port": 80, "port_tls": 443}
+        self.rogue.listing.append(self.rogue.workload(number, PROXY, customer_tid=tid, **proxy))
+
+    def message(self, name: str) -> str | None:
+        """Of the last result that it was given; None: of none yet."""
+        answers = self.rogue.results.get(name)
+        return json.loads(answers[-1])["message"] if answers else None
 
 
 class Scene:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -15,14 +14,12 @@ import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
-from tfgateway import settings
-from tfgateway.explorer.models import DOMAIN_DELEGATE, PROXY
-from tfgateway.identity import seedfile
+from tfgateway.explorer.models import DOMAIN_DELEGATE
 from tfgateway.reconciler import lookups, loop
 from tfgateway.reconciler.delegations import Delegations, ParentZones
 from tfgateway.redis_schema.keys import ZONE_OWNERS, service_key
 
-from tests.integration.reconciler.scene import Running
+from tests.integration.reconciler.scene import Gateway, Running
 from tests.support.waiting import soon
 
 ADDRESS = "127.0.0.1"
@@ -193,36 +190,13 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(found.known()) == {"d4.example", "e0.example", "e1.example"}
 
 
-class Gateway:
-    """Settings of a gateway whose reconciler finds the servers of the test in the place of the world's."""
+class DelegatedGateway(Gateway):
+    """One whose reconciler finds the servers of the test in the place of the world's."""
 
     def __init__(self, directory: Any, redis_server: Any, rogue: Any) -> None:
-        self.redis = redis_server.client()
-        self.rogue = rogue
-        seed = directory / "identity.seed"
-        seedfile.create(seed, bytes(range(32)))
-        self.settings = settings.parse(
-            f"""
-identity.seed = "{seed}"
-redis.url = "{redis_server.url}"
-[gateway]
-managed_domains = ["gw1.example"]
-name_servers = ["ns1.gw1.example"]
-[explorer]
-url = "{rogue.url}"
-poll_interval = 0.05
-long_poll = 0
-[proxy]
-allowed_targets = ["203.0.113.0/24"]
-""".encode()
-        )
-        proxy = {"domain": "www.newcorp.example", "addr": "203.0.113.10", "port": 80, "port_tls": 443}
-        rogue.poll = lambda handler, _start: rogue.answer(handler, rogue.items(0))
-        rogue.listing = [rogue.workload(1, PROXY, customer_tid=8, **proxy)]
-
-    def message(self, name: str) -> str | None:
-        answers = self.rogue.results.get(name)
-        return json.loads(answers[-1])["message"] if answers else None
+        section = 'name_servers = ["ns1.gw1.example"]'
+        super().__init__(directory, redis_server, rogue, seed=bytes(range(32)), section=section)
+        self.proxy(1, "www.newcorp.example", tid=8)
 
     def delegate(self) -> None:
         self.rogue.listing.append(self.rogue.workload(2, DOMAIN_DELEGATE, domain="newcorp.example"))
@@ -231,12 +205,14 @@ allowed_targets = ["203.0.113.0/24"]
 @pytest.fixture
 def gateway(
     tmp_path: Any, redis_server: Any, rogue: Any, zones: ParentZones, monkeypatch: pytest.MonkeyPatch
-) -> Gateway:
+) -> DelegatedGateway:
     monkeypatch.setattr(loop, "ParentZones", lambda: zones)
-    return Gateway(tmp_path, redis_server, rogue)
+    return DelegatedGateway(tmp_path, redis_server, rogue)
 
 
-async def test_the_running_reconciler_looks_it_up_and_displaces_the_proxy(gateway: Gateway, servers: Servers) -> None:
+async def test_the_running_reconciler_looks_it_up_and_displaces_the_proxy(
+    gateway: DelegatedGateway, servers: Servers
+) -> None:
     async with Running(gateway.settings):
         await soon(lambda: gateway.message("1-1") == "")
         gateway.delegate()
@@ -248,7 +224,7 @@ async def test_the_running_reconciler_looks_it_up_and_displaces_the_proxy(gatewa
     assert servers.asked == {"newcorp.example.": 1}
 
 
-async def test_a_single_pass_looks_it_up_before_it_decides(gateway: Gateway, servers: Servers) -> None:
+async def test_a_single_pass_looks_it_up_before_it_decides(gateway: DelegatedGateway, servers: Servers) -> None:
     async with loop.opened(gateway.settings) as reconciler:
         await reconciler.once()
     gateway.delegate()

@@ -11,11 +11,9 @@ from typing import Any
 
 import dns.asyncresolver
 import pytest
-from tfgateway import settings
 from tfgateway.diagnosis import collect
-from tfgateway.explorer.models import PROXY
 from tfgateway.explorer.user import Account, proof_record
-from tfgateway.identity import proof_token, seedfile
+from tfgateway.identity import proof_token
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler import lookups, loop, proof_lookups
 from tfgateway.reconciler.lookups import Lookups
@@ -24,7 +22,7 @@ from tfgateway.reconciler.proof_lookups import ProofResolver, name_lookups
 from tfgateway.redis_schema.keys import PROOFS, STATUS, service_key
 from tfgateway.redis_schema.services import decode_service
 
-from tests.integration.reconciler.scene import Running
+from tests.integration.reconciler.scene import Gateway, Running
 from tests.support.processes import CommandLine, Process, RedisServer
 from tests.support.waiting import LIMIT, soon
 
@@ -148,42 +146,14 @@ async def test_a_name_too_long_for_a_record_below_it(elsewhere: Elsewhere) -> No
     assert await elsewhere.records.facts(name) == NameFacts(complete=True)
 
 
-class Gateway:
-    """Settings of a gateway that wants proofs, and what its explorer gets to see."""
+class ProvingGateway(Gateway):
+    """One that wants proofs."""
 
     def __init__(self, directory: Path, redis_server: RedisServer, rogue: Any) -> None:
-        self.redis = redis_server.client()
+        section = 'proof = "dns"\npublic_addresses = ["198.51.100.1"]'
+        super().__init__(directory, redis_server, rogue, seed=GATEWAY.seed, section=section)
         self.clock = 0.0
         """Of what is known by DNS."""
-        self.rogue = rogue
-        seed = directory / "identity.seed"
-        seedfile.create(seed, GATEWAY.seed)
-        self.settings = settings.parse(
-            f"""
-identity.seed = "{seed}"
-redis.url = "{redis_server.url}"
-[gateway]
-managed_domains = ["gw1.example"]
-proof = "dns"
-public_addresses = ["198.51.100.1"]
-[explorer]
-url = "{rogue.url}"
-poll_interval = 0.05
-long_poll = 0
-[proxy]
-allowed_targets = ["203.0.113.0/24"]
-""".encode()
-        )
-        rogue.poll = lambda handler, _start: rogue.answer(handler, rogue.items(0))
-        rogue.listing = []
-
-    def proxy(self, number: int, domain: str, tid: int) -> None:
-        proxy = {"domain": domain, "addr": "203.0.113.10", "port": 80, "port_tls": 443}
-        self.rogue.listing.append(self.rogue.workload(number, PROXY, customer_tid=tid, **proxy))
-
-    def message(self, name: str) -> str | None:
-        answers = self.rogue.results.get(name)
-        return json.loads(answers[-1])["message"] if answers else None
 
     def forget(self) -> None:
         """What DNS said before has to be looked up again."""
@@ -203,8 +173,8 @@ allowed_targets = ["203.0.113.0/24"]
 @pytest.fixture
 def gateway(
     tmp_path: Path, redis_server: RedisServer, rogue: Any, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
-) -> Gateway:
-    made = Gateway(tmp_path, redis_server, rogue)
+) -> ProvingGateway:
+    made = ProvingGateway(tmp_path, redis_server, rogue)
     facts = elsewhere.records.facts
     monkeypatch.setattr(
         loop, "name_lookups", lambda _records: Lookups("not looked up", facts, NameFacts(), clock=lambda: made.clock)
@@ -213,7 +183,7 @@ def gateway(
 
 
 async def test_the_owner_of_a_domain_gets_it_and_keeps_it(
-    gateway: Gateway, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+    gateway: ProvingGateway, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Running(gateway.settings):
         gateway.proxy(1, NAME, tid=8)
@@ -243,7 +213,7 @@ async def test_the_owner_of_a_domain_gets_it_and_keeps_it(
     assert (shown["4-1"]["by"], shown["2-1"]["by"]) == ("txt", "address")
 
 
-async def test_a_single_pass_asks_before_it_decides(gateway: Gateway, elsewhere: Elsewhere) -> None:
+async def test_a_single_pass_asks_before_it_decides(gateway: ProvingGateway, elsewhere: Elsewhere) -> None:
     gateway.proxy(1, NAME, tid=8)
     async with loop.opened(gateway.settings) as reconciler:
         await reconciler.once()

@@ -20,6 +20,18 @@ def serving(node: Any) -> float:
     return node.figures()['tfgateway_workers_serving{plane="dns"}']
 
 
+def all_are_answered(node: DnsNode, count: int) -> None:
+    """Ask so many times, each from a socket of its own, and wait for all answers."""
+    clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
+    for client in clients:
+        client.settimeout(60)
+        client.connect(("127.0.0.1", node.port))
+        client.send(node.query().to_wire())
+    for client in clients:
+        assert client.recv(512)[3] & 15 == 0
+        client.close()
+
+
 def test_killed_workers_are_replaced_and_what_was_asked_meanwhile_is_answered(dns_node: DnsNode) -> None:
     """The supervisor keeps the sockets: queries wait in them, nobody is refused. Counts do not go backwards."""
     dns_node.start()
@@ -31,14 +43,7 @@ def test_killed_workers_are_replaced_and_what_was_asked_meanwhile_is_answered(dn
     assert len(old) == 2
     for pid in old:
         os.kill(pid, signal.SIGKILL)
-    clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(20)]
-    for client in clients:
-        client.settimeout(60)
-        client.connect(("127.0.0.1", dns_node.port))
-        client.send(dns_node.query().to_wire())
-    for client in clients:
-        assert client.recv(512)[3] & 15 == 0
-        client.close()
+    all_are_answered(dns_node, 20)
     dns_node.wait_for(lambda: serving(dns_node) == 2, "two workers again")
     assert not set(dns_node.process.workers) & set(old)
     assert dns_node.asked() == before + 20
@@ -80,14 +85,7 @@ def test_another_worker_reads_the_sockets_of_one_that_is_silent_or_gone(dns_node
     if how == "killed":
         dns_node.crash.touch()  # nor is its successor of any use
     os.kill(victim, signal.SIGSTOP if how == "stopped" else signal.SIGKILL)
-    clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(30)]
-    for client in clients:
-        client.settimeout(60)
-        client.connect(("127.0.0.1", dns_node.port))
-        client.send(dns_node.query().to_wire())
-    for client in clients:
-        assert client.recv(512)[3] & 15 == 0
-        client.close()
+    all_are_answered(dns_node, 30)
     for _ in range(10):
         assert dns.query.tcp(dns_node.query(), "127.0.0.1", timeout=60, port=dns_node.port).answer
     if how == "stopped":
