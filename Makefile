@@ -26,7 +26,7 @@ test: ## everything: linters, types, unit, integration, sanity, molecule, the de
 	@$(PYTHON3) tools/setup.py demo test
 	@$(BIN)/python -m tools.check all
 
-test-fast: ## a few minutes: linters, types, and unit tests with fewer examples, without those that run Ansible
+test-fast: ## a few minutes: linters but ansible-lint, types, unit tests with fewer examples and without those that run Ansible
 	@$(PYTHON3) tools/setup.py test
 	@$(BIN)/python -m tools.check fast
 
