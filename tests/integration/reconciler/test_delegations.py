@@ -15,8 +15,9 @@ import dns.rcode
 import dns.rrset
 import pytest
 from tfgateway.explorer.models import DOMAIN_DELEGATE
-from tfgateway.reconciler import lookups, loop
-from tfgateway.reconciler.delegations import Delegations, ParentZones
+from tfgateway.reconciler import loop
+from tfgateway.reconciler.lookups.delegations import Delegations, ParentZones
+from tfgateway.reconciler.lookups_ import cache as lookups
 from tfgateway.redis_schema.keys import ZONE_OWNERS, service_key
 
 from tests.integration.reconciler.scene import Gateway, Running

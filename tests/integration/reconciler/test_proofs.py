@@ -15,10 +15,12 @@ from tfgateway.diagnosis import collect
 from tfgateway.explorer.user import Account, proof_record
 from tfgateway.identity import proof_token
 from tfgateway.identity.keys import Identity
-from tfgateway.reconciler import lookups, loop, proof_lookups
-from tfgateway.reconciler.lookups import Lookups
+from tfgateway.reconciler import loop
+from tfgateway.reconciler.lookups.cache import Lookups
+from tfgateway.reconciler.lookups.proofs import ProofResolver, name_lookups
+from tfgateway.reconciler.lookups_ import cache as lookups
+from tfgateway.reconciler.lookups_ import proofs as proof_lookups
 from tfgateway.reconciler.planning.proofs import NameFacts
-from tfgateway.reconciler.proof_lookups import ProofResolver, name_lookups
 from tfgateway.redis_schema.keys import PROOFS, STATUS, service_key
 from tfgateway.redis_schema.services import decode_service
 

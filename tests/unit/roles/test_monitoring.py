@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from tfgateway.addresses import host_port
+from tfgateway.net.addresses import host_port
 from tfgateway.reconciler.verdict import Verdict
 from tfgateway.settings import Settings
 

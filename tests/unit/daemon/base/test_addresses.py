@@ -4,8 +4,8 @@ import ipaddress
 from pathlib import Path
 
 import pytest
-from tfgateway.addresses import denied_reason, networks, own_addresses
-from tfgateway.special_addresses import REGISTRY
+from tfgateway.net.addresses import denied_reason, networks, own_addresses
+from tfgateway.net.special_addresses import REGISTRY
 
 OWN = frozenset({ipaddress.ip_address("203.0.113.1"), ipaddress.ip_address("2001:db8::1")})
 

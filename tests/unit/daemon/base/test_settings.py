@@ -7,9 +7,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway import settings
-from tfgateway.addresses import host_port
 from tfgateway.cli.main import main
 from tfgateway.errors import ConfigError
+from tfgateway.net.addresses import host_port
 
 
 def test_an_empty_file_is_all_defaults() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tfgateway.sockets import resolve
+from tfgateway.net.sockets import resolve
 
 
 @pytest.mark.parametrize("name", ["a..example", "x" * 64 + ".example", "nul\0.example", "name.invalid"])

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tfgateway.addresses import networks
 from tfgateway.explorer.models import (
     DomainDelegate,
     Gateway4To6,
@@ -24,6 +23,7 @@ from tfgateway.explorer.models import (
 )
 from tfgateway.identity.keys import Identity
 from tfgateway.instant import Instant
+from tfgateway.net.addresses import networks
 from tfgateway.reconciler.planning import render, results
 from tfgateway.reconciler.planning.claims import Policy
 from tfgateway.reconciler.planning.inputs import guard

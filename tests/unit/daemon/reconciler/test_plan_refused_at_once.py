@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import tfgateway.reconciler.planning
-from tfgateway.addresses import literals
 from tfgateway.explorer.models import ResultState
 from tfgateway.explorer.server.api.validation import workload_problem
 from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.sealing import encrypt_ecdh
+from tfgateway.net.addresses import literals
 from tfgateway.reconciler.planning.claims import FourToSix
 
 PLACE = Path(tfgateway.reconciler.planning.__file__).parent

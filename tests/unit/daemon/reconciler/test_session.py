@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipaddress
 from typing import Any, cast
 
-from tfgateway.addresses import denied_reason, networks
 from tfgateway.identity.keys import Identity
+from tfgateway.net.addresses import denied_reason, networks
 from tfgateway.reconciler.cycle import Cycle
-from tfgateway.reconciler.delegations import Delegations, ParentZones
-from tfgateway.reconciler.proof_lookups import ProofResolver, name_lookups
+from tfgateway.reconciler.lookups.delegations import Delegations, ParentZones
+from tfgateway.reconciler.lookups.proofs import ProofResolver, name_lookups
 from tfgateway.reconciler.session import make_policy
 from tfgateway.settings import FourToSixSettings, GatewaySettings, Settings
 

@@ -16,8 +16,8 @@ from typing import Any, Literal, NamedTuple
 import pytest
 import structlog.testing
 from prometheus_client import CollectorRegistry
-from tfgateway import sockets
-from tfgateway.addresses import networks
+from tfgateway.net import sockets
+from tfgateway.net.addresses import networks
 from tfgateway.plane import Endpoint, Listening
 from tfgateway.proxy import listener, refusals, server
 from tfgateway.proxy.connection import connection

@@ -8,7 +8,6 @@ import click
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from tfgateway.addresses import host_port
 from tfgateway.errors import ConfigError
 from tfgateway.explorer.server.app import METRICS, create_app, serve
 from tfgateway.explorer.server.policy import ExplorerPolicy
@@ -16,6 +15,7 @@ from tfgateway.explorer.server.storage import pins
 from tfgateway.explorer.server.storage.backup import backup
 from tfgateway.explorer.server.tls import Certificate
 from tfgateway.explorer.urls import PublicUrl
+from tfgateway.net.addresses import host_port
 from tfgateway.settings import LogSettings
 from tfgateway.telemetry import logs
 from tfgateway.telemetry import metrics as telemetry

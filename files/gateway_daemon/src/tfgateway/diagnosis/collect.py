@@ -29,7 +29,7 @@ from tfgateway.reconciler.planning.inputs.reservation import Reservation, of_wor
 from tfgateway.reconciler.planning.inputs.rows import Actual, Rows
 from tfgateway.reconciler.planning.primitives import proxy, services, subdomain
 from tfgateway.reconciler.planning.results import OutboxEntry
-from tfgateway.reconciler.planning.unowned_rows import unowned_rows
+from tfgateway.reconciler.planning.unowned.rows import unowned_rows
 from tfgateway.reconciler.session import load_identity, look, make_policy, open_redis
 from tfgateway.reconciler.status import ReconcilerStatus, decode_status
 from tfgateway.reconciler.store import Store

@@ -21,8 +21,8 @@ import dns.rcode
 import dns.rdatatype
 
 from tfgateway import gojson
-from tfgateway.addresses import denied_reason, host_port, shown
 from tfgateway.errors import ProgramError
+from tfgateway.net.addresses import denied_reason, host_port, shown
 from tfgateway.programs import run
 from tfgateway.reconciler.planning.claims import Policy
 from tfgateway.reconciler.verdict import ProbeResult

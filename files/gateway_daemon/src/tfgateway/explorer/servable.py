@@ -10,10 +10,10 @@ import contextlib
 import re
 from collections.abc import Collection, Sequence
 
-from tfgateway.addresses import IPAddress, IPNetwork, denied_reason, is_literal
 from tfgateway.errors import ParseError, SchemaError
 from tfgateway.identity.sealing import ECDH_OVERHEAD
-from tfgateway.idn import to_ascii
+from tfgateway.net.addresses import IPAddress, IPNetwork, denied_reason, is_literal
+from tfgateway.net.idn import to_ascii
 from tfgateway.wireguard_key import decode_key
 
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")

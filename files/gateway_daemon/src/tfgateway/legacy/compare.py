@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from tfgateway.addresses import host_port
 from tfgateway.legacy.corefile import Corefile
 from tfgateway.legacy.flags import Flags
 from tfgateway.legacy.router import Router
+from tfgateway.net.addresses import host_port
 from tfgateway.settings import Settings
 
 _LOOPBACK = ("", "localhost", "127.0.0.1", "::1")

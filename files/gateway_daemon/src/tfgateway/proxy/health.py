@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from tfgateway.addresses import is_literal, shown
+from tfgateway.net.addresses import is_literal, shown
+from tfgateway.net.sockets import resolve
 from tfgateway.proxy.routing.static_services import StaticService
 from tfgateway.proxy.upstream.balance import Member
 from tfgateway.settings import CheckSettings
-from tfgateway.sockets import resolve
 from tfgateway.telemetry.logs import logger
 
 _RESOLVE_EVERY = 30.0  # seconds

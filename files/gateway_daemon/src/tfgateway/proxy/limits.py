@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfgateway import addresses
+from tfgateway.net import addresses
 
 
 class Admission:

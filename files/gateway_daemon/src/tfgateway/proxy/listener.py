@@ -7,10 +7,10 @@ import errno
 import socket
 from collections.abc import Callable
 
-from tfgateway.addresses import plain
+from tfgateway.net.addresses import plain
+from tfgateway.net.sockets import adopt, tune
 from tfgateway.plane import Listening
 from tfgateway.proxy.eventloop.engine import Engine
-from tfgateway.sockets import adopt, tune
 from tfgateway.telemetry.logs import logger
 
 _AT_ONCE = 64  # accepted connections before others get their turn

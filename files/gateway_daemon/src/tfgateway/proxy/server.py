@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from tfgateway import addresses
 from tfgateway.aio import first_of
 from tfgateway.errors import ConfigError, SchemaError
 from tfgateway.mirror import HoldCollector, Mirror, Selection, SnapshotWriter, hold_metric
 from tfgateway.mirror.disk import snapshot
+from tfgateway.net import addresses
+from tfgateway.net.sockets import ordinary
 from tfgateway.plane import Listening, WorkerContext, share
 from tfgateway.proxy.connection import connection
 from tfgateway.proxy.connection.connection import Connection
@@ -39,7 +40,6 @@ from tfgateway.proxy.upstream.own_dials import OwnDials, open_table
 from tfgateway.redis_schema.connection import connect_as
 from tfgateway.redis_schema.keys import SERVICE_PREFIX, domain_of_service_key
 from tfgateway.settings import ProxySettings, RedisSettings, Settings
-from tfgateway.sockets import ordinary
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.api import RelayedByTunnel, Visitor
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics

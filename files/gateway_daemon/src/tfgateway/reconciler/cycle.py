@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from tfgateway import machine
-from tfgateway.addresses import denied_reason, literals, own_addresses
 from tfgateway.ids import Gwid
+from tfgateway.net.addresses import denied_reason, literals, own_addresses
 from tfgateway.reconciler.dataset import DataSet, is_whole
-from tfgateway.reconciler.delegations import Delegations
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.lease import Lease
-from tfgateway.reconciler.lookups import Lookups
+from tfgateway.reconciler.lookups.cache import Lookups
+from tfgateway.reconciler.lookups.delegations import Delegations
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.planning.claims import Policy, UserKeys
 from tfgateway.reconciler.planning.inputs import guard

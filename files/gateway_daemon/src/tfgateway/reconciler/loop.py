@@ -24,18 +24,18 @@ from tfgateway.explorer.models import WorkloadCounts
 from tfgateway.identity.keys import Identity
 from tfgateway.ids import Gwid
 from tfgateway.reconciler.cycle import Applied, Cycle, Pass
-from tfgateway.reconciler.delegations import Delegations, ParentZones
 from tfgateway.reconciler.explorer_side.geoip import Locator
 from tfgateway.reconciler.explorer_side.poller import Poller
 from tfgateway.reconciler.explorer_side.registration import DirectoryEntry
 from tfgateway.reconciler.explorer_side.session import open_explorer
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.lease import Holder, Lease
+from tfgateway.reconciler.lookups.delegations import Delegations, ParentZones
+from tfgateway.reconciler.lookups.proofs import ProofResolver, name_lookups
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.outbox import Outbox
 from tfgateway.reconciler.planning.model import Action, Plan
 from tfgateway.reconciler.planning.render import held_reason
-from tfgateway.reconciler.proof_lookups import ProofResolver, name_lookups
 from tfgateway.reconciler.session import load_identity, make_policy, open_redis
 from tfgateway.reconciler.status import ReconcilerStatus
 from tfgateway.reconciler.store import Store

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from tfgateway.addresses import literals, networks, own_addresses
 from tfgateway.errors import ConfigError
 from tfgateway.explorer.servable import is_domain
 from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
+from tfgateway.net.addresses import literals, networks, own_addresses
 from tfgateway.reconciler.planning.claims import FourToSix, Policy
 from tfgateway.reconciler.planning.inputs.desired import Desired
 from tfgateway.reconciler.planning.inputs.records import RecordDecoder, Records

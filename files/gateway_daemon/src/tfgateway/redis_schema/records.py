@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import msgspec
 
 from tfgateway import gojson
-from tfgateway.addresses import IPV4
 from tfgateway.errors import SchemaError
 from tfgateway.ids import NodeId
+from tfgateway.net.addresses import IPV4
 from tfgateway.telemetry.text import printable
 
 SUBDOMAIN_TTL = 3600

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from tfgateway.addresses import endpoint, host_port
 from tfgateway.errors import ConfigError
+from tfgateway.net.addresses import endpoint, host_port
 from tfgateway.settings.dns import DnsSettings
 from tfgateway.settings.node import (
     ExplorerSettings,

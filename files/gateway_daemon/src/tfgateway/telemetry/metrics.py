@@ -10,7 +10,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from tfgateway.addresses import host_port
+from tfgateway.net.addresses import host_port
 
 _LAST_PAGES = 2.0
 """Seconds for responses that are under way when the page ends."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 
-from tfgateway.addresses import shown
 from tfgateway.aio import Backoff
-from tfgateway.sockets import AddressInfo, close, resolve, send_at_once
+from tfgateway.net.addresses import shown
+from tfgateway.net.sockets import AddressInfo, close, resolve, send_at_once
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.session.session import Session, SessionLimits, StreamHandler
 from tfgateway.tunnel.session.stream_relay import StreamEnding, StreamRelay, StreamRelayed

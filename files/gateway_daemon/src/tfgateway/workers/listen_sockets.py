@@ -8,8 +8,8 @@ import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tfgateway.addresses import host_port
 from tfgateway.errors import AddressInUseError, ConfigError, GatewayError
+from tfgateway.net.addresses import host_port
 from tfgateway.plane import Endpoint
 from tfgateway.telemetry.logs import logger
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 
-from tfgateway.addresses import host_port
 from tfgateway.dns.answer import rate_limit
 from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.answer.transfer import Allowed
@@ -14,6 +13,7 @@ from tfgateway.dns.wire import names
 from tfgateway.dns.wire.cookies import Cookies
 from tfgateway.dns.wire.rrsets import ZonePolicy
 from tfgateway.errors import ConfigError, ParseError
+from tfgateway.net.addresses import host_port
 from tfgateway.settings import DnsSettings, RateSettings, Settings
 
 _CHAOS_ID = (names.fold(b"\x02id\x06server\0"), names.fold(b"\x08hostname\x04bind\0"))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from tfgateway.addresses import IPV4
 from tfgateway.dns.wire import codes
 from tfgateway.dns.wire.names import Name
 from tfgateway.dns.wire.rrsets import Packed, ZonePolicy, address_head, pack, render, render_name_servers, render_soa
+from tfgateway.net.addresses import IPV4
 from tfgateway.redis_schema.records import decode_records
 
 _NOTHING = b"{}"

@@ -10,8 +10,8 @@ from typing import Any, Protocol, cast
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from tfgateway import addresses
 from tfgateway.fair_shares import FairShares, Source
+from tfgateway.net import addresses
 from tfgateway.telemetry.logs import logger
 
 _log = logger("explorer")

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from tfgateway.net.sockets import keep_alive, ordinary
 from tfgateway.proxy import refusals
 from tfgateway.proxy.connection.context import ProxyContext
 from tfgateway.proxy.connection.downstream import DownstreamConnection
@@ -36,7 +37,6 @@ from tfgateway.proxy.relay.relay import Ending, Relay, Relayed
 from tfgateway.proxy.routing.table import Route
 from tfgateway.proxy.upstream.dial import refused
 from tfgateway.proxy.upstream.upstream import Failure, Upstream
-from tfgateway.sockets import keep_alive, ordinary
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.api import DialFailed, NoTunnel, RelayedByTunnel, Visitor
 

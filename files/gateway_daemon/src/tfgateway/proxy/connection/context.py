@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection
 from typing import Protocol
 
-from tfgateway.addresses import IPNetwork
+from tfgateway.net.addresses import IPNetwork
 from tfgateway.proxy.connection.access_log import AccessLog
 from tfgateway.proxy.eventloop.deadlines import Deadlines
 from tfgateway.proxy.eventloop.engine import Engine, Expiring

@@ -7,7 +7,7 @@ import ipaddress
 import socket
 from abc import ABC, abstractmethod
 
-from tfgateway.addresses import plain, within
+from tfgateway.net.addresses import plain, within
 from tfgateway.proxy import refusals
 from tfgateway.proxy.connection.context import LiveConnection, ProxyContext
 from tfgateway.proxy.connection.states import ENDED, READING, REFUSED, RELAYING, TRANSITIONS

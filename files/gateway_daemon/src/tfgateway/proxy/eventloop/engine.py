@@ -18,8 +18,8 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
+from tfgateway.net.sockets import close
 from tfgateway.proxy.eventloop.deadlines import Deadlines
-from tfgateway.sockets import close
 from tfgateway.telemetry.logs import logger
 
 INCOMING = select.EPOLLIN

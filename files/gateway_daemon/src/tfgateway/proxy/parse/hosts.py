@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 
 from tfgateway.errors import ParseError
-from tfgateway.idn import to_ascii
+from tfgateway.net.idn import to_ascii
 
 _LONGEST = 255  # bytes of a name (RFC 1035 §2.3.4)
 # reg-name of RFC 3986 §3.2.2; digits and dots cover IPv4 literals too.

@@ -10,8 +10,8 @@ import re
 import struct
 from dataclasses import dataclass
 
-from tfgateway.addresses import IPAddress, plain
 from tfgateway.errors import ParseError
+from tfgateway.net.addresses import IPAddress, plain
 
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # §2.2
 _V1_START = b"PROXY "

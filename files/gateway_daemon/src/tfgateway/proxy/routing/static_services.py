@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tfgateway.addresses import is_literal, networks
 from tfgateway.errors import ConfigError, ParseError
+from tfgateway.net.addresses import is_literal, networks
 from tfgateway.proxy.parse.hosts import a_label
 from tfgateway.proxy.routing.table import CATCH_ALL, Route, RouteOptions, StaticRoutes
 from tfgateway.proxy.upstream.balance import Member, TargetPool

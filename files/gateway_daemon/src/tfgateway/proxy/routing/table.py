@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tfgateway.addresses import IPV4, IPNetwork, within
 from tfgateway.errors import SchemaError
-from tfgateway.idn import to_unicode
+from tfgateway.net.addresses import IPV4, IPNetwork, within
+from tfgateway.net.idn import to_unicode
 from tfgateway.proxy.protocol import TLS, Protocol
 from tfgateway.proxy.upstream.balance import TargetPool
 from tfgateway.redis_schema.keys import domain_of_service_key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 
-from tfgateway.addresses import IPAddress
+from tfgateway.net.addresses import IPAddress
 from tfgateway.telemetry.logs import logger
 
 _CACHED = 10.0  # seconds

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from tfgateway.addresses import plain
+from tfgateway.net.addresses import plain
 from tfgateway.proxy.upstream.own_addresses import OwnAddresses
 
 _ENTRY = struct.Struct("=II")

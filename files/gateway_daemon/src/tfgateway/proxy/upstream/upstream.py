@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from tfgateway.addresses import shown
+from tfgateway.net.addresses import shown
 from tfgateway.proxy.eventloop.engine import Engine
 from tfgateway.proxy.protocol import HTTP, Protocol
 from tfgateway.proxy.refusals import NO_TARGET, Refusal, Refused

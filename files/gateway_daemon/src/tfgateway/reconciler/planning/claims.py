@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from tfgateway.addresses import IPAddress, IPNetwork, denied_reason
 from tfgateway.errors import CryptoError, SchemaError
 from tfgateway.explorer.models import WORKLOAD_TYPES
 from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.proof_token import token
 from tfgateway.ids import Gwid, NodeId, Tid
+from tfgateway.net.addresses import IPAddress, IPNetwork, denied_reason
 from tfgateway.reconciler.planning.inputs.names import NameIndex, suffixes
 from tfgateway.reconciler.planning.inputs.reservation import Reservation
 from tfgateway.reconciler.planning.inputs.rows import Rows

@@ -14,7 +14,6 @@ from types import MappingProxyType
 from tfgateway.explorer.models import DomainDelegate, NextAction
 from tfgateway.ids import Gwid
 from tfgateway.instant import Instant
-from tfgateway.reconciler.planning import orphans
 from tfgateway.reconciler.planning.claims import Policy, UserKeys
 from tfgateway.reconciler.planning.decisions import Decisions
 from tfgateway.reconciler.planning.inputs.desired import WANTED, Desired, Wanted
@@ -25,7 +24,8 @@ from tfgateway.reconciler.planning.inputs.rows import Actual
 from tfgateway.reconciler.planning.model import Action, HeldRemovals, Plan, Step, digest
 from tfgateway.reconciler.planning.primitives import subdomain
 from tfgateway.reconciler.planning.removals import allowed, removals, served
-from tfgateway.reconciler.planning.unowned_rows import unowned_rows
+from tfgateway.reconciler.planning.unowned import orphans
+from tfgateway.reconciler.planning.unowned.rows import unowned_rows
 from tfgateway.redis_schema.keys import MANAGED_DOMAINS, PEERS
 from tfgateway.telemetry.text import printable
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from tfgateway.addresses import IPAddress
 from tfgateway.ids import Gwid
 from tfgateway.instant import Instant
+from tfgateway.net.addresses import IPAddress
 from tfgateway.reconciler.planning.inputs.rows import Rows
 from tfgateway.reconciler.planning.waiting import Wait
 from tfgateway.redis_schema.keys import PROOFS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from tfgateway import addresses
+from tfgateway.net import addresses
 
 _MAX_SOURCES = 10_000
 

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 
-from tfgateway.sockets import close
+from tfgateway.net.sockets import close
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.gateway.registry import Client, Registry
 from tfgateway.tunnel.gateway.visits import Visits

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tfgateway.net.sockets import close, ordinary, send_at_once
 from tfgateway.redis_schema.tunnels import Connected, fingerprint
 from tfgateway.settings import ProxySettings
-from tfgateway.sockets import close, ordinary, send_at_once
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.api import Adopt, RelayedByTunnel, Visitor
 from tfgateway.tunnel.digest import Digest, digest_of

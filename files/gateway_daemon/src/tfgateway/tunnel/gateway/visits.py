@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tfgateway.net.sockets import close
 from tfgateway.settings import ProxySettings
-from tfgateway.sockets import close
 from tfgateway.tunnel.api import DialFailed, NoTunnel, RelayedByTunnel, Visitor
 from tfgateway.tunnel.digest import Digest, digest_of
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics

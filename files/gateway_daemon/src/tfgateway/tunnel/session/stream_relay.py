@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
-from tfgateway.sockets import close
+from tfgateway.net.sockets import close
 from tfgateway.tunnel.session.session import Session
 from tfgateway.tunnel.yamux.connection import MAX_FRAME
 

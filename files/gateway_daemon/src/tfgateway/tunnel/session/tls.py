@@ -8,7 +8,7 @@ import ssl
 from pathlib import Path
 
 from tfgateway.errors import ConfigError
-from tfgateway.sockets import close
+from tfgateway.net.sockets import close
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:

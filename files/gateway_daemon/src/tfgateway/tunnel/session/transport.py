@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from tfgateway.sockets import close
+from tfgateway.net.sockets import close
 
 _SCRATCH = 256 * 1024
 _AT_ONCE = 128  # buffers of one system call

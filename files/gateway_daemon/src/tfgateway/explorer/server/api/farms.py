@@ -10,7 +10,8 @@ from aiohttp import web
 
 from tfgateway.explorer import wire
 from tfgateway.explorer.models import Farm
-from tfgateway.explorer.server.api import auth, http, responses
+from tfgateway.explorer.server.api import http, responses
+from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import database, rows

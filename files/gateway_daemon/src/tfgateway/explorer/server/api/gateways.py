@@ -7,17 +7,18 @@ import sqlite3
 import msgspec
 from aiohttp import web
 
-from tfgateway.addresses import denied_reason
 from tfgateway.explorer import wire
 from tfgateway.explorer.models import Gateway, Location, WorkloadCounts
 from tfgateway.explorer.servable import domain_refusal
-from tfgateway.explorer.server.api import auth, http, responses
+from tfgateway.explorer.server.api import http, responses
+from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import database, pins, rows
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 from tfgateway.identity.keys import public_key_to_node_id
+from tfgateway.net.addresses import denied_reason
 
 
 class _Uptime(msgspec.Struct, frozen=True):
@@ -36,7 +37,7 @@ async def register(request: web.Request) -> responses.JsonResponse:
     _check(posted)
     if services.policy.owner_resolver:
         # Imported here: few explorers check, and dnspython is a quarter of their start.
-        from tfgateway.explorer.server.api import ownership
+        from tfgateway.explorer.server.api.access import ownership
 
         await ownership.check(services.policy.owner_resolver, posted.managed_domains, posted.node_id)
     now = services.now()

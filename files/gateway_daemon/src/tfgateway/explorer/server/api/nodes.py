@@ -14,7 +14,8 @@ from aiohttp import web
 from tfgateway.errors import CryptoError, ParseError
 from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import NextAction, Result, ResultState, Workload, gwid
-from tfgateway.explorer.server.api import auth, http, responses
+from tfgateway.explorer.server.api import http, responses
+from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.connections import source

@@ -12,7 +12,8 @@ from aiohttp import web
 from tfgateway.errors import CryptoError
 from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import User
-from tfgateway.explorer.server.api import auth, http, responses
+from tfgateway.explorer.server.api import http, responses
+from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import database, pins, rows

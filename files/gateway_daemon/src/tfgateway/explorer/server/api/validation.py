@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection
 
-from tfgateway.addresses import IPAddress
 from tfgateway.explorer.models import DomainDelegate, Gateway4To6, Proxy, ReverseProxy, Subdomain, Workload
 from tfgateway.explorer.servable import (
     addresses_refusal,
@@ -16,6 +15,7 @@ from tfgateway.explorer.servable import (
     secret_refusal,
     target_refusal,
 )
+from tfgateway.net.addresses import IPAddress
 
 _OPENED = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 """Which private networks a gateway opens for its tenants, only the gateway knows."""

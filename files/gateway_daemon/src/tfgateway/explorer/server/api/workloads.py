@@ -9,7 +9,6 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import web
 
-from tfgateway.addresses import is_literal, literals
 from tfgateway.errors import CryptoError, ParseError
 from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import (
@@ -21,13 +20,15 @@ from tfgateway.explorer.models import (
     Workload,
     parse_workload,
 )
-from tfgateway.explorer.server.api import auth, http, responses
+from tfgateway.explorer.server.api import http, responses
+from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.api.validation import workload_problem
 from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage import database, rows
 from tfgateway.explorer.server.storage.listing import Listing
+from tfgateway.net.addresses import is_literal, literals
 
 _VERSION = 2
 _FILTERS = ("customer_tid", "next_action", "workload_type")

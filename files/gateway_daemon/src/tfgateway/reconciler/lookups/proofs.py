@@ -12,9 +12,9 @@ import dns.name
 import dns.rdatatype
 import dns.resolver
 
-from tfgateway.addresses import IPAddress
 from tfgateway.identity import proof_token
-from tfgateway.reconciler.lookups import Lookups
+from tfgateway.net.addresses import IPAddress
+from tfgateway.reconciler.lookups.cache import Lookups
 from tfgateway.reconciler.planning.proofs import NameFacts
 
 _MOST_RECORDS = 32

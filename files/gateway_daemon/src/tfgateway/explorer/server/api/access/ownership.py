@@ -8,8 +8,8 @@ import dns.asyncresolver
 import dns.exception
 
 from tfgateway import gojson
-from tfgateway.addresses import host_port
 from tfgateway.explorer.server.api.http import ApiError
+from tfgateway.net.addresses import host_port
 
 _LIFETIME = 5.0
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from tfgateway.special_addresses import IPAddress, IPNetwork, contained_ipv4, not_reachable, reached
+from tfgateway.net.special_addresses import IPAddress, IPNetwork, contained_ipv4, not_reachable, reached
 
 __all__ = [
     "IPV4",

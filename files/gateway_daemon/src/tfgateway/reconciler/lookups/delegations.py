@@ -14,8 +14,8 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 
-from tfgateway.addresses import denied_reason
-from tfgateway.reconciler.lookups import Lookups
+from tfgateway.net.addresses import denied_reason
+from tfgateway.reconciler.lookups.cache import Lookups
 
 _SERVER_TIME = 2.0
 _MOST_SERVERS = 4

@@ -1,0 +1,1 @@
+"""Who a request comes from, and whether a gateway serves the domains that it names."""
