@@ -13,7 +13,7 @@ import yaml
 Run = Any  # of conftest.py, which cannot be imported
 Playbook = Callable[..., Run]
 
-EXAMPLE = Path(__file__).resolve().parents[3] / "inventory.example.yml"
+EXAMPLE = Path(__file__).resolve().parents[4] / "inventory.example.yml"
 CHECK = "The inventory makes sense"
 WORDS = "abandon " * 23 + "art"
 OTHER_WORDS = "legal winner thank year wave sausage worth useful legal winner thank year wave sausage worth useful " + (

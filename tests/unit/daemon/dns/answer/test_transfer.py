@@ -24,7 +24,7 @@ from tfgateway.dns.server.secrets import Secrets, TsigKey
 from tfgateway.dns.wire.cookies import Cookies
 from tfgateway.errors import ConfigError
 
-from .conftest import CLIENT, NOW
+from tests.unit.daemon.dns.conftest import CLIENT, NOW
 
 KEYS = Secrets(
     tsig=(

@@ -13,7 +13,7 @@ import pytest
 
 from testbed.paths import VENV_BIN
 
-ROLES = Path(__file__).resolve().parents[3] / "roles"
+ROLES = Path(__file__).resolve().parents[4] / "roles"
 ROOT = "/opt/tfgateway"
 RELEASE = {
     "facts": {"distribution": "Debian", "distribution_version": "12", "os_family": "Debian"},

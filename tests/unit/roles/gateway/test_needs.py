@@ -14,7 +14,7 @@ import pytest
 Playbook = Callable[..., Any]
 HERE: dict[str, Any] = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 # Its tasks, not the role: the roles that it brings with it would make a node of this machine.
-GATEWAY = Path(__file__).resolve().parents[3] / "roles" / "gateway"
+GATEWAY = Path(__file__).resolve().parents[4] / "roles" / "gateway"
 NEEDS = [
     {"ansible.builtin.include_vars": {"file": str(GATEWAY / "vars" / "main.yml")}},
     {"ansible.builtin.include_tasks": {"file": str(GATEWAY / "tasks" / "needs.yml")}},
@@ -45,5 +45,5 @@ def test_gateway_wants_a_seed_and_a_redis(playbook: Playbook, tmp_path: Path) ->
 
 @pytest.mark.parametrize("role", ["sshd", "firewall", "masquerade", "tfredis", "wireguard", "gateway"])
 def test_a_role_that_uses_facts_gathers_them_where_a_play_has_not(role: str) -> None:
-    tasks = (Path(__file__).resolve().parents[3] / "roles" / role / "tasks" / "main.yml").read_text()
+    tasks = (Path(__file__).resolve().parents[4] / "roles" / role / "tasks" / "main.yml").read_text()
     assert tasks.index("ansible.builtin.setup:") < tasks.index("import_tasks")

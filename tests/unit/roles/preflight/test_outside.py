@@ -16,7 +16,7 @@ import dns.rrset
 import pytest
 import yaml
 
-ROLES = Path(__file__).resolve().parents[3] / "roles"
+ROLES = Path(__file__).resolve().parents[4] / "roles"
 RECORDS = {
     ("tf-gateway-right.gateway.example.", "A"): "127.0.0.1",
     ("tfgw-right.gateway.example.", "NS"): "TF-gateway-right.gateway.example.",

@@ -16,10 +16,9 @@ from tfgateway.explorer.user import Account, proof_record
 from tfgateway.identity import proof_token
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler import loop
+from tfgateway.reconciler.lookups import cache, proofs
 from tfgateway.reconciler.lookups.cache import Lookups
 from tfgateway.reconciler.lookups.proofs import ProofResolver, name_lookups
-from tfgateway.reconciler.lookups_ import cache as lookups
-from tfgateway.reconciler.lookups_ import proofs as proof_lookups
 from tfgateway.reconciler.planning.proofs import NameFacts
 from tfgateway.redis_schema.keys import PROOFS, STATUS, service_key
 from tfgateway.redis_schema.services import decode_service
@@ -63,7 +62,7 @@ class Elsewhere:
     def stop(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """From now on nobody answers, and that is known soon."""
         self.process.stop()
-        monkeypatch.setattr(proof_lookups, "_QUERY_TIME", 0.2)
+        monkeypatch.setattr(proofs, "_QUERY_TIME", 0.2)
 
     def write(self, label: str, **records: object) -> None:
         with self._redis.client() as client:
@@ -90,8 +89,8 @@ class Elsewhere:
 def elsewhere(
     tmp_path: Path, tfgateway: CommandLine, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Elsewhere]:
-    monkeypatch.setattr(proof_lookups, "_QUERY_TIME", LIMIT)  # a busy machine is no outage
-    monkeypatch.setattr(lookups, "_LOOKUP_TIME", LIMIT)
+    monkeypatch.setattr(proofs, "_QUERY_TIME", LIMIT)  # a busy machine is no outage
+    monkeypatch.setattr(cache, "_LOOKUP_TIME", LIMIT)
     (tmp_path / "elsewhere").mkdir()
     redis_server = RedisServer(free_port(), tmp_path / "elsewhere")
     redis_server.start()

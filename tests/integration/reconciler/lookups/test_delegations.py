@@ -16,8 +16,8 @@ import dns.rrset
 import pytest
 from tfgateway.explorer.models import DOMAIN_DELEGATE
 from tfgateway.reconciler import loop
+from tfgateway.reconciler.lookups import cache
 from tfgateway.reconciler.lookups.delegations import Delegations, ParentZones
-from tfgateway.reconciler.lookups_ import cache as lookups
 from tfgateway.redis_schema.keys import ZONE_OWNERS, service_key
 
 from tests.integration.reconciler.scene import Gateway, Running
@@ -165,7 +165,7 @@ async def test_what_cannot_be_looked_up_is_not_delegated_here(
     assert set(found.known().values()) == {None}
     assert len(found.known()) == 4
     servers.code, servers.silent = dns.rcode.NOERROR, True
-    monkeypatch.setattr(lookups, "_LOOKUP_TIME", 0.2)
+    monkeypatch.setattr(cache, "_LOOKUP_TIME", 0.2)
     await found.look_up(["newcorp.example"])
     assert servers.asked["silence"]
     assert found.known()["newcorp.example"] is None
@@ -182,11 +182,11 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async def lookup(_domain: str) -> frozenset[str]:
         return frozenset()
 
-    monkeypatch.setattr(lookups, "_MOST_KNOWN", 3)
+    monkeypatch.setattr(cache, "_MOST_KNOWN", 3)
     found = Delegations(["ns1.gw1.example"], lookup)
     await found.look_up([f"d{number}.example" for number in range(5)])
     assert set(found.known()) == {"d2.example", "d3.example", "d4.example"}
-    monkeypatch.setattr(lookups, "_MOST_QUESTIONS", 2)
+    monkeypatch.setattr(cache, "_MOST_QUESTIONS", 2)
     await found.look_up([f"e{number}.example" for number in range(5)])
     assert set(found.known()) == {"d4.example", "e0.example", "e1.example"}
 

@@ -18,7 +18,7 @@ from ansible_collections.tfgrid.gateway.plugins.plugin_utils._toml import to_tom
 from tfgateway.dns.server import configure
 from tfgateway.settings import ReconcilerSettings, ServiceSettings, Settings, parse
 
-ROLE = Path(__file__).resolve().parents[3] / "roles" / "gateway"
+ROLE = Path(__file__).resolve().parents[4] / "roles" / "gateway"
 
 
 def rendered(**variables: Any) -> Settings:

@@ -19,7 +19,7 @@ from tests.integration.reconciler.conftest import Fleet
 from tests.support.processes import CommandLine, RedisServer
 from tests.support.waiting import until
 
-GUIDE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "operating.md"
+GUIDE = Path(__file__).resolve().parents[4] / "docs" / "how-to" / "operating.md"
 
 
 class Backups:
