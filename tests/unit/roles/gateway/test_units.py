@@ -14,6 +14,7 @@ import pytest
 from testbed.paths import VENV_BIN
 
 ROLES = Path(__file__).resolve().parents[4] / "roles"
+TUNNEL = ROLES.parent / "files" / "tunnel" / "tfgateway-tunnel@.service"  # for the machines of users
 ROOT = "/opt/tfgateway"
 RELEASE = {
     "facts": {"distribution": "Debian", "distribution_version": "12", "os_family": "Debian"},
@@ -61,6 +62,11 @@ def template(role: str, name: str, **variables: str) -> str:
     return f"lookup('ansible.builtin.template', '{ROLES / role / 'templates' / name}', template_vars={{ {given} }})"
 
 
+def of_role(name: str) -> dict[str, Any]:
+    """Variables of a node; Ansible gives a role's own templates the path of the role."""
+    return RELEASE | {"role_path": str(ROLES / name)}
+
+
 @pytest.fixture(scope="module")
 def files(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, str]:
     """Every unit file of a gateway and of an explorer, as Ansible writes it, by its name."""
@@ -72,12 +78,12 @@ def files(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, str]:
         for index in range(len(PLANES))
     }
     pairs = {"all": "[" + ", ".join(f"[{name}, {text}]" for name, text in planes.items()) + "]"}
-    written |= dict(evaluate("gateway", pairs, {"node": RELEASE})["node"]["all"])
+    written |= dict(evaluate("gateway", pairs, {"node": of_role("gateway")})["node"]["all"])
     for path in ROLES.glob("*/templates/*.j2"):
         name = path.name.removesuffix(".j2")
         if name.endswith((".service", ".timer")) and name != "unit.service":
             role = path.parents[1].name
-            written[name] = evaluate(role, {"unit": template(role, path.name)}, {"node": RELEASE})["node"]["unit"]
+            written[name] = evaluate(role, {"unit": template(role, path.name)}, {"node": of_role(role)})["node"]["unit"]
     return written
 
 
@@ -134,7 +140,7 @@ def test_i13_programs_have_whole_paths_without_a_doubled_directory(units: dict[s
 
 def test_least_privilege(files: dict[str, str], tmp_path: Path) -> None:
     exposures = {}
-    for name, text in files.items():
+    for name, text in (files | {TUNNEL.name: TUNNEL.read_text()}).items():
         if name.endswith(".service"):
             (tmp_path / name).write_text(text)
             look = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=100", name]
@@ -142,7 +148,7 @@ def test_least_privilege(files: dict[str, str], tmp_path: Path) -> None:
             found = re.search(r"Overall exposure level for \S+: (\d+\.\d)", done.stdout)
             assert found, done
             exposures[name] = float(found[1])
-    assert len(exposures) == len(PLANES) + 5
+    assert len(exposures) == len(PLANES) + 6
     allowed = {name: EXPOSED_MORE.get(name, (EXPOSURE, ""))[0] for name in exposures}
     assert {name: found for name, found in exposures.items() if found > allowed[name]} == {}
     assert EXPOSED_MORE.keys() < exposures.keys()
@@ -155,7 +161,8 @@ def test_an_old_systemd_gets_no_group_that_it_does_not_know(evaluate: Callable[.
         ("gateway", "unit.service.j2", {"item": "_gateway_units[0]"}),
         ("explorer", "tfgateway-explorer.service.j2", {}),
         ("tfredis", "tfredis.service.j2", {}),
+        ("monitoring", "tfgateway-textfile.service.j2", {}),
     ):
-        case = {"node": RELEASE | {"facts": facts, "_tfredis_built": {"sha256": "0" * 64}}}
+        case = {"node": of_role(role) | {"facts": facts, "_tfredis_built": {"sha256": "0" * 64}}}
         text = evaluate(role, {"unit": template(role, unit, **variables)}, case)["node"]["unit"]
         assert parse(text)["SystemCallFilter"] == ["~@privileged @resources"], role
