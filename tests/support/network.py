@@ -17,10 +17,14 @@ from typing import Any, cast
 
 from tfgateway.proxy.eventloop.deadlines import Deadlines
 from tfgateway.proxy.eventloop.engine import Engine, Resumable, Watcher
+from tfgateway.proxy.loops import own_dials, repeated_hellos
+from tfgateway.proxy.loops.guard import LoopGuard
+from tfgateway.proxy.loops.own_dials import OwnDials
+from tfgateway.proxy.loops.repeated_hellos import RepeatedHellos
+from tfgateway.proxy.own_addresses import OwnAddresses
+from tfgateway.proxy.parse.cdn_loop import CdnLoop
 from tfgateway.proxy.refusals import TARGET_DENIED, Refused
 from tfgateway.proxy.upstream.dial import Dialler
-from tfgateway.proxy.upstream.own_addresses import OwnAddresses
-from tfgateway.proxy.upstream.own_dials import TABLE_SIZE, OwnDials
 
 _ROOM = 64 * 1024
 _IN = select.EPOLLIN
@@ -246,6 +250,9 @@ class Peer:
         self._run()
 
 
+CDN_LOOP = CdnLoop(b"key")
+
+
 class FakeNetwork:
     """Visitors, targets by port, and the time."""
 
@@ -258,7 +265,9 @@ class FakeNetwork:
         self.targets: dict[int, list[Peer]] = {}
         """Port -> connections that it accepted."""
         self.own_addresses = OwnAddresses(frozenset)
-        self.own_dials = OwnDials(mmap.mmap(-1, TABLE_SIZE), self.own_addresses)
+        self.own_dials = OwnDials(mmap.mmap(-1, own_dials.TABLE_SIZE), self.own_addresses)
+        hellos = RepeatedHellos(mmap.mmap(-1, repeated_hellos.TABLE_SIZE))
+        self.loop_guard = LoopGuard(self.own_dials, hellos, CDN_LOOP)
         self.dialler = FakeDialler(self)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,18 +11,9 @@ from typing import Any
 import pytest
 
 from tests.integration.proxy.conftest import CDN_LOOP, Services
+from tests.support.tls import client_hello
 
 INTERNAL_ERROR = bytes([21, 3, 3, 0, 2, 2, 80])
-
-
-def hello(name: str) -> bytes:
-    """The first flight of an OpenSSL client."""
-    context = ssl.create_default_context()
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = context.wrap_bio(incoming, outgoing, server_hostname=name)
-    with pytest.raises(ssl.SSLWantReadError):
-        tls.do_handshake()
-    return outgoing.read()
 
 
 def read_to_end(sock: socket.socket) -> bytes:
@@ -57,7 +47,7 @@ def test_a_name_that_leads_to_the_gateways_own_port(
         assert read_to_end(visitor).startswith(b"HTTP/1.1 508 ")
     assert ended(tested) == ["closed", "loop"]
     with tested.connect(tested.tls) as visitor:
-        visitor.sendall(hello(name))
+        visitor.sendall(client_hello(name))
         assert read_to_end(visitor) == INTERNAL_ERROR
     assert sorted(visit["outcome"] for visit in tested.visits(4)) == ["closed", "closed", "loop", "loop"]
     assert tested.process.log.count("visitor comes from this gateway itself") == 2
@@ -76,22 +66,51 @@ def test_a_client_on_this_host_is_no_loop(services: Services, gateway: Any, serv
     assert {visit["outcome"] for visit in tested.visits(20)} == {"closed"}
 
 
+def leads_to(*, http: int, tls: int) -> str:
+    """A service of the operator, at another gateway."""
+    return (
+        '[[proxy.services]]\nnames = ["far.example"]\n'
+        f'targets = [{{ address = "127.0.0.1", http_port = {http}, tls_port = {tls} }}]'
+    )
+
+
 def test_two_gateways_that_lead_to_each_other(gateway: Any, free_port: Callable[[], int]) -> None:
     """RFC 8586: the request comes back with what the first one added, and with the name that it had."""
     first_port, second_port = free_port(), free_port()
-
-    def leads_to(port: int) -> str:
-        return (
-            f'[[proxy.services]]\nnames = ["far.example"]\ntargets = [{{ address = "127.0.0.1", http_port = {port} }}]'
-        )
-
-    first = gateway(leads_to(second_port), http=first_port)
-    second = gateway(leads_to(first_port), http=second_port)
+    first = gateway(leads_to(http=second_port, tls=1), http=first_port)
+    second = gateway(leads_to(http=first_port, tls=1), http=second_port)
     with first.connect() as visitor:
         visitor.sendall(b"GET / HTTP/1.1\r\nHost: far.example\r\n\r\n")
         assert read_to_end(visitor).startswith(b"HTTP/1.1 508 ")
     assert ended(first) == ["closed", "loop"]
     assert [visit["outcome"] for visit in second.visits(1)] == ["closed"]
+
+
+def test_two_gateways_that_lead_to_each_other_over_tls(gateway: Any, free_port: Callable[[], int]) -> None:
+    """The same ClientHello comes back from an address that it did not come from."""
+    first_port, second_port = free_port(), free_port()
+    first = gateway(leads_to(http=1, tls=second_port), tls=first_port)
+    second = gateway(leads_to(http=1, tls=first_port), tls=second_port)
+    with first.connect(first_port, source="127.0.0.2") as visitor:
+        visitor.sendall(client_hello("far.example"))
+        assert read_to_end(visitor) == INTERNAL_ERROR
+    assert ended(first) == ["closed", "loop"]
+    assert [visit["outcome"] for visit in second.visits(1)] == ["closed"]
+    assert first.process.log.count("connection was here before") == 1
+
+
+def test_a_loop_over_tls_ends_also_when_the_visitor_has_the_address_of_a_gateway(
+    gateway: Any, free_port: Callable[[], int]
+) -> None:
+    """Both are at 127.0.0.1 here: it could be a client that sends what it has recorded, so it ends a little later."""
+    first_port, second_port = free_port(), free_port()
+    first = gateway(leads_to(http=1, tls=second_port), tls=first_port)
+    second = gateway(leads_to(http=1, tls=first_port), tls=second_port)
+    with first.connect(first_port) as visitor:
+        visitor.sendall(client_hello("far.example"))
+        assert read_to_end(visitor) == INTERNAL_ERROR
+    assert sorted(visit["outcome"] for visit in first.visits(18)) == ["closed"] * 17 + ["loop"]
+    assert {visit["outcome"] for visit in second.visits(17)} == {"closed"}
 
 
 def test_a_request_for_another_name_of_the_same_gateway_is_no_loop(services: Any, gateway: Any, serving: Any) -> None:

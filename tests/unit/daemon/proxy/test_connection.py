@@ -13,19 +13,18 @@ from tfgateway.proxy.connection.connection import Connection
 from tfgateway.proxy.connection.context import ProxyContext
 from tfgateway.proxy.connection.states import TRANSITIONS, ConnectionEvent, ConnectionState
 from tfgateway.proxy.metrics import ProxyMetrics
-from tfgateway.proxy.parse.cdn_loop import CdnLoop
 from tfgateway.proxy.protocol import HTTP
 from tfgateway.proxy.routing.table import Route, RouteOptions, RouteTable, StaticRoutes
 from tfgateway.proxy.upstream.balance import Member, TargetPool
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel.api import NoTunnel, RelayedByTunnel, Visitor
 
-from tests.support.network import FakeNetwork, Peer
+from tests.support.network import CDN_LOOP, FakeNetwork, Peer
 from tests.support.waiting import soon
 
 Steps = list[tuple[ConnectionState, ConnectionEvent, ConnectionState]]
 UP, SILENT, REFUSING = 8001, 8002, 8003
-CDN_LOOP = CdnLoop(b"key")
+
 REQUEST = b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n"
 SETTINGS = ProxySettings()
 
@@ -78,8 +77,7 @@ class Visits:
             tunnels=tunnels,
             metrics=ProxyMetrics(services=float, mirror_age=float),
             trusted=(),
-            own_dials=network.own_dials,
-            cdn_loop=CDN_LOOP,
+            loop_guard=network.loop_guard,
         )
 
     def begin(self, data: bytes) -> Connection:

@@ -24,15 +24,17 @@ from tfgateway.proxy.connection import connection
 from tfgateway.proxy.connection.connection import Connection
 from tfgateway.proxy.connection.context import ProxyContext
 from tfgateway.proxy.eventloop.engine import running_engine
+from tfgateway.proxy.loops.guard import LoopGuard
+from tfgateway.proxy.loops.own_dials import OwnDials
+from tfgateway.proxy.loops.repeated_hellos import RepeatedHellos
 from tfgateway.proxy.metrics import ProxyMetrics
+from tfgateway.proxy.own_addresses import OwnAddresses
 from tfgateway.proxy.parse.cdn_loop import CdnLoop
 from tfgateway.proxy.protocol import HTTP, Protocol
 from tfgateway.proxy.relay import direction, pipes
 from tfgateway.proxy.routing.table import Route, RouteOptions, RouteTable, StaticRoutes
 from tfgateway.proxy.upstream import dial
 from tfgateway.proxy.upstream.balance import Member, TargetPool
-from tfgateway.proxy.upstream.own_addresses import OwnAddresses
-from tfgateway.proxy.upstream.own_dials import OwnDials, open_table
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel import client
 from tfgateway.tunnel.client import ClientOptions
@@ -69,6 +71,13 @@ class Request:
     answer: bytes
     protocol: Protocol = HTTP
     half_close: bool = False
+
+    def sent(self) -> tuple[bytes, ...]:
+        """The pieces. Of a ClientHello, with another random each time, as clients do: else it would be a loop."""
+        if self.protocol is HTTP:
+            return self.pieces
+        (hello,) = self.pieces
+        return (hello[:11] + os.urandom(32) + hello[43:],)
 
 
 def request(host: str, path: str = "/") -> bytes:
@@ -132,7 +141,7 @@ class Gateway:
             async with asyncio.timeout(LIMIT):
                 with contextlib.suppress(ConnectionError):
                     await loop.sock_connect(sock, ("127.0.0.1", self.ports[asked.protocol]))
-                    for piece in asked.pieces:
+                    for piece in asked.sent():
                         await loop.sock_sendall(sock, piece)
                         await asyncio.sleep(0)
                         await asyncio.sleep(0)
@@ -242,8 +251,9 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
         )
         stack.callback(tunnels.close)
         own_addresses = OwnAddresses(frozenset)
-        own_dials = OwnDials(open_table(runtime / "own_dials"), own_addresses)
-        stack.callback(own_dials.close)
+        own_dials = OwnDials.open(runtime / "own_dials", own_addresses)
+        loop_guard = LoopGuard(own_dials, RepeatedHellos.open(runtime / "hellos"), CdnLoop(b"key"))
+        stack.callback(loop_guard.close)
         context = ProxyContext(
             settings,
             engine=engine,
@@ -252,8 +262,7 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
             tunnels=tunnels,
             metrics=ProxyMetrics(services=float, mirror_age=float),
             trusted=(),
-            own_dials=own_dials,
-            cdn_loop=CdnLoop(b"key"),
+            loop_guard=loop_guard,
         )
         tunnels.add_secret(SECRET)
         doors: dict[str, server.Accept] = {

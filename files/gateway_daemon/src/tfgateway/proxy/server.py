@@ -28,15 +28,17 @@ from tfgateway.proxy.connection.context import ProxyContext
 from tfgateway.proxy.eventloop.engine import Engine, running_engine
 from tfgateway.proxy.health import Watch
 from tfgateway.proxy.listener import Listener
+from tfgateway.proxy.loops.guard import LoopGuard
+from tfgateway.proxy.loops.own_dials import OwnDials
+from tfgateway.proxy.loops.repeated_hellos import RepeatedHellos
 from tfgateway.proxy.metrics import ProxyMetrics
+from tfgateway.proxy.own_addresses import OwnAddresses
 from tfgateway.proxy.parse.cdn_loop import CdnLoop
 from tfgateway.proxy.protocol import Protocol
 from tfgateway.proxy.routing.router_file import parse_router_toml
 from tfgateway.proxy.routing.static_services import static_services
 from tfgateway.proxy.routing.table import RouteTable, StaticRoutes
 from tfgateway.proxy.upstream.dial import Dialler
-from tfgateway.proxy.upstream.own_addresses import OwnAddresses
-from tfgateway.proxy.upstream.own_dials import OwnDials, open_table
 from tfgateway.redis_schema.connection import connect_as
 from tfgateway.redis_schema.keys import SERVICE_PREFIX, domain_of_service_key
 from tfgateway.settings import ProxySettings, RedisSettings, Settings
@@ -55,7 +57,8 @@ _COLLECT = (20_000, 10, 20)
 
 _LOOP_KEY = "cdn-loop.key"
 _OWN_DIALS = "own-dials"
-"""A file of all workers, in their directory."""
+_HELLOS = "hellos"
+"""Files of all workers, in their directory."""
 
 _SERVICES = Selection(
     match=SERVICE_PREFIX.encode() + b"*",
@@ -95,8 +98,10 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
         engine = running_engine()
         public = addresses.literals(settings.gateway.public_addresses)
         own_addresses = OwnAddresses(partial(addresses.own_addresses, public))
-        own_dials = OwnDials(open_table(worker.runtime / _OWN_DIALS), own_addresses)
-        stack.callback(own_dials.close)
+        own_dials = OwnDials.open(worker.runtime / _OWN_DIALS, own_addresses)
+        hellos = RepeatedHellos.open(worker.runtime / _HELLOS)
+        loop_guard = LoopGuard(own_dials, hellos, CdnLoop(shared_key(worker.runtime / _LOOP_KEY)))
+        stack.callback(loop_guard.close)
         context = ProxyContext(
             own,
             engine=engine,
@@ -109,8 +114,7 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
             tunnels=tunnels,
             metrics=metrics,
             trusted=addresses.networks(settings.proxy.proxy_protocol_from),
-            own_dials=own_dials,
-            cdn_loop=CdnLoop(shared_key(worker.runtime / _LOOP_KEY)),
+            loop_guard=loop_guard,
         )
         listeners = _Listeners(engine, _accepts(own, context, tunnels))
         stack.callback(listeners.close)

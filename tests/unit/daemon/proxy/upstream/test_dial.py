@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from tfgateway.net.addresses import IPAddress, networks
 from tfgateway.net.sockets import keep_alive
+from tfgateway.proxy.loops.own_dials import TABLE_SIZE, OwnDials
+from tfgateway.proxy.own_addresses import OwnAddresses
 from tfgateway.proxy.refusals import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
 from tfgateway.proxy.routing.table import Route
 from tfgateway.proxy.upstream.dial import Dialler, refused
-from tfgateway.proxy.upstream.own_addresses import OwnAddresses
-from tfgateway.proxy.upstream.own_dials import TABLE_SIZE, OwnDials
 
 
 def dial(tested: Dialler, to: Route, port: int) -> socket.socket:

@@ -11,12 +11,11 @@ from tfgateway.proxy.connection.access_log import AccessLog
 from tfgateway.proxy.eventloop.deadlines import Deadlines
 from tfgateway.proxy.eventloop.engine import Engine, Expiring
 from tfgateway.proxy.limits import Admission
+from tfgateway.proxy.loops.guard import LoopGuard
 from tfgateway.proxy.metrics import ProxyMetrics
-from tfgateway.proxy.parse.cdn_loop import CdnLoop
 from tfgateway.proxy.relay.pipes import Pipes
 from tfgateway.proxy.routing.table import RouteTable
 from tfgateway.proxy.upstream.dial import Dialler
-from tfgateway.proxy.upstream.own_dials import OwnDials
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel.api import Tunnels
 
@@ -50,12 +49,10 @@ class ProxyContext:
         tunnels: Tunnels,
         metrics: ProxyMetrics,
         trusted: Collection[IPNetwork],
-        own_dials: OwnDials,
-        cdn_loop: CdnLoop,
+        loop_guard: LoopGuard,
     ) -> None:
-        """``trusted``: networks whose connections begin with a PROXY header; own_dials: what must not come back."""
-        self.own_dials = own_dials
-        self.cdn_loop = cdn_loop
+        """``trusted``: networks whose connections begin with a PROXY header."""
+        self.loop_guard = loop_guard
         self.settings = settings
         self.engine = engine
         self.table = table

@@ -183,15 +183,7 @@ class DownstreamConnection(ABC):
         if self._deadlines is not None:
             self._wait_in(None)
         self.method, self.host = request.method, request.host
-        if self._context.own_dials.has(self._peer, self._visitor):
-            _log.warning("visitor comes from this gateway itself", host=self.host, listener=self.listener)
-            raise Refused(refusals.LOOP)
-        if request.method:
-            added = self._context.cdn_loop.added(request.data, request.host)
-            if added is None:
-                _log.warning("request was here before", host=self.host, source=self.source, listener=self.listener)
-                raise Refused(refusals.LOOP)
-            request = Request(request.protocol, request.method, request.host, added)
+        request = self._context.loop_guard.passed(request, self._visitor, self._peer, self.source)
         self._route(request)
         return True
 

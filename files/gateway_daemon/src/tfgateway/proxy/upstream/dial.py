@@ -9,9 +9,9 @@ from collections.abc import Collection
 
 from tfgateway.net.addresses import IPAddress, IPNetwork, denied_reason
 from tfgateway.net.sockets import close, send_at_once
+from tfgateway.proxy.loops.own_dials import OwnDials
+from tfgateway.proxy.own_addresses import OwnAddresses
 from tfgateway.proxy.refusals import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
-from tfgateway.proxy.upstream.own_addresses import OwnAddresses
-from tfgateway.proxy.upstream.own_dials import OwnDials
 
 _MOST_VERDICTS = 10_000  # addresses, the check of which is remembered while this host's addresses are the same
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)

@@ -7,16 +7,17 @@ the time: it is never deleted, and counts for a moment only.
 from __future__ import annotations
 
 import mmap
-import os
 import socket
 import struct
 import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 from tfgateway.net.addresses import plain
-from tfgateway.proxy.upstream.own_addresses import OwnAddresses
+from tfgateway.proxy.loops.shared_table import open_table
+from tfgateway.proxy.own_addresses import OwnAddresses
 
 _ENTRY = struct.Struct("=II")
 _PORTS = 1 << 16
@@ -25,26 +26,21 @@ TABLE_SIZE = _PORTS * _ENTRY.size
 """Bytes."""
 
 
-def open_table(path: Path) -> mmap.mmap:
-    """The table, the same one for all workers. Errors: ``OSError``."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.ftruncate(descriptor, TABLE_SIZE)
-        return mmap.mmap(descriptor, TABLE_SIZE)
-    finally:
-        os.close(descriptor)
-
-
 class OwnDials:
     """The connections to this host that this gateway has dialled lately; ``close`` it."""
 
     def __init__(
         self, table: mmap.mmap, own_addresses: OwnAddresses, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """table: see ``open_table``; it is closed with this."""
+        """table: see ``shared_table``; it is closed with this."""
         self._table = table
         self._own_addresses = own_addresses
         self._clock = clock
+
+    @classmethod
+    def open(cls, path: Path, own_addresses: OwnAddresses) -> Self:
+        """With the table that all workers share. Errors: ``OSError``."""
+        return cls(open_table(path, TABLE_SIZE), own_addresses)
 
     def close(self) -> None:
         """Let the memory go."""

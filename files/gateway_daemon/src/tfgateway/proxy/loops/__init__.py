@@ -1,0 +1,1 @@
+"""Services that lead back to this gateway: found after one turn, by whichever worker."""
