@@ -1,4 +1,4 @@
-"""Whether a request has been here before, by all that can tell."""
+"""Whether a request has been here before, by every mark it may carry."""
 
 from __future__ import annotations
 
