@@ -141,6 +141,8 @@ class Plane:
     """Seconds that a worker may take from ``stopping`` to its end."""
     metrics: Callable[[Settings], str]
     """``ADDRESS:PORT`` of the page."""
+    least_workers: int = 1
+    """By default; with two of them, each covers the sockets of the other while it is silent or gone."""
     loop: str = "asyncio:new_event_loop"
     """``module:function``, imported by workers only: makes the event loop that ``serve`` runs in."""
 

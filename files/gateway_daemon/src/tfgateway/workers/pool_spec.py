@@ -50,7 +50,7 @@ def make(plane: Plane, program: str, arguments: tuple[str, ...], config: str, co
         config=config,
         config_name=config_name,
         endpoints=tuple(plane.endpoints(settings)),
-        workers=plane.workers(settings) or default_workers(len(os.sched_getaffinity(0))),
+        workers=plane.workers(settings) or default_workers(len(os.sched_getaffinity(0)), plane.least_workers),
         drain_limit=plane.drain(settings) + _GRACE,
         start_limit=settings.workers.start_timeout,
         hang_limit=settings.workers.hang_timeout,
@@ -59,6 +59,6 @@ def make(plane: Plane, program: str, arguments: tuple[str, ...], config: str, co
     )
 
 
-def default_workers(processors: int) -> int:
-    """Half of the processors: planes share the machine with each other and with redis."""
-    return max(1, min(processors // 2, _MOST))
+def default_workers(processors: int, least: int) -> int:
+    """Half of the processors: planes share the machine with each other and with redis. least: what the plane wants."""
+    return max(least, min(processors // 2, _MOST))
