@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import signal
 import socket
@@ -367,3 +368,17 @@ def test_an_address_in_use_is_one_clear_line(configuration: Any, tfgateway: Comm
     assert done.returncode == 1
     assert f"tfgateway: error: cannot listen on 127.0.0.1:{ports['tls']}/tcp: Address already in use" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_another_worker_accepts_for_one_that_is_silent(
+    services: Services, gateway: Any, serving: Any, web_server: Any
+) -> None:
+    """Each visitor has the same chance to be in its sockets, and it is not replaced before the end of this test."""
+    services.put("web.example", http=serving(web_server, "plain").port)
+    tested = gateway("workers = 2", "[workers]\nhang_timeout = 600")
+    victim = tested.process.workers[0]
+    os.kill(victim, signal.SIGSTOP)
+    assert [tested.page("http://web.example/") for _ in range(20)] == ["page of plain"] * 20
+    assert victim in tested.process.workers
+    os.kill(victim, signal.SIGCONT)
+    assert tested.page("http://web.example/") == "page of plain"

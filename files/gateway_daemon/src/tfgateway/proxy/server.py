@@ -8,6 +8,7 @@ import gc
 import resource
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,8 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
         gc.set_threshold(*_COLLECT)
         await worker.ready()
         listeners.open(worker.listening)
+        worker.on_covering(lambda: listeners.cover(worker.covering))
+        listeners.cover(worker.covering)
         worker.status("")
         await first_of(worker.stopping.wait(), beside=[following])
         listeners.close()
@@ -158,18 +161,35 @@ class _Listeners:
         self._engine = engine
         self._accepts = accepts
         self._listeners: list[Listener] = []
+        self._covered: dict[socket.socket, Listener] = {}
+        """Of other slots, by the socket that was handed in; the listener has a duplicate."""
 
     def open(self, listening: Sequence[Listening]) -> None:
         """Accept at these sockets, which listen already."""
-        for one in listening:
-            listener = Listener(self._engine, one, self._accepts[one.endpoint.name])
-            self._listeners.append(listener)
-            listener.start()
+        self._listeners += map(self._open, listening)
+
+    def cover(self, listening: Sequence[Listening]) -> None:
+        """Accept at these sockets of other slots as well, and at no others any more. Connections go on."""
+        wanted = {one.socket: one for one in listening}
+        for sock in self._covered.keys() - wanted.keys():
+            self._covered.pop(sock).close()
+        for sock in wanted.keys() - self._covered.keys():
+            one = wanted[sock]
+            try:
+                self._covered[sock] = self._open(replace(one, socket=sock.dup()))
+            except OSError as error:  # its own sockets are served all the same
+                _log.warning("socket of another worker not served", listen=one.endpoint.address, reason=error.strerror)
 
     def close(self) -> None:
         """Stop accepting; again is harmless."""
+        self.cover(())
         for listener in self._listeners:
             listener.close()
+
+    def _open(self, one: Listening) -> Listener:
+        listener = Listener(self._engine, one, self._accepts[one.endpoint.name])
+        listener.start()
+        return listener
 
 
 def _accepts(settings: ProxySettings, context: ProxyContext, tunnels: TunnelServer) -> dict[str, Accept]:
