@@ -3,7 +3,8 @@
 Prints one JSON object: ``{"version": s, "archive": path, "sha256": s, "compiled": bool, "changed": bool}``. The version
 is a digest of what goes in, so the same input gives the same archive, byte for byte, and a second call builds nothing.
 compiled: the archive holds bytecode, made here once for all nodes whose Python has the same minor version.
-With ``--here`` the release is for the controller itself, is unpacked too, and ``"program": path`` is its command.
+With ``--here`` the release is for the controller itself, is unpacked too, and ``"program": path`` is its command. With
+``--prebuilt`` nothing is built: the release is taken out of the artefact that was published with the collection.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import sysconfig
 import tarfile
 import tempfile
 from pathlib import Path
+
+import prebuilt  # beside this file
 
 OLDEST = (3, 11)  # Python that the daemon runs on
 LAUNCHER = """#!/bin/sh
@@ -149,28 +152,8 @@ def version_of(project: Path) -> str:
     return found[1]
 
 
-def main() -> None:
-    """Build what the arguments ask for and print where it is."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--project", type=Path, required=True, help="directory of the daemon (with pyproject.toml)")
-    parser.add_argument("--here", action="store_true", help="for this controller: unpack it and name its command")
-    parser.add_argument("--python", help="version of the node's interpreter, for example 3.11.2")
-    parser.add_argument("--platform", help="for example x86_64-manylinux_2_17")
-    parser.add_argument("--output", type=Path, required=True, help="directory for archives and downloads")
-    options = parser.parse_args()
-    if options.here == bool(options.python and options.platform):
-        parser.error("either --here, or --python and --platform")
-    if options.here and sys.version_info < OLDEST:
-        sys.exit(f"tfgateway needs Python {OLDEST[0]}.{OLDEST[1]}, Ansible runs on {platform.python_version()} here")
-    python: str = platform.python_version() if options.here else options.python
-    system: str = "" if options.here else options.platform
-
-    os.umask(0o077)  # a cache is its user's alone
-    project: Path = options.project.resolve()
-    lock = project / "requirements.lock"
-    version = f"{version_of(project)}+{digest(project, lock)}"
-    output: Path = options.output
-    output.mkdir(parents=True, exist_ok=True)
+def build(project: Path, lock: Path, version: str, python: str, system: str, output: Path) -> tuple[Path, bool, bool]:
+    """The archive, unless it is there; whether it is compiled, and whether it was built now. Errors: ``SystemExit``."""
     builder = f"by{sys.version_info[0]}.{sys.version_info[1]}"  # what another Python has built may not be compiled
     archive = output / f"tfgateway-{version}-py{python}-{system or sysconfig.get_platform()}-{builder}.tar.gz"
     compiled = bytecode_is_alike(python)
@@ -185,6 +168,54 @@ def main() -> None:
             packed = Path(scratch) / archive.name
             pack(tree, packed)
             packed.replace(archive)  # complete or not at all, also when two runs build at the same time
+    return archive, compiled, changed
+
+
+def taken(artefact: str, checksums: Path, version: str, python: str, system: str, output: Path) -> tuple[Path, bool]:
+    """The archive out of the prebuilt artefact, and whether it is compiled. Errors: ``SystemExit``."""
+    known = prebuilt.checksums(checksums)
+    machine, _, glibc = system.partition("-manylinux_")
+    release = prebuilt.choose(known, version, python, machine, glibc)
+    return prebuilt.take(Path(artefact), release.name, known[release.name], output), release.compiled
+
+
+def here() -> str:
+    """This machine as a platform of uv. Errors: ``SystemExit``: it has another C library."""
+    name, number = platform.libc_ver()
+    if name != "glibc":
+        sys.exit(f"there are prebuilt releases for Linux with glibc, this is {platform.platform()}: {prebuilt.UNSET}")
+    return f"{platform.machine()}-manylinux_{number.replace('.', '_')}"
+
+
+def main() -> None:
+    """Build what the arguments ask for and print where it is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--project", type=Path, required=True, help="directory of the daemon (with pyproject.toml)")
+    parser.add_argument("--here", action="store_true", help="for this controller: unpack it and name its command")
+    parser.add_argument("--python", help="version of the node's interpreter, for example 3.11.2")
+    parser.add_argument("--platform", help="for example x86_64-manylinux_2_17")
+    parser.add_argument("--output", type=Path, required=True, help="directory for archives and downloads")
+    parser.add_argument("--prebuilt", default="", help="the artefact with prebuilt releases; empty: build it")
+    parser.add_argument("--checksums", type=Path, default=prebuilt.CHECKSUMS, help="of what is in it")
+    options = parser.parse_args()
+    if options.here == bool(options.python and options.platform):
+        parser.error("either --here, or --python and --platform")
+    if options.here and sys.version_info < OLDEST:
+        sys.exit(f"tfgateway needs Python {OLDEST[0]}.{OLDEST[1]}, Ansible runs on {platform.python_version()} here")
+    python: str = platform.python_version() if options.here else options.python
+    system: str = "" if options.here else options.platform
+
+    os.umask(0o077)  # a cache is its user's alone
+    project: Path = options.project.resolve()
+    lock = project / "requirements.lock"
+    version = f"{version_of(project)}+{digest(project, lock)}"
+    output: Path = options.output
+    output.mkdir(parents=True, exist_ok=True)
+    if options.prebuilt:
+        archive, compiled = taken(options.prebuilt, options.checksums, version, python, system or here(), output)
+        changed = False
+    else:
+        archive, compiled, changed = build(project, lock, version, python, system, output)
     checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
     built = {
         "version": version, "archive": str(archive), "sha256": checksum, "compiled": compiled, "changed": changed

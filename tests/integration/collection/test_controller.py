@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from importlib.metadata import distribution
 from pathlib import Path
 
-import pytest
 import yaml
 
 from tests.support.artefact import Installed
 
-ANSIBLE = [
-    "ansible-core",
-    "jinja2",
-    "MarkupSafe",
-    "PyYAML",
-    "cryptography",
-    "cffi",
-    "pycparser",
-    "packaging",
-    "resolvelib",
-]
-COLLECTIONS = ["ansible_collections/ansible/posix", "ansible_collections/community/general"]
 INVENTORY = {
     "gateways": {
         "hosts": {"tf-gateway-a": {"ansible_host": "192.0.2.1", "identity_words": "abandon " * 23 + "art"}},
@@ -34,28 +19,6 @@ INVENTORY = {
         },
     }
 }
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``bin`` of a controller whose Python has ansible-core and the two collections, and nothing else."""
-    home = tmp_path_factory.mktemp("bare")
-    packages = home / "packages"
-    (home / "bin").mkdir()
-    parts = {
-        Path(file).parts[0] for name in ANSIBLE for file in distribution(name).files or () if file.parts[0] != ".."
-    }
-    root = Path(str(distribution("ansible-core").locate_file("")))
-    for part in [*(parts - {"ansible_collections", "__pycache__"}), *COLLECTIONS]:
-        (packages / part).parent.mkdir(parents=True, exist_ok=True)
-        (packages / part).symlink_to(root / part)
-    base = Path(sys.executable).resolve()
-    (home / "bin" / "ansible-playbook").write_text(
-        f"#!{base} -IS\nimport sys\nsys.path.insert(0, {str(packages)!r})\n"
-        "from ansible.cli.playbook import main\nsys.exit(main())\n"
-    )
-    (home / "bin" / "ansible-playbook").chmod(0o755)
-    return home / "bin"
 
 
 def run(installed: Installed, binaries: Path, playbook: str, directory: Path) -> subprocess.CompletedProcess[str]:

@@ -28,3 +28,11 @@ def test_mnemonic_is_needed_where_a_host_has_words(
     run = playbook([{"ansible.builtin.include_role": PREFLIGHT}, SHOW], hosts)
     assert run.code == 0, run.output
     assert run.tasks["Tools"]["a"]["msg"] == tools
+
+
+@pytest.mark.parametrize(("others", "built"), [({}, False), ({"b": {"gateway_prebuilt": ""}}, True)])
+def test_uv_is_needed_where_a_host_has_no_prebuilt_release(
+    evaluate: Callable[..., Any], others: dict[str, dict[str, Any]], built: bool
+) -> None:
+    values = evaluate("preflight", {"tools": "_preflight_tools"}, {"a": {"gateway_prebuilt": "/prebuilt.tar"}} | others)
+    assert ("uv" in values["a"]["tools"]) is built

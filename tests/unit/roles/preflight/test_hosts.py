@@ -80,6 +80,7 @@ HOST = {
     "distribution": "debian",
     "release": "12",
     "title": "Debian GNU/Linux 12 (bookworm)",
+    "libc": "glibc 2.36",
     "manager": "systemd",
     "memory": 961,
     "space": 1024,
@@ -111,6 +112,11 @@ FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
         "will listen at 2222 (sshd_ports), and the next run will look for it at 34022",
     ),
     "other-port-by-sudo": (seen(connection="") | {"sshd_ports": [2222]}, "will listen at 2222"),
+    "old-libc": (
+        seen(libc="glibc 2.27") | {"release_glibc": "2_28"},
+        'has glibc 2.27, and the release would need glibc 2.28 (release_glibc): set release_glibc to "2_27" or older',
+    ),
+    "musl": (seen(libc=""), "has another C library than glibc, and the release would need glibc 2.17"),
     "sysvinit": (seen(manager="init"), "is run by init: the gateway needs systemd"),
     "bare": (seen(missing="ss"), "has no command ss: install the package iproute2"),
     "small": (seen(memory=512), "has 512 MiB of memory"),
@@ -128,6 +134,7 @@ RIGHT = {
     "right-trixie": seen(release="13"),
     "right-bionic": seen(distribution="ubuntu", release="18.04"),
     "right-noble": seen(distribution="ubuntu", release="24.04"),
+    "right-libc": seen(libc="glibc 2.28") | {"release_glibc": "2_28"},
     "right-arch": seen(distribution="arch", release=""),
     "ours": seen("tfgateway-dns.service at *:53/udp", "tfgateway.service at *:80/tcp"),
     "right-other-port": seen(connection="192.0.2.9 50000 192.0.2.1 22")
