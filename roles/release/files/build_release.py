@@ -174,7 +174,7 @@ def build(project: Path, lock: Path, version: str, python: str, system: str, out
 def taken(artefact: str, checksums: Path, version: str, python: str, system: str, output: Path) -> tuple[Path, bool]:
     """The archive out of the prebuilt artefact, and whether it is compiled. Errors: ``SystemExit``."""
     known = prebuilt.checksums(checksums)
-    machine, _, glibc = system.partition("-manylinux_")
+    machine, glibc = system.split("-manylinux_")
     release = prebuilt.choose(known, version, python, machine, glibc)
     return prebuilt.take(Path(artefact), release.name, known[release.name], output), release.compiled
 
