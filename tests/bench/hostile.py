@@ -33,6 +33,8 @@ ATTACKERS = 3
 """Connections that send requests one after the other; those that are left open are 40 or more."""
 MEMORY_LIMIT = 64.0  # MB above rest
 PATIENCE = 120.0
+ATTACKER = ("127.0.0.2", 0)
+"""Not the address of the honest client: who is behind the same address shares its part."""
 
 NODE = Identity.from_seed(bytes(range(0x20)))
 _ITEM = b"X: " + b"a" * 8000 + b"\r\n"
@@ -119,7 +121,10 @@ def _attacking(attack: Callable[[int], None], port: int) -> Iterator[None]:
 def _again(port: int, request: Callable[[], bytes]) -> None:
     """One request after the other, each answered before the next."""
     while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), PATIENCE, ATTACKER) as connection,
+        ):
             connection.sendall(request())
             while connection.recv(65536):
                 pass
@@ -130,7 +135,7 @@ def _kept(port: int, request: bytes, connections: int) -> None:
     kept: list[socket.socket] = []
     for number in itertools.count():
         with contextlib.suppress(OSError):
-            connection = socket.create_connection(("127.0.0.1", port), PATIENCE)
+            connection = socket.create_connection(("127.0.0.1", port), PATIENCE, ATTACKER)
             connection.setblocking(False)
             connection.send(request)
             kept.append(connection)
@@ -210,6 +215,17 @@ def _pipelined(port: int) -> None:
     _kept(port, poll + (b"GET /api/v1/farms HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 90 + b"\r\n") * 500, 150)
 
 
+def _pipelined_bodies(port: int) -> None:
+    _kept(
+        port, _request(b"POST /api/v1/gateways/N", body=b'{"id": 1}').replace(b"Connection: close\r\n", b"") * 100, 600
+    )
+
+
+def _small_chunks(port: int) -> None:
+    head = b"OPTIONS / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    _kept(port, (head + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n") * 10, 150)
+
+
 ATTACKS: dict[str, Callable[[int], None]] = {
     "1900 items, 168 KB": _many_items,
     "1900 items, 32 KB": _fewer_items,
@@ -224,4 +240,6 @@ ATTACKS: dict[str, Callable[[int], None]] = {
     "heads without end": _heads,
     "bodies without end": _bodies,
     "pipelined": _pipelined,
+    "pipelined bodies": _pipelined_bodies,
+    "small chunks": _small_chunks,
 }

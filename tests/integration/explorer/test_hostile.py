@@ -359,13 +359,20 @@ def test_lists_that_are_not_read_take_little_and_give_it_back(process: Process, 
     assert procfs.memory(process.pid) - process.rest < 32 * 1024
 
 
-@pytest.mark.parametrize("kind", ["heads", "bodies", "pipelined"])
+@pytest.mark.parametrize("kind", ["heads", "bodies", "pipelined", "small bodies", "chunks"])
 def test_requests_that_do_not_end_take_little(process: Process, explorer: Any, kind: str) -> None:
     requests = {
         "heads": b"GET /api/v1/farms HTTP/1.1\r\n" + (b"X: " + b"a" * 8000 + b"\r\n") * 100,
         "bodies": b"POST /api/v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: 65000\r\n\r\n" + b"a" * 64_000,
         "pipelined": b"GET /api/v1/reservations/nodes/N/workloads?from=0&wait=60 HTTP/1.1\r\nHost: x\r\n\r\n"
         + (b"GET /api/v1/farms HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 90 + b"\r\n") * 500,
+        "small bodies": b"POST /api/v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n%100s" % b"{}" * 500,
+        "chunks": (
+            b"POST /api/v1/users HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"1\r\na\r\n" * 10_000
+            + b"0\r\n\r\n"
+        )
+        * 5,
     }
     connections = []
     for _ in range(400):

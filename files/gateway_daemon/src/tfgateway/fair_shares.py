@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, TypeVar
+
+_CANDIDATES = 256
+"""Holders of one network that are compared when one is to be evicted: what a flood costs is bounded."""
 
 Source = str | bytes
 """The network or single address that a client is counted under (``addresses.source``)."""
@@ -43,7 +47,7 @@ class FairShares(Generic[_H]):
         """rank: of the holders of one network the one with the least is evicted first.
 
         Without it: an idle one before a busy one, the one with most before others, and of several with as much the one
-        that has been idle or busy for longest.
+        that has been idle or busy for longest. Of very many, those are compared that have been so for longest.
         """
         self.limit = limit
         self._rank = rank or self._idle_and_large
@@ -109,7 +113,7 @@ class FairShares(Generic[_H]):
         network = self._root
         while network.networks:
             network = max(network.networks.values(), key=_amount)
-        return min(network.holders, key=self._rank, default=None)
+        return min(islice(network.holders, _CANDIDATES), key=self._rank, default=None)
 
     def _idle_and_large(self, holder: _H) -> tuple[bool, int]:
         share = self._shares[holder]

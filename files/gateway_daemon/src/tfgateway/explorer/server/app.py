@@ -21,6 +21,7 @@ from tfgateway.errors import ExplorerError
 from tfgateway.explorer.server.api import farms, gateways, http, nodes, pools, users, workloads
 from tfgateway.explorer.server.api.services import SERVICES, Services
 from tfgateway.explorer.server.connections import ConnectionLimits, LimitedConnection
+from tfgateway.explorer.server.fair_turns import FairTurns
 from tfgateway.explorer.server.metrics import ExplorerMetrics
 from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage.database import Database
@@ -30,7 +31,8 @@ from tfgateway.telemetry.logs import logger
 from tfgateway.telemetry.text import printable
 
 _DRAIN = 5.0
-_BACKLOG = 1024  # after a restart every gateway of the grid connects at once
+_BACKLOG = 4096  # after a restart every gateway of the grid connects at once; who finds it full waits for seconds
+_ACCEPTED_IN_ONE_TURN = 64  # of the event loop: what has been accepted before is waiting
 _OTHER_DESCRIPTORS = 64  # database, listeners, metrics page and its clients
 _LONGEST_PATH = 200  # of a request in the log
 _log = logger("explorer")
@@ -71,7 +73,7 @@ def create_app(
     async def answer_waiting(_app: web.Application) -> None:
         services.long_polls.close()
 
-    middlewares = [metrics.count, http.bounded_head, http.preflight, http.errors_as_json]
+    middlewares = [FairTurns().middleware, metrics.count, http.bounded_head, http.preflight, http.errors_as_json]
     app = web.Application(client_max_size=policy.max_body, middlewares=middlewares)
     app[SERVICES] = services
     app[METRICS] = metrics.registry
@@ -143,7 +145,10 @@ async def serve(
                 listener = _listener(host, port, services.policy.read_timeout)
             except OSError as error:
                 raise ExplorerError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-            listeners.append(await loop.create_server(connection, sock=listener, ssl=tls, backlog=_BACKLOG))
+            listeners.append(
+                await loop.create_server(connection, sock=listener, ssl=tls, backlog=_ACCEPTED_IN_ONE_TURN)
+            )
+            listener.listen(_BACKLOG)  # asyncio takes one number for both
             _log.info("serving", host=host, port=port, tls=tls is not None)
         ready()
         await stopping.wait()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
-from aiohttp import web
+from aiohttp import web, web_protocol
 from aiohttp.web_protocol import RequestHandler
 
 from tfgateway.fair_shares import FairShares, Source
@@ -16,8 +17,10 @@ from tfgateway.telemetry.logs import logger
 
 _log = logger("explorer")
 _COPIES = 2  # of each byte: headers are kept as bytes and as text, an answer also in the transport
-_HEADER = 256  # bytes of objects for each, however short it is
-_MOST_LINES = 32 * 128  # requests that aiohttp takes ahead, and headers of each
+_READ_SIZE = 16 * 1024
+_LINE = 256  # bytes of objects for each header, and each chunk of a body, however short it is
+
+web_protocol.MAX_MSG_QUEUE_SIZE = 1  # requests that are read ahead: nobody sends several but to make us keep them
 
 
 class ConnectionLimits:
@@ -55,8 +58,7 @@ class ConnectionLimits:
     def received(self, connection: RequestHandler, data: bytes) -> None:
         """Count what has arrived of requests."""
         self._connections.mark_busy(connection)
-        headers = min(data.count(b"\n"), _MOST_LINES)
-        self._hold(connection, _COPIES * len(data) + headers * _HEADER)
+        self._hold(connection, _COPIES * len(data) + _LINE * data.count(b"\n"))
 
     def answered(self, connection: RequestHandler) -> None:
         """Note that nothing is left of what has arrived or was to be sent."""
@@ -102,6 +104,8 @@ class LimitedConnection(RequestHandler):
         super().connection_made(transport)
         # An answer counts until the kernel has all of it, and the next request waits until then.
         cast(asyncio.Transport, transport).set_write_buffer_limits(high=0)
+        # A piece is parsed before it is counted, and so are those of other connections in the same turn of the loop.
+        cast(Any, transport).max_size = _READ_SIZE
         self._limits.opened(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -121,6 +125,10 @@ class LimitedConnection(RequestHandler):
         # It may be about to be handled, and must not wait for the rest of its body.
         for _, body in self._messages:
             body.set_exception(ConnectionResetError("the connection is closed"))
+        if self._current_request is not None:
+            # Its handler ends when the loop comes to it; what has come of its body must not stay until then.
+            with contextlib.suppress(RuntimeError, ConnectionError):  # nothing has come, or the client has gone
+                self._current_request.content.read_nowait()
         self._parser = None
 
     def handle_error(
