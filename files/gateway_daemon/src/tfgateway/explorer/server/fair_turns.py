@@ -1,6 +1,6 @@
 """Which requests a turn of the event loop begins to handle: few, and the networks of clients take turns.
 
-Whoever floods waits behind its own requests. Those of others begin in the next turn, however many wait.
+A client that floods waits behind its own requests. Those of others begin in the next turn, however many wait.
 """
 
 from __future__ import annotations
