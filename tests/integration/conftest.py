@@ -64,7 +64,15 @@ def tfgateway(tmp_path: Path, start_process: StartProcess) -> CommandLine:
 
 @pytest.fixture
 def explorer(tmp_path: Path, free_port: Callable[[], int], tfgateway: CommandLine) -> Explorer:
-    """A running ``tfgateway explorer`` with an empty database."""
+    """A running ``tfgateway explorer`` with an empty database, whose registration is closed."""
     started = Explorer(free_port(), tmp_path / "explorer.db", tfgateway)
     started.start()
+    return started
+
+
+@pytest.fixture
+def open_explorer(tmp_path: Path, free_port: Callable[[], int], tfgateway: CommandLine) -> Explorer:
+    """As ``explorer``, open as old clients need it."""
+    started = Explorer(free_port(), tmp_path / "explorer.db", tfgateway)
+    started.start("--registration=open")
     return started

@@ -241,9 +241,9 @@ class Explorer:
         self._tfgateway = tfgateway
         self.process: Process | None = None
 
-    def start(self) -> None:
-        """Start and wait until it accepts connections."""
-        arguments = ["explorer", "--listen", f"127.0.0.1:{self.port}", "--database", str(self.database)]
+    def start(self, *options: str) -> None:
+        """Start and wait until it accepts connections; ``options`` as on its command line."""
+        arguments = ["explorer", "--listen", f"127.0.0.1:{self.port}", "--database", str(self.database), *options]
         self.process = self._tfgateway(*arguments, config="", ready=False)
         self.process.wait_for(self._accepts, "an accepted connection")
 

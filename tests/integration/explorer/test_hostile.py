@@ -52,6 +52,8 @@ class Endpoint:
     method: str
     path: str
     signer: tuple[Identity, str] | None = None
+    bound: bool = False
+    """Whether only a signature of this one request will do."""
     parameters: set[str] = field(default_factory=set)
     members: set[bytes] = field(default_factory=set)
     """Bodies with ``%s`` in place of the value of one member."""
@@ -93,20 +95,22 @@ async def _endpoints(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[E
     monkeypatch.setattr(web.BaseRequest, "query", property(recording))
     monkeypatch.setattr(bounds, "problem", noting)
     async with TestServer(app) as server, aiohttp.ClientSession() as session:
-        async with session.post(server.make_url("/api/v1/users"), json=_user_body()) as answer:
+        async with session.post(server.make_url("/api/v1/users"), json=_new_user()) as answer:
             assert answer.status == 201
         for route in app.router.routes():
             assert route.resource is not None
             endpoint = Endpoint(route.method, route.resource.canonical)
-            for signer in (None, (GATEWAY, NODE), (USER, "1")):
+            for signer, bound in itertools.product((None, (GATEWAY, NODE), (USER, "1")), (False, True)):
                 looked_for.clear()
                 decoded.clear()
                 url = server.make_url(endpoint.good + "?from=0")
-                async with session.request(endpoint.method, url, data=b"{}", headers=_signed(signer, b"{}")) as answer:
+                once = _once(endpoint.method, url.raw_path_qs, url.host_port_subcomponent) if bound else None
+                headers = _signed(signer, b"{}", once)
+                async with session.request(endpoint.method, url, data=b"{}", headers=headers) as answer:
                     await answer.read()
                 endpoint.parameters |= looked_for
                 if decoded or answer.status != 401:
-                    endpoint.signer, endpoint.members = signer, set(decoded)
+                    endpoint.signer, endpoint.bound, endpoint.members = signer, bound, set(decoded)
                     break
             found.append(endpoint)
     monkeypatch.undo()
@@ -128,8 +132,18 @@ def _user_body() -> dict[str, str]:
     return {"name": "alice.3bot", "email": "alice@example.com", "pubkey": USER.public_key.hex()}
 
 
-def _signed(signer: tuple[Identity, str] | None, body: bytes) -> dict[str, str]:
-    return signing.request_headers(*signer, int(time.time()), body) if signer else {}
+def _new_user() -> dict[str, str]:
+    """As a closed explorer, which it is by default, wants to have it."""
+    proof = USER.sign(signing.key_proof_message(User(**_user_body())))
+    return {**_user_body(), "key_proof": proof.hex()}
+
+
+def _signed(signer: tuple[Identity, str] | None, body: bytes, once: signing.Once | None = None) -> dict[str, str]:
+    return signing.request_headers(*signer, int(time.time()), body, once) if signer else {}
+
+
+def _once(method: str, target: str, host: str | None) -> signing.Once:
+    return signing.Once(method, target, host or "", signing.new_nonce())
 
 
 class Process:
@@ -171,8 +185,10 @@ class Process:
         """An honest client is answered, by a process that lives and has stayed within its memory."""
         assert self._process.running
         assert self.call("GET", "/api/v1/farms") == 200
-        head = "".join(f"{name}: {value}\r\n" for name, value in _signed((GATEWAY, NODE), b"{}").items()).encode()
-        assert self.call("POST", f"/api/v1/gateways/{NODE}/uptime", head, b"{}") == 200
+        target = f"/api/v1/gateways/{NODE}/uptime"
+        signed = _signed((GATEWAY, NODE), b"{}", _once("POST", target, "x"))  # the key may be pinned at the moment
+        head = "".join(f"{name}: {value}\r\n" for name, value in signed.items()).encode()
+        assert self.call("POST", target, head, b"{}") == 200
         assert (procfs.memory(self.pid, "VmHWM") - self.rest) * 1024 < MORE
 
 
@@ -286,6 +302,7 @@ async def test_every_endpoint_survives_hostile_sizes(
     assert len(endpoints) > 20
     assert {name for endpoint in endpoints for name in endpoint.parameters} >= {"size", "customer_tid", "wait", "name"}
     assert any(b'{"wallet_addresses":[{"asset":%s}]}' in one.members for one in endpoints)
+    assert {one.path.rpartition("/")[2] for one in endpoints if one.bound} == {"pin", "farms", "{node_id}"}
     posts = {(one.method, one.path) for one in endpoints if one.method in ("POST", "PUT")}
     without_body = {(one.method, one.path) for one in endpoints if one.method == "PUT" and one.path.endswith("/pin")}
     assert posts - without_body == {(one.method, one.path) for one in endpoints if one.members}
@@ -293,7 +310,8 @@ async def test_every_endpoint_survives_hostile_sizes(
     for endpoint in endpoints:
         for name, target, headers, body in _requests(endpoint):
             if endpoint.signer and b"Signature" not in headers:
-                signed = _signed(endpoint.signer, body or b"")
+                once = _once(endpoint.method, target, "x") if endpoint.bound and target.isascii() else None
+                signed = _signed(endpoint.signer, body or b"", once)
                 headers += "".join(f"{header}: {value}\r\n" for header, value in signed.items()).encode()
             status = process.call(endpoint.method, target, headers, body)
             if not 200 <= status < 500:

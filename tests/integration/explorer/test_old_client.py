@@ -15,6 +15,9 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+from tfgateway.explorer import user
+from tfgateway.explorer.client import ExplorerClient
+from tfgateway.explorer.models import AdmittedGateway
 from tfgateway.identity.keys import Identity
 
 from tests.support.processes import Explorer
@@ -80,8 +83,8 @@ class GoClient:
 
 
 @pytest.fixture
-def go(explorer: Explorer) -> GoClient:
-    return GoClient(explorer.port)
+def go(open_explorer: Explorer) -> GoClient:
+    return GoClient(open_explorer.port)
 
 
 def _furnish(go: GoClient) -> None:
@@ -209,3 +212,19 @@ def test_the_go_client_reads_errors(go: GoClient) -> None:
     answer = go.call("POST", "/gateways", _gateway(), by=(GATEWAY, NODE))
     assert (answer.status, answer.body) == (404, b'{"error":"unknown farm id: 1"}\n')
     assert answer.headers["content-type"].startswith("application/json")
+
+
+async def test_an_old_gateway_joins_a_closed_explorer_once_its_farm_admits_it(explorer: Explorer) -> None:
+    old = GoClient(explorer.port)
+    async with ExplorerClient(explorer.url, identity=USER, key_id="1") as farmer:
+        await user.register(farmer, USER, "alice.3bot", "alice@example.com")
+        await user.farm(farmer, 1, "freefarm", "none")
+        refused = old.call("POST", "/gateways", _gateway(), by=(GATEWAY, NODE))
+        assert refused.status == 403
+        assert refused.json["error"] == (
+            "farm 1 has not admitted this gateway: its owner has to run "
+            f"`tfgateway reserve farm admit --farm 1 --node {NODE} --managed-domain gw1.example`"
+        )
+        await user.admit(farmer, AdmittedGateway(farm_id=1, node_id=NODE, managed_domains=("gw1.example",)))
+    assert old.call("POST", "/gateways", _gateway(), by=(GATEWAY, NODE)).status == 201
+    assert old.call("POST", f"/gateways/{NODE}/uptime", '{"uptime":5}\n', by=(GATEWAY, NODE)).status == 200

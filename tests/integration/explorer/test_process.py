@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 from tfgateway.explorer import signing, user
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.explorer.models import Gateway, Location, Result, ResultState, Subdomain
+from tfgateway.explorer.models import AdmittedGateway, Gateway, Location, Result, ResultState, Subdomain
 from tfgateway.explorer.user import Account
 from tfgateway.identity.keys import Identity
 
@@ -40,6 +40,7 @@ async def _furnish(explorer: Explorer) -> None:
     async with _user(explorer) as client:
         assert (await user.register(client, USER, "alice.3bot", "alice@example.com")).id == 1
         assert await user.farm(client, 1, "freefarm", "none") == 1
+        assert await user.admit(client, AdmittedGateway(farm_id=1, node_id=NODE))
     async with _gateway(explorer) as client:
         place = Location(city="Ghent")
         key = GATEWAY.public_key.hex()
@@ -109,6 +110,8 @@ async def test_the_access_log_is_json_without_headers_and_bodies(explorer: Explo
     assert [(event["method"], event["path"].partition("?")[0], event["status"]) for event in requests] == [
         ("POST", "/api/v1/users", 201),
         ("POST", "/api/v1/farms", 201),
+        ("GET", "/api/v1/farms/1/gateways", 200),
+        ("PUT", f"/api/v1/farms/1/gateways/{NODE}", 200),
         ("POST", "/api/v1/gateways", 201),
         ("GET", "/api/v1/users", 200),
     ]

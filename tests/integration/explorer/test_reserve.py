@@ -89,7 +89,8 @@ def alice(tfgateway: CommandLine, tmp_path: Path, url: str) -> Person:
     person = Person(tfgateway, url, tmp_path / "alice.seed")
     arguments = ["--name", "alice.3bot", "--email", "a@example.com", "--output", str(person.seed)]
     assert person.run("register", *arguments, seed=False).returncode == 0
-    assert person.ask("farm", "--name", "freefarm") == {"id": 1}
+    assert person.ask("farm", "create", "--name", "freefarm") == {"id": 1}
+    person.ask("farm", "admit", "--farm", "1", "--node", NODE, "--managed-domain", "gw1.example")
     entry = Gateway(
         node_id=NODE,
         farm_id=1,
@@ -112,7 +113,7 @@ def test_registering_writes_a_seed_file_with_the_tid(alice: Person) -> None:
 def test_registering_again_finds_the_same_user(alice: Person) -> None:
     again = alice.ask("register", "--name", "alice.3bot", "--email", "a@example.com")
     assert again == {"tid": 1, "name": "alice.3bot", "seed_file": None}
-    assert alice.ask("farm", "--name", "freefarm") == {"id": 1}
+    assert alice.ask("farm", "create", "--name", "freefarm") == {"id": 1}
 
 
 def test_a_key_outlives_a_registration_whose_answer_was_lost(tfgateway: CommandLine, tmp_path: Path, url: str) -> None:
@@ -425,3 +426,47 @@ def test_pinned_by_commands_and_not_any_more(alice: Person, tfgateway: CommandLi
     assert tfgateway.run(*operator, config="").stdout == "1 is not pinned any more\n"
     assert tfgateway.run(*operator, config="").stdout == "1 was not pinned\n"
     assert alice.ask("unpin") == {"tid": 1, "pinned": False}
+
+
+def test_a_farm_from_its_creation_to_a_gateway_that_leaves_it(alice: Person, url: str, tmp_path: Path) -> None:
+    admission = {"farm_id": 1, "node_id": NODE, "managed_domains": ["gw1.example"]}
+    assert alice.ask("farm", "list", "--farm", "1") == [admission]
+    admit = ["farm", "admit", "--farm", "1", "--node", NODE, "--managed-domain"]
+    said = {"farm": 1, "node_id": NODE, "managed_domains": ["gw1.example"]}
+    assert alice.ask(*admit, "GW1.example") == {**said, "changed": False}
+    assert alice.ask(*admit, "gw1.example", "--managed-domain", "b.example") == {
+        **said,
+        "managed_domains": ["b.example", "gw1.example"],
+        "changed": True,
+    }
+    assert alice.run(*admit, "c.example").stdout == f"farm 1 admits {NODE} with c.example\n"
+    assert alice.run(*admit, "c.example").stdout == f"farm 1 admits {NODE} with c.example already\n"
+    assert alice.run("farm", "list", "--farm", "1").stdout.splitlines()[1].split() == [NODE, "c.example"]
+    withdraw = ["farm", "withdraw", "--farm", "1", "--node", NODE]
+    assert alice.ask(*withdraw) == {"farm": 1, "node_id": NODE, "changed": True}
+    assert alice.ask(*withdraw) == {"farm": 1, "node_id": NODE, "changed": False}
+    assert alice.ask("gateways") == []
+    assert alice.ask("farm", "list", "--farm", "1") == []
+
+
+def test_a_farm_is_its_owners(alice: Person, tfgateway: CommandLine, url: str, tmp_path: Path) -> None:
+    mallory = Person(tfgateway, url, tmp_path / "mallory.seed")
+    who = ["--name", "mallory", "--email", "m@example.com", "--output", str(mallory.seed)]
+    assert mallory.run("register", *who, seed=False).returncode == 0
+    for words in (["admit"], ["withdraw"]):
+        refused = mallory.run("farm", *words, "--farm", "1", "--node", NODE)
+        assert (refused.returncode, refused.stderr) == (
+            1,
+            "tfgateway: error: explorer refused (403): only the owner of a farm decides which gateways it admits\n",
+        )
+    missing = alice.run("farm", "admit", "--farm", "9", "--node", NODE)
+    assert (missing.returncode, missing.stderr) == (
+        1,
+        "tfgateway: error: explorer refused (404): mongo: no documents in result\n",
+    )
+    for words, wrong in (
+        (["--node", "x"], "--node: a node id is the base58 text of 32 bytes"),
+        (["--node", NODE, "--managed-domain", "a b"], "--managed-domain: domain 'a b' name is invalid"),
+    ):
+        refused = alice.run("farm", "admit", "--farm", "1", *words)
+        assert (refused.returncode, refused.stderr) == (2, f"tfgateway: error: {wrong}\n")

@@ -41,6 +41,12 @@ class Person:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def runs_a_farm(self) -> None:
+        """The first one, and its gateway is admitted."""
+        self.ask("farm", "create", "--name", "farm")
+        domain = ("--managed-domain", "gw1.example")
+        self.ask("farm", "admit", "--farm", "1", "--node", self._gateway.identity.node_id, *domain)
+
     def reserve_4to6(self, *options: str) -> int:
         given = options or ("--key-file", str(self.key_file))
         number: int = self.ask("create", "4to6", "--node", self._gateway.identity.node_id, *given)["id"]
@@ -68,7 +74,7 @@ def fleet(gateway: Any, explorer: Explorer, tmp_path: Path, tfgateway: CommandLi
     """Explorer, reconciler and 4to6 plane are up; the gateway is registered."""
     gateway.explorer_url = explorer.url
     farmer = Person("farmer", tmp_path, gateway, tfgateway)
-    farmer.ask("farm", "--name", "farm")
+    farmer.runs_a_farm()
     gateway.reconciler = gateway.start("reconcile")
     gateway.plane = gateway.start()
     gateway.reconciler.wait_for(lambda: farmer.ask("gateways"), "a registered gateway")
@@ -216,6 +222,6 @@ def test_where_4to6_is_switched_off_a_reservation_is_refused(
     gateway.explorer_url = explorer.url
     gateway.endpoint = ""
     farmer = Person("farmer", tmp_path, gateway, tfgateway)
-    farmer.ask("farm", "--name", "farm")
+    farmer.runs_a_farm()
     gateway.start("reconcile").wait_for(lambda: farmer.ask("gateways"), "a registered gateway")
     assert "this gateway gives no IPv6" in farmer.refusal(farmer.reserve_4to6())

@@ -37,7 +37,8 @@ class World:
         self.config = directory / "node.toml"
         self.config.write_text(self.settings())
         self.reserve("register", "--name", "alice", "--email", "a@example.com", "--output", str(self.user_seed))
-        self.reserve("farm", "--name", "farm")
+        self.reserve("farm", "create", "--name", "farm")
+        self.reserve("farm", "admit", "--farm", "1", "--node", self.node, "--managed-domain", "gw1.example")
 
     def settings(self) -> str:
         reconciler, dns, proxy = self._ports

@@ -20,7 +20,7 @@ from tests.support.ansible_module import ROOT
 
 
 def register(
-    url: str, number: int, farm_id: int, name_server: str, country: str, *, os_version: str = "0.1.0+b1b6bb3af2b9"
+    world: Any, number: int, farm_id: int, name_server: str, country: str, *, os_version: str = "0.1.0+b1b6bb3af2b9"
 ) -> str:
     """A gateway of the directory; its node id."""
     identity = Identity.from_seed(bytes([number]) * 32)
@@ -34,8 +34,11 @@ def register(
         dns_nameserver=(name_server,),
     )
 
+    domain = ("--managed-domain", f"gw{number}.example")
+    world.reserve("farm", "admit", "--farm", str(farm_id), "--node", identity.node_id, *domain)
+
     async def main() -> None:
-        async with ExplorerClient(url, identity=identity, key_id=identity.node_id) as client:
+        async with ExplorerClient(world.explorer.url, identity=identity, key_id=identity.node_id) as client:
             await client.register_gateway(entry)
 
     asyncio.run(main())
@@ -76,10 +79,10 @@ class Inventory:
 
 @pytest.fixture
 def inventory(world: Any, tmp_path: Path) -> Inventory:
-    world.reserve("farm", "--name", "others")
-    register(world.explorer.url, 1, 1, "tf-gateway-01.example", "Belgium")
-    register(world.explorer.url, 2, 1, "tf-gateway-02.example", "{{ 1/0 }}", os_version="Ubuntu 18.04")
-    register(world.explorer.url, 3, 2, "tf-gateway-03.example", "Belgium")
+    world.reserve("farm", "create", "--name", "others")
+    register(world, 1, 1, "tf-gateway-01.example", "Belgium")
+    register(world, 2, 1, "tf-gateway-02.example", "{{ 1/0 }}", os_version="Ubuntu 18.04")
+    register(world, 3, 2, "tf-gateway-03.example", "Belgium")
     return Inventory(tmp_path, world.explorer.url)
 
 
@@ -135,7 +138,7 @@ def test_with_a_static_inventory_it_is_one_fleet(inventory: Inventory, tmp_path:
 
 
 def test_two_gateways_of_one_short_name_are_two_hosts(inventory: Inventory, world: Any) -> None:
-    register(world.explorer.url, 4, 1, "tf-gateway-01.elsewhere.example", "Belgium")
+    register(world, 4, 1, "tf-gateway-01.elsewhere.example", "Belgium")
     hosts = inventory.ask(strict=True)["gateways"]["hosts"]
     assert sorted(hosts) == ["tf-gateway-01", "tf-gateway-01.elsewhere.example", "tf-gateway-02"]
 
@@ -143,7 +146,7 @@ def test_two_gateways_of_one_short_name_are_two_hosts(inventory: Inventory, worl
 def test_gateways_of_two_sources_with_one_short_name_are_two_hosts(
     inventory: Inventory, world: Any, tmp_path: Path
 ) -> None:
-    register(world.explorer.url, 5, 2, "tf-gateway-01.others.example", "Belgium")
+    register(world, 5, 2, "tf-gateway-01.others.example", "Belgium")
     folder = tmp_path / "fleet"
     folder.mkdir()
     inventory.directory = folder

@@ -23,7 +23,7 @@ from aiohttp.typedefs import Handler
 from aiohttp.web import Application
 from tfgateway.explorer import user
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.explorer.models import NextAction, Workload
+from tfgateway.explorer.models import AdmittedGateway, NextAction, Workload
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
 
@@ -156,6 +156,11 @@ metrics = "127.0.0.1:{self.ports["pm"]}"
         self.accounts[name] = user.Account(identity, known.id)
         return self.accounts[name]
 
+    def admit(self, *domains: str) -> None:
+        """The farmer lets the gateway register with ``domains``, by default what it is configured with."""
+        wanted = AdmittedGateway(farm_id=1, node_id=self.node_id, managed_domains=domains or ("gw1.example",))
+        self.call(lambda client: client.admit(wanted), "farmer")
+
     def reserve(self, workload: Workload, name: str = "alice") -> int:
         until(lambda: self.call(lambda client: client.gateways()), "the gateway is registered")
         account = self.accounts.get(name) or self.register(name)
@@ -186,11 +191,12 @@ metrics = "127.0.0.1:{self.ports["pm"]}"
 def fleet(
     tmp_path: Path, redis_server: RedisServer, tfgateway: CommandLine, free_port: Callable[[], int]
 ) -> Iterator[Fleet]:
-    """Explorer and farm are there, the gateway's processes are not yet."""
+    """Explorer and farm are there, and the gateway is admitted; its processes are not there yet."""
     started = Fleet(tmp_path, redis_server, tfgateway, free_port)
     started.start_explorer()
     started.register("farmer")
     started.call(lambda client: user.farm(client, started.accounts["farmer"].tid, "farm", "wallet"), "farmer")
+    started.admit()
     yield started
 
 

@@ -16,8 +16,10 @@ from tfgateway.explorer.models import Location, WorkloadCounts
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.explorer_side import registration
 from tfgateway.reconciler.explorer_side.registration import DirectoryEntry
+from tfgateway.reconciler.status import DirectoryStatus
 from tfgateway.settings import GatewaySettings
 
+NOT_ADMITTED = "farm 3 has not admitted this gateway"
 IDENTITY = Identity.from_seed(bytes(range(32)))
 
 
@@ -26,6 +28,9 @@ class Server:
     url: str = ""
     known: bool = False
     failing: int = 0
+    refusal: str = ""
+    """To register."""
+    became: list[DirectoryStatus] = field(default_factory=list)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     address: str = "8.8.4.4"
     """From which it saw the gateway register."""
@@ -39,6 +44,8 @@ class Server:
         if self.failing:
             self.failing -= 1
             return web.Response(status=503)
+        if kind == "gateways" and self.refusal:
+            return web.json_response({"error": self.refusal}, status=403)
         if kind == "gateways":
             self.known = True
         if not self.known:
@@ -49,6 +56,17 @@ class Server:
 
     def kinds(self) -> list[str]:
         return [kind for kind, _ in self.calls]
+
+    async def report(self, status: DirectoryStatus) -> None:
+        self.became.append(status)
+        self.changed.set()
+
+    async def reported(self, wanted: list[DirectoryStatus]) -> None:
+        """Exactly these, and nothing in between."""
+        while len(self.became) < len(wanted):
+            self.changed.clear()
+            await asyncio.wait_for(self.changed.wait(), 30)
+        assert self.became == wanted
 
     async def called(self, count: int) -> None:
         while len(self.calls) < count:
@@ -72,7 +90,9 @@ async def server(serve: Any) -> Server:
 async def entry(server: Server) -> AsyncIterator[DirectoryEntry]:
     settings = GatewaySettings(farm_id=3, managed_domains=("gw1.example",), name_servers=("ns1.gw1.example",))
     async with ExplorerClient(server.url, identity=IDENTITY, key_id=IDENTITY.node_id) as client:
-        made = DirectoryEntry(client, IDENTITY, settings, lambda: somewhere(), server.reachable_at.append)
+        made = DirectoryEntry(
+            client, IDENTITY, settings, lambda: somewhere(), server.reachable_at.append, server.report
+        )
         task = asyncio.create_task(made.run())
         yield made
         task.cancel()
@@ -136,6 +156,27 @@ async def test_an_explorer_that_was_away_is_greeted_at_once(server: Server, entr
     entry.heartbeat()
     await server.called(4)
     assert server.kinds()[3:] == ["uptime"]
+
+
+async def test_what_became_of_the_entry_is_reported_once(
+    server: Server, entry: DirectoryEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line of the table: what happens, and what it becomes."""
+    monkeypatch.setattr("tfgateway.aio.Backoff.failed", lambda _self: 0.001)
+    pending, listed = DirectoryStatus(), DirectoryStatus("listed")
+    refused = DirectoryStatus("refused", NOT_ADMITTED)
+    unavailable = DirectoryStatus("unavailable", "POST /gateways: unexpected answer with status 503")
+    server.failing, server.refusal = 3, NOT_ADMITTED
+    await server.reported(expected := [pending, unavailable, refused])
+    server.refusal = ""
+    await server.reported(expected := [*expected, listed])
+    server.failing, server.known = 3, False  # who has listed it may be away, and may forget it
+    server.refusal = NOT_ADMITTED
+    entry.heartbeat()
+    await server.reported(expected := [*expected, pending, refused])
+    server.refusal = ""
+    await server.reported([*expected, listed])
+    assert server.failing == 0
 
 
 def test_uptime_is_the_machines(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_node_in_sync_and_each_way_to_be_out_of_it(fleet: Fleet, web: Any) -> 
     assert human.returncode == 0
     assert f"{fleet.node_id}: in sync: 5 reservations: 5 in_sync" in human.stdout
     assert "www.alice.example" in human.stdout
-    fares = r"last poll +last success +outbox +drift repaired *\n\d+ s ago +\d+ s ago +0 +0 *\n"
+    fares = r"last poll +last success +outbox +drift repaired +directory *\n\d+ s ago +\d+ s ago +0 +0 +listed *\n"
     until(lambda: re.search(fares, fleet.run("state").stdout), "how the reconciler fares")
 
     process.stop()

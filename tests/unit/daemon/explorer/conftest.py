@@ -21,6 +21,7 @@ from tfgateway.explorer.models import Proxy, ResultState, SigningRequest, Subdom
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.app import create_app
 from tfgateway.explorer.server.policy import ExplorerPolicy
+from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage.database import Database
 from tfgateway.explorer.server.storage.long_polls import LongPolls
 from tfgateway.identity.keys import Identity
@@ -250,11 +251,11 @@ def stranger() -> Identity:
 
 @pytest.fixture
 async def start_explorer(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Explorer]]]:
-    """Call it with policy members for an explorer of the test's own."""
+    """Call it with policy members for an explorer of the test's own, open to old clients unless they say otherwise."""
     started: list[Explorer] = []
 
     async def start(**policy: Any) -> Explorer:
-        explorer = Explorer(tmp_path, ExplorerPolicy(**policy))
+        explorer = Explorer(tmp_path, ExplorerPolicy(**{"registration": RegistrationMode.OPEN, **policy}))
         await explorer.start()
         started.append(explorer)
         return explorer

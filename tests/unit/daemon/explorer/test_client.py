@@ -132,7 +132,7 @@ async def test_registering_twice_is_harmless(grid: Any, stranger: Identity) -> N
 
 async def test_lists_are_fetched_to_their_end(start_explorer: Any, stranger: Identity) -> None:
     explorer = await start_explorer(max_page=2)
-    async with ExplorerClient(explorer.url) as client:
+    async with ExplorerClient(explorer.url, identity=stranger, key_id="1") as client:
         for number in range(5):
             await client.register_user(
                 User(name=f"user{number}", email=f"{number}@example.com", pubkey=stranger.public_key.hex()), stranger
@@ -293,7 +293,9 @@ async def test_a_date_that_says_nothing(serve: Any, headers: dict[str, str]) -> 
         assert (client.clock_ahead, refused.value.message) == (None, "no")
 
 
-async def test_who_does_not_come_again_has_calls_repeated(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_does_not_come_again_has_calls_repeated(
+    serve: Any, stranger: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tfgateway.explorer.client._FIRST_PAUSE", 0.001)
     methods = []
 
@@ -303,7 +305,7 @@ async def test_who_does_not_come_again_has_calls_repeated(serve: Any, monkeypatc
             return web.Response(body=b'{"id":7}')
         return web.Response(status=503)
 
-    async with ExplorerClient(await serve(handler), retries=2) as client:
+    async with ExplorerClient(await serve(handler), identity=stranger, key_id="1", retries=2) as client:
         assert (await client.user(7)).id == 7
         with pytest.raises(ExplorerUnavailable):
             await client.create_farm(Farm())

@@ -30,7 +30,7 @@ def test_of_an_older_release_the_clock_is_all_there_is() -> None:
     assert found.since_success(later(90)) == 88.5
 
 
-def test_what_is_shown_is_what_was_always_shown() -> None:
+def test_what_is_shown_is_what_is_written_but_for_ages() -> None:
     data = ReconcilerStatus(version="1", last_poll=NOW.unix, polled=NOW, succeeded=NOW).as_data()
     assert data == {
         "version": "1",
@@ -41,4 +41,5 @@ def test_what_is_shown_is_what_was_always_shown() -> None:
         "held": "",
         "repaired": 0,
         "clock": "",
+        "directory": {"state": "pending", "reason": ""},
     }

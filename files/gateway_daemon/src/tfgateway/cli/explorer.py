@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from tfgateway.errors import ConfigError
 from tfgateway.explorer.server.app import METRICS, create_app, serve
 from tfgateway.explorer.server.policy import ExplorerPolicy
+from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import pins
 from tfgateway.explorer.server.storage.backup import backup
 from tfgateway.explorer.server.tls import Certificate
@@ -52,10 +53,17 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--accept-any", is_flag=True, help="Accept workloads that a gateway will refuse; it answers with an error result."
 )
 @click.option(
+    "--registration",
+    type=click.Choice([mode.value for mode in RegistrationMode]),
+    help="Who may register what. closed: users prove that their key is theirs, the owner of a farm signs its creation"
+    " and admits each gateway (`tfgateway reserve farm`). open: as old clients need it [default: as the database was"
+    " made: a new one closed, one of an older release open].",
+)
+@click.option(
     "--require-key-proof",
     is_flag=True,
-    help="Register only users who prove that the key is theirs, as `tfgateway reserve register` does: old clients"
-    " cannot.",
+    help="Register only users who prove that the key is theirs, as `tfgateway reserve register` does, however open"
+    " registration is: old clients cannot.",
 )
 @click.option(
     "--owner-resolver",
@@ -98,6 +106,7 @@ def command(
     tls_key: Path | None,
     metrics: str,
     owner_resolver: str,
+    registration: str | None,
     accept_any: bool,
     require_key_proof: bool,
     clock_skew: float,
@@ -116,6 +125,7 @@ def command(
         if address:
             _address(name, address)
     policy = ExplorerPolicy(
+        registration=RegistrationMode(registration) if registration else None,
         validate_workloads=not accept_any,
         require_key_proof=require_key_proof,
         owner_resolver=owner_resolver,

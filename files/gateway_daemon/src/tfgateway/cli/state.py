@@ -85,9 +85,9 @@ def _targets(found: GatewayState) -> Table:
 def _reconciler(status: ReconcilerStatus, now: Instant) -> Table:
     """The reconciler's status; its last error is among the problems."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("last poll", "last success", "outbox", "drift repaired"):
+    for title in ("last poll", "last success", "outbox", "drift repaired", "directory"):
         table.add_column(title)
     poll = f"{status.since_poll(now):.0f} s ago" if status.last_poll else "never"
     success = f"{status.since_success(now):.0f} s ago" if status.last_success else "never"
-    table.add_row(poll, success, str(status.outbox), str(status.repaired))
+    table.add_row(poll, success, str(status.outbox), str(status.repaired), status.directory.state)
     return table

@@ -203,6 +203,8 @@ def _loop_problems(status: ReconcilerStatus | None, settings: Settings) -> list[
         return ["the reconciler has not written its status yet"]
     found = [f"removals are held back: {status.held}"] if status.held else []
     found += [status.clock] if status.clock else []
+    if status.directory.state == "refused":
+        found.append(f"the explorer refuses this gateway's entry in its directory: {status.directory.reason}")
     silence = status.since_poll(machine.now())
     interval = max(settings.explorer.poll_interval, settings.explorer.long_poll)
     if silence > max(_SHORTEST_SILENCE, 3 * interval):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 from urllib.parse import quote
 
 import aiohttp
@@ -20,9 +20,11 @@ import msgspec
 
 from tfgateway import gojson, version
 from tfgateway.aio import Backoff
-from tfgateway.errors import ExplorerRefused, ExplorerUnavailable, IdentityError, ParseError
-from tfgateway.explorer import clocks, signing, wire
+from tfgateway.errors import ExplorerRefused, ExplorerUnavailable, IdentityError
+from tfgateway.explorer import answers, clocks, signing, wire
+from tfgateway.explorer.answers import ExplorerAnswer
 from tfgateway.explorer.models import (
+    AdmittedGateway,
     Approval,
     Farm,
     Gateway,
@@ -34,7 +36,6 @@ from tfgateway.explorer.models import (
     Workload,
     WorkloadCounts,
     decode_workload,
-    parse_workload,
 )
 from tfgateway.explorer.request_signer import RequestSigner
 from tfgateway.explorer.urls import api_url
@@ -47,7 +48,6 @@ _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 _FIRST_PAUSE = 0.5
 _UNAUTHORIZED = 401
 _NO_IDENTITY = "this call has to be signed, and no identity was given"
-_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,6 @@ class PollPage:
 
     items: tuple[Workload | Undecodable, ...]
     last_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class ExplorerClient:
@@ -126,13 +119,13 @@ class ExplorerClient:
 
     async def gateway(self, node_id: str) -> Gateway:
         """One entry of the directory. Errors: ``ExplorerRefused`` with 404 when there is none."""
-        return _struct(await self._call("GET", f"/gateways/{_part(node_id)}"), Gateway)
+        return answers.struct(await self._call("GET", f"/gateways/{_part(node_id)}"), Gateway)
 
     async def gateways(self, *, farm_id: int | None = None, country: str = "", city: str = "") -> list[Gateway]:
         """All gateways that match, by id; entries that cannot be decoded are left out."""
         wanted = {"farm_id": "" if farm_id is None else str(farm_id), "country": country, "city": city}
         query = {name: value for name, value in wanted.items() if value}
-        return _structs(await self._all("/gateways", query), Gateway)
+        return answers.structs(await self._all("/gateways", query), Gateway)
 
     async def send_uptime(self, node_id: str, seconds: int) -> None:
         """The heartbeat; refused with 404 when the explorer does not know the gateway (any more)."""
@@ -160,11 +153,11 @@ class ExplorerClient:
         last = answer.headers.get("x-last-id", "")
         if not (last.isascii() and last.isdigit() and len(last) < 19):
             raise ExplorerUnavailable("the answer to a poll has no usable x-last-id header")
-        return PollPage(tuple(decode_workload(item) for item in _list(answer)), int(last))
+        return PollPage(tuple(decode_workload(item) for item in answers.items(answer)), int(last))
 
     async def node_workload(self, gwid: str) -> Workload:
         """One workload by its global id."""
-        return _workload(await self._call("GET", f"/reservations/nodes/workloads/{_part(gwid)}"))
+        return answers.workload(await self._call("GET", f"/reservations/nodes/workloads/{_part(gwid)}"))
 
     async def put_result(self, node_id: str, gwid: str, result: Result) -> None:
         """Post the signed result of a workload."""
@@ -179,7 +172,7 @@ class ExplorerClient:
 
     async def user(self, tid: int) -> User:
         """One user; the e-mail is blank unless the call is signed by a user."""
-        return _struct(await self._call("GET", f"/users/{tid}"), User)
+        return answers.struct(await self._call("GET", f"/users/{tid}"), User)
 
     async def pin_user(self, tid: int, *, pin: bool) -> None:
         """Have only bound signatures of the user accepted, or others again."""
@@ -189,19 +182,32 @@ class ExplorerClient:
         """Create a user from name, email and pubkey, with proof that the key is ours; the answer has the tid."""
         proof = identity.sign(signing.key_proof_message(user)).hex()
         body = {"name": user.name, "email": user.email, "pubkey": user.pubkey, "key_proof": proof}
-        return _struct(await self._call("POST", "/users", expect=201, body=body), User)
+        return answers.struct(await self._call("POST", "/users", expect=201, body=body), User)
 
     async def users(self, name: str) -> list[User]:
         """Users of exactly this name, e-mail blank: one or none."""
-        return _structs(await self._all("/users", {"name": name}), User)
+        return answers.structs(await self._all("/users", {"name": name}), User)
 
     async def farms(self, name: str) -> list[Farm]:
         """Farms of exactly this name: one or none."""
-        return _structs(await self._all("/farms", {"name": name}), Farm)
+        return answers.structs(await self._all("/farms", {"name": name}), Farm)
 
     async def create_farm(self, farm: Farm) -> int:
-        """Create a farm; its id."""
-        return await self._created("/farms", farm, "id")
+        """Create a farm, signed by its owner; its id."""
+        return await self._created("/farms", farm, "id", sign=True)
+
+    async def admissions(self, farm_id: int) -> list[AdmittedGateway]:
+        """The gateways that a farm admits."""
+        return answers.structs(await self._all(f"/farms/{farm_id}/gateways"), AdmittedGateway)
+
+    async def admit(self, admission: AdmittedGateway) -> None:
+        """Admit a gateway to a farm of the signer's, with the managed domains of ``admission`` and no others."""
+        path = f"/farms/{admission.farm_id}/gateways/{_part(admission.node_id)}"
+        await self._call("PUT", path, body=admission, sign=True)
+
+    async def withdraw(self, farm_id: int, node_id: str) -> None:
+        """Take back the consent to a gateway."""
+        await self._call("DELETE", f"/farms/{farm_id}/gateways/{_part(node_id)}", sign=True)
 
     async def create_pool(self, order: PoolOrder, tid: int) -> int:
         """Reserve a pool; the id of the reservation, which for a new pool is the pool's."""
@@ -212,7 +218,7 @@ class ExplorerClient:
 
     async def pools(self, tid: int) -> list[Pool]:
         """A user's pools."""
-        return _structs(await self._all(f"/reservations/pools/owner/{tid}"), Pool)
+        return answers.structs(await self._all(f"/reservations/pools/owner/{tid}"), Pool)
 
     async def create_workload(self, workload: Workload) -> int:
         """Post a signed workload; its id."""
@@ -220,7 +226,7 @@ class ExplorerClient:
 
     async def workload(self, workload_id: int) -> Workload:
         """One workload by the explorer's id, as signatures of approval cover it."""
-        return _workload(await self._call("GET", f"/reservations/workloads/{workload_id}"))
+        return answers.workload(await self._call("GET", f"/reservations/workloads/{workload_id}"))
 
     async def list_workloads(
         self, *, customer_tid: int | None = None, next_action: int | None = None, workload_type: int | None = None
@@ -257,7 +263,7 @@ class ExplorerClient:
             answer = await self._call("GET", path, query={**(query or {}), "page": str(page), "size": str(_PAGE_SIZE)})
             header = answer.headers.get("Pages", "")
             pages = int(header) if header.isascii() and header.isdigit() and len(header) < 10 else page
-            found = _list(answer)
+            found = answers.items(answer)
             items += found
             # An explorer that announces more pages than it has must not keep us busy.
             page = page + 1 if found else pages + 1
@@ -273,7 +279,7 @@ class ExplorerClient:
         query: Mapping[str, str] | None = None,
         sign: bool = False,
         wait: float = 0,
-    ) -> _Answer:
+    ) -> ExplorerAnswer:
         data = None if body is None else wire.encode(body) + b"\n"
         attempt, backoff = 0, Backoff(_FIRST_PAUSE)
         while True:
@@ -298,7 +304,7 @@ class ExplorerClient:
         *,
         sign: bool,
         wait: float,
-    ) -> _Answer:
+    ) -> ExplorerAnswer:
         """One request and its answer, whatever its status. Errors: ``ExplorerUnavailable``."""
         if self._session is None:
             raise RuntimeError("the client is used outside of its context")
@@ -320,7 +326,7 @@ class ExplorerClient:
                 allow_redirects=False,
             ) as response:
                 self._clock_ahead = clocks.ahead(self._clock(), response.headers)
-                return _Answer(response.status, response.headers, await self._read(response))
+                return ExplorerAnswer(response.status, response.headers, await self._read(response))
         except TimeoutError as error:
             raise ExplorerUnavailable(f"{method} {path}: no answer in {self._timeout + wait:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -334,7 +340,7 @@ class ExplorerClient:
                 raise ExplorerUnavailable(f"an answer is larger than {self._max_answer} bytes")
         return bytes(body)
 
-    def _failure(self, method: str, path: str, answer: _Answer) -> ExplorerRefused | ExplorerUnavailable:
+    def _failure(self, method: str, path: str, answer: ExplorerAnswer) -> ExplorerRefused | ExplorerUnavailable:
         """Only the explorer's own error form is a refusal: a proxy's 404 page says nothing about a workload."""
         words = clocks.in_words(self._clock_ahead) if answer.status == _UNAUTHORIZED else ""
         hint = f"; {words}" if words else ""
@@ -350,43 +356,3 @@ class ExplorerClient:
 def _part(text: str) -> str:
     """Quote one path segment."""
     return quote(text, safe="")
-
-
-def _value(answer: _Answer) -> object:
-    try:
-        return gojson.decode(answer.body)
-    except ValueError as error:
-        raise ExplorerUnavailable(f"the answer is no JSON: {printable(error)}") from error
-
-
-def _list(answer: _Answer) -> list[object]:
-    value = _value(answer)
-    if value is None:  # Go's empty list
-        return []
-    if not isinstance(value, list):
-        raise ExplorerUnavailable("the answer is not a list")
-    return value
-
-
-def _struct(answer: _Answer, kind: type[_Struct]) -> _Struct:
-    try:
-        return wire.decode(_value(answer), kind)
-    except ParseError as error:
-        raise ExplorerUnavailable(f"the answer is not a {kind.__name__}: {printable(error)}") from error
-
-
-def _structs(items: list[object], kind: type[_Struct]) -> list[_Struct]:
-    found = []
-    for item in items:
-        try:
-            found.append(wire.decode(item, kind))
-        except ParseError:  # one bad entry must not hide the others
-            continue
-    return found
-
-
-def _workload(answer: _Answer) -> Workload:
-    try:
-        return parse_workload(_value(answer))
-    except ParseError as error:
-        raise ExplorerUnavailable(f"the answer is not a workload: {printable(error)}") from error

@@ -325,6 +325,14 @@ class Farm(_Object, frozen=True):
     prefix_zero: str = ""
 
 
+class AdmittedGateway(_Object, frozen=True):
+    """The consent of a farm's owner that a gateway joins it, with these managed domains and no others (ours)."""
+
+    farm_id: Int64 = 0
+    node_id: str = ""
+    managed_domains: tuple[str, ...] = ()
+
+
 class PoolOrder(_Object, frozen=True):
     """What a user asks for when reserving a pool; ``pool_id`` 0: a new one. Member order is what gets signed."""
 

@@ -14,6 +14,7 @@ from tfgateway.errors import ExplorerRefused, ExplorerUnavailable
 from tfgateway.explorer import signing
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import (
+    AdmittedGateway,
     DomainDelegate,
     Farm,
     NextAction,
@@ -97,6 +98,22 @@ async def farm(client: ExplorerClient, tid: int, name: str, wallet: str) -> int:
             if found.threebot_id == tid:
                 return found.id
         raise
+
+
+async def admit(client: ExplorerClient, wanted: AdmittedGateway) -> bool:
+    """Admit a gateway to a farm of the user's; False: it was admitted so already. Errors: ``ExplorerError``."""
+    if wanted in await client.admissions(wanted.farm_id):
+        return False
+    await client.admit(wanted)
+    return True
+
+
+async def withdraw(client: ExplorerClient, farm_id: int, node_id: str) -> bool:
+    """Take back the consent to a gateway; False: there was none. Errors: ``ExplorerError``."""
+    if node_id not in {admitted.node_id for admitted in await client.admissions(farm_id)}:
+        return False
+    await client.withdraw(farm_id, node_id)
+    return True
 
 
 async def create_pool(client: ExplorerClient, tid: int, node_ids: Sequence[str]) -> int:

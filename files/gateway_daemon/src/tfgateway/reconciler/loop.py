@@ -37,7 +37,7 @@ from tfgateway.reconciler.outbox import Outbox
 from tfgateway.reconciler.planning.model import Action, Plan
 from tfgateway.reconciler.planning.render import held_reason
 from tfgateway.reconciler.session import load_identity, make_policy, open_redis
-from tfgateway.reconciler.status import ReconcilerStatus
+from tfgateway.reconciler.status import DirectoryStatus, ReconcilerStatus
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.verdict import RowState, tally
 from tfgateway.settings import Settings
@@ -96,7 +96,9 @@ class Reconciler:
             self._names,
         )
         locate = Locator(settings.gateway, store).location
-        self._directory = DirectoryEntry(client, identity, settings.gateway, locate, self._cycle.reachable_at)
+        self._directory = DirectoryEntry(
+            client, identity, settings.gateway, locate, self._cycle.reachable_at, self._entry_became
+        )
         self._wake = asyncio.Event()
         self._poll_error = "the explorer was not asked yet"
         self._last: Pass | None = None
@@ -307,6 +309,12 @@ class Reconciler:
         self._note(made)
         return made
 
+    async def _entry_became(self, directory: DirectoryStatus) -> None:
+        self._status = msgspec.structs.replace(self._status, directory=directory)
+        self._metrics.directory_refused.set(directory.state == "refused")
+        with contextlib.suppress(StoreError):
+            await self._write_status()
+
     def _applied(self, applied: Applied) -> None:
         if applied.may_have_answers:
             self._outbox.wake()
@@ -341,7 +349,8 @@ class Reconciler:
     async def _write_status(self) -> None:
         self._metrics.failing.set(bool(self._status.last_error))
         self._tally()
-        self._status = msgspec.structs.replace(self._status, outbox=await self._store.outbox_length())
+        waiting = await self._store.outbox_length()
+        self._status = msgspec.structs.replace(self._status, outbox=waiting)
         self._metrics.outbox.set(self._status.outbox)
         await self._store.write_status(msgspec.json.encode(self._status))
 

@@ -28,6 +28,9 @@ class ReconcilerMetrics:
         self.passes_failed = counter("passes_failed", "Passes that redis or a bug ended early")
         self.outbox = gauge("outbox", "Answers that the explorer has not acknowledged")
         self.clock_ahead = gauge("clock_ahead_seconds", "How far our clock is ahead of the explorer's; below 0: behind")
+        self.directory_refused = gauge(
+            "directory_refused", "1 while the explorer refuses the gateway's entry: `tfgateway state` shows the reason"
+        )
         self.problems = gauge("problems", "Lines of trouble in the last plan")
         self.held = gauge("removals_held", "1 while a plan would remove more than it may")
         self.pass_seconds = gauge("pass_seconds", "How long the last pass took")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import asdict
 
 from tfgateway.instant import NANOSECONDS, Instant
+
+
+class DirectoryStatus(msgspec.Struct, frozen=True):
+    """What became of the gateway's entry in the explorer's directory."""
+
+    state: Literal["pending", "listed", "refused", "unavailable"] = "pending"
+    """``pending``: it is about to be made. ``unavailable``: the explorer has not answered since the start."""
+    reason: str = ""
+    """Why it is refused or unavailable."""
 
 
 class ReconcilerStatus(msgspec.Struct, frozen=True):
@@ -27,6 +36,7 @@ class ReconcilerStatus(msgspec.Struct, frozen=True):
     """Reservations whose rows or record were corrected since the start."""
     clock: str = ""
     """How far our clock and the explorer's are apart, in words; empty: they agree."""
+    directory: DirectoryStatus = DirectoryStatus()
     polled: Instant | None = None
     succeeded: Instant | None = None
     """``last_poll`` and ``last_success`` again, for their age; None: not yet, or of an older release."""
@@ -41,7 +51,8 @@ class ReconcilerStatus(msgspec.Struct, frozen=True):
 
     def as_data(self) -> dict[str, Any]:
         """What ``tfgateway state --json`` shows."""
-        return {name: value for name, value in asdict(self).items() if name not in ("polled", "succeeded")}
+        shown = {name: value for name, value in asdict(self).items() if name not in ("polled", "succeeded")}
+        return {**shown, "directory": asdict(self.directory)}
 
 
 def _by_the_clock(seconds: float) -> Instant:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +23,10 @@ SIGNED = {
     ("POST", "/users/{id}/validate"): OPEN,
     ("PUT", "/users/{id}/pin"): HTTP,
     ("DELETE", "/users/{id}/pin"): HTTP,
-    ("POST", "/farms"): OPEN,
+    ("POST", "/farms"): OPEN,  # while registration is open
     ("PUT", "/farms/{id}"): HTTP,
+    ("PUT", "/farms/{id}/gateways/{node_id}"): HTTP,
+    ("DELETE", "/farms/{id}/gateways/{node_id}"): HTTP,
     ("POST", "/gateways"): HTTP,
     ("POST", "/gateways/{node_id}/uptime"): HTTP,
     ("POST", "/gateways/{node_id}/reserved_resources"): HTTP,
@@ -40,7 +43,9 @@ SIGNED = {
     ("DELETE", "/reservations/nodes/{node_id}/workloads/{gwid}"): HTTP,
 }
 BY_HEADERS = [endpoint for endpoint, kind in SIGNED.items() if kind is HTTP]
-BY_USERS = ("/farms/{id}", "/users/{id}/pin", "/reservations/workloads", "/workloads")
+BY_USERS = (
+    "/farms/{id}", "/farms/{id}/gateways/{node_id}", "/users/{id}/pin", "/reservations/workloads", "/workloads"
+)  # fmt: skip
 UNSIGNED = '{"error":"unauthorized access: no signature in the Authorization header"}\n'
 AGAIN = (401, "unauthorized access: this request was sent before")
 SKEW = 300
@@ -73,6 +78,7 @@ def _capture(grid: Any, method: str, template: str, *, nonce: str = "n" * 32, ag
     wallets = [{"asset": "TFT", "address": "none"}]
     bodies: dict[str, object] = {
         "/farms/{id}": {"name": "alice", "threebot_id": grid.tid, "wallet_addresses": wallets},
+        "/farms/{id}/gateways/{node_id}": {"managed_domains": ["gw1.example"]},
         "/gateways": grid.gateway_body(grid.node),
         "/gateways/{node_id}/uptime": {"uptime": 5},
         "/gateways/{node_id}/reserved_resources": {"proxy": 1},
@@ -81,7 +87,7 @@ def _capture(grid: Any, method: str, template: str, *, nonce: str = "n" * 32, ag
     }
     if template.endswith("{gwid}"):
         body = b"" if method == "DELETE" else grid.result()
-    elif template.endswith("/pin"):
+    elif template.endswith("/pin") or method == "DELETE":
         body = b""
     else:
         body = wire.encode(bodies[template])
@@ -284,3 +290,88 @@ async def test_keys_that_nobody_registered_cannot_fill_the_database(grid: Any, m
     assert grid.explorer.count("nonce") <= 21
     # Those of registered gateways are apart from them.
     assert (await _send(grid, kept)).status == 401
+
+
+def _counted(connection: sqlite3.Connection) -> dict[str, int]:
+    return dict(connection.execute("SELECT key_id, number FROM nonce_count"))
+
+
+def _use(connection: sqlite3.Connection, key_id: str, number: int, created: int = 0) -> None:
+    nonces.use(connection, key_id, f"{number:032}", created, oldest=0)
+
+
+async def test_a_nonce_costs_the_same_however_many_there_are(grid: Any) -> None:
+    """Counted in instructions of SQLite's virtual machine: each row that is looked at takes some."""
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def work(connection: sqlite3.Connection) -> list[int]:
+        nonlocal steps
+        found = []
+        connection.set_progress_handler(step, 1)
+        try:
+            for number in range(4000):
+                steps = 0
+                _use(connection, "1", number, created=number)
+                found.append(steps)
+            for number in range(20):  # and to drop those of before
+                steps = 0
+                nonces.use(connection, "1", f"x{number:031}", 9999, oldest=3900)
+                found.append(steps)
+        finally:
+            connection.set_progress_handler(None, 1)
+        return found
+
+    found = await grid.explorer.database.write(work)
+    assert max(found[10:4000]) < 1.1 * min(found[10:4000])
+    assert max(found[4000:]) < 100 * min(found[10:4000])
+    assert grid.explorer.count("nonce") == 4020 - 20 * 100
+
+
+async def test_nonces_are_counted_as_they_come_and_go_and_at_each_start(grid: Any) -> None:
+    def work(connection: sqlite3.Connection) -> dict[str, int]:
+        for number in range(5):
+            _use(connection, "1", number, created=number)
+        _use(connection, "2", 0, created=2)
+        nonces.use(connection, "2", "y" * 32, 9, oldest=3)  # the first three of the one, and the only one of the other
+        return _counted(connection)
+
+    assert await grid.explorer.database.write(work) == {"1": 2, "2": 1, "*": 3}
+    # An older release does not count.
+    await grid.explorer.database.write(lambda connection: connection.execute("UPDATE nonce_count SET number = 7"))
+    await grid.explorer.restart()
+    assert await grid.explorer.database.read(_counted) == {"1": 2, "2": 1, "*": 3}
+
+
+async def test_all_keys_together_have_so_many_nonces_and_whoever_has_most_makes_room(
+    grid: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nonces, "MOST_OF_ALL", 100)
+
+    def work(connection: sqlite3.Connection) -> None:
+        for number in range(10):
+            _use(connection, "1", number, created=number)
+        for number in range(500):
+            _use(connection, str(2 + number % 3), number, created=number)
+            assert _counted(connection)["*"] <= 100
+        assert _counted(connection)["1"] == 10
+        for number in range(10):
+            with pytest.raises(nonces.Repeated):
+                _use(connection, "1", number, created=number)
+        for number in range(500):
+            with pytest.raises(nonces.Repeated):
+                _use(connection, str(2 + number % 3), number, created=number)
+
+    await grid.explorer.database.write(work)
+
+
+async def test_a_gateway_whose_entry_ended_repeats_nothing(grid: Any) -> None:
+    request = _capture(grid, "POST", "/gateways")
+    assert (await _send(grid, request)).status == 201
+    await grid.explorer.database.write(lambda connection: connection.execute("DELETE FROM gateway"))
+    answer = await _send(grid, request)
+    assert (answer.status, answer.error) == AGAIN

@@ -9,20 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from tfgateway import version
 from tfgateway.cli.context import load_settings
+from tfgateway.errors import StoreError
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
+from tfgateway.reconciler.status import ReconcilerStatus, decode_status
+from tfgateway.redis_schema.connection import connect_as, store_errors
+from tfgateway.redis_schema.keys import STATUS
 from tfgateway.settings import Settings
 from tfgateway.telemetry import scrape
+from tfgateway.telemetry.text import printable
+
+_LONGEST_REASON = 1200
 
 
 @click.command("info")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output, with the planes' metrics.")
 @click.pass_context
 def command(ctx: click.Context, *, as_json: bool) -> None:
-    """Show who this gateway is and which planes answer; asks nobody outside this node."""
+    """Show who this gateway is, which planes answer and whether the explorer lists it; asks nobody outside the node."""
     found = asyncio.run(_gather(load_settings(ctx)))
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -32,6 +40,9 @@ def command(ctx: click.Context, *, as_json: bool) -> None:
         if name == "planes":
             for plane in value:
                 click.echo(f"{plane['name']:<17}{'answers' if plane['answers'] else 'DOES NOT ANSWER'}")
+        elif name == "directory":
+            said = "unknown" if value is None else f"{value['state']} {value['reason']}".rstrip()
+            click.echo(f"{name:<17}{printable(said, _LONGEST_REASON)}")
         else:
             click.echo(f"{name.replace('_', ' '):<17}{' '.join(value) if isinstance(value, list) else value}")
 
@@ -44,13 +55,14 @@ async def _gather(settings: Settings) -> dict[str, Any]:
         "proxy": settings.proxy.metrics,
         **({"fourtosix": settings.fourtosix.metrics} if settings.fourtosix.endpoint else {}),
     }
-    answers = await asyncio.gather(*map(scrape.read, pages.values()))
+    status, answers = await asyncio.gather(_status(settings), asyncio.gather(*map(scrape.read, pages.values())))
     return {
         "version": version(),
         "time": time.time(),
         "node_id": Identity.from_seed(content.seed).node_id,
         "tid": content.tid,
         "explorer": settings.explorer.url,
+        "directory": None if status is None else msgspec.structs.asdict(status.directory),
         "farm_id": settings.gateway.farm_id,
         "managed_domains": list(settings.gateway.managed_domains),
         "name_servers": list(settings.gateway.name_servers),
@@ -60,3 +72,16 @@ async def _gather(settings: Settings) -> dict[str, Any]:
             for name, metrics in zip(pages, answers, strict=True)
         ],
     }
+
+
+async def _status(settings: Settings) -> ReconcilerStatus | None:
+    """What the reconciler wrote about itself; None: nothing, or redis does not answer."""
+    redis = connect_as(settings.redis)
+    try:
+        with store_errors():
+            found: Any = await redis.get(STATUS)
+    except StoreError:
+        return None
+    finally:
+        await redis.aclose()
+    return decode_status(found)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from tfgateway.cli.context import EXIT_FAILED
 from tfgateway.cli.reserve.create import create
+from tfgateway.cli.reserve.farm import farm
 from tfgateway.cli.reserve.proof import proof
 from tfgateway.cli.reserve.target import ReserveOptions, as_json_option, show, table
 from tfgateway.errors import ConfigError, ExplorerError, ExplorerRefused
@@ -84,18 +85,6 @@ def _unregistered(output: Path) -> Path:
 
 
 @command.command()
-@click.option("--name", required=True)
-@click.option("--wallet", default="none", show_default=True, help="Where it is paid; an own fleet needs none.")
-@as_json_option
-@click.pass_obj
-def farm(target: ReserveOptions, name: str, wallet: str, as_json: bool) -> None:
-    """Create a farm, needed to run gateways of your own; doing it again is harmless."""
-    account = target.account()
-    number = target.run(lambda client: user.farm(client, account.tid, name, wallet), account)
-    show(as_json, {"id": number}, f"farm {printable(name)} has id {number}")
-
-
-@command.command()
 @click.option("--farm", "farm_id", type=click.IntRange(min=1), metavar="ID", help="Only those of this farm.")
 @click.option("--country", default="", help="Only those that stand there.")
 @click.option("--city", default="", help="Only those that stand there.")
@@ -123,6 +112,7 @@ def pool(target: ReserveOptions, nodes: tuple[str, ...], as_json: bool) -> None:
 
 
 command.add_command(create)
+command.add_command(farm)
 command.add_command(proof)
 
 

@@ -18,12 +18,13 @@ from aiohttp.abc import AbstractAccessLogger
 from prometheus_client import CollectorRegistry
 
 from tfgateway.errors import ExplorerError
-from tfgateway.explorer.server.api import farms, gateways, http, nodes, pools, users, workloads
+from tfgateway.explorer.server.api import admissions, farms, gateways, http, nodes, pools, users, workloads
 from tfgateway.explorer.server.api.services import SERVICES, Services
 from tfgateway.explorer.server.connections import ConnectionLimits, LimitedConnection
 from tfgateway.explorer.server.fair_turns import FairTurns
 from tfgateway.explorer.server.metrics import ExplorerMetrics
 from tfgateway.explorer.server.policy import ExplorerPolicy
+from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage.database import Database
 from tfgateway.explorer.server.storage.long_polls import LongPolls
 from tfgateway.explorer.urls import API
@@ -63,10 +64,12 @@ def create_app(
     metrics = ExplorerMetrics(lambda: services.long_polls.waiting, lambda: services.limits.memory)
     feed = LongPolls(policy.max_waiting, lambda: metrics.evicted("polls"))
     limits = ConnectionLimits(_connections(policy), policy.max_memory, metrics.evicted)
-    services = Services(Database(database_path), policy, feed, limits, clock)
+    database = Database(database_path, policy.registration or RegistrationMode.CLOSED)
+    services = Services(database, policy, feed, limits, clock)
 
     async def opened(_app: web.Application) -> AsyncIterator[None]:
         await services.database.open()
+        _log.info("registration", mode=services.registration, because=_why(services))
         yield
         await services.database.close()
 
@@ -80,9 +83,18 @@ def create_app(
     app.cleanup_ctx.append(opened)
     app.on_shutdown.append(answer_waiting)
     app.on_response_prepare.append(http.allow_origins)
-    for endpoints in (users, farms, gateways, pools, workloads, nodes):
+    for endpoints in (users, farms, admissions, gateways, pools, workloads, nodes):
         app.router.add_routes([web.route(r.method, API + r.path, r.handler) for r in endpoints.ROUTES])
     return app
+
+
+def _why(services: Services) -> str:
+    """Where the mode of registration comes from."""
+    if services.policy.registration is not None:
+        return "--registration says so"
+    if services.database.registration is not None:
+        return "the database was made so"
+    return "the database is of an older release; --registration closed closes it"
 
 
 def _connections(policy: ExplorerPolicy) -> int:

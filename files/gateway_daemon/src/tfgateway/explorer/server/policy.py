@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.urls import PublicUrl
 
 
@@ -11,12 +12,14 @@ from tfgateway.explorer.urls import PublicUrl
 class ExplorerPolicy:
     """Settings of one explorer; times in seconds, sizes in bytes."""
 
+    registration: RegistrationMode | None = None
+    """Who may register what; None: what is recorded in the database, which for a new one is ``closed``."""
     validate_workloads: bool = True
     """Refuse at creation what a gateway would refuse; off, the gateway answers with an error result."""
     owner_resolver: str = ""
     """``ADDRESS:PORT`` of the resolver that is asked for a new gateway's ``__owner__`` records; empty: no check."""
     require_key_proof: bool = False
-    """Register only users who prove possession of their key (E-4): other clients than ours cannot."""
+    """Register only users who prove possession of their key (E-4), however open registration is."""
     clock_skew: float = 300.0
     """How far a signed request's time may be from ours (E-2)."""
     public_url: PublicUrl | None = None
@@ -44,6 +47,8 @@ class ExplorerPolicy:
     max_metadata: int = 1024
     max_nodes: int = 100
     """Gateways of one pool."""
+    max_admitted: int = 1000
+    """Gateways that one farm admits."""
     max_addresses: int = 100
     """Addresses of one subdomain."""
     page: int = 100

@@ -13,6 +13,7 @@ from tfgateway.errors import ExplorerError, ExplorerRefused
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Gateway, Location, WorkloadCounts
 from tfgateway.identity.keys import Identity
+from tfgateway.reconciler.status import DirectoryStatus
 from tfgateway.settings import GatewaySettings
 from tfgateway.telemetry.logs import logger
 
@@ -33,13 +34,19 @@ class DirectoryEntry:
         settings: GatewaySettings,
         locate: Callable[[], Awaitable[Location]],
         reachable_at: Callable[[str], None],
+        report: Callable[[DirectoryStatus], Awaitable[None]],
     ) -> None:
-        """reachable_at: called with the address from which the explorer has seen this gateway register."""
+        """reachable_at: called with the address from which the explorer has seen this gateway register.
+
+        report: called with what became of the entry, whenever that changes.
+        """
         self._client = client
         self._identity = identity
         self._settings = settings
         self._locate = locate
         self._reachable_at = reachable_at
+        self._report = report
+        self._reported: DirectoryStatus | None = None
         self._counts = WorkloadCounts()
         self._sent: WorkloadCounts | None = None
         self._registered = False
@@ -61,6 +68,7 @@ class DirectoryEntry:
         """Register and report until cancelled; after a failure with exponential, jittered back-off."""
         backoff = Backoff()
         loop = asyncio.get_running_loop()
+        await self._became(DirectoryStatus())  # what an earlier process has written is of another registration
         while True:
             self._changed.clear()
             try:
@@ -69,16 +77,31 @@ class DirectoryEntry:
                     await self._report_uptime()
                 await self._report_counts()
             except ExplorerError as error:
-                if isinstance(error, ExplorerRefused) and error.status == _FORGOTTEN:
-                    # It lost its database, or is another server by now; it may refuse new workloads until we register.
-                    self._registered = False
                 self._next_heartbeat = 0.0
                 _log.warning("directory entry not up to date", reason=str(error))
+                await self._failed(error)
                 await asyncio.sleep(backoff.failed())
                 continue
             backoff.succeeded()
+            await self._became(DirectoryStatus("listed"))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), max(0.0, self._next_heartbeat - loop.time()))
+
+    async def _failed(self, error: ExplorerError) -> None:
+        if isinstance(error, ExplorerRefused):
+            if self._registered and error.status == _FORGOTTEN:
+                # It lost its database, or is another server by now; it may refuse new workloads until we register.
+                self._registered = False
+                await self._became(DirectoryStatus())
+            else:
+                await self._became(DirectoryStatus("refused", error.message))
+        elif not self._registered:
+            await self._became(DirectoryStatus("unavailable", str(error)))
+
+    async def _became(self, status: DirectoryStatus) -> None:
+        if status != self._reported:
+            self._reported = status
+            await self._report(status)
 
     async def _report_uptime(self) -> None:
         if not self._registered:

@@ -14,6 +14,7 @@ from tfgateway.explorer.server.api import http, responses
 from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
+from tfgateway.explorer.server.registration import RegistrationMode, farm_refusal
 from tfgateway.explorer.server.storage import database, rows
 from tfgateway.explorer.server.storage.listing import Listing
 
@@ -23,8 +24,13 @@ _TAKEN = "farm with same name exists"
 
 async def create(request: web.Request) -> responses.JsonResponse:
     """POST /farms."""
+    services = request.app[SERVICES]
+    closed = services.registration is RegistrationMode.CLOSED
+    signer = (await auth.user(request, bound=True)).id if closed else 0
     posted = http.decoded(http.parsed(await http.body(request)), Farm)
     _check(posted)
+    if problem := farm_refusal(services.registration, posted, signer):
+        raise ApiError(403, problem)
 
     def work(connection: sqlite3.Connection) -> int:
         farm = msgspec.structs.replace(posted, id=database.last_id(connection, "farm") + 1)
@@ -33,7 +39,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
         return farm.id
 
     try:
-        farm_id = await request.app[SERVICES].database.write(work)
+        farm_id = await services.database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, _TAKEN) from None
     return responses.JsonResponse(wire.encode({"id": farm_id}), 201)

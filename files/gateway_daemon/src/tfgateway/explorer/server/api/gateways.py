@@ -14,7 +14,8 @@ from tfgateway.explorer.server.api import http, responses
 from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
-from tfgateway.explorer.server.storage import database, pins, rows
+from tfgateway.explorer.server.registration import RegistrationMode, gateway_refusal
+from tfgateway.explorer.server.storage import admissions, database, pins, rows
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 from tfgateway.identity.keys import public_key_to_node_id
@@ -35,6 +36,8 @@ async def register(request: web.Request) -> responses.JsonResponse:
     if posted.node_id != signer:
         raise ApiError(403, "the request is not signed by this gateway")
     _check(posted)
+    # Before anybody is asked on behalf of a gateway that cannot join.
+    await services.database.read(lambda connection: _check_joins(connection, services.registration, posted))
     if services.policy.owner_resolver:
         # Imported here: few explorers check, and dnspython is a quarter of their start.
         from tfgateway.explorer.server.api.access import ownership
@@ -46,8 +49,7 @@ async def register(request: web.Request) -> responses.JsonResponse:
         posted = msgspec.structs.replace(posted, address=request.remote)
 
     def work(connection: sqlite3.Connection) -> None:
-        if database.find(connection, "farm", id=posted.farm_id) is None:
-            raise ApiError(404, f"unknown farm id: {posted.farm_id}")
+        _check_joins(connection, services.registration, posted)
         known = rows.gateway(connection, posted.node_id)
         if known is None:
             number = database.last_id(connection, "gateway") + 1
@@ -135,6 +137,14 @@ def _check(gateway: Gateway) -> None:
             raise ApiError(400, f"managed {problem}")
     if gateway.location == Location():
         raise ApiError(400, "location is required")
+
+
+def _check_joins(connection: sqlite3.Connection, mode: RegistrationMode, gateway: Gateway) -> None:
+    """Check that the gateway may join its farm. Errors: ``ApiError`` 403, 404."""
+    if database.find(connection, "farm", id=gateway.farm_id) is None:
+        raise ApiError(404, f"unknown farm id: {gateway.farm_id}")
+    if problem := gateway_refusal(mode, gateway, admissions.find(connection, gateway.farm_id, gateway.node_id)):
+        raise ApiError(403, problem)
 
 
 def _registered(connection: sqlite3.Connection, node_id: str) -> Gateway:

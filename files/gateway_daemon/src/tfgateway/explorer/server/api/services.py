@@ -10,6 +10,7 @@ from aiohttp import web
 
 from tfgateway.explorer.server.connections import ConnectionLimits
 from tfgateway.explorer.server.policy import ExplorerPolicy
+from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage.database import Database
 from tfgateway.explorer.server.storage.long_polls import LongPolls
 
@@ -23,6 +24,11 @@ class Services:
     long_polls: LongPolls
     limits: ConnectionLimits
     clock: Callable[[], float] = time.time
+
+    @property
+    def registration(self) -> RegistrationMode:
+        """Who may register what, once the database is open."""
+        return self.policy.registration or self.database.registration or RegistrationMode.OPEN
 
     def now(self) -> int:
         """Unix seconds, whole."""

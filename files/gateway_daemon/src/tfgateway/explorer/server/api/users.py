@@ -16,6 +16,7 @@ from tfgateway.explorer.server.api import http, responses
 from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
+from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import database, pins, rows
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
@@ -54,7 +55,9 @@ async def create(request: web.Request) -> responses.JsonResponse:
         raise ApiError(400, f"name needs at least {_SHORTEST_NAME} characters")
     _check_email(email)
     key = http.public_key(posted.pubkey)
-    _check_key_proof(posted, key, required=request.app[SERVICES].policy.require_key_proof)
+    services = request.app[SERVICES]
+    required = services.policy.require_key_proof or services.registration is RegistrationMode.CLOSED
+    _check_key_proof(posted, key, required=required)
 
     def work(connection: sqlite3.Connection) -> User:
         tid = database.last_id(connection, "user") + 1
@@ -63,7 +66,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
         return user
 
     try:
-        user = await request.app[SERVICES].database.write(work)
+        user = await services.database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, _TAKEN) from None
     return responses.JsonResponse(wire.encode(user), 201)

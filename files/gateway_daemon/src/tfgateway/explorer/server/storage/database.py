@@ -14,6 +14,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from tfgateway.errors import StoreError
+from tfgateway.explorer.server.registration import RegistrationMode
 
 VERSION = 1
 """Of the schema."""
@@ -41,17 +42,38 @@ CREATE INDEX queue_node ON queue (node_id, id);
 _LATER = """
 CREATE INDEX IF NOT EXISTS workload_action ON workload (next_action, id);
 CREATE INDEX IF NOT EXISTS workload_type ON workload (workload_type, id);
-CREATE TABLE IF NOT EXISTS nonce (key_id TEXT NOT NULL, nonce TEXT NOT NULL, created INTEGER NOT NULL);
-CREATE UNIQUE INDEX IF NOT EXISTS nonce_key ON nonce (key_id, nonce);
-CREATE INDEX IF NOT EXISTS nonce_age ON nonce (key_id, created);
-CREATE INDEX IF NOT EXISTS nonce_created ON nonce (created);
 CREATE TABLE IF NOT EXISTS pool_order (customer_tid INTEGER NOT NULL, nonce TEXT NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS pool_order_nonce ON pool_order (customer_tid, nonce);
 CREATE TABLE IF NOT EXISTS user_update (id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS pin (key_id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS admission (
+  id INTEGER PRIMARY KEY, farm_id INTEGER NOT NULL, node_id TEXT NOT NULL, body BLOB NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS admission_gateway ON admission (farm_id, node_id);
+CREATE TABLE IF NOT EXISTS nonce (key_id TEXT NOT NULL, nonce TEXT NOT NULL, created INTEGER NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS nonce_key ON nonce (key_id, nonce);
+CREATE INDEX IF NOT EXISTS nonce_age ON nonce (key_id, created);
+CREATE INDEX IF NOT EXISTS nonce_created ON nonce (created);
 CREATE TABLE IF NOT EXISTS nonce_floor (key_id TEXT PRIMARY KEY, created INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS nonce_floor_created ON nonce_floor (created);
+CREATE TABLE IF NOT EXISTS nonce_count (key_id TEXT PRIMARY KEY, number INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS nonce_count_number ON nonce_count (number);
+CREATE TRIGGER IF NOT EXISTS nonce_added AFTER INSERT ON nonce BEGIN
+  INSERT INTO nonce_count VALUES (NEW.key_id, 1) ON CONFLICT (key_id) DO UPDATE SET number = number + 1;
+  INSERT INTO nonce_count VALUES ('*', 1) ON CONFLICT (key_id) DO UPDATE SET number = number + 1;
+END;
+CREATE TRIGGER IF NOT EXISTS nonce_dropped AFTER DELETE ON nonce BEGIN
+  UPDATE nonce_count SET number = number - 1 WHERE key_id IN (OLD.key_id, '*');
+  DELETE FROM nonce_count WHERE key_id = OLD.key_id AND number < 1;
+END;
+"""
+# A file of an older release has nonces that nothing has counted.
+_COUNT = """
+DELETE FROM nonce_count;
+INSERT INTO nonce_count SELECT key_id, count(*) FROM nonce GROUP BY key_id UNION ALL SELECT '*', count(*) FROM nonce;
 """
 
+_REGISTRATION = "registration"
 _BUSY = 10.0
 """Seconds to wait for another writer."""
 _T = TypeVar("_T")
@@ -61,15 +83,23 @@ _Column = int | str | bytes
 class Database:
     """Runs functions of a connection, each in a transaction of its own; those of one kind one after the other."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, registration: RegistrationMode = RegistrationMode.CLOSED) -> None:
+        """registration: what is recorded in a new file."""
         self._path = path
+        self._new = registration
+        self._registration: RegistrationMode | None = None
         self._writer = _Lane(path)
         # A client that lists everything must not delay a gateway that waits for one row.
         self._reader, self._scanner = _Lane(path), _Lane(path)
 
+    @property
+    def registration(self) -> RegistrationMode | None:
+        """What is recorded in the file; None: a release made it that knew no choice, or it is not open."""
+        return self._registration
+
     async def open(self) -> None:
         """Create or open the file. Errors: ``StoreError``."""
-        await self._writer.run(lambda connection: _prepare(connection, self._path))
+        self._registration = await self._writer.run(lambda connection: _prepare(connection, self._path, self._new))
         for lane in (self._reader, self._scanner):
             await lane.run(_read_only)
 
@@ -141,17 +171,27 @@ def _transaction(connection: sqlite3.Connection, begin: str, work: Callable[[sql
     return result
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the connection the writer's, and the tables when there are none. Errors: ``StoreError``."""
+def _prepare(connection: sqlite3.Connection, path: Path, new: RegistrationMode) -> RegistrationMode | None:
+    """Make the connection the writer's, and the tables when there are none; what the file says of registration.
+
+    new: what a file that is made says. Errors: ``StoreError``.
+    """
     connection.execute("PRAGMA journal_mode = WAL")
     # An id that was answered must not be given out again after a power cut.
     connection.execute("PRAGMA synchronous = FULL")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
-        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        record = f"INSERT INTO setting VALUES ('{_REGISTRATION}', '{new}');"  # noqa: S608  (a member of an enumeration)
+        tables = _SCHEMA + _LATER
+        connection.executescript(f"BEGIN IMMEDIATE; {tables} {record} PRAGMA user_version = {VERSION}; COMMIT;")
     elif version != VERSION:
         raise StoreError(f"{path}: written by another version ({version}) of the explorer")
-    connection.executescript(_LATER)
+    connection.executescript(f"BEGIN IMMEDIATE; {_LATER} {_COUNT} COMMIT;")
+    row = connection.execute("SELECT value FROM setting WHERE name = ?", (_REGISTRATION,)).fetchone()
+    try:
+        return RegistrationMode(row[0]) if row else None
+    except ValueError:
+        raise StoreError(f"{path}: written by another version of the explorer (registration {row[0]})") from None
 
 
 def _read_only(connection: sqlite3.Connection) -> None:
@@ -183,6 +223,11 @@ def update(connection: sqlite3.Connection, table: str, row: int, **columns: _Col
     """Change the row with id ``row``. Errors: as ``insert``."""
     names = ", ".join(f"{name} = ?" for name in columns)
     connection.execute(f"UPDATE {table} SET {names} WHERE id = ?", (*columns.values(), row))  # noqa: S608
+
+
+def delete(connection: sqlite3.Connection, table: str, row: int) -> None:
+    """Remove the row with id ``row``; its id is never given out again."""
+    connection.execute(f"DELETE FROM {table} WHERE id = ?", (row,))  # noqa: S608
 
 
 def find(connection: sqlite3.Connection, table: str, **where: _Column) -> bytes | None:

@@ -3,6 +3,10 @@
 A registered gateway or user has room for ``MOST`` of them. When it is full, its oldest make room and every signature
 that is not newer than those is refused from then on, so that nothing can be repeated and new requests always pass.
 Gateways that are not registered share one such room: anybody can make up their keys, so there the oldest are forgotten.
+When there are more than ``MOST_OF_ALL``, the key that has most makes room.
+
+Each request costs the same, however many there are: they are found by index, and triggers (in ``database``) count them
+by key.
 """
 
 from __future__ import annotations
@@ -13,8 +17,11 @@ from tfgateway.errors import GatewayError
 from tfgateway.explorer.server.storage import database
 
 MOST = 10_000
+MOST_OF_ALL = 100_000
 _MADE_FREE = 1_000
+_PRUNED = 100  # a request, at most: they grow by one each
 _SHARED = ""  # the key id under which those of unregistered gateways are kept
+_ALL = "*"  # no key id: under it all are counted
 
 
 class Repeated(GatewayError):
@@ -26,20 +33,43 @@ def use(connection: sqlite3.Connection, key_id: str, nonce: str, created: int, *
 
     Errors: ``Repeated``. All times are Unix seconds.
     """
-    connection.execute("DELETE FROM nonce WHERE created < ?", (oldest,))
-    connection.execute("DELETE FROM nonce_floor WHERE created < ?", (oldest,))
-    shared = (_SHARED, f"{key_id} {nonce}")
-    row = shared if _unregistered(connection, key_id) else (key_id, nonce)
-    found = connection.execute(
-        "SELECT 1 FROM nonce WHERE (key_id, nonce) IN (VALUES (?, ?), (?, ?))"
-        " UNION ALL SELECT 1 FROM nonce_floor WHERE key_id = ? AND created >= ?",
-        (*row, *shared, row[0], created),
-    )
-    if found.fetchone() is not None:
+    _prune(connection, oldest)
+    # Both, since a gateway may have registered, or its entry may have ended, in between.
+    own, shared = (key_id, nonce), (_SHARED, f"{key_id} {nonce}")
+    if _known(connection, *own) or _known(connection, *shared) or created <= _floor(connection, key_id):
         raise Repeated("this request was sent before")
+    row = shared if _unregistered(connection, key_id) else own
     database.insert(connection, "nonce", key_id=row[0], nonce=row[1], created=created)
-    if connection.execute("SELECT count(*) FROM nonce WHERE key_id = ?", (row[0],)).fetchone()[0] > MOST:
-        _make_room(connection, row[0])
+    if _number(connection, row[0]) > MOST:
+        _make_room(connection, row[0], _MADE_FREE)
+    if _number(connection, _ALL) > MOST_OF_ALL:
+        largest = "SELECT key_id, number FROM nonce_count WHERE key_id <> ? ORDER BY number DESC LIMIT 1"
+        most, number = connection.execute(largest, (_ALL,)).fetchone()
+        _make_room(connection, most, min(_MADE_FREE, number // 2))
+
+
+def _prune(connection: sqlite3.Connection, oldest: int) -> None:
+    for table in ("nonce", "nonce_floor"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE rowid IN"  # noqa: S608
+            f" (SELECT rowid FROM {table} WHERE created < ? ORDER BY created LIMIT ?)",
+            (oldest, _PRUNED),
+        )
+
+
+def _known(connection: sqlite3.Connection, key_id: str, nonce: str) -> bool:
+    query = "SELECT 1 FROM nonce WHERE key_id = ? AND nonce = ?"
+    return connection.execute(query, (key_id, nonce)).fetchone() is not None
+
+
+def _floor(connection: sqlite3.Connection, key_id: str) -> float:
+    row = connection.execute("SELECT created FROM nonce_floor WHERE key_id = ?", (key_id,)).fetchone()
+    return float(row[0]) if row else float("-inf")
+
+
+def _number(connection: sqlite3.Connection, key_id: str) -> int:
+    row = connection.execute("SELECT number FROM nonce_count WHERE key_id = ?", (key_id,)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _unregistered(connection: sqlite3.Connection, key_id: str) -> bool:
@@ -47,12 +77,12 @@ def _unregistered(connection: sqlite3.Connection, key_id: str) -> bool:
     return not key_id.isdigit() and database.find(connection, "gateway", node_id=key_id) is None
 
 
-def _make_room(connection: sqlite3.Connection, key_id: str) -> None:
+def _make_room(connection: sqlite3.Connection, key_id: str, number: int) -> None:
     if key_id == _SHARED:
         forget = "DELETE FROM nonce WHERE rowid IN (SELECT rowid FROM nonce WHERE key_id = ? ORDER BY rowid LIMIT ?)"
-        connection.execute(forget, (key_id, _MADE_FREE))
+        connection.execute(forget, (key_id, max(number, 1)))
         return
     last = "SELECT created FROM nonce WHERE key_id = ? ORDER BY created LIMIT 1 OFFSET ?"
-    floor = connection.execute(last, (key_id, _MADE_FREE)).fetchone()[0]
+    floor = connection.execute(last, (key_id, number)).fetchone()[0]
     connection.execute("INSERT OR REPLACE INTO nonce_floor (key_id, created) VALUES (?, ?)", (key_id, floor))
     connection.execute("DELETE FROM nonce WHERE key_id = ? AND created <= ?", (key_id, floor))
