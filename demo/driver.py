@@ -98,6 +98,7 @@ def _what_next(console: Console, wanted: Fleet, node_id: str, tunnel: int) -> No
     ssh = f"ssh -F {wanted.state}/ssh_config {first.name}"
     key = reservations.wireguard_key(wanted).relative_to(ROOT)
     reserve = f".venv/bin/tfgateway reserve --explorer {wanted.explorer_url} --seed {wanted.state}/alice.seed"
+    farmer = f".venv/bin/tfgateway reserve --explorer {wanted.explorer_url} --seed {wanted.state}/farmer.seed"
     on = f"-i {wanted.state}/inventory.yml"
     lines = [
         ("ask the name server yourself", f"dig @{at} www.{domain}"),
@@ -107,6 +108,7 @@ def _what_next(console: Console, wanted: Fleet, node_id: str, tunnel: int) -> No
             f"{reserve} create subdomain --domain {name} --ip 203.0.113.7 --node {node_id}",
         ),
         ("", f"dig @{at} {name} +short"),
+        ("the gateways that the farm admits", f"{farmer} farm list --farm 1"),
         ("her IPv6 address over WireGuard, for wg-quick", f"{reserve} wireguard {tunnel} --key-file {key}"),
         ("empty redis: all is served again within a pass", f"{ssh} redis-cli FLUSHALL"),
         ("stop redis: what is known is served on; start it again", f"{ssh} systemctl stop tfredis"),

@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 
 from testbed.containers.fleet import Fleet
 from testbed.errors import FleetError
@@ -23,6 +24,8 @@ class Farm:
     """The farmer's tid."""
     node_words: str
     """Identity of the fleet's first node; the others make theirs."""
+    seed: Path | None
+    """The farmer's, with which provisioning admits the nodes; None: at an open explorer nobody asks."""
 
 
 def ensure(fleet: Fleet) -> Farm:
@@ -30,8 +33,9 @@ def ensure(fleet: Fleet) -> Farm:
     _wait(fleet)
     farmer = Person(fleet, "farmer")
     farmer.register()
-    farm_id: int = farmer.reserve("farm", "--name", f"{fleet.prefix}-farm")["id"]
-    return Farm(farm_id, farmer.tid, own_words(fleet.directory / f"{fleet.nodes[0].name}.words"))
+    farm_id: int = farmer.reserve("farm", "create", "--name", f"{fleet.prefix}-farm")["id"]
+    words = own_words(fleet.directory / f"{fleet.nodes[0].name}.words")
+    return Farm(farm_id, farmer.tid, words, None if fleet.open_registration else farmer.seed)
 
 
 def _wait(fleet: Fleet) -> None:

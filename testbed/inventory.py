@@ -10,7 +10,7 @@ import yaml
 from testbed.containers import image, interpreter
 from testbed.containers.fleet import Fleet
 from testbed.farm import Farm
-from testbed.paths import CACHE
+from testbed.paths import CACHE, VENV_BIN
 
 SUFFIXES = ("gateway.example", "3x0.example")
 _SSH_PORT = 34022
@@ -67,6 +67,8 @@ def render(fleet: Fleet, farm: Farm | None) -> str:
             "gateway_geoip_url": "",  # a fleet in containers asks nobody outside
             "gateway_poll_interval": 2,
         }
+        if farm.seed is not None:
+            variables |= {"gateway_farm_seed": str(farm.seed), "gateway_farm_program": str(VENV_BIN / "tfgateway")}
         # One identity from words, as a node that is installed again has; the other nodes make theirs.
         first = fleet.nodes[0].name
         hosts[first] |= {"identity_words": farm.node_words, "identity_threebot_id": farm.threebot_id}

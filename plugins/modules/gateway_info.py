@@ -57,6 +57,13 @@ explorer:
   returned: success
   type: str
   sample: https://explorer.grid.tf/api/v1
+directory:
+  description: >-
+    What became of its entry in the explorer's directory: C(state) is V(pending), V(listed), V(refused) or
+    V(unavailable), with a C(reason); null when redis does not answer.
+  returned: success
+  type: dict
+  sample: {"state": "listed", "reason": ""}
 farm_id:
   description: The farm that it belongs to.
   returned: success

@@ -54,6 +54,8 @@ class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ipv4: str
     ipv6: str
     nodes: tuple[Node, ...]
+    open_registration: bool = False
+    """Gateways register as at older explorers: where old programs take part, which no farm has admitted."""
     accept_any: bool = False
     """The explorer lets workloads through that a gateway has to refuse itself, as older explorers do."""
 
@@ -145,6 +147,7 @@ def start_explorer(fleet: Fleet, release: Path) -> None:
         "explorer",
         f"--listen=0.0.0.0:{EXPLORER_PORT}",
         "--database=/var/lib/tfgateway-explorer/explorer.sqlite",
+        *(["--registration=open"] if fleet.open_registration else []),
         *(["--accept-any"] if fleet.accept_any else []),
     )
     options = tuple(mount.option() for mount in mounts)

@@ -43,8 +43,11 @@ def test_a_typo_in_a_fleet_file_names_file_and_key(tmp_path: Path) -> None:
 
 def test_inventory_has_all_that_preflight_asks_for() -> None:
     demo = fleet.load(ROOT / "demo" / "fleet.toml")
-    group = yaml.safe_load(inventory.render(demo, Farm(1, 7, "some words")))["gateways"]
+    seed = Path("/fleet/farmer.seed")
+    group = yaml.safe_load(inventory.render(demo, Farm(1, 7, "some words", seed)))["gateways"]
     assert group["vars"]["gateway_farm_id"] == 1
+    assert group["vars"]["gateway_farm_seed"] == str(seed)
+    assert Path(group["vars"]["gateway_farm_program"]).name == "tfgateway"
     assert group["vars"]["ansible_port"] == 34022
     assert group["hosts"]["tf-gateway-demo-01"] == {
         "ansible_host": "10.91.7.11",
@@ -52,6 +55,13 @@ def test_inventory_has_all_that_preflight_asks_for() -> None:
         "identity_threebot_id": 7,
     }
     assert group["hosts"]["tf-gateway-demo-02"] == {"ansible_host": "10.91.7.12"}
+
+
+def test_at_an_open_explorer_nobody_admits_the_nodes() -> None:
+    cutover = fleet.load(ROOT / "molecule" / "cutover" / "fleet.toml")
+    assert cutover.open_registration
+    group = yaml.safe_load(inventory.render(cutover, Farm(1, 7, "some words", None)))["gateways"]
+    assert not {"gateway_farm_seed", "gateway_farm_program"} & group["vars"].keys()
 
 
 def test_managed_domains_follow_the_naming_rule() -> None:

@@ -41,8 +41,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
 # What is not of a kind: text for people and programs, and paths of the controller.
 FREE = {
     "docker_repository", "explorer_tls_certificate", "explorer_tls_key", "gateway_dns_chaos_id",
-    "gateway_dns_chaos_version", "gateway_dns_nsid", "gateway_dns_tsig_keys", "gateway_fourtosix_private_key",
-    "gateway_location", "gateway_settings",
+    "gateway_dns_chaos_version", "gateway_dns_nsid", "gateway_dns_tsig_keys", "gateway_farm_program",
+    "gateway_farm_seed", "gateway_fourtosix_private_key", "gateway_location", "gateway_settings",
     "identity_threebot_id", "interpreter_archives", "interpreter_cache", "mongodb_repository", "mongodb_version",
     "monitoring_output", "preflight_tolerated_units", "prerequisites_packages", "release_cache", "release_source",
     "repository_source", "safeguard_change", "safeguard_save", "safeguard_undo", "tfredis_cache",
