@@ -58,6 +58,8 @@ RUN_BY = {
     "ansible-playbook tfgrid.gateway.restore": (NOTES, '"restore"'),
     "tfgateway backup generate-key": (NOTES, '"generate-key"'),
     "tfgateway explorer backup": ("tests/integration/explorer/test_service.py", '"explorer", "backup"'),
+    "tfgateway explorer unpin": ("tests/integration/explorer/test_reserve.py", '"explorer", "unpin"'),
+    "tfgateway identity unpin": ("tests/integration/explorer/test_reserve.py", '"identity", "unpin"'),
     "tfgateway reserve": ("tests/integration/explorer/test_reserve.py", '"create"'),
     "tfgateway tunnel": ("tests/integration/proxy/test_ipv6.py", 'tfgateway("tunnel"'),
 }

@@ -18,17 +18,18 @@ def test_a_gateway_that_is_not_admitted_says_so_and_is_listed_once_it_is(fleet: 
     command = f"tfgateway reserve farm admit --farm 1 --node {fleet.node_id} --managed-domain gw1.example"
     reason = f"farm 1 has not admitted this gateway: its owner has to run `{command}`"
     state = fleet.state()
-    assert state["reconciler"]["directory"] == {"state": "refused", "reason": reason}
+    assert state["reconciler"]["directory"] == {"state": "refused", "reason": reason, "pin": ""}
     assert f"the explorer refuses this gateway's entry in its directory: {reason}" in state["problems"]
     assert not state["in_sync"]
     assert reason in fleet.run("state").stdout
-    assert info(fleet) == {"state": "refused", "reason": reason}
+    assert info(fleet) == {"state": "refused", "reason": reason, "pin": ""}
     assert f"directory        refused {reason}" in fleet.run("info").stdout
     assert reason in process.log
 
     fleet.admit()
     until(lambda: fleet.metric(REFUSED) == 0, "listed")
-    assert info(fleet) == {"state": "listed", "reason": ""}
+    # Nothing of it was ever signed otherwise, so that it is pinned at once.
+    until(lambda: info(fleet) == {"state": "listed", "reason": "", "pin": "set"}, "pinned")
     assert [entry.node_id for entry in fleet.call(lambda client: client.gateways())] == [fleet.node_id]
     # One that starts anew says nothing that the one before has found out.
     process.stop()

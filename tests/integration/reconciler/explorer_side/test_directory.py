@@ -17,7 +17,7 @@ from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.explorer_side import registration
 from tfgateway.reconciler.explorer_side.registration import DirectoryEntry
 from tfgateway.reconciler.status import DirectoryStatus
-from tfgateway.settings import GatewaySettings
+from tfgateway.settings import GatewaySettings, Settings
 
 NOT_ADMITTED = "farm 3 has not admitted this gateway"
 IDENTITY = Identity.from_seed(bytes(range(32)))
@@ -88,7 +88,8 @@ async def server(serve: Any) -> Server:
 
 @pytest.fixture
 async def entry(server: Server) -> AsyncIterator[DirectoryEntry]:
-    settings = GatewaySettings(farm_id=3, managed_domains=("gw1.example",), name_servers=("ns1.gw1.example",))
+    gateway = GatewaySettings(farm_id=3, managed_domains=("gw1.example",), name_servers=("ns1.gw1.example",))
+    settings = Settings(gateway=gateway)
     async with ExplorerClient(server.url, identity=IDENTITY, key_id=IDENTITY.node_id) as client:
         made = DirectoryEntry(
             client, IDENTITY, settings, lambda: somewhere(), server.reachable_at.append, server.report

@@ -41,5 +41,5 @@ def test_what_is_shown_is_what_is_written_but_for_ages() -> None:
         "held": "",
         "repaired": 0,
         "clock": "",
-        "directory": {"state": "pending", "reason": ""},
+        "directory": {"state": "pending", "reason": "", "pin": ""},
     }

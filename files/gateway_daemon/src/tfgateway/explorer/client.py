@@ -87,6 +87,7 @@ class ExplorerClient:
         self._retries = retries
         self._clock = clock
         self._clock_ahead: float | None = None
+        self._pin = ""
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -110,6 +111,11 @@ class ExplorerClient:
         Good to about a second; ``clocks.in_words`` says it. An explorer refuses what was signed minutes away (E-2).
         """
         return self._clock_ahead
+
+    @property
+    def pin(self) -> str:
+        """What the explorer said last of the signer's pin, see ``signing.Pin``; empty: nothing."""
+        return self._pin
 
     # Gateways
 
@@ -139,6 +145,10 @@ class ExplorerClient:
     async def pin_gateway(self, node_id: str, *, pin: bool) -> None:
         """Have only bound signatures of the gateway accepted, or others again."""
         await self._call("PUT" if pin else "DELETE", f"/gateways/{_part(node_id)}/pin", sign=True)
+
+    async def take_pin(self, node_id: str) -> None:
+        """As ``pin_gateway``, if that is still offered. Errors: ``ExplorerRefused`` with 409 when it is not."""
+        await self._call("PUT", f"/gateways/{_part(node_id)}/pin", query={"offered": "1"}, sign=True)
 
     async def poll(self, node_id: str, from_id: int, wait: float = 0) -> PollPage:
         """Workloads with ids from ``from_id`` on and queued ones, at most 200; go on with ``last_id + 1``.
@@ -326,6 +336,8 @@ class ExplorerClient:
                 allow_redirects=False,
             ) as response:
                 self._clock_ahead = clocks.ahead(self._clock(), response.headers)
+                if sign:
+                    self._pin = response.headers.get(signing.PIN, "")
                 return ExplorerAnswer(response.status, response.headers, await self._read(response))
         except TimeoutError as error:
             raise ExplorerUnavailable(f"{method} {path}: no answer in {self._timeout + wait:g} s") from error

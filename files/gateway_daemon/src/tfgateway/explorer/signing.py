@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
+from enum import StrEnum
 
 import msgspec
 
@@ -24,6 +25,8 @@ NONCE = "signature-nonce"
 """Header of ours that makes a signature good for one request: 128 random bits in hex."""
 BOUND_ITEMS = ("(request-target)", "host", DIGEST, NONCE)
 """What a bound signature covers on top of ``REQUIRED_ITEMS``."""
+PIN = "signature-pin"
+"""Header of ours in answers to bound requests: what the explorer says of the key, see ``Pin``."""
 _ALGORITHM = "ed25519"
 _SCHEME = "Signature "
 _LIFETIME = 60
@@ -34,6 +37,14 @@ _MOST_ITEMS = 20  # old clients sign three, ours seven
 _PARAMETER = re.compile(r'(?<![A-Za-z])([A-Za-z]++)="([^"]*+)"')
 _NONCE = re.compile(r"[A-Za-z0-9_-]{22,64}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+class Pin(StrEnum):
+    """Whether the explorer accepts only bound signatures of a key."""
+
+    SET = "set"
+    OFFERED = "offered"
+    """Not yet, and no other has been used for so long that the key's owner may ask for it."""
 
 
 @dataclass(frozen=True, slots=True)

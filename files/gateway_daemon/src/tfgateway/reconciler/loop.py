@@ -97,7 +97,7 @@ class Reconciler:
         )
         locate = Locator(settings.gateway, store).location
         self._directory = DirectoryEntry(
-            client, identity, settings.gateway, locate, self._cycle.reachable_at, self._entry_became
+            client, identity, settings, locate, self._cycle.reachable_at, self._entry_became
         )
         self._wake = asyncio.Event()
         self._poll_error = "the explorer was not asked yet"

@@ -17,6 +17,9 @@ class DirectoryStatus(msgspec.Struct, frozen=True):
     """``pending``: it is about to be made. ``unavailable``: the explorer has not answered since the start."""
     reason: str = ""
     """Why it is refused or unavailable."""
+    pin: str = ""
+    """``set``: the explorer accepts only signatures of this gateway that are good for one request. ``offered``: it
+    would. Empty: neither."""
 
 
 class ReconcilerStatus(msgspec.Struct, frozen=True):

@@ -52,6 +52,10 @@ class ExplorerSettings(Section, frozen=True):
     """Seconds between two polls that find nothing new, and between two checks of redis."""
     long_poll: Annotated[float, msgspec.Meta(ge=0)] = 30.0
     """Seconds that the explorer may hold a poll back until something changes; old ones ignore it. 0: never."""
+    pin: bool = True
+    """Have the explorer accept only those signatures of this gateway that are good for one request, once it offers
+    that: it has seen no others for 30 days, or ever. Before an older program takes over, ``tfgateway identity unpin``
+    takes it back."""
     max_answer: Annotated[int, msgspec.Meta(ge=1024)] = 16 * 1024 * 1024
     """Bytes of one answer that are read at most."""
 

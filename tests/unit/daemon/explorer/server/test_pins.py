@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import sqlite3
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tfgateway.errors import ExplorerRefused, StoreError
+from tfgateway.explorer import signing
 from tfgateway.explorer.client import ExplorerClient
-from tfgateway.explorer.models import PoolOrder
+from tfgateway.explorer.models import PoolOrder, User
 from tfgateway.explorer.server.storage import pins
 from tfgateway.identity.keys import Identity
 
@@ -90,3 +94,145 @@ def test_a_database_that_is_none_is_named(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "other.db").close()
     with pytest.raises(StoreError, match="no such table"):
         pins.remove(tmp_path / "other.db", "1")
+
+
+# Offers
+
+DAY = 86_400
+
+
+async def told(grid: Any) -> str:
+    """What the explorer says of the pin in its answer to a bound heartbeat."""
+    async with client(grid, grid.node, grid.node_id) as ours:
+        await ours.send_uptime(grid.node_id, 5)
+        return ours.pin
+
+
+async def test_a_pin_is_offered_once_no_other_signature_was_used_for_thirty_days(grid: Any) -> None:
+    # The grid has registered its gateway as the original programs do, which is before it was known.
+    assert await told(grid) == "offered"
+    assert (await old_heartbeat(grid)).status == 200
+    for later, says in [(0, ""), (29 * DAY, ""), (DAY - 1, ""), (1, "offered")]:
+        grid.explorer.now += later
+        assert await told(grid) == says, later
+    assert (await old_heartbeat(grid)).status == 200
+    assert await told(grid) == ""
+    await grid.explorer.restart()
+    grid.explorer.now += 30 * DAY
+    assert await told(grid) == "offered"
+    async with client(grid, grid.node, grid.node_id) as ours:
+        await ours.take_pin(grid.node_id)
+    assert await told(grid) == "set"
+    assert (await old_heartbeat(grid)).status == 401
+
+
+async def test_who_takes_a_pin_back_is_offered_none_for_thirty_days(grid: Any, tmp_path: Path) -> None:
+    async with client(grid, grid.node, grid.node_id) as ours:
+        for pinned in (True, False):  # also who was not pinned yet
+            if pinned:
+                await ours.take_pin(grid.node_id)
+            await ours.pin_gateway(grid.node_id, pin=False)
+            assert await told(grid) == ""
+            with pytest.raises(
+                ExplorerRefused, match="no pin is offered"
+            ) as refused:  # the offer was answered too late
+                await ours.take_pin(grid.node_id)
+            assert refused.value.status == 409
+            grid.explorer.now += 30 * DAY
+            assert await told(grid) == "offered"
+        await ours.pin_gateway(grid.node_id, pin=False)
+        await ours.pin_gateway(grid.node_id, pin=True)  # its owner's word needs no offer
+    assert await told(grid) == "set"
+
+
+async def test_an_older_database_says_nothing_of_what_was_used_before(grid: Any) -> None:
+    await grid.explorer.database.write(lambda connection: connection.execute("DELETE FROM setting"))
+    assert await told(grid) == ""
+    await grid.explorer.restart()
+    grid.explorer.now += 30 * DAY - 1
+    assert await told(grid) == ""
+    grid.explorer.now += 1
+    assert await told(grid) == "offered"
+
+
+async def test_what_old_clients_sign_in_bodies_counts_as_used(grid: Any) -> None:
+    async def said() -> str:
+        async with client(grid, grid.user, grid.tid) as ours:
+            await ours._call("GET", f"/users/{grid.tid}", sign=True)
+            return ours.pin
+
+    changed = User(id=grid.tid, name="alice.3bot", email="a@example.com", pubkey=grid.user.public_key.hex())
+    update = {
+        **msgspec.structs.asdict(changed),
+        "wallet_addresses": [],
+        "sender_signature_hex": grid.user.sign(signing.user_update_message(changed)).hex(),
+    }
+    order = grid.pool_body(grid.user, grid.tid, [grid.node_id])
+    for method, path, body in (
+        ("PUT", f"/users/{grid.tid}", update),
+        ("POST", "/reservations/pools", order),
+    ):
+        grid.explorer.now += 30 * DAY
+        assert await said() == "offered"
+        assert (await grid.call(method, path, body)).status in (200, 201)
+        assert await said() == ""
+    grid.explorer.now += 30 * DAY
+    assert (await grid.call("GET", f"/users/{grid.tid}", by=(grid.user, grid.tid))).json["email"]
+    assert await said() == ""
+
+
+async def test_keys_that_nobody_registered_leave_nothing_and_are_told_nothing(grid: Any, stranger: Identity) -> None:
+    used = grid.explorer.count("unbound")
+    grid.node, grid.node_id = stranger, stranger.node_id
+    assert (await old_heartbeat(grid)).status == 404
+    async with client(grid, stranger, stranger.node_id) as ours:
+        with pytest.raises(ExplorerRefused, match="not found"):
+            await ours.send_uptime(stranger.node_id, 5)
+        assert ours.pin == ""
+    assert grid.explorer.count("unbound") == used
+
+
+async def test_only_bound_requests_of_the_key_itself_are_told(grid: Any, stranger: Identity) -> None:
+    assert signing.PIN not in (await old_heartbeat(grid)).headers
+    grid.explorer.now += 30 * DAY
+    assert signing.PIN not in (await grid.call("GET", f"/gateways/{grid.node_id}")).headers
+    async with client(grid, stranger, grid.node_id) as theirs:
+        with pytest.raises(ExplorerRefused, match="signature does not match"):
+            await theirs.send_uptime(grid.node_id, 5)
+        assert theirs.pin == ""
+    # A nonce alone does not make a signature good for one request.
+    headers = {"Threebot-Id": grid.node_id, "Date": "x", "Signature-Nonce": "n" * 32}
+    covered = {
+        "(created)": int(grid.explorer.now),
+        "date": "x",
+        "threebot-id": grid.node_id,
+        "signature-nonce": "n" * 32,
+    }
+    text = "\n".join(f"{item}: {value}" for item, value in covered.items())
+    headers["Authorization"] = (
+        f'Signature keyId="{grid.node_id}",algorithm="ed25519",created="{int(grid.explorer.now)}",'
+        f'headers="{" ".join(covered)}",signature="{base64.b64encode(grid.node.sign(text.encode())).decode()}"'
+    )
+    answer = await grid.call("POST", f"/gateways/{grid.node_id}/uptime", {"uptime": 1}, headers=headers)
+    assert (answer.status, signing.PIN in answer.headers) == (200, False)
+    grid.explorer.now += 30 * DAY
+    # Nor does what a stranger makes up count as used.
+    body = {"uptime": 1}
+    assert (
+        await grid.call("POST", f"/gateways/{grid.node_id}/uptime", body, by=(stranger, grid.node_id))
+    ).status == 401
+    assert await told(grid) == "offered"
+
+
+async def test_the_use_of_other_signatures_is_written_once_an_hour(grid: Any) -> None:
+    def used() -> int:
+        with contextlib.closing(sqlite3.connect(grid.explorer._database)) as connection:
+            query = "SELECT used FROM unbound WHERE key_id = ?"
+            return int(connection.execute(query, (grid.node_id,)).fetchone()[0])
+
+    found = []
+    for _ in range(7):
+        assert (await old_heartbeat(grid)).status == 200
+        found.append(used())
+        grid.explorer.now += 600
+    assert found == [found[0]] * 6 + [found[0] + 3600]

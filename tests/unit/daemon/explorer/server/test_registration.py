@@ -174,6 +174,10 @@ async def test_a_gateway_needs_the_consent_of_its_farms_owner(
     assert (await closed.join(gateway, 9)).status == 404
     answer = await closed.join(gateway, farm, "gw1.example")
     assert (answer.status, "farm admit --farm 1 --node" in answer.error) == (403, True)
+    # What its owner has signed for something else is no consent.
+    for method in ("PUT", "DELETE"):
+        answer = await closed.call(method, f"/farms/{farm}/gateways/{gateway.node_id}", {}, by=(user, alice))
+        assert (answer.status, "the signature must cover" in answer.error) == (401, True)
     with pytest.raises(ExplorerRefused, match="only the owner of a farm decides"):
         await closed.admit(stranger, mallory, farm, gateway, "gw1.example")
     with pytest.raises(ExplorerRefused, match="no documents"):

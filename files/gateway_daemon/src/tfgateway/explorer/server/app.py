@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from tfgateway.errors import ExplorerError
 from tfgateway.explorer.server.api import admissions, farms, gateways, http, nodes, pools, users, workloads
+from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.services import SERVICES, Services
 from tfgateway.explorer.server.connections import ConnectionLimits, LimitedConnection
 from tfgateway.explorer.server.fair_turns import FairTurns
@@ -83,6 +84,7 @@ def create_app(
     app.cleanup_ctx.append(opened)
     app.on_shutdown.append(answer_waiting)
     app.on_response_prepare.append(http.allow_origins)
+    app.on_response_prepare.append(auth.add_pin)
     for endpoints in (users, farms, admissions, gateways, pools, workloads, nodes):
         app.router.add_routes([web.route(r.method, API + r.path, r.handler) for r in endpoints.ROUTES])
     return app

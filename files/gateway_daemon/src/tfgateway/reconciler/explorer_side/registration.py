@@ -12,9 +12,10 @@ from tfgateway.aio import Backoff
 from tfgateway.errors import ExplorerError, ExplorerRefused
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Gateway, Location, WorkloadCounts
+from tfgateway.explorer.signing import Pin
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.status import DirectoryStatus
-from tfgateway.settings import GatewaySettings
+from tfgateway.settings import Settings
 from tfgateway.telemetry.logs import logger
 
 _log = logger("reconciler")
@@ -31,7 +32,7 @@ class DirectoryEntry:
         self,
         client: ExplorerClient,
         identity: Identity,
-        settings: GatewaySettings,
+        settings: Settings,
         locate: Callable[[], Awaitable[Location]],
         reachable_at: Callable[[str], None],
         report: Callable[[DirectoryStatus], Awaitable[None]],
@@ -42,7 +43,8 @@ class DirectoryEntry:
         """
         self._client = client
         self._identity = identity
-        self._settings = settings
+        self._settings = settings.gateway
+        self._pins = settings.explorer.pin
         self._locate = locate
         self._reachable_at = reachable_at
         self._report = report
@@ -75,6 +77,7 @@ class DirectoryEntry:
                 if loop.time() >= self._next_heartbeat:
                     self._next_heartbeat = loop.time() + HEARTBEAT
                     await self._report_uptime()
+                    await self._take_pin()
                 await self._report_counts()
             except ExplorerError as error:
                 self._next_heartbeat = 0.0
@@ -83,7 +86,7 @@ class DirectoryEntry:
                 await asyncio.sleep(backoff.failed())
                 continue
             backoff.succeeded()
-            await self._became(DirectoryStatus("listed"))
+            await self._became(DirectoryStatus("listed", pin=self._client.pin))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), max(0.0, self._next_heartbeat - loop.time()))
 
@@ -112,6 +115,18 @@ class DirectoryEntry:
             with contextlib.suppress(ExplorerError):  # a hint: gateway.public_addresses is what is relied on
                 self._reachable_at((await self._client.gateway(self._identity.node_id)).address)
         await self._client.send_uptime(self._identity.node_id, uptime())
+
+    async def _take_pin(self) -> None:
+        """Take the offer of a pin; a failure is no reason to report anything again, and the offer comes again."""
+        if not self._pins or self._client.pin != Pin.OFFERED:
+            return
+        try:
+            await self._client.take_pin(self._identity.node_id)
+            await self._client.send_uptime(self._identity.node_id, uptime())  # and its answer says so
+        except ExplorerError as error:
+            _log.warning("pin not set", reason=str(error))
+        else:
+            _log.info("pinned: the explorer accepts only signatures of this gateway that are good for one request")
 
     async def _report_counts(self) -> None:
         counts = self._counts

@@ -111,14 +111,21 @@ async def reserved_resources(request: web.Request) -> responses.JsonResponse:
 
 
 async def pin(request: web.Request) -> responses.JsonResponse:
-    """PUT and DELETE /gateways/{node_id}/pin: accept bound signatures only, or others again."""
+    """PUT and DELETE /gateways/{node_id}/pin: accept bound signatures only, or others again.
+
+    ``?offered=1``: only if the pin is (still) offered, for who takes an offer while somebody may go back.
+    """
     node_id = await auth.path_node(request, bound=True)
+    services = request.app[SERVICES]
+    now, offered = services.now(), request.query.get("offered") == "1"
 
     def work(connection: sqlite3.Connection) -> None:
         _registered(connection, node_id)
-        pins.change(connection, node_id, pin=request.method == "PUT")
+        if offered and pins.state(connection, node_id, now) is None:
+            raise ApiError(409, "no pin is offered to this gateway")
+        pins.change(connection, node_id, pin=request.method == "PUT", now=now)
 
-    await request.app[SERVICES].database.write(work)
+    await services.database.write(work)
     return responses.nothing()
 
 

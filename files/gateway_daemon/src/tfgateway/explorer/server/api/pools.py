@@ -52,6 +52,8 @@ async def create(request: web.Request) -> responses.JsonResponse:
             database.insert(connection, "pool_order", customer_tid=posted.customer_tid, nonce=order.nonce)
         elif pins.pinned(connection, str(posted.customer_tid)):
             raise ApiError(400, _NO_NONCE)
+        else:
+            pins.note(connection, str(posted.customer_tid), now)
         pool = Pool(
             pool_id=database.last_id(connection, "pool") + 1,
             cus=order.cus,

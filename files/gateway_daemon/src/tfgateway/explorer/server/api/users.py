@@ -78,7 +78,8 @@ async def update(request: web.Request) -> responses.JsonResponse:
     posted = msgspec.structs.replace(http.decoded(http.parsed(await http.body(request)), _Update), id=tid)
     email = posted.email.lower()
     _check_email(email)
-    required = request.app[SERVICES].policy.require_bound_signatures
+    services = request.app[SERVICES]
+    required = services.policy.require_bound_signatures
 
     def work(connection: sqlite3.Connection) -> None:
         user = rows.user(connection, tid)
@@ -88,11 +89,13 @@ async def update(request: web.Request) -> responses.JsonResponse:
         except CryptoError as error:
             raise auth.unauthorized(error) from error
         _check_sequence(connection, posted, required=required or pins.pinned(connection, str(tid)))
+        if not posted.sequence:
+            pins.note(connection, str(tid), services.now())
         changed = msgspec.structs.replace(user, email=email, host=posted.host, description=posted.description)
         database.update(connection, "user", tid, email=email, body=wire.encode(changed))
 
     try:
-        await request.app[SERVICES].database.write(work)
+        await services.database.write(work)
     except sqlite3.IntegrityError:
         raise ApiError(409, _TAKEN) from None
     return responses.nothing()
@@ -108,8 +111,9 @@ async def one(request: web.Request) -> responses.JsonResponse:
 async def pin(request: web.Request) -> responses.JsonResponse:
     """PUT and DELETE /users/{id}/pin: accept bound signatures only, or others again."""
     signer = await auth.path_user(request, bound=True)
-    await request.app[SERVICES].database.write(
-        lambda connection: pins.change(connection, str(signer.id), pin=request.method == "PUT")
+    services = request.app[SERVICES]
+    await services.database.write(
+        lambda connection: pins.change(connection, str(signer.id), pin=request.method == "PUT", now=services.now())
     )
     return responses.nothing()
 

@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS pool_order (customer_tid INTEGER NOT NULL, nonce TEXT
 CREATE UNIQUE INDEX IF NOT EXISTS pool_order_nonce ON pool_order (customer_tid, nonce);
 CREATE TABLE IF NOT EXISTS user_update (id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS pin (key_id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS unbound (key_id TEXT PRIMARY KEY, used INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS admission (
   id INTEGER PRIMARY KEY, farm_id INTEGER NOT NULL, node_id TEXT NOT NULL, body BLOB NOT NULL);
@@ -181,7 +182,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, new: RegistrationMode) 
     connection.execute("PRAGMA synchronous = FULL")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
-        record = f"INSERT INTO setting VALUES ('{_REGISTRATION}', '{new}');"  # noqa: S608  (a member of an enumeration)
+        record = f"INSERT INTO setting VALUES ('{_REGISTRATION}', '{new}'), ('unbound_noted_since', '0');"  # noqa: S608  (no input)
         tables = _SCHEMA + _LATER
         connection.executescript(f"BEGIN IMMEDIATE; {tables} {record} PRAGMA user_version = {VERSION}; COMMIT;")
     elif version != VERSION:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 
 from aiohttp import web
 
@@ -11,11 +12,13 @@ from tfgateway.explorer import signing
 from tfgateway.explorer.models import User
 from tfgateway.explorer.server.api import http
 from tfgateway.explorer.server.api.http import ApiError
-from tfgateway.explorer.server.api.services import SERVICES
+from tfgateway.explorer.server.api.services import SERVICES, Services
 from tfgateway.explorer.server.storage import nonces, pins, rows
+from tfgateway.explorer.signing import Pin
 from tfgateway.identity.keys import node_id_to_public_key
 
 _CHALLENGE = {"WWW-Authenticate": f'Signature headers="{" ".join(signing.REQUIRED_ITEMS)}"'}
+_PIN = web.RequestKey("pin", Pin)  # what the answer to a request says of it
 _NOT_BOUND = f"the signature must cover {' '.join(signing.BOUND_ITEMS)}"
 
 
@@ -88,10 +91,8 @@ async def _check(request: web.Request, signature: signing.HttpSignature, public_
         signing.verify_request(signature, public_key, method=request.method, target=target, headers=headers)
     except CryptoError as error:
         raise unauthorized(error) from error
-    if not signature.bound and await services.database.read(
-        lambda connection: pins.pinned(connection, signature.key_id)
-    ):
-        raise unauthorized(f"{_NOT_BOUND}: the key is pinned")
+    if not signature.bound:
+        await _use_unbound(services, signature.key_id)
     # Without it nothing binds the body to its sender: neither this signature nor a workload's own (E-2, E-7).
     if signing.DIGEST in signature.items and request.headers.get(signing.DIGEST) != signing.digest(
         await http.body(request)
@@ -100,6 +101,18 @@ async def _check(request: web.Request, signature: signing.HttpSignature, public_
     # Old clients sign none: two requests of one second legitimately have the same signature then.
     if signing.NONCE in signature.items:
         await _use_nonce(request, signature)
+
+
+async def _use_unbound(services: Services, key_id: str) -> None:
+    """Refuse a signature that is good for more than one request, or note that it was used. Errors: ``ApiError`` 401."""
+    now = services.clock()
+    pinned, unnoted = await services.database.read(
+        lambda connection: (pins.pinned(connection, key_id), pins.unnoted(connection, key_id, now))
+    )
+    if pinned:
+        raise unauthorized(f"{_NOT_BOUND}: the key is pinned")
+    if unnoted:
+        await services.database.write(lambda connection: pins.note(connection, key_id, now))
 
 
 def _as_signed(request: web.Request) -> tuple[str, list[tuple[str, str]]]:
@@ -119,10 +132,23 @@ async def _use_nonce(request: web.Request, signature: signing.HttpSignature) -> 
     given = request.headers.getall(signing.NONCE)
     if problem := signing.nonce_problem(" ".join(given)):
         raise unauthorized(f"{signing.NONCE} {problem}")
-    oldest = math.floor(services.clock() - services.policy.clock_skew)
+    now = services.clock()
+    oldest = math.floor(now - services.policy.clock_skew)
+
+    def work(connection: sqlite3.Connection) -> Pin | None:
+        nonces.use(connection, signature.key_id, given[0], signature.created, oldest=oldest)
+        # None for a signature that is not bound: its use was noted just now.
+        return pins.state(connection, signature.key_id, now)
+
     try:
-        await services.database.write(
-            lambda connection: nonces.use(connection, signature.key_id, given[0], signature.created, oldest=oldest)
-        )
+        state = await services.database.write(work)
     except nonces.Repeated as error:
         raise unauthorized(error) from error
+    if state is not None:
+        request[_PIN] = state
+
+
+async def add_pin(request: web.Request, response: web.StreamResponse) -> None:
+    """Say in the answer to a bound request whether the key's pin is set or offered."""
+    if (state := request.get(_PIN)) is not None:
+        response.headers[signing.PIN] = state
