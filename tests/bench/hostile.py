@@ -12,6 +12,7 @@ import itertools
 import multiprocessing
 import socket
 import sqlite3
+import struct
 import sys
 import tempfile
 import time
@@ -118,12 +119,16 @@ def _attacking(attack: Callable[[int], None], port: int) -> Iterator[None]:
             process.join()
 
 
+def _connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), PATIENCE, ATTACKER)
+
+
 def _again(port: int, request: Callable[[], bytes]) -> None:
     """One request after the other, each answered before the next."""
     while True:
         with (
             contextlib.suppress(OSError),
-            socket.create_connection(("127.0.0.1", port), PATIENCE, ATTACKER) as connection,
+            _connect(port) as connection,
         ):
             connection.sendall(request())
             while connection.recv(65536):
@@ -135,7 +140,7 @@ def _kept(port: int, request: bytes, connections: int) -> None:
     kept: list[socket.socket] = []
     for number in itertools.count():
         with contextlib.suppress(OSError):
-            connection = socket.create_connection(("127.0.0.1", port), PATIENCE, ATTACKER)
+            connection = _connect(port)
             connection.setblocking(False)
             connection.send(request)
             kept.append(connection)
@@ -221,6 +226,14 @@ def _pipelined_bodies(port: int) -> None:
     )
 
 
+def _resets(port: int) -> None:
+    request = _request(b"POST /api/v1/gateways/N", body=b'{"id": 1}')
+    while True:
+        with contextlib.suppress(OSError), _connect(port) as connection:
+            connection.sendall(request)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def _small_chunks(port: int) -> None:
     head = b"OPTIONS / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     _kept(port, (head + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n") * 10, 150)
@@ -242,4 +255,5 @@ ATTACKS: dict[str, Callable[[int], None]] = {
     "pipelined": _pipelined,
     "pipelined bodies": _pipelined_bodies,
     "small chunks": _small_chunks,
+    "resets": _resets,
 }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from aiohttp import web
+from tfgateway.explorer.server.connections import ConnectionLimits, LimitedConnection
 from tfgateway.explorer.server.fair_turns import FairTurns
 
 
@@ -52,6 +55,33 @@ async def test_one_that_is_cancelled_takes_no_place() -> None:
     tasks[2].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert begun == ["a", "d"]
+
+
+async def test_one_whose_client_has_gone_takes_no_place_and_is_not_kept() -> None:
+    """Those that connect, ask and reset again and again left a request each that nobody waited for."""
+    turns, begun = FairTurns(1), list[str]()
+    limits = ConnectionLimits(10, 1000, lambda _limit: None)
+    connection = LimitedConnection(web.Server(_no_request), limits, loop=asyncio.get_running_loop())
+    connection.connection_made(_Transport())
+    first, last = _tasks(turns, "ab", begun)
+    gone = asyncio.create_task(turns.wait("a", connection))
+    await asyncio.sleep(0)
+    connection.connection_lost(None)
+    with pytest.raises(ConnectionResetError):
+        await gone
+    await asyncio.gather(first, last)
+    assert begun == ["a", "b"]
+
+
+class _Transport(asyncio.Transport):
+    """Takes limits."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        del high, low
+
+
+async def _no_request(_request: web.BaseRequest) -> web.StreamResponse:
+    raise AssertionError
 
 
 async def test_there_is_room_again_when_the_loop_has_turned() -> None:

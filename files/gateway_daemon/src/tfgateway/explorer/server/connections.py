@@ -94,11 +94,13 @@ class ConnectionLimits:
 class LimitedConnection(RequestHandler):
     """One connection of a client, as aiohttp serves it, under the limits."""
 
-    __slots__ = ("_limits",)
+    __slots__ = ("_limits", "waiting")
 
     def __init__(self, manager: web.Server, limits: ConnectionLimits, **options: Any) -> None:
         super().__init__(manager, **options)
         self._limits = limits
+        self.waiting: asyncio.Future[None] | None = None
+        """What its request waits for until it may begin: fails when the connection ends."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -111,6 +113,8 @@ class LimitedConnection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._limits.closed(self)
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_exception(ConnectionResetError("the client has gone"))
 
     def data_received(self, data: bytes) -> None:
         if data:

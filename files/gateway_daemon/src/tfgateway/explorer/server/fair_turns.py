@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from tfgateway.explorer.server.connections import source
+from tfgateway.explorer.server.connections import LimitedConnection, source
 from tfgateway.fair_shares import Source
 
 _IN_ONE_TURN = 16
@@ -28,8 +28,11 @@ class FairTurns:
         self._waiting: OrderedDict[Source, deque[asyncio.Future[None]]] = OrderedDict()
         self._scheduled = False
 
-    async def wait(self, network: Source) -> None:
-        """Return when a request of a client in this network may begin."""
+    async def wait(self, network: Source, connection: LimitedConnection | None = None) -> None:
+        """Return when a request of a client in this network may begin.
+
+        Errors: ``ConnectionResetError``: the connection has ended meanwhile.
+        """
         loop = asyncio.get_running_loop()
         if not self._scheduled:
             self._scheduled = True
@@ -39,14 +42,15 @@ class FairTurns:
             return
         may_begin: asyncio.Future[None] = loop.create_future()
         self._waiting.setdefault(network, deque()).append(may_begin)
+        if connection is not None:
+            connection.waiting = may_begin
         await may_begin
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Let a request begin when it is its turn; one whose client has gone meanwhile is not handled."""
-        await self.wait(source(request.transport))
-        if request.transport is None:
-            raise ConnectionResetError("the client has gone")
+        connection = request.protocol
+        await self.wait(source(request.transport), connection if isinstance(connection, LimitedConnection) else None)
         return await handler(request)
 
     def _next_turn(self) -> None:
@@ -56,7 +60,7 @@ class FairTurns:
             may_begin = queue.popleft()
             if queue:
                 self._waiting[network] = queue
-            if not may_begin.done():  # it was cancelled
+            if not may_begin.done():  # else its client has gone
                 may_begin.set_result(None)
                 self._left -= 1
         self._scheduled = bool(self._waiting)
