@@ -74,10 +74,16 @@ async def test_one_whose_client_has_gone_takes_no_place_and_is_not_kept() -> Non
 
 
 class _Transport(asyncio.Transport):
-    """Takes limits."""
+    """Of a client that has gone."""
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         del high, low
+
+    def is_closing(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
 
 
 async def _no_request(_request: web.BaseRequest) -> web.StreamResponse:
