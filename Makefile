@@ -6,7 +6,7 @@ FLEET ?= demo/fleet.toml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup release demo demo-down test test-fast test-long bench docs reference lock clean
+.PHONY: help setup release demo demo-down test test-fast test-long lint bench docs reference lock clean
 
 help: ## list these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,6 +30,10 @@ test-fast: ## a few minutes: linters but ansible-lint, types, unit tests with fe
 	@$(PYTHON3) tools/setup.py test
 	@$(BIN)/python -m tools.check fast
 
+lint: ## seconds: the linters and types of test-fast
+	@$(PYTHON3) tools/setup.py test
+	@$(BIN)/python -m tools.check fast ruff mypy imports wording yamllint changelog
+
 test-long: ## what takes long by nature: tests/long, and the property tests with many more examples
 	@$(PYTHON3) tools/setup.py test
 	@$(BIN)/python -m tools.check long $(PART)
@@ -45,18 +49,22 @@ docs: reference ## the documentation as a site: .build/docs/index.html
 reference: setup ## the generated pages of the documentation, from what they describe
 	@$(BIN)/python -m tools.reference
 
-LOCKED := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-	--cache-dir .cache/uv
+LOCKED := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --cache-dir .cache/uv \
+	--python-version
+CORE = echo 'ansible-core~=$(1).0' | $(LOCKED) $(2) --upgrade - -o requirements/cores/$(1).lock &&
 
 release: setup ## the tarball for users, with its checksum, into dist/: make release REPOSITORY=https://HOST/OWNER/NAME
 	@$(BIN)/python -m tools.release "$(REPOSITORY)"
 
 lock: setup ## newest allowed versions of every Python package, with hashes
-	$(LOCKED) --upgrade --no-emit-package tfgateway requirements/dev.in -o requirements/dev.lock
-	$(LOCKED) --upgrade requirements/core-2.16.in -o requirements/core-2.16.lock
-	$(LOCKED) --upgrade requirements/galaxy-importer.in -o requirements/galaxy-importer.lock
-	$(LOCKED) --upgrade requirements/antsibull-docs.in -o requirements/antsibull-docs.lock
-	$(LOCKED) --upgrade files/gateway_daemon/pyproject.toml -o files/gateway_daemon/requirements.lock
+	$(LOCKED) 3.11 --upgrade --no-emit-package tfgateway requirements/dev.in -o requirements/dev.lock
+	$(LOCKED) 3.11 --upgrade requirements/core-2.16.in -o requirements/core-2.16.lock
+	$(foreach core,2.16 2.17,$(call CORE,$(core),3.10)) true
+	$(foreach core,2.18 2.19,$(call CORE,$(core),3.11)) true
+	$(foreach core,2.20 2.21,$(call CORE,$(core),3.12)) true
+	$(LOCKED) 3.11 --upgrade requirements/galaxy-importer.in -o requirements/galaxy-importer.lock
+	$(LOCKED) 3.11 --upgrade requirements/antsibull-docs.in -o requirements/antsibull-docs.lock
+	$(LOCKED) 3.11 --upgrade files/gateway_daemon/pyproject.toml -o files/gateway_daemon/requirements.lock
 
 clean: ## remove caches, what was built and .venv (not a running demo: see demo-down)
 	rm -rf .venv .cache .build dist .ansible .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

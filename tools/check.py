@@ -71,6 +71,7 @@ QUICK_UNIT = suite(
 )
 # Long by nature, so no part of the others: a file of tests/long each, and the property tests with many more examples.
 LONG = [
+    Part("cores", [[sys.executable, "-m", "tools.cores"]]),
     suite(
         "properties", "tests", *spread(CORES), "--hypothesis-profile=long", "-m", "hypothesis", "--ignore=tests/long"
     ),

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import yaml
 
+from tools import locked
 from tools.tree import ROOT, copy
 
 DIST = ROOT / "dist"
@@ -90,20 +91,15 @@ def commands(cache: Path) -> Iterator[list[str]]:
     for machine in MACHINES:
         platform = f"--platform={machine}-manylinux_{GLIBC}"
         for python in PYTHONS:
-            builder = [at_hand(python), str(BUILDER), f"--project={ROOT / 'files' / 'gateway_daemon'}"]
+            builder = [
+                str(locked.at_hand(python) or sys.executable),
+                str(BUILDER),
+                f"--project={ROOT / 'files' / 'gateway_daemon'}",
+            ]
             yield [*builder, f"--python={python}", platform, f"--output={cache / 'releases'}"]
     fetcher = [sys.executable, str(REDIS / "fetch_redis.py"), f"--lock={REDIS / 'redis.lock'}"]
     # There is a wheel for no other machine.
     yield [*fetcher, f"--platform=x86_64-manylinux_{GLIBC}", f"--output={cache / 'redis'}"]
-
-
-def at_hand(version: str) -> str:
-    """A Python of that minor version, else our own."""
-    found = shutil.which(f"python{version}")
-    # A shim of pyenv is there for versions that are not.
-    if found and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0:
-        return found
-    return sys.executable
 
 
 def run(command: list[str]) -> str:

@@ -8,12 +8,11 @@ below ``.cache/sanity``.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from tools import oldest_core, release
+from tools import locked, oldest_core, release
 from tools.tree import ROOT
 
 HOME = ROOT / ".cache" / "sanity"
@@ -23,7 +22,7 @@ EXCLUDED = (
     "tests/output",  # what ansible-test makes for itself; the tarball has no .gitignore
 )
 # ansible-core's names for the pip bootstrappers of its releases, looked for in its cache before they are downloaded.
-BOOTSTRAPPERS = ("get_pip_24_2.py", "get_pip_23_1_2.py", "get_pip_21_3_1.py")
+BOOTSTRAPPERS = ("get_pip_25_2.py", "get_pip_24_2.py", "get_pip_23_1_2.py", "get_pip_21_3_1.py")
 OLDEST_PYTHON = "3.6"
 ON_NODES = ("plugins/modules/", "plugins/module_utils/")
 BOOTSTRAP = '''"""Stands in for the downloaded pip bootstrapper: Python's own pip, then the packages asked for."""
@@ -38,20 +37,6 @@ sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *wanted]))
 '''
 
 
-def oldest_python() -> Path | None:
-    """A Python 3.6 of this machine, on PATH or pyenv's."""
-    found = shutil.which(f"python{OLDEST_PYTHON}")
-    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
-    for path in [
-        *([Path(found)] if found else []),
-        *sorted(pyenv.glob(f"{OLDEST_PYTHON}.*/bin/python{OLDEST_PYTHON}")),
-    ]:
-        # A shim of pyenv is there for versions that are not.
-        if subprocess.run([path, "-c", ""], capture_output=True).returncode == 0:
-            return path
-    return None
-
-
 def on_oldest(binaries: Path, python: Path) -> int:
     """Exit code of the modules' unit tests, the modules themselves run by the oldest Python with the oldest core."""
     (core,) = binaries.parent.glob("lib/python3.*/site-packages")
@@ -60,8 +45,8 @@ def on_oldest(binaries: Path, python: Path) -> int:
     return subprocess.run(pytest, cwd=ROOT, env=environment).returncode
 
 
-def main() -> int:
-    """ansible-test's exit code."""
+def prepare() -> None:
+    """Unpack the tarball where ansible-test finds what it looks for."""
     cache = HOME / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     for name in BOOTSTRAPPERS:
@@ -70,10 +55,15 @@ def main() -> int:
     # ansible-test asks the nearest repository for its files: that one must not be ours, which ignores .cache.
     subprocess.run(["git", "init", "--quiet"], cwd=COLLECTION, check=True)
     (COLLECTION / ".git" / "info" / "exclude").write_text("".join(f"/{name}/\n" for name in EXCLUDED))
+
+
+def main() -> int:
+    """ansible-test's exit code."""
+    prepare()
     newest = sanity(Path(sys.executable).parent, f"{sys.version_info.major}.{sys.version_info.minor}", sys.argv[1:])
     if newest != 0 or sys.argv[1:]:
         return newest
-    python = oldest_python()
+    python = locked.at_hand(OLDEST_PYTHON)
     if python is None:
         print(f"skipped: compile and import by Python {OLDEST_PYTHON}, since there is none here")
         return 0

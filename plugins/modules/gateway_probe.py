@@ -210,7 +210,7 @@ def probe(params):
             try:
                 answers[what] = ask()
             except (OSError, ssl.SSLError) as error:
-                answers[what] = str(error) or type(error).__name__
+                answers[what] = str(error) or error.__class__.__name__
             if not answers[what] or time.time() > deadline:
                 break
             time.sleep(_PAUSE)

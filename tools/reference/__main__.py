@@ -6,17 +6,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.reference import commands, labels, metrics, playbooks, plugins, roles, settings, states
+from tools import cores
+from tools.reference import commands, labels, metrics, playbooks, plugins, refusals, roles, settings, states
 from tools.tree import ROOT
 
 PAGES: dict[str, tuple[Callable[[], str], str]] = {
     "docs/compatibility/labels.md": (labels.render, "docs/compatibility/labels.toml"),
     "docs/explanation/states.md": (states.render, "the tables of states in tfgateway/proxy and tfgateway/tunnel"),
+    "docs/how-to/refusals.md": (refusals.render, "the messages of roles preflight, interpreter and release"),
     "docs/reference/commands.md": (commands.render, "tfgateway/cli"),
     "docs/reference/metrics.md": (metrics.render, "the modules metrics of tfgateway"),
     "docs/reference/playbooks.md": (playbooks.render, "playbooks"),
     "docs/reference/plugins.md": (plugins.render, "plugins"),
     "docs/reference/role-variables.md": (roles.render, "roles/*/meta/argument_specs.yml"),
+    "docs/reference/tested-with.md": (cores.render, "tools/cores.py and what it recorded in docs/reference/cores.json"),
     "docs/reference/settings.md": (settings.render, "the fields and docstrings of tfgateway/settings"),
 }
 """What renders a page, and where its contents come from."""

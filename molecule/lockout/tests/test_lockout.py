@@ -78,6 +78,26 @@ def test_a_healthy_change_is_confirmed_by_a_fresh_login() -> None:
     assert answers(HEALTHY, 34022)
 
 
+LOGINS = {"/var/log/btmp", "/var/log/lastlog", "/var/log/wtmp"}  # sshd's own records
+
+
+def test_a_host_that_is_refused_is_as_it_was() -> None:
+    """Nothing on its disk but what a login leaves, and the temporary folder of Ansible."""
+
+    def changed() -> set[str]:
+        return {line.split(" ", 1)[1] for line in podman.run("diff", DEAF.name).splitlines()}
+
+    before = changed()
+    refused = provisioning(DEAF, "-e=preflight_memory=99999999")
+    said, _ = refused.communicate()
+    assert refused.returncode == 2, said
+    assert "preflight_memory asks for 99999999: give it more" in said
+    (recap,) = (recap for line in said.splitlines() if (recap := playbook.parse_recap(line)))
+    assert (recap.host, recap.changed, recap.failed) == (DEAF.name, 0, 1)
+    after = {path for path in changed() - before - LOGINS if not f"{path}/".startswith("/root/.ansible/")}
+    assert after == set()
+
+
 @pytest.fixture
 def deaf() -> Iterator[Node]:
     """Somebody named an address that this host does not have; sshd has not read it yet."""

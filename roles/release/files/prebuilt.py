@@ -89,7 +89,7 @@ def choose(names: dict[str, str], version: str, python: str, machine: str, glibc
     if not running:
         sys.exit(
             f"the prebuilt release for Python {minor} on {machine} needs glibc {_dotted(fitting[0].glibc)}, "
-            f"and release_glibc says {_dotted(glibc)}: correct that, {UNSET}"
+            f"and release_glibc says {_dotted(glibc)}: set release_glibc to what the node has, {UNSET}"
         )
     return max(running, key=lambda one: _numbers(one.glibc))
 

@@ -39,6 +39,17 @@ def test_site_says_what_is_missing_before_anything(installed: Installed, bare: P
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_no_playbook_warns_before_its_first_task(installed: Installed, tmp_path: Path) -> None:
+    """Neither of what is deprecated nor of the inventory that it is given."""
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump(INVENTORY | {"explorer": {"hosts": {"tf-explorer": {}}}}))
+    names = [f"tfgrid.gateway.{path.stem}" for path in sorted((installed.root / "playbooks").glob("*.yml"))]
+    assert "tfgrid.gateway.site" in names
+    command = ["ansible-playbook", "--list-tasks", "-i", "inventory.yml", *names]
+    done = installed.run(*command, directory=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
 def test_doctor_says_all_of_it_and_passes_with_all_of_it(installed: Installed, bare: Path, tmp_path: Path) -> None:
     done = run(installed, bare, "doctor", tmp_path)
     assert done.returncode != 0

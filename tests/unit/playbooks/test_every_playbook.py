@@ -17,6 +17,13 @@ PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 every_playbook = pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.stem)
 
 
+def test_what_a_run_leaves_is_told_of_each() -> None:
+    guide = (ROOT / "docs" / "how-to" / "operating.md").read_text()
+    table = guide.partition("## What a run leaves, and where\n")[2].partition("\n## ")[0]
+    first = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    assert sorted(re.findall(r"`(\w+)`", " ".join(first))) == [path.stem for path in PLAYBOOKS]
+
+
 def plays(path: Path) -> list[dict[str, Any]]:
     loaded: list[dict[str, Any]] = yaml.safe_load(path.read_text())
     return loaded

@@ -114,10 +114,10 @@ FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
     "other-port-by-sudo": (seen(connection="") | {"sshd_ports": [2222]}, "will listen at 2222"),
     "old-libc": (
         seen(libc="glibc 2.27") | {"release_glibc": "2_28"},
-        'has glibc 2.27, and the release would need glibc 2.28 (release_glibc): set release_glibc to "2_27" or older',
+        "has glibc 2.27, and the release would need glibc 2.28 (release_glibc): set release_glibc to no more than",
     ),
     "musl": (seen(libc=""), "has another C library than glibc, and the release would need glibc 2.17"),
-    "sysvinit": (seen(manager="init"), "is run by init: the gateway needs systemd"),
+    "sysvinit": (seen(manager="init"), "is run by init: take a host with systemd"),
     "bare": (seen(missing="ss"), "has no command ss: install the package iproute2"),
     "small": (seen(memory=512), "has 512 MiB of memory"),
     "full": (seen(space=1023), "has 1023 MiB free"),

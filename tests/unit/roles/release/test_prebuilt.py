@@ -95,7 +95,7 @@ def test_another_source_is_another_version(published: Published) -> None:
     [
         ("3.14.0", MACHINE, "no prebuilt release for Python 3.14 on x86_64, only for Python 3.11 on x86_64: set "),
         ("3.11.2", "riscv64-manylinux_2_17", "no prebuilt release for Python 3.11 on riscv64"),
-        ("3.11.2", "x86_64-manylinux_2_5", "needs glibc 2.17, and release_glibc says 2.5: correct that"),
+        ("3.11.2", "x86_64-manylinux_2_5", "needs glibc 2.17, and release_glibc says 2.5: set release_glibc to what"),
     ],
     ids=["python", "machine", "glibc"],
 )  # fmt: skip

@@ -1,0 +1,72 @@
+"""``ansible-test sanity`` on the tarball by every ansible-core that the collection supports, and a record of what ran.
+
+``python -m tools.cores [CORE ...]``. Each that had no issue is recorded; `make reference` renders the record into
+``docs/reference/tested-with.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tools import locked, sanity
+from tools.reference.markdown import table
+from tools.tree import ROOT
+
+RECORD = ROOT / "docs" / "reference" / "cores.json"
+# The oldest Python of the controllers that it runs on, which is what the collection needs at least too.
+CORES = {"2.16": "3.10", "2.17": "3.10", "2.18": "3.11", "2.19": "3.11", "2.20": "3.12", "2.21": "3.12"}
+HEAD = """# Tested with
+
+| | |
+|---|---|
+| Controller | Debian 12, Python 3.11, ansible-core 2.19, and 2.16 for the fleet of stand-ins; modules also by Python 3.6 with ansible-core 2.16 |
+| Nodes | Debian 12 in systemd containers; stand-ins for Ubuntu 18.04 (its release files and Python 3.6, on Debian's packages) and Arch (the real pacman, with a repository made of Debian packages) |
+| Written for, not run | Ubuntu 20.04, 22.04, 24.04; cgroup v2 hosts |
+| Explorer | `tfgateway explorer`, and requests as old clients compose them |
+
+Nodes need systemd and nothing else: no Python, compiler or package index. Where a node's Python is older than 3.11, or its redis
+older than 6.0, the controller brings one.
+
+`ansible-test sanity`, all of it, on the tarball that `make release` makes; `make test-long PART=cores` runs it again:
+
+"""  # noqa: E501 (rows of a table)
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code: 1 when one of them has an issue."""
+    record: dict[str, dict[str, str]] = json.loads(RECORD.read_text())
+    failed = []
+    sanity.prepare()
+    for core in arguments or CORES:
+        python = locked.at_hand(CORES[core])
+        if python is None:
+            print(f"SKIPPED ansible-core {core}: there is no Python {CORES[core]} here")
+            continue
+        binaries = locked.binaries(f"cores/{core}", python)
+        if sanity.sanity(binaries, CORES[core], [], python.parent):
+            failed.append(core)
+            continue
+        record[core] = {"release": release(binaries), "python": CORES[core]}
+    RECORD.write_text(json.dumps(dict(sorted(record.items())), indent=2) + "\n")
+    print(f"issues with: {', '.join(failed)}" if failed else "no issues")
+    return 1 if failed else 0
+
+
+def render() -> str:
+    """The whole page."""
+    record: dict[str, dict[str, str]] = json.loads(RECORD.read_text())
+    rows = [(f"ansible-core {ran['release']}", f"Python {ran['python']}", "none") for ran in record.values()]
+    return HEAD + table(("By", "On", "Issues"), rows)
+
+
+def release(binaries: Path) -> str:
+    """The exact release of the ansible-core in ``binaries``."""
+    ask = "import ansible.release; print(ansible.release.__version__)"
+    return subprocess.run([binaries / "python", "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
