@@ -46,6 +46,7 @@ RUN_BY = {
     "ansible-playbook tfgrid.gateway.site": (NOTES, '"site"'),
     "tfgateway reconcile": ("tests/integration/reconciler/test_process.py", '"--release-domain"'),
     "tfgateway redis": ("tests/integration/reconciler/disasters/test_redis_command.py", '"redis", word'),
+    "make lint": (".pre-commit-config.yaml", "make lint"),
     "make test-fast": (CHECKS, '"fast"'),
     "make test": (CHECKS, '"all"'),
     "make test-long": (CHECKS, '"long"'),
