@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,17 @@ ROLE = [
         ],
     }
 ]
+
+
+def test_both_are_published_with_their_checksums(published: tuple[Path, Path]) -> None:
+    """The tarball's vouch for what is in the other."""
+    checked = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=published[0].parent, capture_output=True)
+    assert checked.stdout.decode().splitlines() == [f"{path.name}: OK" for path in published]
+    with tarfile.open(published[0]) as tarball, tarfile.open(published[1]) as prebuilt:
+        carried = tarball.extractfile("files/prebuilt/SHA256SUMS")
+        assert carried is not None
+        names = [line.split()[1] for line in carried.read().decode().splitlines()]
+        assert names == prebuilt.getnames()
 
 
 def test_a_node_gets_the_prebuilt_release_and_runs_it(
