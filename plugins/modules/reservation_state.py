@@ -78,6 +78,12 @@ problems:
   type: list
   elements: str
   sample: []
+notes:
+  description: What an operator should know although nothing is wrong, such as that redis is open to local programs.
+  returned: when the daemon answered
+  type: list
+  elements: str
+  sample: []
 reservations:
   description: The reservations, in the order of their ids.
   returned: when the daemon answered
@@ -168,6 +174,7 @@ def main():
         summary=count(chosen),
         reconciler=state.get("reconciler"),
         problems=state.get("problems", []),
+        notes=state.get("notes", []),
         reservations=chosen,
     )
     if unknown:

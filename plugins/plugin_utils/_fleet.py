@@ -61,6 +61,7 @@ def _node(look: Mapping[str, Any]) -> dict[str, Any]:
         "verdicts": dict(Counter(one["verdict"] for one in reservations)),
         "not_in_sync": [one for one in reservations if one["verdict"] != "in_sync"],
         "problems": list(state.get("problems", [])),
+        "notes": list(state.get("notes", [])),
         "drift": [_step(step) for step in steps],
         "repaired": bool(steps) and bool(plan.get("repaired")),
         "poll_age": _age(info, status, "last_poll"),
@@ -146,6 +147,7 @@ def table(made: Mapping[str, Any]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines += [f"{node['name']}: {reason}" for node in made["nodes"] for reason in node["reasons"]]
+    lines += [f"{node['name']}: note: {note}" for node in made["nodes"] for note in node["notes"]]
     total = ", ".join(f"{count} {verdict}" for verdict, count in made["verdicts"].items() if count)
     nodes = ", ".join(f"{count} {status}" for status, count in made["statuses"].items() if count)
     lines.append(

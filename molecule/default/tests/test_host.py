@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -20,6 +21,7 @@ from tests.support import waiting
 
 PLANES = ["tfgateway", "tfgateway-dns", "tfgateway-proxy", "tfgateway-4to6"]
 SSH_PORTS = [22, 34022]
+REDIS_CLI = "/usr/bin/redis-cli -s /run/tfredis/redis.sock"
 
 
 def node_of(host: Host, fleet: Fleet) -> Node:
@@ -64,13 +66,52 @@ def test_i9_redis_limits_and_settings(host: Host) -> None:
     assert host.check_output("redis-cli config get maxmemory-policy").splitlines() == ["maxmemory-policy", "noeviction"]
 
 
-def test_redis_listens_on_loopback_only(host: Host, molecule_fleet: Fleet) -> None:
-    listeners = [line.split()[3] for line in host.check_output("ss -Hlnt 'sport = :6379'").splitlines()]
-    assert listeners
-    assert all(listener.startswith(("127.0.0.1:", "[::1]:")) for listener in listeners)
+def test_redis_lets_in_nobody_but_units_and_root(host: Host, molecule_fleet: Fleet) -> None:
+    assert host.check_output("ss -Hlnt 'sport = :6379'") == ""
     address = molecule_fleet.address(node_of(host, molecule_fleet).host)
     with pytest.raises(OSError), socket.create_connection((address, 6379), timeout=2):
         pass
+    state = json.loads(host.check_output("tfgateway state --json"))
+    assert state["notes"] == []
+    connected = set(re.findall(r"(?m) user=(\S+)", host.check_output("redis-cli client list")))
+    assert connected >= {"reconciler", "dns", "proxy", "proxy-tunnels", "fourtosix", "operator"}
+    assert "default" not in connected
+    # Of all that its own units asked since it started, nothing was refused.
+    assert host.check_output("redis-cli acl log").strip() == ""
+    # As `nobody`, and as one of the daemon's group that has no password.
+    for user, group in (("nobody", "nogroup"), ("tfgateway", "tfgateway")):
+        for command in ("hset gw.example. @ x", "eval 'return 1' 0", "config get port"):
+            done = host.run(f"setpriv --reuid {user} --regid {group} --clear-groups {REDIS_CLI} {command}")
+            assert re.search("Permission denied|NOAUTH", done.stdout + done.stderr), (user, done)
+    assert host.check_output("redis-cli exists gw.example.") == "0"
+
+
+def test_redis_is_opened_by_hand_and_the_operator_sees_it(host: Host) -> None:
+    before = host.check_output("redis-cli dbsize")
+    host.check_output("ln -sfn open.conf /etc/tfredis/access.conf && systemctl restart tfredis")
+    try:
+        assert host.check_output("setpriv --reuid nobody --clear-groups /usr/bin/redis-cli ping") == "PONG"
+        (note,) = json.loads(host.check_output("tfgateway state --json"))["notes"]
+        assert note.startswith("redis lets every program in at port 6379 of loopback")
+    finally:
+        host.check_output("ln -sfn closed.conf /etc/tfredis/access.conf && systemctl restart tfredis")
+    assert host.check_output("redis-cli dbsize") == before
+    assert waiting.until(lambda: "user=dns " in host.check_output("redis-cli client list"), "the planes are back")
+
+
+@pytest.mark.parametrize("unit", PLANES)
+def test_a_unit_reads_no_password_of_another_and_nothing_of_its_memory(host: Host, unit: str) -> None:
+    pids = {one: host.check_output(f"systemctl show -p MainPID --value {one}") for one in PLANES}
+    groups = host.check_output(f"sed -n 's/^G[a-z]*:[[:space:]]*//p' /proc/{pids[unit]}/status").splitlines()
+    identifiers, more = groups[0].split()[0], ",".join(groups[1].split())
+    inside = f"setpriv --reuid tfgateway --regid {identifiers} --groups {more}"
+    own = {"tfgateway": "reconciler", "tfgateway-4to6": "fourtosix"}.get(unit, unit.removeprefix("tfgateway-"))
+    for secret in ("reconciler", "dns", "proxy", "fourtosix", "operator"):
+        assert (host.run(f"{inside} cat /etc/tfredis/{secret}.secret").rc == 0) is (secret == own)
+    for other, pid in pids.items():
+        for what in ("environ", "maps", "root/etc/identity.seed"):
+            if other != unit:
+                assert host.run(f"{inside} head -c 1 /proc/{pid}/{what}").rc != 0, (unit, other, what)
 
 
 def test_i5_seed_is_readable_by_its_owner_only(host: Host) -> None:

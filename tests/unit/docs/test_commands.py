@@ -45,6 +45,11 @@ RUN_BY = {
     "ansible-playbook tfgrid.gateway.doctor": ("tests/integration/collection/test_controller.py", '"doctor"'),
     "ansible-playbook tfgrid.gateway.site": (NOTES, '"site"'),
     "tfgateway reconcile": ("tests/integration/reconciler/test_process.py", '"--release-domain"'),
+    "redis-cli DBSIZE": ("molecule/default/tests/test_reservations.py", '"redis-cli", "DBSIZE"'),
+    "ln": (
+        "molecule/default/tests/test_host.py",
+        '"ln -sfn open.conf /etc/tfredis/access.conf',
+    ),
     "tfgateway redis": ("tests/integration/reconciler/disasters/test_redis_command.py", '"redis", word'),
     "make lint": (".pre-commit-config.yaml", "make lint"),
     "make test-fast": (CHECKS, '"fast"'),

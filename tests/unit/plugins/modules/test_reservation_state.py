@@ -98,6 +98,13 @@ def test_what_kept_the_daemon_from_looking_everywhere_is_said_too(node):
     assert node.run()["msg"].endswith("is drifted (redis holds another target). explorer: connection refused")
 
 
+def test_what_an_operator_should_know_is_passed_on_and_is_nothing_wrong(node):
+    node.daemon(json.dumps({**ANSWER, "notes": ["redis lets every program in"]}))
+    assert node.run(fail_on=[])["notes"] == ["redis lets every program in"]
+    node.daemon(json.dumps(ANSWER))
+    assert node.run(fail_on=[])["notes"] == []  # a release from before says none
+
+
 def test_looks_only_at_the_reservations_that_are_named(node):
     node.daemon(json.dumps(ANSWER))
     result = node.run(ids=["1-1"])

@@ -145,6 +145,14 @@ def test_nothing_that_a_stranger_wrote_becomes_a_part_of_the_page() -> None:
     assert "\x1b" not in table(made)
 
 
+def test_a_note_is_shown_and_the_gateway_is_well() -> None:
+    noted = look("gw-1")
+    noted["state"]["notes"] = ["redis lets every program in"]
+    made = report([noted], NOW)
+    assert made["healthy"]
+    assert "gw-1: note: redis lets every program in" in table(made).splitlines()
+
+
 def test_the_page_needs_nothing_from_outside() -> None:
     made = page(report(list(CASES.values()), NOW))
     assert not re.search(r"https?:|src=|@import|url\(|<script|<link", made)

@@ -36,8 +36,6 @@ SYSTEMD = {"network.target", "network-online.target", "multi-user.target", "time
 # What systemd-analyze(1) calls exposure, from 0 to 10: what a unit could do if its program were taken over.
 EXPOSURE = 2.0
 EXPOSED_MORE = {
-    "tfgateway-4to6.service": (2.5, "makes network interfaces"),
-    "tfgateway-textfile.service": (2.5, "root, since it reads the seed and writes among another program's files"),
     "tfgateway-masquerade@.service": (10.0, "changes the firewall, once, and may have to load modules for that"),
     "tfgateway-undo@.service": (10.0, "undoes, as root, whatever a role changed"),
 }

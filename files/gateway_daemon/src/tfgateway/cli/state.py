@@ -64,6 +64,8 @@ def _show(found: GatewayState, console: Console) -> None:
         console.print(_reconciler(found.status, machine.now()))
     for problem in found.problems:
         console.print(Text(f"problem: {problem}", style="red"))
+    for note in found.notes:
+        console.print(Text(f"note: {note}", style="yellow"))
     counts = ", ".join(f"{count} {verdict}" for verdict, count in found.summary.items() if count)
     word = "in sync" if found.in_sync else "not in sync"
     console.print(

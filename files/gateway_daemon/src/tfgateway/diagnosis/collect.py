@@ -13,6 +13,7 @@ from tfgateway import machine, version
 from tfgateway.diagnosis.plane_metrics import DnsMetrics, dns_metrics
 from tfgateway.diagnosis.planes import PlaneState, plane_states
 from tfgateway.diagnosis.probes import Prober
+from tfgateway.diagnosis.redis_access import open_access
 from tfgateway.diagnosis.static_services import TargetState, TunnelState, static_targets, static_tunnels
 from tfgateway.errors import ExplorerError, GatewayError, StoreError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Workload
@@ -60,6 +61,8 @@ class GatewayState:
     """What the DNS plane counts; None: it does not answer."""
     planes: tuple[PlaneState, ...] = ()
     """Those that answer."""
+    notes: tuple[str, ...] = ()
+    """What an operator should know, although nothing is wrong."""
 
     @property
     def summary(self) -> dict[str, int]:
@@ -85,6 +88,7 @@ class GatewayState:
             "tunnels": [dataclasses.asdict(one) for one in self.tunnels],
             "dns": None if self.dns is None else dataclasses.asdict(self.dns),
             "planes": [dataclasses.asdict(one) for one in self.planes],
+            "notes": list(self.notes),
         }
 
 
@@ -101,6 +105,7 @@ class _Seen:
     problems: tuple[str, ...]
     tunnels: Mapping[str, Connected] | None
     """Clients that are connected, by the fingerprint of their secret; None: no worker has published any."""
+    notes: tuple[str, ...]
 
 
 async def collect(settings: Settings) -> GatewayState:
@@ -160,11 +165,13 @@ async def collect(settings: Settings) -> GatewayState:
         static_tunnels(settings, seen.tunnels or {}),
         figures,
         planes,
+        seen.notes,
     )
 
 
 async def _gather(settings: Settings, policy: Policy) -> _Seen:
     problems: list[str] = []
+    notes: list[str] = []
     actual: Actual | None = None
     records = Records()
     status: ReconcilerStatus | None = None
@@ -180,6 +187,8 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
             problems += [*actual.problems, *_loop_problems(status, settings)]
             if trouble := await store.disk_trouble():
                 problems.append(trouble)
+            if settings.redis.url.startswith("unix:") and (note := await open_access(redis)):
+                notes.append(note)
         except StoreError as error:
             problems.append(f"redis cannot be asked: {error}")
         try:
@@ -194,7 +203,7 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
     desired = poller.desired
     if actual is None and not desired.complete:
         raise GatewayError("; ".join(problems))
-    return _Seen(desired, desired.complete, actual, records, status, users, tuple(problems), tunnels)
+    return _Seen(desired, desired.complete, actual, records, status, users, tuple(problems), tunnels, tuple(notes))
 
 
 def _loop_problems(status: ReconcilerStatus | None, settings: Settings) -> list[str]:

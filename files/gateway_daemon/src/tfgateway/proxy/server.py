@@ -42,6 +42,7 @@ from tfgateway.proxy.routing.table import RouteTable, StaticRoutes
 from tfgateway.proxy.upstream.dial import Dialler
 from tfgateway.redis_schema.connection import connect_as
 from tfgateway.redis_schema.keys import SERVICE_PREFIX, domain_of_service_key
+from tfgateway.redis_schema.login import PROXY, PROXY_TUNNELS
 from tfgateway.settings import ProxySettings, RedisSettings, Settings
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.api import RelayedByTunnel, Visitor
@@ -125,10 +126,10 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
         following = asyncio.create_task(mirror.run())
         stack.callback(following.cancel)
         if file is not None and worker.slot == 0:
-            writer = SnapshotWriter(mirror, partial(connect_as, settings.redis), _SERVICES, file, _log)
+            writer = SnapshotWriter(mirror, partial(connect_as, settings.redis, PROXY), _SERVICES, file, _log)
             stack.push_async_callback(_end, asyncio.create_task(writer.run()))
         reporting = asyncio.create_task(
-            report(partial(connect_as, settings.redis), worker.name, tunnels.connected, tunnels.changed)
+            report(partial(connect_as, settings.redis, PROXY_TUNNELS), worker.name, tunnels.connected, tunnels.changed)
         )
         stack.push_async_callback(_end, reporting)
         worker.on_peers(lambda: tunnels.set_peers(worker.peers))
@@ -267,7 +268,7 @@ def _mirror_into(table: RouteTable, settings: RedisSettings, file: Path | None) 
         except SchemaError as error:
             _log.warning("service skipped", key=key, reason=str(error))
 
-    return Mirror(partial(connect_as, settings), _SERVICES, update, _log, file=file, hold_for=settings.hold_for)
+    return Mirror(partial(connect_as, settings, PROXY), _SERVICES, update, _log, file=file, hold_for=settings.hold_for)
 
 
 def _use_all_descriptors() -> None:

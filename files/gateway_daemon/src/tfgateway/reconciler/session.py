@@ -20,6 +20,7 @@ from tfgateway.reconciler.planning.inputs.records import RecordDecoder, Records
 from tfgateway.reconciler.planning.inputs.rows import Actual
 from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.connection import connect_as
+from tfgateway.redis_schema.login import OPERATOR, RECONCILER
 from tfgateway.settings import Settings
 
 
@@ -30,8 +31,8 @@ def load_identity(settings: Settings) -> Identity:
 
 @contextlib.asynccontextmanager
 async def open_redis(settings: Settings) -> AsyncIterator[Redis]:
-    """The redis of the settings. Errors: ``ConfigError``."""
-    client = connect_as(settings.redis)
+    """The redis of the settings, as root's commands and the reconciler log in. Errors: ``ConfigError``."""
+    client = connect_as(settings.redis, OPERATOR, RECONCILER)
     try:
         yield client
     finally:

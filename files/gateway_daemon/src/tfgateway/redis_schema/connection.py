@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,10 +13,11 @@ from redis.asyncio.connection import ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from tfgateway.errors import ConfigError, StoreError
 from tfgateway.redis_schema.keys import MARKER
+from tfgateway.redis_schema.login import FileLogin, RedisUser
 from tfgateway.redis_schema.marker import LONGEST
 from tfgateway.settings import RedisSettings
 from tfgateway.telemetry.text import printable
@@ -25,20 +27,29 @@ _OLD_SCHEMES = ("tcp", "unix")
 _URL_OPTIONS = frozenset({"connection_class", "db", "host", "password", "path", "port", "username"})
 
 
-def connect_as(settings: RedisSettings) -> Redis:
-    """``connect`` with what the operator configured. Errors: ``ConfigError``."""
+def connect_as(settings: RedisSettings, *users: RedisUser) -> Redis:
+    """``connect`` with what the operator configured. users: see ``FileLogin``. Errors: ``ConfigError``."""
     return connect(
         settings.url,
+        login=FileLogin(Path(settings.secrets), users),
         timeout=settings.timeout,
         sentinels=settings.sentinels,
         sentinel_service=settings.sentinel_service,
     )
 
 
-def connect(url: str, *, timeout: float, sentinels: Sequence[str] = (), sentinel_service: str = "") -> Redis:
+def connect(
+    url: str,
+    *,
+    timeout: float,
+    login: FileLogin | None = None,
+    sentinels: Sequence[str] = (),
+    sentinel_service: str = "",
+) -> Redis:
     """A client with its own pool; nothing is dialled before the first command. The caller closes it.
 
-    url: ``redis://``, ``rediss://``, ``unix://``, or ``tcp://`` of the old daemon.
+    url: ``redis://``, ``rediss://``, ``unix://``, or ``tcp://`` of the old daemon. login: for a socket whose url has
+    none; passwords of this node go to no other one.
     timeout: seconds for connecting and for each reply. sentinels: ``host:port`` of Sentinels that know the master
     ``sentinel_service``; the url then gives login, database and TLS. Errors: ``ConfigError``.
     """
@@ -48,9 +59,12 @@ def connect(url: str, *, timeout: float, sentinels: Sequence[str] = (), sentinel
         socket_connect_timeout=timeout,
         decode_responses=False,
         protocol=2,
+        driver_info=None,  # CLIENT SETINFO, which no user of ours may send
         # The caller decides what is safe to repeat: a lost reply does not mean a lost write.
         retry=Retry(NoBackoff(), 0),
     )
+    if login is not None and "path" in options and not options.keys() & {"username", "password"}:
+        options["credential_provider"] = login
     if not sentinels:
         return Redis.from_pool(ConnectionPool(**options))
     for name in ("host", "port", "path"):
@@ -78,6 +92,9 @@ def store_errors() -> Iterator[None]:
     """Convert every error of redis and of the connection to ``StoreError``."""
     try:
         yield
+    except AuthenticationError as error:
+        advice = "run commands as root, and restart units that are older than their file"
+        raise StoreError(f"redis: {printable(error)}: {advice}") from error
     except (RedisError, OSError) as error:
         raise StoreError(f"redis: {printable(error) or type(error).__name__}") from error
 

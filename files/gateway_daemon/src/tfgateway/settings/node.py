@@ -22,6 +22,9 @@ class RedisSettings(Section, frozen=True):
 
     url: str = "redis://127.0.0.1:6379/0"
     """``redis://``, ``rediss://`` or ``unix://``; the old daemon's ``tcp://host:port`` is understood too."""
+    secrets: str = "/etc/tfredis"
+    """Directory with the passwords of redis' users, a file each (``dns.secret``): for a ``unix://`` url without a
+    login."""
     sentinels: tuple[str, ...] = ()
     """``host:port`` of Sentinels; ``sentinel_service`` names the master, ``url`` gives database and login."""
     sentinel_service: str = "tfgateway"
