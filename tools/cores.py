@@ -22,7 +22,8 @@ HEAD = """# Tested with
 
 | | |
 |---|---|
-| Controller | Debian 12, Python 3.11, ansible-core 2.19, and 2.16 for the fleet of stand-ins; modules also by Python 3.6 with ansible-core 2.16 |
+| Controller | Debian 12, Python 3.11, ansible-core 2.19, and 2.16 for the fleet of stand-ins; a single node also by 2.20 and 2.21; modules also by Python 3.6 with ansible-core 2.16 |
+| Collections | those of the packages ansible 9.13, 12.3 and 14.5; `ansible.posix` older than 2.2 uses what ansible-core 2.20 and newer warn of |
 | Nodes | Debian 12 in systemd containers; stand-ins for Ubuntu 18.04 (its release files and Python 3.6, on Debian's packages) and Arch (the real pacman, with a repository made of Debian packages) |
 | Written for, not run | Ubuntu 20.04, 22.04, 24.04; cgroup v2 hosts |
 | Explorer | `tfgateway explorer`, and requests as old clients compose them |
