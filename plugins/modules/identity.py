@@ -80,11 +80,10 @@ tid:
   sample: 12
 """
 
-import grp
 import os
-import pwd
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.tfgrid.gateway.plugins.module_utils._attributes import forget_unknown
 from ansible_collections.tfgrid.gateway.plugins.module_utils._daemon import PROGRAM_OPTION, DaemonError, call
 
 
@@ -121,21 +120,6 @@ def main():
             result["changed"] |= forget_unknown(attributes)
         result["changed"] = module.set_fs_attributes_if_different(attributes, result["changed"])
     module.exit_json(**result)
-
-
-def forget_unknown(attributes):
-    """Take away owner and group that are not there yet; whether there were any. An earlier task would make them."""
-    changed = False
-    for name, look in (("owner", pwd.getpwnam), ("group", grp.getgrnam)):
-        wanted = attributes[name]
-        if wanted is None or wanted.isdigit():
-            continue
-        try:
-            look(wanted)
-        except KeyError:
-            attributes[name] = None
-            changed = True
-    return changed
 
 
 def identities(module, there):
