@@ -69,10 +69,9 @@ def sections() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     )
     yield "The way to a host", list(messages(_asserted("preflight", "connection")))
     yield "The host", list(messages(rule["otherwise"] for rule in rules["_preflight_host_rules"]))
-    yield (
-        "Its Python",
-        list(messages(text for name in ("look", "own", "bring") for text in _asserted("interpreter", name))),
-    )
+    python = _yaml(ROLES / "interpreter" / "vars" / "main.yml")
+    texts = (rule["otherwise"] for rule in python["_interpreter_rules"])
+    yield "Its Python", list(messages(python.get(text.strip("{} "), text) for text in texts))
     lines = rules["_preflight_warnings"].splitlines()
     text = re.sub(r"\{%.*?%\}", "\n", " ".join(lines).replace("{{-", "{{"))
     warnings = (line for line in text.split("\n") if " " in line.strip())

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import yaml
 
-from testbed import reservations
+from testbed import playbook, reservations
 from testbed.containers import fleet, podman
 from testbed.containers.fleet import Fleet, Node
 from testbed.paths import VENV_BIN
@@ -90,6 +90,14 @@ def test_a_gateway_that_is_down_is_a_line_too_and_fails_the_run(operator: Operat
     assert ended.returncode != 0
     assert "2 ok, 1 down" in ended.stdout
     assert "tf-gateway-lost: unreachable: " in ended.stdout
+
+
+@pytest.mark.parametrize("tags", ["gateway", "identity", "sshd,firewall"])
+def test_a_part_of_the_playbook_runs_by_its_tag(operator: Operator, molecule_fleet: Fleet, tags: str) -> None:
+    """Role gateway has its release from role identity, which is left out here."""
+    said = operator.done("site", f"--tags={tags}")
+    recaps = [recap for line in said.splitlines() if (recap := playbook.parse_recap(line))]
+    assert {recap.host: recap.changed for recap in recaps} == {node.name: 0 for node in molecule_fleet.nodes}, said
 
 
 @pytest.mark.usefixtures("served")

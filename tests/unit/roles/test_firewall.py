@@ -13,7 +13,7 @@ SERVED = ["53/udp", "53/tcp", "80/tcp", "443/tcp", "18000/tcp"]
 def status(*rules: str) -> dict[str, Any]:
     """What tasks/look.yml registers: ``ufw status`` and ``ufw show added``."""
     lines = ["Status: inactive", "Added user rules (see 'ufw status' for running firewall):", *rules]
-    return {"_firewall_status": {"stdout": "\n".join(lines)}}
+    return {"_firewall_host": {"commands": {"status": {"stdout": "\n".join(lines)}}}}
 
 
 CASES = {
@@ -47,7 +47,7 @@ CASES = {
 def listening(*addresses: str) -> dict[str, Any]:
     """What ``ss -Hlnt`` prints."""
     lines = [f"LISTEN 0      128          {address}      0.0.0.0:*          " for address in addresses]
-    return {"_firewall_listeners": {"stdout": "\n".join(lines)}}
+    return {"_firewall_host": {"commands": {"listeners": {"stdout": "\n".join(lines)}}}}
 
 
 LISTENERS = {

@@ -123,7 +123,7 @@ def test_only_the_redis_that_runs_stays(playbook: Playbook, tmp_path: Path) -> N
     for name in ("a" * 12, "b" * 12, "c" * 12 + ".partial"):
         (tmp_path / "redis" / name / "bin").mkdir(parents=True)
     role = {"name": "tfgrid.gateway.tfredis", "tasks_from": "prune"}
-    given = {**HERE, "tfredis_root": str(tmp_path), "_tfredis_built": {"sha256": "b" * 64}}
+    given = {**HERE, "tfredis_root": str(tmp_path), "_tfredis_fetched": {"stdout": f'{{"sha256": "{"b" * 64}"}}'}}
     run = playbook([{"ansible.builtin.include_role": role}], {"node": given})
     assert run.code == 0, run.output
     assert names(tmp_path / "redis") == ["b" * 12]

@@ -12,14 +12,25 @@ ON_22 = "LISTEN 0      128    0.0.0.0:22      0.0.0.0:*\nLISTEN 0      128      
 ON_34022 = "LISTEN 0      128       [::]:34022      [::]:*\n"
 
 
-def seen(named: str, listening: str, socket: str = "inactive") -> dict[str, Any]:
-    """What tasks/look.yml registers: output of ``sshd -T``, then of ``ss`` and ``systemctl``."""
-    output = IDLE + listening + socket
+def seen(named: str, listening: str, *, socket: bool = False, file: str = "") -> dict[str, Any]:
+    """What tasks/look.yml registers: output of ``sshd -T`` and ``ss``, the state of ssh.socket, the configuration."""
     return {
-        "_sshd_named": {"stdout": "port 1\n" + named + "addressfamily any\nlistenaddress [::]:1\n"},
-        "_sshd_listeners": {"stdout": output, "stdout_lines": output.splitlines()},
+        "_sshd_host": {
+            "commands": {
+                "named": {"stdout": "port 1\n" + named + "addressfamily any\nlistenaddress [::]:1\n"},
+                "listeners": {"stdout": IDLE + listening},
+            },
+            "units": {"ssh.socket": {"active": socket}},
+            "texts": {"/etc/ssh/sshd_config": file},
+        }
     }
 
+
+BLOCK = """# BEGIN ports of tfgrid.gateway
+Port 22
+Port 34022
+# END ports of tfgrid.gateway
+"""
 
 CASES = {
     "fresh": seen("", ON_22),
@@ -29,7 +40,12 @@ CASES = {
     "named-longer": seen("port 220\nport 3402\n", "LISTEN 0 128 *:220 *:*\n"),
     "named-all": seen("port 34022\nport 22\n", ON_22 + ON_34022),
     "provisioned": seen("", ON_22 + ON_34022),
-    "by-socket": seen("", ON_22, "active"),
+    "by-socket": seen("", ON_22, socket=True),
+    "block-is-there": seen("", ON_22, file=f"{BLOCK}UsePAM yes\n"),
+    "block-without-newline": seen("", ON_22, file=BLOCK.rstrip()),
+    "block-is-old": seen("port 22\n", ON_22, file=f"UsePAM yes\n{BLOCK}"),
+    "block-is-twice": seen("", ON_22, file=f"{BLOCK}UsePAM yes\n{BLOCK}"),
+    "block-is-not-needed": seen("port 22\nport 34022\n", ON_22, file=f"UsePAM yes\n{BLOCK}"),
     "ports-as-text": seen("port 22\n", ON_22) | {"sshd_ports": ["34022", "22", "22"]},
     "allowed-by-operator": seen("", ON_22)
     | {
@@ -48,6 +64,7 @@ def values(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, dict
         "open": "_sshd_not_listening",
         "by_socket": "_sshd_by_socket",
         "closed": "_sshd_closed",
+        "configured": "_sshd_configured_already",
     }
     no_firewall = {"_sshd_ufw": {"stdout": ""}}
     return evaluate("sshd", wanted, {name: no_firewall | case for name, case in CASES.items()})
@@ -80,6 +97,11 @@ def test_i1_sshd_is_reloaded_only_for_ports_that_nobody_answers_on(
     values: dict[str, dict[str, Any]], case: str, opened: list[int]
 ) -> None:
     assert values[case]["open"] == opened
+
+
+def test_the_file_is_written_only_when_it_does_not_name_the_ports_already(values: dict[str, dict[str, Any]]) -> None:
+    right = {case for case, found in values.items() if found["configured"]}
+    assert right == {"block-is-there", "named-all"}
 
 
 def test_i1_systemds_socket_is_noticed(values: dict[str, dict[str, Any]]) -> None:

@@ -152,7 +152,11 @@ def configuration(evaluate: Evaluate) -> dict[str, dict[str, str]]:
             "facts": facts,
             "tfredis_port": free_port(),
             "_tfredis_made": {"stdout": digests},
-            "_tfredis_version": {"stdout": f"Redis server v={version} sha=0 malloc=libc bits=64 build=0", "rc": 0},
+            "_tfredis_host": {
+                "commands": {
+                    "version": {"stdout": f"Redis server v={version} sha=0 malloc=libc bits=64 build=0", "rc": 0}
+                }
+            },
             "gateway_settings": {"dns": {"key_prefix": "p:", "key_suffix": ":s"}},
         }
         for version in ("6.0.16", "7.0.15")

@@ -27,8 +27,12 @@ FORMER = [
 def node(*rules: str, kernel: bool = False, **other: Any) -> dict[str, Any]:
     return {
         "facts": V4 | V6,
-        "_wireguard_ufw": {"stdout_lines": ["Added user rules:", *rules]},
-        "_wireguard_module": {"rc": 0 if kernel else 1},
+        "_wireguard_host": {
+            "commands": {
+                "ufw": {"rc": 0, "stdout": "\n".join(["Added user rules:", *rules])},
+                "module": {"rc": 0 if kernel else 1},
+            }
+        },
         **other,
     }
 

@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 
 Playbook = Callable[..., Any]
-HERE: dict[str, Any] = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+HERE: dict[str, Any] = {
+    "ansible_connection": "local",
+    "ansible_python_interpreter": sys.executable,
+    "release_root": "/nowhere",
+}
 # Its tasks, not the role: the roles that it brings with it would make a node of this machine.
 GATEWAY = Path(__file__).resolve().parents[4] / "roles" / "gateway"
 NEEDS = [

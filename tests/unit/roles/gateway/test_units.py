@@ -161,6 +161,6 @@ def test_an_old_systemd_gets_no_group_that_it_does_not_know(evaluate: Callable[.
         ("tfredis", "tfredis.service.j2", {}),
         ("monitoring", "tfgateway-textfile.service.j2", {}),
     ):
-        case = {"node": of_role(role) | {"facts": facts, "_tfredis_built": {"sha256": "0" * 64}}}
+        case = {"node": of_role(role) | {"facts": facts, "_tfredis_fetched": {"stdout": f'{{"sha256": "{"0" * 64}"}}'}}}
         text = evaluate(role, {"unit": template(role, unit, **variables)}, case)["node"]["unit"]
         assert parse(text)["SystemCallFilter"] == ["~@privileged @resources"], role

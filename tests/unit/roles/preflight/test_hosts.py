@@ -64,7 +64,8 @@ def test_host_without_sshd_is_named_with_its_ports_and_the_others_go_on(playbook
     assert run.code != 0
     message = run.message("Sshd answers", "tf-gateway-away")
     assert "tf-gateway-away: no SSH server answers at 192.0.2.1, port 34022 or 22." in message
-    assert run.tasks["Ask at the configured port"]["tf-gateway-web"].get("match_groups") is None
+    asked = run.tasks["Ask at the configured port, and at 22"]["tf-gateway-web"]
+    assert other not in asked["ansible_facts"]["_preflight_answering"]
     assert "tf-gateway-up" in run.tasks["Afterwards"]
     assert run.stats["tf-gateway-up"]["failures"] == 0
 
@@ -72,7 +73,7 @@ def test_host_without_sshd_is_named_with_its_ports_and_the_others_go_on(playbook
 def test_other_ways_in_than_ssh_are_not_asked(playbook: Playbook) -> None:
     run = playbook(CONNECTION, {"tf-gateway-a": {"ansible_connection": "local", "ansible_port": 1}})
     assert run.code == 0, run.output
-    assert run.tasks["Ask at the configured port"]["tf-gateway-a"]["skipped"]
+    assert run.tasks["Ask at the configured port, and at 22"]["tf-gateway-a"]["skipped"]
 
 
 HOST = {

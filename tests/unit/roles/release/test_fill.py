@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tarfile
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 TOO_OLD = "libc.so.6: version `GLIBC_2.28' not found (required by _sodium.abi3.so)"
-RELEASE = {"name": "tfgrid.gateway.release", "tasks_from": "fill"}
+RELEASE = {"name": "tfgrid.gateway.release", "tasks_from": "install"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="its files are root's")
@@ -37,9 +38,11 @@ def test_it_does_not_run(playbook: Callable[..., Any], tmp_path: Path, words: st
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
         "interpreter_path": sys.executable,
+        "release_root": str(tmp_path / "untouched"),
+        "interpreter_root": str(tmp_path / "untouched"),
         "release_path": str(home),
         "release_program": str(home / "bin" / "tfgateway"),
-        "_release_built": {"archive": str(archive), "sha256": "0" * 64, "compiled": True},
+        "_release_build": {"stdout": json.dumps({"archive": str(archive), "sha256": "0" * 64, "compiled": True})},
     }
     preview = playbook([{"ansible.builtin.include_role": RELEASE}], {"tf-gateway-a": host}, "--check")
     assert preview.code == 0, preview.output
