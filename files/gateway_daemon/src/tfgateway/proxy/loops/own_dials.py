@@ -50,17 +50,20 @@ class OwnDials:
         """Remember a connection that was begun, to an IP literal, if it leads to this host. Errors: ``OSError``."""
         if self._own_addresses.has(address):
             local = dialled.getsockname()
-            entry = _ENTRY.pack(int(self._clock()), _digest(plain(local[0]), local[1], address, port))
-            self._table[local[1] * _ENTRY.size : (local[1] + 1) * _ENTRY.size] = entry
+            digest = _digest(plain(local[0]), local[1], address, port)
+            _ENTRY.pack_into(self._table, local[1] * _ENTRY.size, int(self._clock()), digest)
 
     def has(self, source: str, accepted: socket.SocketType) -> bool:
         """Whether an accepted connection is one of those; ``source``: its peer's address. Errors: ``OSError``."""
         if not self._own_addresses.has(source):
             return False
-        port, near = accepted.getpeername()[1], accepted.getsockname()
+        port = accepted.getpeername()[1]
         then, digest = _ENTRY.unpack_from(self._table, port * _ENTRY.size)
+        if int(self._clock()) - then > _VALID:
+            return False
+        near = accepted.getsockname()
         same: bool = digest == _digest(source, port, plain(near[0]), near[1])
-        return same and int(self._clock()) - then <= _VALID
+        return same
 
 
 def _digest(source: str, source_port: int, destination: str, destination_port: int) -> int:
