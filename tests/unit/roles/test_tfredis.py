@@ -232,3 +232,6 @@ def test_a_redis_that_knows_no_rules_about_channels_gets_none(configuration: dic
         assert re.sub(r" (resetchannels|&\S+)|(?m:^port .*$)", "", new) == re.sub("(?m)^port .*$", "", old)
     for name in ("open.conf", "closed.conf"):
         assert " &* " in configuration["7.0.15"][name]
+    # Nor does that redis know the minus for an address that may be missing: it would look it up as a name.
+    assert "bind 127.0.0.1 ::1\n" in configuration["6.0.16"]["tfredis.conf"]
+    assert "bind 127.0.0.1 -::1\n" in configuration["7.0.15"]["tfredis.conf"]
