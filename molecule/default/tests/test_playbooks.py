@@ -169,7 +169,9 @@ def test_a_lost_gateway_comes_back_on_a_fresh_machine(fresh: Fresh, operator: Op
     recipient = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     operator.done("backup", f"--limit={fresh.lost.name}", backup_recipient=recipient)
     (backup,) = backups.iterdir()
-    operator.done("site", "--check")
+    preview = operator.run("site", "--check")
+    assert preview.returncode == 0, preview.stdout + preview.stderr
+    assert "WARNING" not in preview.stderr  # nor of what is deprecated
     said = fresh.operator.done("restore", "-vvv", restore_from=str(backup), restore_key=str(key))
     assert "keys of redis are back, the seed was created" in " ".join(said.split())
     command = [str(VENV_BIN / "tfgateway"), "backup", "unwrap", f"--key={key}", "--json", str(backup)]

@@ -50,7 +50,6 @@ def test_a_second_run_by_another_ansible_core_changes_nothing() -> None:
     command, environment = playbook.command(FLEET), playbook.environment()
     done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert "WARNING" not in done.stderr
     recaps = [recap for line in done.stdout.splitlines() if (recap := playbook.parse_recap(line))]
     assert {recap.host: recap.changed for recap in recaps} == {node.name: 0 for node in FLEET.nodes}, done.stdout
 
