@@ -35,6 +35,7 @@ RETURN = r"""
 _value:
   description: What is wrong and what to do about it; empty when nothing is.
   type: str
+  sample: ""
 """
 
 PROGRAM = Path(__file__).resolve().parents[2] / "roles" / "release" / "files" / "prebuilt.py"

@@ -44,8 +44,9 @@ FREE = {
     "gateway_dns_chaos_version", "gateway_dns_nsid", "gateway_dns_tsig_keys", "gateway_farm_program",
     "gateway_farm_seed", "gateway_fourtosix_private_key", "gateway_location", "gateway_settings",
     "identity_threebot_id", "interpreter_archives", "interpreter_cache", "mongodb_repository", "mongodb_version",
-    "monitoring_output", "preflight_tolerated_units", "prerequisites_packages", "release_cache", "release_source",
-    "repository_source", "safeguard_change", "safeguard_save", "safeguard_undo", "tfredis_cache",
+    "monitoring_output", "preflight_tolerated_units", "prerequisites_packages", "release_cache", "release_prebuilt",
+    "release_source", "repository_source", "safeguard_change", "safeguard_save", "safeguard_undo", "tfredis_cache",
+    "tfredis_prebuilt",
 }  # fmt: skip
 
 
