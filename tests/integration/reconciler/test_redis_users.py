@@ -16,6 +16,7 @@ import dns.message
 import dns.query
 import pytest
 import redis
+from tfgateway.diagnosis.redis_access import is_local
 from tfgateway.errors import StoreError
 from tfgateway.explorer.models import Proxy, ReverseProxy, Subdomain
 from tfgateway.explorer.user import encrypted_secret
@@ -283,6 +284,21 @@ async def test_the_4to6_plane_follows_its_peers_and_sees_nothing_else(guarded: G
     async with connect_as(settings, FOURTOSIX) as client:
         with pytest.raises(StoreError, match="has no permissions"), store_errors():
             await client.hgetall("zone")
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("unix:///run/tfredis/redis.sock", True),
+        ("redis://127.0.0.1:6379/0", True),
+        ("tcp://localhost:6379", True),
+        ("redis://[::1]/0", True),
+        ("redis://redis.example/0", False),
+        ("rediss://203.0.113.7:6380", False),
+    ],
+)
+def test_a_redis_of_others_is_none_of_our_notes(url: str, local: bool) -> None:
+    assert is_local(url) is local
 
 
 def test_nobody_comes_in_without_a_password(guarded: Guarded, tfgateway: CommandLine, tmp_path: Path) -> None:

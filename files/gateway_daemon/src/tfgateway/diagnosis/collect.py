@@ -13,7 +13,7 @@ from tfgateway import machine, version
 from tfgateway.diagnosis.plane_metrics import DnsMetrics, dns_metrics
 from tfgateway.diagnosis.planes import PlaneState, plane_states
 from tfgateway.diagnosis.probes import Prober
-from tfgateway.diagnosis.redis_access import open_access
+from tfgateway.diagnosis.redis_access import is_local, open_access
 from tfgateway.diagnosis.static_services import TargetState, TunnelState, static_targets, static_tunnels
 from tfgateway.errors import ExplorerError, GatewayError, StoreError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Workload
@@ -187,7 +187,7 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
             problems += [*actual.problems, *_loop_problems(status, settings)]
             if trouble := await store.disk_trouble():
                 problems.append(trouble)
-            if settings.redis.url.startswith("unix:") and (note := await open_access(redis)):
+            if is_local(settings.redis.url) and (note := await open_access(redis)):
                 notes.append(note)
         except StoreError as error:
             problems.append(f"redis cannot be asked: {error}")

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from tfgateway.redis_schema.connection import store_errors
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def is_local(url: str) -> bool:
+    """Whether a valid redis url names the redis of this node."""
+    parts = urlsplit(url)
+    return parts.scheme == "unix" or parts.hostname in _LOOPBACK
 
 
 async def open_access(redis: Redis) -> str:
