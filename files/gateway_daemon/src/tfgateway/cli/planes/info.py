@@ -19,6 +19,7 @@ from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.status import ReconcilerStatus, decode_status
 from tfgateway.redis_schema.connection import connect_as, store_errors
 from tfgateway.redis_schema.keys import STATUS
+from tfgateway.redis_schema.login import OPERATOR, RECONCILER
 from tfgateway.settings import Settings
 from tfgateway.telemetry import scrape
 from tfgateway.telemetry.text import printable
@@ -76,7 +77,7 @@ async def _gather(settings: Settings) -> dict[str, Any]:
 
 async def _status(settings: Settings) -> ReconcilerStatus | None:
     """What the reconciler wrote about itself; None: nothing, or redis does not answer."""
-    redis = connect_as(settings.redis)
+    redis = connect_as(settings.redis, OPERATOR, RECONCILER)
     try:
         with store_errors():
             found: Any = await redis.get(STATUS)
