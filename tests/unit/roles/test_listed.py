@@ -21,6 +21,7 @@ SAYS = {
     "away": {"directory": {"state": "unavailable", "reason": "no answer in 15 s"}},
     "no-redis": {"directory": None},
     "broken": None,
+    "just-admitted": {"directory": {"state": "refused", "reason": REASON}},
     "not-admitted": {"directory": {"state": "refused", "reason": REASON}},
     "unchanged": None,  # when it was looked at, it was listed
     "unchanged-pending": {"directory": {"state": "refused", "reason": REASON}},  # and by then it was not
@@ -40,6 +41,7 @@ def test_who_is_not_listed_is_named_with_the_reason(playbook: Playbook, tmp_path
         hosts[name]["_gateway_host"] = {"commands": {"info": {"rc": 0, "stdout": before}}}
         hosts[name]["_gateway_written"] = {"changed": name not in LOOKED_AT}
     hosts["listed"] |= {"gateway_farm_seed": "farmer.seed", "_gateway_admission": {"changed": True, "failed": False}}
+    hosts["just-admitted"] |= {"gateway_farm_seed": "farmer.seed", "_gateway_admission": {"changed": True}}
     hosts["not-admitted"] |= {"gateway_farm_seed": "farmer.seed", "_gateway_admission": {"msg": "no such farm"}}
     here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     run = playbook(TASKS, hosts, variables=here)
@@ -50,7 +52,7 @@ def test_who_is_not_listed_is_named_with_the_reason(playbook: Playbook, tmp_path
         + REASON
         + "). It goes on trying by itself."
     )
-    assert [said[name] for name in ("listed", "no-redis", "broken", "unchanged")] == [""] * 4
+    assert [said[name] for name in ("listed", "just-admitted", "no-redis", "broken", "unchanged")] == [""] * 5
     assert (
         run.message("The farm has admitted it", "not-admitted")
         == "not-admitted runs, but was not admitted: no such farm"
