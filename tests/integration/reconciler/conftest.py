@@ -161,8 +161,12 @@ metrics = "127.0.0.1:{self.ports["pm"]}"
         wanted = AdmittedGateway(farm_id=1, node_id=self.node_id, managed_domains=domains or ("gw1.example",))
         self.call(lambda client: client.admit(wanted), "farmer")
 
-    def reserve(self, workload: Workload, name: str = "alice") -> int:
+    def registered(self) -> None:
+        """Wait until the reconciler has registered the gateway."""
         until(lambda: self.call(lambda client: client.gateways()), "the gateway is registered")
+
+    def reserve(self, workload: Workload, name: str = "alice") -> int:
+        self.registered()
         account = self.accounts.get(name) or self.register(name)
         return self.call(lambda client: user.reserve(client, account, workload), name).id
 

@@ -196,7 +196,9 @@ def test_planes_that_are_away_are_missing(fleet: Fleet) -> None:
 
 
 def test_a_refused_one_is_failed_until_the_explorer_has_the_answer(fleet: Fleet) -> None:
-    fleet.start("reconcile").stop()
+    reconciler = fleet.start("reconcile")
+    fleet.registered()
+    reconciler.stop()
     fleet.reserve(UnknownWorkload(workload_type=12, node_id=fleet.node_id))
     with fleet.redis() as client:
         result = {"category": 12, "state": 0, "message": "no such thing", "data": "null", "signature": "", "epoch": 1}
