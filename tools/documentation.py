@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from importlib.resources import files
 from pathlib import Path
 
 from tools import locked, release
@@ -20,9 +21,12 @@ PAGES = HOME / "pages"
 # What antsibull-docs refers to of Ansible's own documentation, which a site of many collections has an inventory of.
 ANSIBLES = (
     "action_plugins",
-    "ansible_collections.ansible.builtin.apt_module",
     "ansible_configuration_settings",
     "common_return_values",
+    *(
+        f"ansible_collections.ansible.builtin.{Path(each.name).stem}_module"
+        for each in files("ansible.modules").iterdir()
+    ),
 )
 CONFIGURATION = """project = "tfgrid.gateway"
 extensions = ["sphinx.ext.intersphinx", "sphinx_antsibull_ext"]

@@ -104,10 +104,12 @@ def visitors() -> Iterator[None]:
     ]
     for thread in threads:
         thread.start()
-    yield
-    done.set()
-    for thread in threads:
-        thread.join()
+    try:
+        yield
+    finally:  # else they would go on beside those of the next test, and be limited together with them
+        done.set()
+        for thread in threads:
+            thread.join()
     assert not wrong, wrong[:10]
     assert min(asked) > 50, asked
 
