@@ -20,7 +20,7 @@ def password(secret: str) -> str:
 
 
 def users() -> list[dict[str, Any]]:
-    """name, secret, rows, channels, commands of each, but for the one that tells the unit that redis answers."""
+    """name, secret, rows, channels, commands of each, but for ``health``, which may only ask for an answer."""
     raw = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
     known: dict[str, Any] = {}
     for name in _VARIABLES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -101,9 +101,11 @@ class Months:
 
 @pytest.fixture
 async def months(tmp_path: Path) -> AsyncIterator[Months]:
-    now: Callable[[], float] = lambda: months.now  # noqa: E731
+    def now() -> float:
+        return months.now
+
     policy = ExplorerPolicy(registration=RegistrationMode.OPEN)
-    async with TestServer(create_app(tmp_path / "explorer.db", policy, clock=lambda: now())) as server:
+    async with TestServer(create_app(tmp_path / "explorer.db", policy, clock=now)) as server:
         months = Months(str(server.make_url("")).rstrip("/"))
         async with months.client(FARMER, "1") as farmer:
             await user.register(farmer, FARMER, "farmer", "farmer@example.com")

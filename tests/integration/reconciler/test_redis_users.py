@@ -193,10 +193,11 @@ def test_every_process_of_a_gateway_does_its_work_and_no_others(
         client = tfgateway("tunnel", remote, local, f"--secret={secret}", config="")
         until(lambda: any(one["tunnel"] for one in gateway.state()["reservations"]), "the operator sees the tunnel")
         assert gateway.state()["notes"] == []
-        listed = lambda: json.loads(gateway.run("info", "--json").stdout)["directory"]  # noqa: E731
-        until(
-            lambda: (listed() or {}).get("state") == "listed", "the operator sees that the explorer lists the gateway"
-        )
+
+        def directory() -> str | None:
+            return (json.loads(gateway.run("info", "--json").stdout)["directory"] or {}).get("state")
+
+        until(lambda: directory() == "listed", "the operator sees that the explorer lists the gateway")
         with guarded.client("operator") as operator:
             operator.acl_setuser("default", enabled=True, nopass=True)
             (note,) = gateway.state()["notes"]

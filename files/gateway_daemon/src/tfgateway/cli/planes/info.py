@@ -16,10 +16,9 @@ from tfgateway.cli.context import load_settings
 from tfgateway.errors import StoreError
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
+from tfgateway.reconciler.session import open_redis
 from tfgateway.reconciler.status import ReconcilerStatus, decode_status
-from tfgateway.redis_schema.connection import connect_as, store_errors
-from tfgateway.redis_schema.keys import STATUS
-from tfgateway.redis_schema.login import OPERATOR, RECONCILER
+from tfgateway.reconciler.store import Store
 from tfgateway.settings import Settings
 from tfgateway.telemetry import scrape
 from tfgateway.telemetry.text import printable
@@ -77,12 +76,8 @@ async def _gather(settings: Settings) -> dict[str, Any]:
 
 async def _status(settings: Settings) -> ReconcilerStatus | None:
     """What the reconciler wrote about itself; None: nothing, or redis does not answer."""
-    redis = connect_as(settings.redis, OPERATOR, RECONCILER)
-    try:
-        with store_errors():
-            found: Any = await redis.get(STATUS)
-    except StoreError:
-        return None
-    finally:
-        await redis.aclose()
-    return decode_status(found)
+    async with open_redis(settings) as redis:
+        try:
+            return decode_status(await Store(redis).status())
+        except StoreError:
+            return None

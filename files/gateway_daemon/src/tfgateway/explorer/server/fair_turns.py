@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from tfgateway.explorer.server.connections import LimitedConnection, source
 from tfgateway.fair_shares import Source
 
 _IN_ONE_TURN = 16
 """Requests. Most take a quarter of a millisecond."""
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class FairTurns:
@@ -47,7 +46,7 @@ class FairTurns:
         await may_begin
 
     @web.middleware
-    async def middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let a request begin when it is its turn; one whose client has gone meanwhile is not handled."""
         connection = request.protocol
         await self.wait(source(request.transport), connection if isinstance(connection, LimitedConnection) else None)

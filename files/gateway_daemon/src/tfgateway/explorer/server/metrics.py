@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 EVICTED = ("connections", "memory", "polls")
 """The limits under which clients that have most give way."""
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ExplorerMetrics:
@@ -54,7 +54,7 @@ class ExplorerMetrics:
         self._evicted.labels(limit).inc()
 
     @web.middleware
-    async def count(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Middleware that counts requests; the outermost, so that it sees the final status."""
         started = time.monotonic()
         status = 500

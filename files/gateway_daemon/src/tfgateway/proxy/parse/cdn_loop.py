@@ -6,8 +6,6 @@ import re
 import zlib
 from hashlib import blake2s
 
-_MOST_TOKENS = 10_000
-"""Values of the field that are kept, one for each host."""
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 
 
@@ -17,7 +15,6 @@ class CdnLoop:
     def __init__(self, key: bytes) -> None:
         """``key``: a secret that all workers of one gateway have, and no other gateway."""
         self._prefix = b"tfgateway-" + blake2s(key, digest_size=8, person=b"cdn-loop").hexdigest().encode() + b"-"
-        self._tokens: dict[str, bytes] = {}
 
     def added(self, data: bytes, host: str) -> bytes | None:
         """The head at the start of ``data`` with the field behind the request line; None: it was here before.
@@ -25,18 +22,12 @@ class CdnLoop:
         The host is part of the field's value: a service may use another one of the same gateway. Other such fields
         stay: it is a list.
         """
-        token = self._tokens.get(host) or self._token(host)
+        token = b"%b%08x" % (self._prefix, zlib.crc32(host.encode()))
         if token in data and _has_field(data, token):
             return None
-        start = 0 if data[0] not in b"\r\n" else len(data) - len(data.lstrip(b"\r\n"))
+        start = len(data) - len(data.lstrip(b"\r\n"))
         end = data.index(b"\n", start) + 1
         return b"%bCDN-Loop: %b\r\n%b" % (data[:end], token, data[end:])
-
-    def _token(self, host: str) -> bytes:
-        if len(self._tokens) >= _MOST_TOKENS:
-            self._tokens.clear()
-        token = self._tokens[host] = b"%b%08x" % (self._prefix, zlib.crc32(host.encode()))
-        return token
 
 
 def _has_field(data: bytes, token: bytes) -> bool:

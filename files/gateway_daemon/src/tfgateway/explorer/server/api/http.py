@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import binascii
-from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from tfgateway import gojson
 from tfgateway.errors import ExplorerError, ParseError, StoreError
@@ -24,7 +24,6 @@ from tfgateway.telemetry.logs import logger
 _log = logger("explorer")
 _LONGEST_NUMBER = 18  # digits: what has more is no id, and does not fit into 64 bits
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ApiError(ExplorerError):
@@ -136,7 +135,7 @@ def _refusal(error: ApiError) -> JsonResponse:
 
 
 @web.middleware
-async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Errors as ``{"error": text}``; unknown routes and methods keep aiohttp's plain text."""
     try:
         return await handler(request)
@@ -155,7 +154,7 @@ async def errors_as_json(request: web.Request, handler: _Handler) -> web.StreamR
 
 
 @web.middleware
-async def bounded_head(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def bounded_head(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse a request whose headers are too large together; aiohttp bounds each of them, and their number."""
     if sum(len(name) + len(value) for name, value in request.raw_headers) > request.app[SERVICES].policy.max_head:
         response = JsonResponse(b'{"error":"the headers are too large"}', 431)
@@ -165,7 +164,7 @@ async def bounded_head(request: web.Request, handler: _Handler) -> web.StreamRes
 
 
 @web.middleware
-async def preflight(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a CORS preflight request: all origins are allowed."""
     return web.Response() if request.method == "OPTIONS" else await handler(request)
 
