@@ -11,16 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import redis
+from tfgateway.redis_schema.marker import RAISER
 from tfgateway.redis_schema.zone_changes import PUBLISHER
 
 from tests.bench.dns.questions import ZONE, field, host, with_cookie
 from tests.bench.report import Figure
 
 TIMES = 200
-_AS_GATEWAYS_WRITE = f"""{PUBLISHER}
+_AS_GATEWAYS_WRITE = f"""{RAISER}{PUBLISHER}
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 wrote(KEYS[1], ARGV[1], ARGV[2])
-publish()
+publish(raised())
 """
 _PATIENCE = 10.0
 
