@@ -40,13 +40,18 @@ attributes:
     details: The module changes nothing.
 """
 
-    # Where the daemon of a node is.
-    DAEMON = r"""
+    # For a module that calls the daemon's command.
+    PROGRAM = r"""
 options:
   program:
-    description: The daemon's command on the node.
+    description: The daemon's command, on the host that the task runs on.
     type: path
     default: /opt/tfgateway/current/bin/tfgateway
+"""
+
+    # For one that asks the daemon of a node.
+    DAEMON = r"""
+options:
   config:
     description: The daemon's configuration on the node.
     type: path

@@ -44,11 +44,8 @@ options:
     type: list
     elements: str
     default: []
-  program:
-    description: The daemon's command.
-    type: path
-    default: /opt/tfgateway/current/bin/tfgateway
 extends_documentation_fragment:
+  - tfgrid.gateway.attributes.program
   - tfgrid.gateway.attributes
   - tfgrid.gateway.attributes.changes
 """

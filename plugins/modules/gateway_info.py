@@ -18,6 +18,7 @@ description:
 extends_documentation_fragment:
   - tfgrid.gateway.attributes
   - tfgrid.gateway.attributes.looks
+  - tfgrid.gateway.attributes.program
   - tfgrid.gateway.attributes.daemon
 """
 

@@ -27,11 +27,8 @@ options:
   tid:
     description: The user's id at the explorer, kept in a file that is made.
     type: int
-  program:
-    description: The daemon's command.
-    type: path
-    default: /opt/tfgateway/current/bin/tfgateway
 extends_documentation_fragment:
+  - tfgrid.gateway.attributes.program
   - ansible.builtin.files
   - tfgrid.gateway.attributes
   - tfgrid.gateway.attributes.changes

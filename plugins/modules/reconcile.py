@@ -32,6 +32,7 @@ options:
 extends_documentation_fragment:
   - tfgrid.gateway.attributes
   - tfgrid.gateway.attributes.changes
+  - tfgrid.gateway.attributes.program
   - tfgrid.gateway.attributes.daemon
 """
 

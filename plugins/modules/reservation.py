@@ -84,11 +84,8 @@ options:
     description: Seconds to wait.
     type: float
     default: 60
-  program:
-    description: The daemon's command.
-    type: path
-    default: /opt/tfgateway/current/bin/tfgateway
 extends_documentation_fragment:
+  - tfgrid.gateway.attributes.program
   - tfgrid.gateway.attributes
   - tfgrid.gateway.attributes.changes
 """

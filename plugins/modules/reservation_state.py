@@ -33,6 +33,7 @@ options:
 extends_documentation_fragment:
   - tfgrid.gateway.attributes
   - tfgrid.gateway.attributes.looks
+  - tfgrid.gateway.attributes.program
   - tfgrid.gateway.attributes.daemon
 """
 
