@@ -333,7 +333,7 @@ class FakeDialler(Dialler):
     """Dials in the fake network, what the real one would dial."""
 
     def __init__(self, network: FakeNetwork) -> None:
-        super().__init__(allowed=(), own_addresses=network.own_addresses, own_dials=network.own_dials)
+        super().__init__(allowed=(), own_addresses=network.own_addresses)
         self._network = network
         self.dialled: list[int] = []
         """Ports."""

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,11 +47,26 @@ def test_a_name_that_leads_to_the_gateways_own_port(
         visitor.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
         assert read_to_end(visitor).startswith(b"HTTP/1.1 508 ")
     assert ended(tested) == ["closed", "loop"]
-    with tested.connect(tested.tls) as visitor:
+    with tested.connect(tested.tls, source="127.0.0.2") as visitor:
         visitor.sendall(client_hello(name))
         assert read_to_end(visitor) == INTERNAL_ERROR
     assert sorted(visit["outcome"] for visit in tested.visits(4)) == ["closed", "closed", "loop", "loop"]
-    assert tested.process.log.count("visitor comes from this gateway itself") == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bytes_without_any_mark_that_lead_to_the_gateways_own_port(
+    workers: int, gateway: Any, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    """No TLS at the TLS port: it is for the plain port of the service that takes what has no name."""
+    tls = free_port()
+    routes = tmp_path / "router.toml"
+    routes.write_text(f'[server.services.CATCH_ALL]\naddr = "127.0.0.1"\nhttpport = {tls}\n')
+    tested = gateway(f"workers = {workers}", f'router_toml = "{routes}"', tls=tls)
+    with tested.connect(tls) as visitor:
+        visitor.sendall(b"SSH-2.0-client\r\n")
+        assert read_to_end(visitor) == b""
+    assert ended(tested) == ["closed", "loop"]
+    assert tested.process.log.count("visitor comes from this gateway itself") == 1
 
 
 def test_a_client_on_this_host_is_no_loop(services: Services, gateway: Any, serving: Any, tcp_server: Any) -> None:

@@ -258,7 +258,7 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
             settings,
             engine=engine,
             table=RouteTable(StaticRoutes(routes, None), tunnels),
-            dialler=dial.Dialler(allowed=networks(["127.0.0.1/32"]), own_addresses=own_addresses, own_dials=own_dials),
+            dialler=dial.Dialler(allowed=networks(["127.0.0.1/32"]), own_addresses=own_addresses),
             tunnels=tunnels,
             metrics=ProxyMetrics(services=float, mirror_age=float),
             trusted=(),

@@ -111,7 +111,6 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
             dialler=Dialler(
                 allowed=addresses.networks(settings.proxy.allowed_targets),
                 own_addresses=own_addresses,
-                own_dials=own_dials,
             ),
             tunnels=tunnels,
             metrics=metrics,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import mmap
 import os
 import select
 import socket
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from tfgateway.net.addresses import IPAddress, networks
 from tfgateway.net.sockets import keep_alive
-from tfgateway.proxy.loops.own_dials import TABLE_SIZE, OwnDials
 from tfgateway.proxy.own_addresses import OwnAddresses
 from tfgateway.proxy.refusals import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
 from tfgateway.proxy.routing.table import Route
@@ -37,9 +35,7 @@ def dialler(
     own: Callable[[], frozenset[IPAddress]] = frozenset,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> Dialler:
-    own_addresses = OwnAddresses(own, clock)
-    own_dials = OwnDials(mmap.mmap(-1, TABLE_SIZE), own_addresses)
-    return Dialler(allowed=networks(allowed), own_addresses=own_addresses, own_dials=own_dials)
+    return Dialler(allowed=networks(allowed), own_addresses=OwnAddresses(own, clock))
 
 
 def route(address: str, *, by_operator: bool = False) -> Route:

@@ -31,7 +31,7 @@ def dialler(network: FakeNetwork) -> FakeDialler:
 
 @pytest.fixture
 def upstream(network: FakeNetwork) -> Upstream:
-    return Upstream(network.engine, network.dialler)
+    return Upstream(network.engine, network.dialler, own_dials=None)
 
 
 def pool_of(*ports: int) -> TargetPool:

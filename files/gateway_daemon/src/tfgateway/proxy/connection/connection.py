@@ -148,7 +148,7 @@ class Connection(DownstreamConnection):
         if options is not None and options.proxy_protocol:
             self._first = proxyproto.encode(options.proxy_protocol, self._both_ends()) + request.data
         self.state = TRANSITIONS[DIALLED][self.state]
-        upstream = self._upstream = Upstream(context.engine, context.dialler)
+        upstream = self._upstream = Upstream(context.engine, context.dialler, context.loop_guard.to_note(request))
         if options is None or options.pool is None:
             failure = upstream.dial(route.address, port, by_operator=route.by_operator)
         else:

@@ -186,18 +186,11 @@ class Engine(selectors.EpollSelector):
         """Whether it is watched."""
         return descriptor in self._watchers
 
-    def watch(self, descriptor: int, watcher: Watcher) -> None:
+    def watch(self, descriptor: int, watcher: Watcher, events: int = _TO_READ) -> None:
         """Report what comes in on a connected socket, each time once (edge-triggered), and what is there already.
 
-        A previous watcher gets no more reports.
+        A previous watcher gets no more reports. events: a mask of EPOLL* bits.
         """
-        self._watch(descriptor, watcher, _TO_READ)
-
-    def watch_room(self, descriptor: int, watcher: Watcher) -> None:
-        """Report from now on also when there is room to send; a socket that is not yet connected gets room by that."""
-        self._watch(descriptor, watcher, _BOTH_WAYS)
-
-    def _watch(self, descriptor: int, watcher: Watcher, events: int) -> None:
         try:
             if descriptor in self._watchers:
                 self._epoll.modify(descriptor, events)
@@ -207,6 +200,10 @@ class Engine(selectors.EpollSelector):
             self._cannot_watch(watcher, error)
         else:
             self._watchers[descriptor] = watcher
+
+    def watch_room(self, descriptor: int, watcher: Watcher) -> None:
+        """Report from now on also when there is room to send; a socket that is not yet connected gets room by that."""
+        self.watch(descriptor, watcher, _BOTH_WAYS)
 
     def _cannot_watch(self, watcher: Watcher, error: OSError) -> None:
         """Let it fail after what it does now: the kernel has no memory for it, or too many watches."""
@@ -219,7 +216,7 @@ class Engine(selectors.EpollSelector):
         What is there already is reported.
         """
         events = (_TO_READ if incoming else select.EPOLLET) | (select.EPOLLOUT if room else 0)
-        self._watch(descriptor, watcher, events)
+        self.watch(descriptor, watcher, events)
 
     def watch_listener(self, descriptor: int, watcher: Watcher) -> None:
         """Report as long as there is something to accept (level-triggered)."""

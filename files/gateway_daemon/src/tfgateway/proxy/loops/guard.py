@@ -37,9 +37,6 @@ class LoopGuard:
 
         Errors: ``Refused``: it has come back. ``OSError``: the visitor's socket has broken.
         """
-        if self._own_dials.has(peer, visitor):
-            _log.warning("visitor comes from this gateway itself", host=request.host, protocol=request.protocol)
-            raise Refused(refusals.LOOP)
         if request.protocol is TLS:
             if self._hellos.was_here(request.data, source):
                 _log.warning("connection was here before", host=request.host, source=source)
@@ -51,4 +48,11 @@ class LoopGuard:
                 _log.warning("request was here before", host=request.host, source=source)
                 raise Refused(refusals.LOOP)
             return Request(request.protocol, request.method, request.host, added)
+        if self._own_dials.has(peer, visitor):
+            _log.warning("visitor comes from this gateway itself", protocol=request.protocol)
+            raise Refused(refusals.LOOP)
         return request
+
+    def to_note(self, request: Request) -> OwnDials | None:
+        """Where a connection that is dialled for this request is noted; None: the request itself is known again."""
+        return None if request.protocol is TLS or request.method else self._own_dials

@@ -1,5 +1,8 @@
 """Connections that the gateway dialled to itself: they come back as visitors, and would be routed again without end.
 
+For bytes that carry no mark of their own: neither a ClientHello, which has its random, nor an HTTP request, which has a
+CDN-Loop field.
+
 A table of 64 Ki local ports in memory that all workers share, of all generations. An entry is a digest of both ends and
 the time: it is never deleted, and counts for a moment only.
 """

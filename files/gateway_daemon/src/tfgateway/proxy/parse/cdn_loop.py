@@ -25,8 +25,9 @@ class CdnLoop:
         token = b"%b%08x" % (self._prefix, zlib.crc32(host.encode()))
         if token in data and _has_field(data, token):
             return None
-        start = len(data) - len(data.lstrip(b"\r\n"))
-        end = data.index(b"\n", start) + 1
+        end = data.index(b"\n") + 1
+        if end < 3:  # empty lines before the request
+            end = data.index(b"\n", len(data) - len(data.lstrip(b"\r\n"))) + 1
         return b"%bCDN-Loop: %b\r\n%b" % (data[:end], token, data[end:])
 
 

@@ -9,7 +9,6 @@ from collections.abc import Collection
 
 from tfgateway.net.addresses import IPAddress, IPNetwork, denied_reason
 from tfgateway.net.sockets import close, send_at_once
-from tfgateway.proxy.loops.own_dials import OwnDials
 from tfgateway.proxy.own_addresses import OwnAddresses
 from tfgateway.proxy.refusals import DIAL_FAILED, TARGET_DENIED, TOO_MANY, Refused
 
@@ -28,10 +27,7 @@ class Dialler:
         *,
         allowed: Collection[IPNetwork],
         own_addresses: OwnAddresses,
-        own_dials: OwnDials,
     ) -> None:
-        """own_dials: where connections to this host are noted."""
-        self._own_dials = own_dials
         self._allowed = allowed
         self._own_addresses = own_addresses
         self._own: Collection[IPAddress] = ()
@@ -59,7 +55,6 @@ class Dialler:
             status = sock.connect_ex((address, port))
             if status not in _UNDER_WAY:
                 raise OSError(status, os.strerror(status))
-            self._own_dials.note(sock, address, port)
         except OSError as error:
             close(sock)
             raise refused(error) from error

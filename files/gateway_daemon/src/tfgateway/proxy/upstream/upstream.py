@@ -6,10 +6,11 @@ import socket
 
 from tfgateway.net.addresses import shown
 from tfgateway.proxy.eventloop.engine import Engine
+from tfgateway.proxy.loops.own_dials import OwnDials
 from tfgateway.proxy.protocol import HTTP, Protocol
 from tfgateway.proxy.refusals import NO_TARGET, Refusal, Refused
 from tfgateway.proxy.upstream.balance import Member, TargetPool
-from tfgateway.proxy.upstream.dial import Dialler
+from tfgateway.proxy.upstream.dial import Dialler, refused
 
 _MOST_TRIES = 3  # targets of a service, or addresses of one, for one connection
 
@@ -20,11 +21,24 @@ Failure = tuple[Refusal, str]
 class Upstream:
     """Dials for one connection, which waits until the target accepts, and asks for another one when it does not."""
 
-    __slots__ = ("_address", "_dialler", "_engine", "_member", "_pool", "_protocol", "_tried", "dialled_at", "socket")
+    __slots__ = (
+        "_address",
+        "_dialler",
+        "_engine",
+        "_member",
+        "_own_dials",
+        "_pool",
+        "_protocol",
+        "_tried",
+        "dialled_at",
+        "socket",
+    )
 
-    def __init__(self, engine: Engine, dialler: Dialler) -> None:
+    def __init__(self, engine: Engine, dialler: Dialler, own_dials: OwnDials | None) -> None:
+        """own_dials: where connections are noted before anything is sent, see ``LoopGuard.to_note``."""
         self._engine = engine
         self._dialler = dialler
+        self._own_dials = own_dials
         self._address = "", 0
         self._pool: TargetPool | None = None
         self._protocol = HTTP
@@ -47,8 +61,14 @@ class Upstream:
         self.dialled_at = self._engine.now
         try:
             self.socket = self._dialler.dial(address, port, by_operator=by_operator)
+            if self._own_dials is not None:
+                self._own_dials.note(self.socket, address, port)
         except Refused as why:
             return why.refusal, why.detail
+        except OSError as error:
+            self.drop()
+            broken = refused(error)
+            return broken.refusal, broken.detail
         return None
 
     def dial_one_of(self, pool: TargetPool, protocol: Protocol) -> Failure | None:
