@@ -36,6 +36,7 @@ from tfgateway.explorer.models import (
     gwid,
 )
 from tfgateway.explorer.server.storage.database import Database
+from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 from tfgateway.identity.keys import Identity
 
 from tests.bench.processes import memory, running
@@ -80,7 +81,7 @@ def measure(scale: float) -> bool:
 
 async def _fill(path: Path, nodes: list[str], workloads: int) -> None:
     """What a long life would have written, straight into the tables."""
-    database = Database(path)
+    database = Database(SqliteEngine(path))
     await database.open()
     await database.close()
     users = [User(id=TID, name="bench", email="bench@example.com", pubkey=USER.public_key.hex())]

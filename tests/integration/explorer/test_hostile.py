@@ -30,6 +30,7 @@ from tfgateway.explorer import signing, wire
 from tfgateway.explorer.models import Gateway, User, Workload
 from tfgateway.explorer.server.api import bounds
 from tfgateway.explorer.server.app import create_app
+from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 from tfgateway.identity.keys import Identity
 
 from tests.support import procfs
@@ -76,7 +77,7 @@ class _Recorded(MultiDictProxy[str]):
 
 async def _endpoints(directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[Endpoint]:
     """Of an explorer in this process."""
-    app = create_app(directory / "discovery.db")
+    app = create_app(SqliteEngine(directory / "discovery.db"))
     found = []
     looked_for: set[str] = set()
     decoded: set[bytes] = set()

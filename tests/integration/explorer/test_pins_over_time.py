@@ -20,6 +20,7 @@ from tfgateway.explorer.models import Gateway, Location
 from tfgateway.explorer.server.app import create_app
 from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.registration import RegistrationMode
+from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.explorer_side.registration import DirectoryEntry
 from tfgateway.reconciler.status import DirectoryStatus
@@ -105,7 +106,7 @@ async def months(tmp_path: Path) -> AsyncIterator[Months]:
         return months.now
 
     policy = ExplorerPolicy(registration=RegistrationMode.OPEN)
-    async with TestServer(create_app(tmp_path / "explorer.db", policy, clock=now)) as server:
+    async with TestServer(create_app(SqliteEngine(tmp_path / "explorer.db"), policy, clock=now)) as server:
         months = Months(str(server.make_url("")).rstrip("/"))
         async with months.client(FARMER, "1") as farmer:
             await user.register(farmer, FARMER, "farmer", "farmer@example.com")

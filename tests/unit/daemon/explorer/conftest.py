@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,9 @@ from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.app import create_app
 from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.registration import RegistrationMode
+from tfgateway.explorer.server.storage.connection import Value
 from tfgateway.explorer.server.storage.database import Database
+from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 from tfgateway.explorer.server.storage.long_polls import LongPolls
 from tfgateway.identity.keys import Identity
 
@@ -49,11 +49,11 @@ class Explorer:
 
     def __init__(self, directory: Path, policy: ExplorerPolicy) -> None:
         self.now = float(NOW)
-        self._database = directory / "explorer.db"
+        self.engine = SqliteEngine(directory / "explorer.db")
         self._open(policy)
 
     def _open(self, policy: ExplorerPolicy) -> None:
-        self._app = create_app(self._database, policy, clock=lambda: self.now)
+        self._app = create_app(self.engine, policy, clock=lambda: self.now)
         self.server = TestServer(self._app)
 
     @property
@@ -91,8 +91,11 @@ class Explorer:
 
     def count(self, table: str) -> int:
         """The number of rows."""
-        with contextlib.closing(sqlite3.connect(self._database)) as connection:
-            return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        return self.value(f"SELECT count(*) FROM {table}")
+
+    def value(self, query: str, *values: Value) -> int:
+        """What a query of one number finds."""
+        return self.engine.apply(lambda connection: connection.execute(query, values).fetchone()[0])
 
     async def call(
         self,

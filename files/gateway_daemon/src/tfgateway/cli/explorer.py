@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import pins
 from tfgateway.explorer.server.storage.backup import backup
+from tfgateway.explorer.server.storage.engines import locations
 from tfgateway.explorer.server.tls import Certificate
 from tfgateway.explorer.urls import PublicUrl
 from tfgateway.net.addresses import host_port
@@ -38,7 +40,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="ADDRESS:PORT; IPv6 in brackets, of which [::] is all; repeatable.",
 )
-@click.option("--database", type=_FILE, help="SQLite file; created when absent. Required.")
+@click.option("--database", metavar="FILE", help="SQLite file; created when absent. Required.")
 @click.option(
     "--tls-certificate",
     type=_FILE,
@@ -101,7 +103,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 def command(
     ctx: click.Context,
     listen: tuple[str, ...],
-    database: Path | None,
+    database: str | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
     metrics: str,
@@ -135,7 +137,7 @@ def command(
         max_wait=max_wait,
     )
     certificate = _certificate(tls_certificate, tls_key)
-    app = create_app(database, policy)
+    app = create_app(locations.engine(database), policy)
 
     async def main(life: Lifecycle) -> None:
         if certificate is not None:
@@ -163,11 +165,14 @@ def backup_(database: Path, output: Path) -> None:
 
 
 @command.command("unpin")
-@click.option("--database", type=_FILE, required=True, help="The database of the explorer, which may run.")
+@click.option("--database", metavar="FILE", required=True, help="The database of the explorer, which may run.")
 @click.argument("key_id")
-def unpin(database: Path, key_id: str) -> None:
+def unpin(database: str, key_id: str) -> None:
     """Accept requests of KEY_ID, a node id or a user's tid, as old programs sign them again."""
-    click.echo(f"{printable(key_id)} {'is not pinned any more' if pins.remove(database, key_id) else 'was not pinned'}")
+    removed = locations.engine(database).apply(
+        lambda connection: pins.change(connection, key_id, pin=False, now=time.time())
+    )
+    click.echo(f"{printable(key_id)} {'is not pinned any more' if removed else 'was not pinned'}")
 
 
 def _address(option: str, text: str) -> tuple[str, int]:

@@ -15,8 +15,9 @@ from tfgateway.errors import ExplorerError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.app import METRICS, create_app, serve
 from tfgateway.explorer.server.policy import ExplorerPolicy
-from tfgateway.explorer.server.storage import database
+from tfgateway.explorer.server.storage import tables
 from tfgateway.explorer.server.storage.database import Database
+from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 
 from tests.support.ports import free_port
 
@@ -25,18 +26,18 @@ POLL = b"GET /api/v1/reservations/nodes/N/workloads?from=0 HTTP/1.1\r\nHost: x\r
 
 async def _fill(path: Path) -> None:
     """More in one page than a connection's buffers hold."""
-    opened = Database(path)
+    opened = Database(SqliteEngine(path))
     await opened.open()
     row = {"node_id": "N", "customer_tid": 1, "pool_id": 1, "workload_type": 8, "next_action": 3, "active": 0}
     body = b'"' + b"x" * 100_000 + b'"'
     for _ in range(200):
-        await opened.write(lambda connection: database.insert(connection, "workload", body=body, **row))
+        await opened.write(lambda connection: tables.insert(connection, "workload", body=body, **row))
     await opened.close()
 
 
 async def test_e12_who_takes_nothing_of_an_answer_is_not_kept(tmp_path: Path) -> None:
     await _fill(tmp_path / "e.db")
-    app, port = create_app(tmp_path / "e.db", ExplorerPolicy(read_timeout=2.0)), free_port()
+    app, port = create_app(SqliteEngine(tmp_path / "e.db"), ExplorerPolicy(read_timeout=2.0)), free_port()
     ready, stopping = asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(serve(app, [("127.0.0.1", port)], stopping, ready.set))
     async with asyncio.timeout(30):
@@ -67,7 +68,9 @@ async def test_an_address_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ExplorerError, match=f"cannot listen on 127.0.0.1 port {port}: "):
-            await serve(create_app(tmp_path / "e.db"), [("127.0.0.1", port)], asyncio.Event(), lambda: None)
+            await serve(
+                create_app(SqliteEngine(tmp_path / "e.db")), [("127.0.0.1", port)], asyncio.Event(), lambda: None
+            )
 
 
 @pytest.fixture
@@ -77,7 +80,11 @@ async def served(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[tuple[
     tasks: list[asyncio.Task[None]] = []
 
     async def start(**policy: Any) -> tuple[web.Application, int]:
-        app, port, ready = create_app(tmp_path / "e.db", ExplorerPolicy(**policy)), free_port(), asyncio.Event()
+        app, port, ready = (
+            create_app(SqliteEngine(tmp_path / "e.db"), ExplorerPolicy(**policy)),
+            free_port(),
+            asyncio.Event(),
+        )
         tasks.append(asyncio.create_task(serve(app, [("127.0.0.1", port)], stopping, ready.set)))
         async with asyncio.timeout(60):
             await ready.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
@@ -10,20 +11,21 @@ from pathlib import Path
 
 import pytest
 from tfgateway.errors import StoreError
-from tfgateway.explorer.server.storage import database
+from tfgateway.explorer.server.storage import tables
 from tfgateway.explorer.server.storage.database import Database
+from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 
 
 @pytest.fixture
 async def opened(tmp_path: Path) -> AsyncIterator[Database]:
-    made = Database(tmp_path / "e.db")
+    made = Database(SqliteEngine(tmp_path / "e.db"))
     await made.open()
     yield made
     await made.close()
 
 
 def _add(connection: sqlite3.Connection, name: str) -> None:
-    database.insert(connection, "farm", name=name, owner=1, body=b"{}")
+    tables.insert(connection, "farm", name=name, owner=1, body=b"{}")
 
 
 def _count(connection: sqlite3.Connection) -> int:
@@ -77,7 +79,7 @@ async def test_work_that_fails_changes_nothing(opened: Database) -> None:
 async def test_an_older_file_gets_the_indexes_that_came_later(tmp_path: Path) -> None:
     path = tmp_path / "e.db"
     for _ in range(2):
-        made = Database(path)
+        made = Database(SqliteEngine(path))
         await made.open()
         await made.close()
         with sqlite3.connect(path) as connection:
@@ -88,11 +90,22 @@ async def test_an_older_file_gets_the_indexes_that_came_later(tmp_path: Path) ->
             connection.execute("DROP INDEX workload_action")
 
 
+async def test_a_file_has_one_explorer(tmp_path: Path, opened: Database) -> None:
+    second = Database(SqliteEngine(tmp_path / "e.db"))
+    with pytest.raises(StoreError, match=rf"e\.db: is served already by process {os.getpid()} on \S+: "):
+        await second.open()
+    await opened.write(lambda connection: _add(connection, "one"))
+    await opened.close()
+    await second.open()
+    assert await second.read(_count) == 1
+    await second.close()
+
+
 async def test_a_file_of_another_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "e.db"
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
-    made = Database(path)
+    made = Database(SqliteEngine(path))
     with pytest.raises(StoreError, match=r"e\.db: written by another version \(99\)"):
         await made.open()
     await made.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from tfgateway.explorer import signing
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import PoolOrder, User
 from tfgateway.explorer.server.storage import pins
+from tfgateway.explorer.server.storage.engines.engine import Engine
+from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 from tfgateway.identity.keys import Identity
 
 REFUSED = "the signature must cover (request-target) host digest signature-nonce: the key is pinned"
@@ -78,22 +79,24 @@ async def test_what_a_pinned_user_signs_in_bodies_is_good_once_too(grid: Any) ->
     assert (await old_heartbeat(grid)).status == 200
 
 
-async def test_the_explorer_s_operator_takes_a_pin_back(grid: Any, tmp_path: Path) -> None:
+def _unpin(engine: Engine, key_id: str) -> bool:
+    return engine.apply(lambda connection: pins.change(connection, key_id, pin=False, now=0))
+
+
+async def test_the_explorer_s_operator_takes_a_pin_back(grid: Any) -> None:
     async with client(grid, grid.node, grid.node_id) as ours:
         await ours.pin_gateway(grid.node_id, pin=True)
-    database = tmp_path / "explorer.db"
-    assert pins.remove(database, grid.node_id)
-    assert not pins.remove(database, grid.node_id)
+    assert [_unpin(grid.explorer.engine, grid.node_id) for _ in range(2)] == [True, False]
     assert (await old_heartbeat(grid)).status == 200
 
 
 def test_a_database_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"absent\.db"):
-        pins.remove(tmp_path / "absent.db", "1")
+        _unpin(SqliteEngine(tmp_path / "absent.db"), "1")
     assert not (tmp_path / "absent.db").exists()
     sqlite3.connect(tmp_path / "other.db").close()
     with pytest.raises(StoreError, match="no such table"):
-        pins.remove(tmp_path / "other.db", "1")
+        _unpin(SqliteEngine(tmp_path / "other.db"), "1")
 
 
 # Offers
@@ -226,9 +229,7 @@ async def test_only_bound_requests_of_the_key_itself_are_told(grid: Any, strange
 
 async def test_the_use_of_other_signatures_is_written_once_an_hour(grid: Any) -> None:
     def used() -> int:
-        with contextlib.closing(sqlite3.connect(grid.explorer._database)) as connection:
-            query = "SELECT used FROM unbound WHERE key_id = ?"
-            return int(connection.execute(query, (grid.node_id,)).fetchone()[0])
+        return int(grid.explorer.value("SELECT used FROM unbound WHERE key_id = ?", grid.node_id))
 
     found = []
     for _ in range(7):

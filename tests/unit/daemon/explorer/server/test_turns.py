@@ -22,6 +22,7 @@ from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.app import create_app, serve
 from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage import rows
+from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 from tfgateway.identity.keys import Identity
 
 from tests.support.ports import free_port
@@ -108,7 +109,7 @@ def _requests(now: int) -> Iterator[bytes]:
 
 async def test_the_longest_turn_of_the_loop_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1611000000
-    app, port = create_app(tmp_path / "e.db", clock=lambda: float(now)), free_port()
+    app, port = create_app(SqliteEngine(tmp_path / "e.db"), clock=lambda: float(now)), free_port()
     ready, stopping = asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(serve(app, [("127.0.0.1", port)], stopping, ready.set))
     await ready.wait()

@@ -10,7 +10,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 from aiohttp import web
@@ -27,6 +26,7 @@ from tfgateway.explorer.server.metrics import ExplorerMetrics
 from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage.database import Database
+from tfgateway.explorer.server.storage.engines.engine import Engine
 from tfgateway.explorer.server.storage.long_polls import LongPolls
 from tfgateway.explorer.urls import API
 from tfgateway.telemetry.logs import logger
@@ -58,14 +58,14 @@ class RequestLog(AbstractAccessLogger):
 
 
 def create_app(
-    database_path: Path, policy: ExplorerPolicy | None = None, *, clock: Callable[[], float] = time.time
+    engine: Engine, policy: ExplorerPolicy | None = None, *, clock: Callable[[], float] = time.time
 ) -> web.Application:
     """The application; its start opens (or creates) the database. clock: Unix seconds."""
     policy = policy or ExplorerPolicy()
     metrics = ExplorerMetrics(lambda: services.long_polls.waiting, lambda: services.limits.memory)
     feed = LongPolls(policy.max_waiting, lambda: metrics.evicted("polls"))
     limits = ConnectionLimits(_connections(policy), policy.max_memory, metrics.evicted)
-    database = Database(database_path, policy.registration or RegistrationMode.CLOSED)
+    database = Database(engine, policy.registration or RegistrationMode.CLOSED)
     services = Services(database, policy, feed, limits, clock)
 
     async def opened(_app: web.Application) -> AsyncIterator[None]:

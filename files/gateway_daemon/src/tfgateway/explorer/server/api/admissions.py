@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 import msgspec
 from aiohttp import web
 
@@ -16,7 +14,8 @@ from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.registration import RegistrationMode
-from tfgateway.explorer.server.storage import admissions, database, rows
+from tfgateway.explorer.server.storage import admissions, rows, tables
+from tfgateway.explorer.server.storage.connection import Connection
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.identity.keys import node_id_to_public_key
 
@@ -30,7 +29,7 @@ async def admit(request: web.Request) -> responses.JsonResponse:
     _check(node_id, domains)
     services = request.app[SERVICES]
 
-    def work(connection: sqlite3.Connection) -> None:
+    def work(connection: Connection) -> None:
         _check_owner(connection, farm_id, signer.id)
         known = admissions.find(connection, farm_id, node_id)
         if known is None and admissions.count(connection, farm_id) >= services.policy.max_admitted:
@@ -49,12 +48,13 @@ async def withdraw(request: web.Request) -> responses.JsonResponse:
     farm_id, node_id = http.path_number(request, "id"), request.match_info["node_id"]
     services = request.app[SERVICES]
 
-    def work(connection: sqlite3.Connection) -> None:
+    def work(connection: Connection) -> None:
         _check_owner(connection, farm_id, signer.id)
+        connection.lock_node(node_id)
         admissions.remove(connection, farm_id, node_id)
         entry = rows.gateway(connection, node_id)
         if services.registration is RegistrationMode.CLOSED and entry is not None and entry.farm_id == farm_id:
-            database.delete(connection, "gateway", entry.id)
+            tables.delete(connection, "gateway", entry.id)
 
     await services.database.write(work)
     return responses.nothing()
@@ -65,9 +65,9 @@ async def listing(request: web.Request) -> web.StreamResponse:
     return await http.listed(request, Listing.matching("admission", {"farm_id": http.path_number(request, "id")}))
 
 
-def _check_owner(connection: sqlite3.Connection, farm_id: int, tid: int) -> None:
-    """Check who decides about a farm. Errors: ``ApiError`` 403, ``rows.NotFound``."""
-    if rows.farm(connection, farm_id).threebot_id != tid:
+def _check_owner(connection: Connection, farm_id: int, tid: int) -> None:
+    """Check who decides about a farm, one at a time. Errors: ``ApiError`` 403, ``rows.NotFound``."""
+    if rows.farm(connection, farm_id, for_update=True).threebot_id != tid:
         raise ApiError(403, "only the owner of a farm decides which gateways it admits")
 
 

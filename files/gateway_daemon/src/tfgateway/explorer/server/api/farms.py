@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 
 import msgspec
 from aiohttp import web
@@ -15,7 +14,8 @@ from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.registration import RegistrationMode, farm_refusal
-from tfgateway.explorer.server.storage import database, rows
+from tfgateway.explorer.server.storage import rows, tables
+from tfgateway.explorer.server.storage.connection import Connection, Taken
 from tfgateway.explorer.server.storage.listing import Listing
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -32,15 +32,15 @@ async def create(request: web.Request) -> responses.JsonResponse:
     if problem := farm_refusal(services.registration, posted, signer):
         raise ApiError(403, problem)
 
-    def work(connection: sqlite3.Connection) -> int:
-        farm = msgspec.structs.replace(posted, id=database.last_id(connection, "farm") + 1)
+    def work(connection: Connection) -> int:
+        farm = msgspec.structs.replace(posted, id=connection.next_id("farm"))
         body = wire.encode(farm)
-        database.insert(connection, "farm", id=farm.id, name=farm.name, owner=farm.threebot_id, body=body)
+        tables.insert(connection, "farm", id=farm.id, name=farm.name, owner=farm.threebot_id, body=body)
         return farm.id
 
     try:
         farm_id = await services.database.write(work)
-    except sqlite3.IntegrityError:
+    except Taken:
         raise ApiError(409, _TAKEN) from None
     return responses.JsonResponse(wire.encode({"id": farm_id}), 201)
 
@@ -52,18 +52,18 @@ async def update(request: web.Request) -> responses.JsonResponse:
     posted = http.decoded(http.parsed(await http.body(request)), Farm)
     _check(posted)
 
-    def work(connection: sqlite3.Connection) -> None:
-        owner = rows.farm(connection, farm_id).threebot_id
+    def work(connection: Connection) -> None:
+        owner = rows.farm(connection, farm_id, for_update=True).threebot_id
         if owner != user.id:
             raise ApiError(403, "only the owner of a farm can change it")
         if posted.threebot_id != owner:
             raise ApiError(400, "threebot_id is the owner, who cannot be changed")
         body = wire.encode(msgspec.structs.replace(posted, id=farm_id))
-        database.update(connection, "farm", farm_id, name=posted.name, body=body)
+        tables.update(connection, "farm", farm_id, name=posted.name, body=body)
 
     try:
         await request.app[SERVICES].database.write(work)
-    except sqlite3.IntegrityError:
+    except Taken:
         raise ApiError(409, _TAKEN) from None
     return responses.nothing()
 
@@ -81,7 +81,7 @@ async def listing(request: web.Request) -> web.StreamResponse:
 async def one(request: web.Request) -> responses.JsonResponse:
     """GET /farms/{id}."""
     farm_id = http.path_number(request, "id")
-    body = await request.app[SERVICES].database.read(lambda connection: database.find(connection, "farm", id=farm_id))
+    body = await request.app[SERVICES].database.read(lambda connection: tables.find(connection, "farm", id=farm_id))
     if body is None:
         raise http.missing()
     return responses.JsonResponse(body)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 import msgspec
 from aiohttp import web
 
@@ -15,7 +13,8 @@ from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.registration import RegistrationMode, gateway_refusal
-from tfgateway.explorer.server.storage import admissions, database, pins, rows
+from tfgateway.explorer.server.storage import admissions, pins, rows, tables
+from tfgateway.explorer.server.storage.connection import Connection
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 from tfgateway.identity.keys import public_key_to_node_id
@@ -48,13 +47,14 @@ async def register(request: web.Request) -> responses.JsonResponse:
         # Behind 1:1 NAT, it does not know its own address; a reverse proxy in front of us has none that says anything.
         posted = msgspec.structs.replace(posted, address=request.remote)
 
-    def work(connection: sqlite3.Connection) -> None:
+    def work(connection: Connection) -> None:
+        connection.lock_node(posted.node_id)
         _check_joins(connection, services.registration, posted)
         known = rows.gateway(connection, posted.node_id)
         if known is None:
-            number = database.last_id(connection, "gateway") + 1
+            number = connection.next_id("gateway")
             entry = msgspec.structs.replace(posted, id=number, created=now, updated=now)
-            database.insert(connection, "gateway", id=number, **_columns(entry))
+            tables.insert(connection, "gateway", id=number, **_columns(entry))
         else:
             _change(connection, msgspec.structs.replace(posted, id=known.id, created=known.created, updated=now))
 
@@ -76,7 +76,7 @@ async def one(request: web.Request) -> responses.JsonResponse:
     """GET /gateways/{node_id}."""
     node_id = request.match_info["node_id"]
     body = await request.app[SERVICES].database.read(
-        lambda connection: database.find(connection, "gateway", node_id=node_id)
+        lambda connection: tables.find(connection, "gateway", node_id=node_id)
     )
     if body is None:
         raise http.missing()
@@ -90,7 +90,7 @@ async def uptime(request: web.Request) -> responses.JsonResponse:
     services = request.app[SERVICES]
     now = services.now()
 
-    def work(connection: sqlite3.Connection) -> None:
+    def work(connection: Connection) -> None:
         entry = _registered(connection, node_id)
         _change(connection, msgspec.structs.replace(entry, uptime=posted.uptime, updated=now))
 
@@ -103,7 +103,7 @@ async def reserved_resources(request: web.Request) -> responses.JsonResponse:
     node_id = await auth.path_node(request)
     counts = http.decoded(http.parsed(await http.body(request)), WorkloadCounts)
 
-    def work(connection: sqlite3.Connection) -> None:
+    def work(connection: Connection) -> None:
         _change(connection, msgspec.structs.replace(_registered(connection, node_id), workloads=counts))
 
     await request.app[SERVICES].database.write(work)
@@ -119,7 +119,7 @@ async def pin(request: web.Request) -> responses.JsonResponse:
     services = request.app[SERVICES]
     now, offered = services.now(), request.query.get("offered") == "1"
 
-    def work(connection: sqlite3.Connection) -> None:
+    def work(connection: Connection) -> None:
         _registered(connection, node_id)
         if offered and pins.state(connection, node_id, now) is None:
             raise ApiError(409, "no pin is offered to this gateway")
@@ -146,23 +146,23 @@ def _check(gateway: Gateway) -> None:
         raise ApiError(400, "location is required")
 
 
-def _check_joins(connection: sqlite3.Connection, mode: RegistrationMode, gateway: Gateway) -> None:
+def _check_joins(connection: Connection, mode: RegistrationMode, gateway: Gateway) -> None:
     """Check that the gateway may join its farm. Errors: ``ApiError`` 403, 404."""
-    if database.find(connection, "farm", id=gateway.farm_id) is None:
+    if tables.find(connection, "farm", id=gateway.farm_id) is None:
         raise ApiError(404, f"unknown farm id: {gateway.farm_id}")
     if problem := gateway_refusal(mode, gateway, admissions.find(connection, gateway.farm_id, gateway.node_id)):
         raise ApiError(403, problem)
 
 
-def _registered(connection: sqlite3.Connection, node_id: str) -> Gateway:
-    entry = rows.gateway(connection, node_id)
+def _registered(connection: Connection, node_id: str) -> Gateway:
+    entry = rows.gateway(connection, node_id, for_update=True)
     if entry is None:
         raise ApiError(404, f"gateway '{node_id}' not found")
     return entry
 
 
-def _change(connection: sqlite3.Connection, gateway: Gateway) -> None:
-    database.update(connection, "gateway", gateway.id, **_columns(gateway))
+def _change(connection: Connection, gateway: Gateway) -> None:
+    tables.update(connection, "gateway", gateway.id, **_columns(gateway))
 
 
 def _columns(gateway: Gateway) -> dict[str, int | str | bytes]:

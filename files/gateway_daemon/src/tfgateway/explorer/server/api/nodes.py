@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import sqlite3
 from dataclasses import dataclass
 
 import msgspec
@@ -19,7 +18,8 @@ from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.connections import source
-from tfgateway.explorer.server.storage import database, rows
+from tfgateway.explorer.server.storage import rows
+from tfgateway.explorer.server.storage.connection import Connection
 from tfgateway.explorer.server.storage.listing import Chunk, Listing
 from tfgateway.identity.keys import node_id_to_public_key
 
@@ -46,11 +46,11 @@ async def poll(request: web.Request) -> web.StreamResponse:
     start = _start(request)
     wait = min(_wait(request), services.policy.max_wait)
 
-    def work(connection: sqlite3.Connection) -> _Page:
+    def work(connection: Connection) -> _Page:
         return _collect(connection, node_id, start, services.policy.poll_page)
 
     with services.long_polls.watch(node_id) as changed:
-        page = await services.database.read(work)
+        page = await services.database.read(work, node_id=node_id)
         fresh = bool(page.begun.bodies) and not (page.queued and services.long_polls.delivered(node_id))
         if wait and not fresh:
             with services.long_polls.may_wait(changed, source(request.transport)) as may_wait:
@@ -58,7 +58,7 @@ async def poll(request: web.Request) -> web.StreamResponse:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(changed.wait(), wait)
                     changed.clear()
-                    page = await services.database.read(work)
+                    page = await services.database.read(work, node_id=node_id)
         if page.queued and not changed.is_set():
             services.long_polls.mark_delivered(node_id)
     return responses.rows(page.listing, services.database.read, page.begun, {"x-last-id": str(page.last_id)})
@@ -77,7 +77,7 @@ async def put_result(request: web.Request) -> responses.JsonResponse:
     posted = await _result(request, node_id)
     now = services.now()
 
-    def work(connection: sqlite3.Connection) -> None:
+    def work(connection: Connection) -> None:
         workload = _own_workload(connection, request, node_id)
         if workload.next_action == NextAction.DELETED:
             return  # a late copy of an answer must not bring it back
@@ -98,7 +98,7 @@ async def delete(request: web.Request) -> responses.JsonResponse:
     node_id = await auth.path_node(request)
     now = services.now()
 
-    def work(connection: sqlite3.Connection) -> None:
+    def work(connection: Connection) -> None:
         workload = _own_workload(connection, request, node_id)
         result = msgspec.structs.replace(
             workload.result, state=ResultState.DELETED, node_id=node_id, workload_id=gwid(workload), epoch=now
@@ -111,18 +111,18 @@ async def delete(request: web.Request) -> responses.JsonResponse:
     return responses.nothing()
 
 
-def _collect(connection: sqlite3.Connection, node_id: str, start: int, size: int) -> _Page:
+def _collect(connection: Connection, node_id: str, start: int, size: int) -> _Page:
     """Live workloads from ``start`` on; only when there are none, what is queued, whatever its id."""
     for table, live, first in (("workload", " AND next_action IN (3, 4)", start), ("queue", "", 0)):
         condition = f"node_id = ?{live}"
         ids = f"SELECT id FROM {table} WHERE {condition} AND id >= ? ORDER BY id LIMIT ?"  # noqa: S608 - literals
-        last = connection.execute(f"SELECT max(id) FROM ({ids})", (node_id, first, size)).fetchone()[0]  # noqa: S608
+        last = connection.execute(f"SELECT max(id) FROM ({ids}) AS page", (node_id, first, size)).fetchone()[0]  # noqa: S608
         if last is not None:
             # What comes in while the answer is written must not be in it: the client goes on behind ``last``.
             listing = Listing(table, f"{condition} AND id <= ?", (node_id, last))
             begun = listing.piece(connection, first - 1, size)
             return _Page(listing, begun, max(start, last), queued=table == "queue")
-    return _Page(_EMPTY, Chunk([], 0, 0), database.last_id(connection, "workload"), queued=False)
+    return _Page(_EMPTY, Chunk([], 0, 0), connection.last_id("workload"), queued=False)
 
 
 def _start(request: web.Request) -> int:
@@ -160,20 +160,20 @@ async def _result(request: web.Request, node_id: str) -> Result:
     return msgspec.structs.replace(result, data_json=data)
 
 
-def _workload(connection: sqlite3.Connection, request: web.Request) -> Workload:
+def _workload(connection: Connection, request: web.Request, *, for_update: bool = False) -> Workload:
     """The workload that the path names. Errors: ``ApiError`` 404."""
     own, _, users = request.match_info["gwid"].partition("-")
     if (workload_id := http.number(own)) is None:
         raise http.missing()
-    workload = rows.workload(connection, workload_id)
+    workload = rows.workload(connection, workload_id, for_update=for_update)
     if str(workload.workload_id) != users:
         raise http.missing()
     return workload
 
 
-def _own_workload(connection: sqlite3.Connection, request: web.Request, node_id: str) -> Workload:
-    """The workload that the path names. Errors: ``ApiError`` 404, 403 when it belongs to another node."""
-    workload = _workload(connection, request)
+def _own_workload(connection: Connection, request: web.Request, node_id: str) -> Workload:
+    """The workload that the path names, to change it. Errors: ``ApiError`` 404, 403 when it is another node's."""
+    workload = _workload(connection, request, for_update=True)
     if workload.node_id != node_id:
         raise ApiError(403, "the workload belongs to another node")
     return workload

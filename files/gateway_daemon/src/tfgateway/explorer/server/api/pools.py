@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 import msgspec
 from aiohttp import web
 
@@ -15,7 +13,8 @@ from tfgateway.explorer.server.api import http, responses
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.policy import ExplorerPolicy
-from tfgateway.explorer.server.storage import database, pins, rows
+from tfgateway.explorer.server.storage import pins, rows, tables
+from tfgateway.explorer.server.storage.connection import Connection, Taken
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 
@@ -41,7 +40,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
     _check(posted, services.policy)
     now = services.now()
 
-    def work(connection: sqlite3.Connection) -> int:
+    def work(connection: Connection) -> int:
         try:
             key = bytes.fromhex(rows.user(connection, posted.customer_tid).pubkey)
             signing.verify_hex(key, posted.json.encode(), posted.customer_signature)
@@ -49,13 +48,13 @@ async def create(request: web.Request) -> responses.JsonResponse:
             raise ApiError(400, f"failed to verify customer signature: {error}") from error
         _check_nodes(connection, order.node_ids)
         if order.nonce:
-            database.insert(connection, "pool_order", customer_tid=posted.customer_tid, nonce=order.nonce)
+            tables.insert(connection, "pool_order", customer_tid=posted.customer_tid, nonce=order.nonce)
         elif pins.pinned(connection, str(posted.customer_tid)):
             raise ApiError(400, _NO_NONCE)
         else:
             pins.note(connection, str(posted.customer_tid), now)
         pool = Pool(
-            pool_id=database.last_id(connection, "pool") + 1,
+            pool_id=connection.next_id("pool"),
             cus=order.cus,
             sus=order.sus,
             ipv4us=order.ipv4us,
@@ -64,12 +63,12 @@ async def create(request: web.Request) -> responses.JsonResponse:
             empty_at=_NEVER,
             customer_tid=posted.customer_tid,
         )
-        database.insert(connection, "pool", id=pool.pool_id, customer_tid=pool.customer_tid, body=wire.encode(pool))
+        tables.insert(connection, "pool", id=pool.pool_id, customer_tid=pool.customer_tid, body=wire.encode(pool))
         return pool.pool_id
 
     try:
         pool_id = await services.database.write(work)
-    except sqlite3.IntegrityError:
+    except Taken:
         raise ApiError(409, "this order was sent before") from None
     return responses.JsonResponse(wire.encode({"reservation_id": pool_id, "escrow_information": _NO_ESCROW}), 201)
 
@@ -78,7 +77,7 @@ async def one(request: web.Request) -> responses.JsonResponse:
     """GET /reservations/pools/{id}."""
     pool_id = http.path_number(request, "id")
 
-    def work(connection: sqlite3.Connection) -> Pool | None:
+    def work(connection: Connection) -> Pool | None:
         pool = rows.pool(connection, pool_id)
         return None if pool is None else rows.with_use(connection, pool)
 
@@ -92,7 +91,7 @@ async def of_owner(request: web.Request) -> web.StreamResponse:
     """GET /reservations/pools/owner/{tid}."""
     tid = http.path_number(request, "tid")
 
-    def shown(connection: sqlite3.Connection, body: bytes) -> bytes:
+    def shown(connection: Connection, body: bytes) -> bytes:
         return wire.encode(rows.with_use(connection, rows.read(body, Pool)))
 
     return await http.listed(request, Listing.matching("pool", {"customer_tid": tid}, shown))
@@ -122,7 +121,7 @@ def _check(posted: _Reservation, policy: ExplorerPolicy) -> None:
         raise ApiError(409, "node_ids must be unique")
 
 
-def _check_nodes(connection: sqlite3.Connection, node_ids: tuple[str, ...]) -> None:
+def _check_nodes(connection: Connection, node_ids: tuple[str, ...]) -> None:
     farms = set()
     for node_id in node_ids:
         gateway = rows.gateway(connection, node_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import binascii
 import re
-import sqlite3
 
 import msgspec
 from aiohttp import web
@@ -17,7 +16,8 @@ from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.registration import RegistrationMode
-from tfgateway.explorer.server.storage import database, pins, rows
+from tfgateway.explorer.server.storage import pins, rows, tables
+from tfgateway.explorer.server.storage.connection import Connection, Taken
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 from tfgateway.identity.keys import verify
@@ -59,15 +59,15 @@ async def create(request: web.Request) -> responses.JsonResponse:
     required = services.policy.require_key_proof or services.registration is RegistrationMode.CLOSED
     _check_key_proof(posted, key, required=required)
 
-    def work(connection: sqlite3.Connection) -> User:
-        tid = database.last_id(connection, "user") + 1
+    def work(connection: Connection) -> User:
+        tid = connection.next_id("user")
         user = User(id=tid, name=name, email=email, pubkey=key.hex())
-        database.insert(connection, "user", id=tid, name=name, email=email, body=wire.encode(user))
+        tables.insert(connection, "user", id=tid, name=name, email=email, body=wire.encode(user))
         return user
 
     try:
         user = await services.database.write(work)
-    except sqlite3.IntegrityError:
+    except Taken:
         raise ApiError(409, _TAKEN) from None
     return responses.JsonResponse(wire.encode(user), 201)
 
@@ -81,8 +81,8 @@ async def update(request: web.Request) -> responses.JsonResponse:
     services = request.app[SERVICES]
     required = services.policy.require_bound_signatures
 
-    def work(connection: sqlite3.Connection) -> None:
-        user = rows.user(connection, tid)
+    def work(connection: Connection) -> None:
+        user = rows.user(connection, tid, for_update=True)
         try:
             message = signing.user_update_message(posted, posted.sequence)
             signing.verify_hex(bytes.fromhex(user.pubkey), message, posted.sender_signature_hex)
@@ -92,11 +92,11 @@ async def update(request: web.Request) -> responses.JsonResponse:
         if not posted.sequence:
             pins.note(connection, str(tid), services.now())
         changed = msgspec.structs.replace(user, email=email, host=posted.host, description=posted.description)
-        database.update(connection, "user", tid, email=email, body=wire.encode(changed))
+        tables.update(connection, "user", tid, email=email, body=wire.encode(changed))
 
     try:
         await services.database.write(work)
-    except sqlite3.IntegrityError:
+    except Taken:
         raise ApiError(409, _TAKEN) from None
     return responses.nothing()
 
@@ -152,7 +152,7 @@ def _check_key_proof(posted: _Creation, key: bytes, *, required: bool) -> None:
         raise ApiError(400, f"key_proof: {error}") from error
 
 
-def _check_sequence(connection: sqlite3.Connection, posted: _Update, *, required: bool) -> None:
+def _check_sequence(connection: Connection, posted: _Update, *, required: bool) -> None:
     """Remember the update's sequence: an older update must not undo a newer one. Errors: ``ApiError`` 401.
 
     A user who has sent one once cannot leave it out again: that would be an older update of theirs.
@@ -161,7 +161,7 @@ def _check_sequence(connection: sqlite3.Connection, posted: _Update, *, required
     if (row or required or posted.sequence) and posted.sequence <= (last := row[0] if row else 0):
         raise auth.unauthorized(f"sequence must be above {last}: this update is older than another one")
     if posted.sequence:
-        connection.execute("INSERT OR REPLACE INTO user_update VALUES (?, ?)", (posted.id, posted.sequence))
+        tables.replace(connection, "user_update", id=posted.id, sequence=posted.sequence)
 
 
 def _check_email(email: str) -> None:
@@ -184,7 +184,7 @@ def _without_email(user: User) -> User:
     return msgspec.structs.replace(user, email="")
 
 
-def _public(_connection: sqlite3.Connection, body: bytes) -> bytes:
+def _public(_connection: Connection, body: bytes) -> bytes:
     return wire.encode(_without_email(rows.read(body, User)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import sqlite3
 from collections.abc import Callable
 
 import msgspec
@@ -26,7 +25,8 @@ from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.api.validation import workload_problem
 from tfgateway.explorer.server.policy import ExplorerPolicy
-from tfgateway.explorer.server.storage import database, rows
+from tfgateway.explorer.server.storage import rows, tables
+from tfgateway.explorer.server.storage.connection import Connection
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.net.addresses import is_literal, literals
 
@@ -48,7 +48,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
         raise ApiError(400, f"failed to verify customer signature: {error}") from error
     now = services.now()
 
-    def work(connection: sqlite3.Connection) -> Workload:
+    def work(connection: Connection) -> Workload:
         pool = rows.pool(connection, posted.pool_id)
         if pool is None:
             raise ApiError(404, "pool does not exist")
@@ -56,6 +56,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
             raise ApiError(403, "not allowed to deploy workload on this pool")
         if services.policy.validate_workloads:
             _check_servable(connection, posted, services.policy)
+        connection.lock_node(posted.node_id)
         workload = msgspec.structs.replace(
             posted,
             id=rows.next_workload_id(connection),
@@ -89,7 +90,7 @@ async def one(request: web.Request) -> responses.JsonResponse:
     """GET /reservations/workloads/{id}."""
     workload_id = http.path_number(request, "id")
     body = await request.app[SERVICES].database.read(
-        lambda connection: database.find(connection, "workload", id=workload_id)
+        lambda connection: tables.find(connection, "workload", id=workload_id)
     )
     if body is None:
         raise http.missing()
@@ -100,7 +101,7 @@ async def sign_provision(request: web.Request) -> responses.JsonResponse:
     """POST /reservations/workloads/{id}/sign/provision."""
     approval = await _approval(request)
 
-    def work(connection: sqlite3.Connection) -> Workload:
+    def work(connection: Connection) -> Workload:
         workload = _signable(connection, request, approval, "provision")
         if workload.next_action != NextAction.SIGN:
             raise ApiError(401, "workload not expecting signatures")
@@ -118,7 +119,7 @@ async def sign_delete(request: web.Request) -> responses.JsonResponse:
     """POST /reservations/workloads/{id}/sign/delete."""
     approval = await _approval(request)
 
-    def work(connection: sqlite3.Connection) -> Workload:
+    def work(connection: Connection) -> Workload:
         workload = _signable(connection, request, approval, "delete")
         signed = msgspec.structs.replace(workload, signatures_delete=(*workload.signatures_delete, approval))
         reached = _reached(signed.signing_request_delete, signed.signatures_delete)
@@ -158,7 +159,7 @@ def _check(workload: Workload, policy: ExplorerPolicy) -> None:
         raise ApiError(400, "workload_id must not be negative")
 
 
-def _check_servable(connection: sqlite3.Connection, workload: Workload, policy: ExplorerPolicy) -> None:
+def _check_servable(connection: Connection, workload: Workload, policy: ExplorerPolicy) -> None:
     """Check that a gateway can serve it. Errors: ``ApiError`` 400 with what the gateway would say."""
     gateway = rows.gateway(connection, workload.node_id)
     if gateway is None:
@@ -168,7 +169,7 @@ def _check_servable(connection: sqlite3.Connection, workload: Workload, policy: 
         raise ApiError(400, problem)
 
 
-def _announce(connection: sqlite3.Connection, workload: Workload) -> None:
+def _announce(connection: Connection, workload: Workload) -> None:
     """Queue a new workload for its node; that copy has never had another ``next_action``."""
     rows.enqueue(connection, msgspec.structs.replace(workload, next_action=NextAction.CREATE))
 
@@ -183,9 +184,9 @@ async def _approval(request: web.Request) -> Approval:
     return msgspec.structs.replace(posted, epoch=request.app[SERVICES].now())
 
 
-def _signable(connection: sqlite3.Connection, request: web.Request, approval: Approval, word: str) -> Workload:
+def _signable(connection: Connection, request: web.Request, approval: Approval, word: str) -> Workload:
     """The workload, once the approval of ``word`` has proven to be one. Errors: ``ApiError`` 400, 401, 404."""
-    workload = rows.workload(connection, http.path_number(request, "id"))
+    workload = rows.workload(connection, http.path_number(request, "id"), for_update=True)
     if word == "provision":
         wanted, given = workload.signing_request_provision, workload.signatures_provision
     else:
@@ -208,7 +209,7 @@ def _reached(wanted: SigningRequest, given: tuple[Approval, ...]) -> bool:
     return 0 < wanted.quorum_min <= len({approval.tid for approval in given} & set(wanted.signers))
 
 
-async def _sign(request: web.Request, work: Callable[[sqlite3.Connection], Workload]) -> responses.JsonResponse:
+async def _sign(request: web.Request, work: Callable[[Connection], Workload]) -> responses.JsonResponse:
     services = request.app[SERVICES]
     workload = await services.database.write(work)
     services.long_polls.publish(workload.node_id)

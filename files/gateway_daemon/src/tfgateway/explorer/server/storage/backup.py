@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tfgateway.errors import ConfigError, StoreError
 from tfgateway.explorer.models import SKIPPED_BY_A_COPY
-from tfgateway.explorer.server.storage.database import VERSION, connect_existing
+from tfgateway.explorer.server.storage.engines.sqlite import VERSION, connect_existing
 
 
 def backup(database: Path, output: Path) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_Value = int | str | bytes
+from tfgateway.explorer.server.storage.connection import Connection, Value
+
 _PIECE = 128 * 1024  # bytes after which a piece ends, with the row that reaches it
 
 
@@ -20,7 +20,7 @@ class Chunk(NamedTuple):
     left: int
 
 
-def _as_stored(_connection: sqlite3.Connection, body: bytes) -> bytes:
+def _as_stored(_connection: Connection, body: bytes) -> bytes:
     return body
 
 
@@ -33,30 +33,30 @@ class Listing:
 
     table: str
     condition: str
-    values: tuple[_Value, ...]
-    shown: Callable[[sqlite3.Connection, bytes], bytes] = _as_stored
+    values: tuple[Value, ...]
+    shown: Callable[[Connection, bytes], bytes] = _as_stored
 
     @classmethod
     def matching(
         cls,
         table: str,
-        where: dict[str, _Value],
-        shown: Callable[[sqlite3.Connection, bytes], bytes] = _as_stored,
+        where: dict[str, Value],
+        shown: Callable[[Connection, bytes], bytes] = _as_stored,
     ) -> Listing:
         """Rows whose columns (literals of the caller) have these values; all when there are none."""
-        return cls(table, " AND ".join(f"{name} = ?" for name in where) or "1", tuple(where.values()), shown)
+        return cls(table, " AND ".join(f"{name} = ?" for name in where) or "TRUE", tuple(where.values()), shown)
 
-    def page(self, connection: sqlite3.Connection, page: int, size: int) -> tuple[Chunk, int]:
+    def page(self, connection: Connection, page: int, size: int) -> tuple[Chunk, int]:
         """The beginning of page ``page`` (from 1) of ``size`` rows, and the number of pages."""
-        count = f"SELECT count(*) FROM {self.table} WHERE {self.condition}"  # noqa: S608
+        count = f'SELECT count(*) FROM "{self.table}" WHERE {self.condition}'  # noqa: S608
         pages = math.ceil(connection.execute(count, self.values).fetchone()[0] / size)
-        seek = f"SELECT id FROM {self.table} WHERE {self.condition} ORDER BY id LIMIT 1 OFFSET ?"  # noqa: S608
+        seek = f'SELECT id FROM "{self.table}" WHERE {self.condition} ORDER BY id LIMIT 1 OFFSET ?'  # noqa: S608
         first = connection.execute(seek, (*self.values, (page - 1) * size)).fetchone()
         return (self.piece(connection, first[0] - 1, size) if first else Chunk([], 0, 0)), pages
 
-    def piece(self, connection: sqlite3.Connection, after: int, most: int) -> Chunk:
+    def piece(self, connection: Connection, after: int, most: int) -> Chunk:
         """Rows with ids above ``after``, at most ``most``, and no more than one beyond 128 KB."""
-        query = f"SELECT id, body FROM {self.table} WHERE {self.condition} AND id > ? ORDER BY id LIMIT ?"  # noqa: S608
+        query = f'SELECT id, body FROM "{self.table}" WHERE {self.condition} AND id > ? ORDER BY id LIMIT ?'  # noqa: S608
         bodies: list[bytes] = []
         size, last = 0, after
         for last, body in connection.execute(query, (*self.values, after, most)):

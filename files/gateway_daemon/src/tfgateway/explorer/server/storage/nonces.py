@@ -11,10 +11,9 @@ by key.
 
 from __future__ import annotations
 
-import sqlite3
-
 from tfgateway.errors import GatewayError
-from tfgateway.explorer.server.storage import database
+from tfgateway.explorer.server.storage import tables
+from tfgateway.explorer.server.storage.connection import Connection
 
 MOST = 10_000
 MOST_OF_ALL = 100_000
@@ -28,7 +27,7 @@ class Repeated(GatewayError):
     """The nonce was used before, or may have been."""
 
 
-def use(connection: sqlite3.Connection, key_id: str, nonce: str, created: int, *, oldest: int) -> None:
+def use(connection: Connection, key_id: str, nonce: str, created: int, *, oldest: int) -> None:
     """Use up ``nonce`` of ``key_id``, whose signature was made at ``created``; none before ``oldest`` is valid.
 
     Errors: ``Repeated``. All times are Unix seconds.
@@ -39,7 +38,7 @@ def use(connection: sqlite3.Connection, key_id: str, nonce: str, created: int, *
     if _known(connection, *own) or _known(connection, *shared) or created <= _floor(connection, key_id):
         raise Repeated("this request was sent before")
     row = shared if _unregistered(connection, key_id) else own
-    database.insert(connection, "nonce", key_id=row[0], nonce=row[1], created=created)
+    tables.insert(connection, "nonce", key_id=row[0], nonce=row[1], created=created)
     if _number(connection, row[0]) > MOST:
         _make_room(connection, row[0], _MADE_FREE)
     if _number(connection, _ALL) > MOST_OF_ALL:
@@ -48,7 +47,7 @@ def use(connection: sqlite3.Connection, key_id: str, nonce: str, created: int, *
         _make_room(connection, most, min(_MADE_FREE, number // 2))
 
 
-def _prune(connection: sqlite3.Connection, oldest: int) -> None:
+def _prune(connection: Connection, oldest: int) -> None:
     for table in ("nonce", "nonce_floor"):
         connection.execute(
             f"DELETE FROM {table} WHERE rowid IN"  # noqa: S608
@@ -57,32 +56,32 @@ def _prune(connection: sqlite3.Connection, oldest: int) -> None:
         )
 
 
-def _known(connection: sqlite3.Connection, key_id: str, nonce: str) -> bool:
+def _known(connection: Connection, key_id: str, nonce: str) -> bool:
     query = "SELECT 1 FROM nonce WHERE key_id = ? AND nonce = ?"
     return connection.execute(query, (key_id, nonce)).fetchone() is not None
 
 
-def _floor(connection: sqlite3.Connection, key_id: str) -> float:
+def _floor(connection: Connection, key_id: str) -> float:
     row = connection.execute("SELECT created FROM nonce_floor WHERE key_id = ?", (key_id,)).fetchone()
     return float(row[0]) if row else float("-inf")
 
 
-def _number(connection: sqlite3.Connection, key_id: str) -> int:
+def _number(connection: Connection, key_id: str) -> int:
     row = connection.execute("SELECT number FROM nonce_count WHERE key_id = ?", (key_id,)).fetchone()
     return int(row[0]) if row else 0
 
 
-def _unregistered(connection: sqlite3.Connection, key_id: str) -> bool:
+def _unregistered(connection: Connection, key_id: str) -> bool:
     # A user's key id is a number; only registered ones get here, for their key is looked up first.
-    return not key_id.isdigit() and database.find(connection, "gateway", node_id=key_id) is None
+    return not key_id.isdigit() and tables.find(connection, "gateway", node_id=key_id) is None
 
 
-def _make_room(connection: sqlite3.Connection, key_id: str, number: int) -> None:
+def _make_room(connection: Connection, key_id: str, number: int) -> None:
     if key_id == _SHARED:
         forget = "DELETE FROM nonce WHERE rowid IN (SELECT rowid FROM nonce WHERE key_id = ? ORDER BY rowid LIMIT ?)"
         connection.execute(forget, (key_id, max(number, 1)))
         return
     last = "SELECT created FROM nonce WHERE key_id = ? ORDER BY created LIMIT 1 OFFSET ?"
     floor = connection.execute(last, (key_id, number)).fetchone()[0]
-    connection.execute("INSERT OR REPLACE INTO nonce_floor (key_id, created) VALUES (?, ?)", (key_id, floor))
+    tables.replace(connection, "nonce_floor", key_id=key_id, created=floor)
     connection.execute("DELETE FROM nonce WHERE key_id = ? AND created <= ?", (key_id, floor))

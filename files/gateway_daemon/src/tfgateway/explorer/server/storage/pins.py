@@ -6,81 +6,64 @@ is left that it would lock out. The explorer notes the last other one of each re
 
 from __future__ import annotations
 
-import sqlite3
-import time
-from contextlib import closing
-from pathlib import Path
-
-from tfgateway.errors import StoreError
-from tfgateway.explorer.server.storage import database
+from tfgateway.explorer.server.storage import settings, tables
+from tfgateway.explorer.server.storage.connection import Connection
 from tfgateway.explorer.signing import Pin
 
 OFFERED_AFTER = 30 * 86_400
 _GRAIN = 3600
-_SINCE = "unbound_noted_since"
-"""Setting: when the explorer began to note; 0: with the database."""
 
 
-def pinned(connection: sqlite3.Connection, key_id: str) -> bool:
+def pinned(connection: Connection, key_id: str) -> bool:
     """Whether the key with this id (node id or decimal tid) is pinned."""
     return connection.execute("SELECT 1 FROM pin WHERE key_id = ?", (key_id,)).fetchone() is not None
 
 
-def change(connection: sqlite3.Connection, key_id: str, *, pin: bool, now: float) -> bool:
+def change(connection: Connection, key_id: str, *, pin: bool, now: float) -> bool:
     """Pin the key, or take its pin back; False when it was so already.
 
     Who takes a pin back is about to run an old program: it counts as used.
     """
     if not pin:
         _note(connection, key_id, now)
-    command = "INSERT OR IGNORE INTO pin (key_id) VALUES (?)" if pin else "DELETE FROM pin WHERE key_id = ?"
+    command = (
+        "INSERT INTO pin (key_id) VALUES (?) ON CONFLICT DO NOTHING" if pin else "DELETE FROM pin WHERE key_id = ?"
+    )
     return connection.execute(command, (key_id,)).rowcount > 0
 
 
-def remove(path: Path, key_id: str) -> bool:
-    """Take a pin back in the database of an explorer, which may run; False when there is none.
-
-    Errors: ``StoreError``.
-    """
-    try:
-        with closing(database.connect_existing(path)) as connection, connection:
-            return change(connection, key_id, pin=False, now=time.time())
-    except sqlite3.Error as error:
-        raise StoreError(f"{path}: {error}") from error
-
-
-def state(connection: sqlite3.Connection, key_id: str, now: float) -> Pin | None:
+def state(connection: Connection, key_id: str, now: float) -> Pin | None:
     """What the answer to a bound request says; None: the pin is neither set nor offered. Writes at its first call."""
     if pinned(connection, key_id):
         return Pin.SET
     # In a database of an older release nothing says what was used before.
-    connection.execute("INSERT OR IGNORE INTO setting VALUES (?, ?)", (_SINCE, str(int(now))))
-    since = int(connection.execute("SELECT value FROM setting WHERE name = ?", (_SINCE,)).fetchone()[0])
+    settings.add(connection, settings.UNBOUND_NOTED_SINCE, str(int(now)))
+    since = int(settings.find(connection, settings.UNBOUND_NOTED_SINCE) or 0)
     last = max(since, _last(connection, key_id) or 0)
     return Pin.OFFERED if now - last >= OFFERED_AFTER and _registered(connection, key_id) else None
 
 
-def unnoted(connection: sqlite3.Connection, key_id: str, now: float) -> bool:
+def unnoted(connection: Connection, key_id: str, now: float) -> bool:
     """Whether the use of another signature at this time has yet to be noted."""
     last = _last(connection, key_id)
     return (last is None or now - last >= _GRAIN) and _registered(connection, key_id)
 
 
-def note(connection: sqlite3.Connection, key_id: str, now: float) -> None:
+def note(connection: Connection, key_id: str, now: float) -> None:
     """Note that the key has used another signature."""
     if unnoted(connection, key_id, now):
         _note(connection, key_id, now)
 
 
-def _note(connection: sqlite3.Connection, key_id: str, now: float) -> None:
-    connection.execute("INSERT OR REPLACE INTO unbound (key_id, used) VALUES (?, ?)", (key_id, int(now)))
+def _note(connection: Connection, key_id: str, now: float) -> None:
+    tables.replace(connection, "unbound", key_id=key_id, used=int(now))
 
 
-def _last(connection: sqlite3.Connection, key_id: str) -> int | None:
+def _last(connection: Connection, key_id: str) -> int | None:
     row = connection.execute("SELECT used FROM unbound WHERE key_id = ?", (key_id,)).fetchone()
     return int(row[0]) if row else None
 
 
-def _registered(connection: sqlite3.Connection, key_id: str) -> bool:
+def _registered(connection: Connection, key_id: str) -> bool:
     # Of others anybody can make up as many as they like. A user's key id is a number, and was looked up.
-    return key_id.isdigit() or database.find(connection, "gateway", node_id=key_id) is not None
+    return key_id.isdigit() or tables.find(connection, "gateway", node_id=key_id) is not None

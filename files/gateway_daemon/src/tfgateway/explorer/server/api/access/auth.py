@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 
 from aiohttp import web
 
@@ -14,6 +13,7 @@ from tfgateway.explorer.server.api import http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES, Services
 from tfgateway.explorer.server.storage import nonces, pins, rows
+from tfgateway.explorer.server.storage.connection import Connection
 from tfgateway.explorer.signing import Pin
 from tfgateway.identity.keys import node_id_to_public_key
 
@@ -135,7 +135,7 @@ async def _use_nonce(request: web.Request, signature: signing.HttpSignature) -> 
     now = services.clock()
     oldest = math.floor(now - services.policy.clock_skew)
 
-    def work(connection: sqlite3.Connection) -> Pin | None:
+    def work(connection: Connection) -> Pin | None:
         nonces.use(connection, signature.key_id, given[0], signature.created, oldest=oldest)
         # None for a signature that is not bound: its use was noted just now.
         return pins.state(connection, signature.key_id, now)

@@ -1,0 +1,1 @@
+"""The engines that the explorer can keep its data in."""

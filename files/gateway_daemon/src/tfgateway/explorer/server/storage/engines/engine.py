@@ -1,0 +1,55 @@
+"""What an engine does for ``Database``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Protocol, TypeVar
+
+from tfgateway.explorer.server.registration import RegistrationMode
+from tfgateway.explorer.server.storage.connection import Connection
+
+_T = TypeVar("_T")
+
+
+class Kind(Enum):
+    """What a connection is for. A client that lists everything must not delay a gateway that waits for one row."""
+
+    WRITE = "write"
+    READ = "read"
+    """Few rows."""
+    SCAN = "scan"
+    """Maybe many rows."""
+
+
+class Engine(Protocol):
+    """All calls but those of the properties may block."""
+
+    @property
+    def name(self) -> str:
+        """How messages call the database; no secret is in it."""
+
+    @property
+    def connections(self) -> Mapping[Kind, int]:
+        """How many there may be of each kind."""
+
+    def open(self, new: RegistrationMode) -> RegistrationMode | None:
+        """Make what is missing; what the database says of registration. Errors: ``StoreError``.
+
+        new: what a database that is made says.
+        """
+
+    def connect(self, kind: Kind) -> Any:
+        """A connection of this kind, with ``close``. Errors: ``StoreError``."""
+
+    def transaction(self, connection: Any, kind: Kind, work: Callable[[Connection], _T], node_id: str) -> _T:
+        """Run ``work``; when it raises, nothing has changed. Errors: its own, ``Taken``, ``StoreError``.
+
+        node_id: see ``Database.read``.
+        """
+
+    def apply(self, work: Callable[[Connection], _T]) -> _T:
+        """Run ``work`` on an existing database, which explorers may serve. Errors: as of ``transaction``."""
+
+    def close(self) -> None:
+        """Once all connections are closed."""
