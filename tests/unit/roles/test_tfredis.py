@@ -104,21 +104,22 @@ def test_a_unit_that_runs_with_the_group_of_all_can_read_its_password_until_it_i
 
 
 def test_a_node_that_had_a_redis_without_users_stays_open_until_nothing_needs_it(evaluate: Evaluate) -> None:
-    absent, there = {"stat": {"exists": False}}, {"stat": {"exists": True}}
+    link, settings = "/etc/tfredis/access.conf", "/etc/tfredis.conf"
 
-    def link(target: str) -> dict[str, Any]:
-        return {"stat": {"exists": True, "lnk_target": target}}
+    def node(target: str, *there: str) -> dict[str, Any]:
+        paths = {path: [path] if path in there else [] for path in (link, settings)}
+        return {"paths": paths, "commands": {"access": {"stdout": f"{target}\n"}}}
 
     cases = {
-        "fresh": ({"results": [absent, absent]}, False),
-        "older": ({"results": [absent, there]}, True),
-        "between": ({"results": [link("open.conf"), there]}, True),
-        "closed": ({"results": [link("closed.conf"), there]}, False),
+        "fresh": (node(""), False),
+        "older": (node("", settings), True),
+        "between": (node("open.conf", link, settings), True),
+        "closed": (node("closed.conf", link, settings), False),
     }
     found = evaluate(
         "tfredis",
         {"open": "_tfredis_left_open | bool"},
-        {name: {"_tfredis_before": before} for name, (before, _) in cases.items()} | {"not-run": {}},
+        {name: {"_tfredis_host": before} for name, (before, _) in cases.items()} | {"not-run": {}},
     )
     assert {name: one["open"] for name, one in found.items()} == {
         **{name: wanted for name, (_, wanted) in cases.items()},
@@ -128,8 +129,9 @@ def test_a_node_that_had_a_redis_without_users_stays_open_until_nothing_needs_it
 
 def test_the_gateway_takes_the_socket_where_there_is_one(evaluate: Evaluate) -> None:
     port, socket = "redis://127.0.0.1:6379/0", "unix:///run/tfredis/redis.sock"
-    there = {"_gateway_redis_socket": {"stat": {"exists": True}}}
-    absent = {"_gateway_redis_socket": {"stat": {"exists": False}}}
+    path = "/run/tfredis/redis.sock"
+    there = {"_gateway_host": {"paths": {path: [path]}}}
+    absent = {"_gateway_host": {"paths": {path: []}}}
     cases = {"older": absent, "users": there, "asked": there | {"gateway_redis_url": port}, "cutover": {}}
     found = evaluate("gateway", {"url": "gateway_redis_url"}, cases)
     assert {name: one["url"] for name, one in found.items()} == {

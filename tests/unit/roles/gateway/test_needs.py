@@ -16,11 +16,14 @@ HERE: dict[str, Any] = {
     "ansible_connection": "local",
     "ansible_python_interpreter": sys.executable,
     "release_root": "/nowhere",
+    "release_group": "root",
+    "_release_unit_groups": [],
 }
 # Its tasks, not the role: the roles that it brings with it would make a node of this machine.
 GATEWAY = Path(__file__).resolve().parents[4] / "roles" / "gateway"
 NEEDS = [
     {"ansible.builtin.include_vars": {"file": str(GATEWAY / "vars" / "main.yml")}},
+    {"ansible.builtin.include_tasks": {"file": str(GATEWAY / "tasks" / "look.yml")}},
     {"ansible.builtin.include_tasks": {"file": str(GATEWAY / "tasks" / "needs.yml")}},
 ]
 
