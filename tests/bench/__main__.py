@@ -7,7 +7,19 @@ import importlib
 import sys
 from collections.abc import Callable
 
-PARTS = ("amplification", "dns", "explorer", "hostile", "reconciler", "mirror", "proxy", "services", "soak", "tunnel")
+PARTS = (
+    "amplification",
+    "dns",
+    "explorer",
+    "hostile",
+    "reconciler",
+    "mirror",
+    "proxy",
+    "services",
+    "soak",
+    "tunnel",
+    "tunnel_distance",
+)
 
 
 def main() -> int:

@@ -50,6 +50,7 @@ BOUNDS = {
 }
 """Of ours divided by Go's."""
 AT_ONCE = 100
+OURS = str(Path(sys.executable).with_name("tfgateway"))
 CLIENTS = 1000
 
 
@@ -81,9 +82,13 @@ def measure(scale: float) -> bool:
         directory = Path(name)
         command = [sys.executable, "-m", "tests.bench.tunnel_source", str(source)]
         stack.enter_context(running(pinned(LOAD, command), directory / "source.log", source))
-        pairs = [stack.enter_context(_ours(directory, source))]
+        ours = stack.enter_context(our_server(directory))
+        stack.enter_context(our_client(directory, ours, ours.tunnels, source))
+        pairs = [ours]
         if not go.missing():
-            pairs.append(stack.enter_context(_theirs(directory, source)))
+            theirs = stack.enter_context(their_server(directory))
+            stack.enter_context(their_client(directory, theirs, theirs.tunnels, source))
+            pairs.append(theirs)
         os.sched_setaffinity(0, {LOAD})
         figures = _work(pairs, scale) + _reconnect(pairs, int(CLIENTS * scale))
     conditions: dict[str, object] = {"rounds": ROUNDS, "processors": "one for the pair, one for the load"}
@@ -100,7 +105,7 @@ def _work(pairs: list[Pair], scale: float) -> list[Figure]:
                 before = {part: pair.cpu(part) for part in ("server", "client")}
                 count = max(1, int(visitors * scale)) if octets < 10_000 else visitors
                 size = octets if octets < 10_000 else int(octets * scale)
-                _visit(pair.visitors, count, size)
+                visit(pair.visitors, count, size)
                 for part in ("server", "client"):
                     used = max(pair.cpu(part) - before[part], 1e-6)
                     done = count if octets < 10_000 else count * size / 1e6
@@ -119,7 +124,7 @@ def _work(pairs: list[Pair], scale: float) -> list[Figure]:
     return figures
 
 
-def _visit(port: int, visitors: int, octets: int) -> None:
+def visit(port: int, visitors: int, octets: int) -> None:
     """So many visitors, ``AT_ONCE`` at a time, each reads so many octets and the end."""
     request = f"GET /{octets} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
     scratch = bytearray(1 << 20)
@@ -209,7 +214,8 @@ def _hello(secret: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _ours(directory: Path, source: int) -> Iterator[Pair]:
+def our_server(directory: Path) -> Iterator[Pair]:
+    """Without a client."""
     pair = Pair("ours", tunnels=free_port(), visitors=free_port())
     port = free_port()
     with redis_server(directory, port), redis.Redis(port=port) as client:
@@ -224,29 +230,43 @@ def _ours(directory: Path, source: int) -> Iterator[Pair]:
             f'listen_http = ["127.0.0.1:{pair.visitors}"]\nlisten_tls = []\n'
             f'listen_tunnels = ["127.0.0.1:{pair.tunnels}"]\nmetrics = "127.0.0.1:{free_port()}"\n'
         )
-        program = str(Path(sys.executable).with_name("tfgateway"))
-        command = pinned(SERVED, [program, "--config", str(config), "proxy"])
+        command = pinned(SERVED, [OURS, "--config", str(config), "proxy"])
         with running(command, directory / "proxy.log", pair.visitors, pair.tunnels) as proxy:
-            remote, local = f"--remote=127.0.0.1:{pair.tunnels}", f"--local=127.0.0.1:{source}"
-            command = pinned(SERVED, [program, "tunnel", remote, local, f"--secret={SECRET}"])
-            with running(command, directory / "tunnel.log") as tunnel:
-                pair.server = proxy.family
-                pair.client = [tunnel.pid]
-                _visit(pair.visitors, 1, 1000)
-                yield pair
+            pair.server = proxy.family
+            yield pair
 
 
 @contextlib.contextmanager
-def _theirs(directory: Path, source: int) -> Iterator[Pair]:
-    program = str(go.build())
+def our_client(directory: Path, pair: Pair, remote: int, source: int) -> Iterator[None]:
+    """Of ``pair``, which it reaches at port ``remote``."""
+    command = [OURS, "tunnel", f"--remote=127.0.0.1:{remote}", f"--local=127.0.0.1:{source}", f"--secret={SECRET}"]
+    log = directory / "tunnel.log"
+    with running(pinned(SERVED, command), log) as tunnel:
+        tunnel.until(lambda: "connected" in log.read_text(), "session")
+        pair.client = [tunnel.pid]
+        visit(pair.visitors, 1, 1000)
+        yield
+
+
+@contextlib.contextmanager
+def their_server(directory: Path) -> Iterator[Pair]:
+    """Without a client."""
     log = directory / "relay-server.log"
-    with running(pinned(SERVED, [program, "relay-server", "127.0.0.1:0", "127.0.0.1:0"]), log) as server:
+    command = [str(go.build()), "relay-server", "127.0.0.1:0", "127.0.0.1:0"]
+    with running(pinned(SERVED, command), log) as server:
         server.until(lambda: "\n" in log.read_text(), "line with its addresses")
         _, tunnels, visitors = log.read_text().split("\n")[0].split()
         pair = Pair("Go", *(int(address.rpartition(":")[2]) for address in (tunnels, visitors)))
-        command = [program, "relay-client", f"127.0.0.1:{pair.tunnels}", SECRET, f"127.0.0.1:{source}"]
-        with running(pinned(SERVED, command), directory / "relay-client.log") as client:
-            time.sleep(0.5)
-            pair.server, pair.client = [server.pid], [client.pid]
-            _visit(pair.visitors, 1, 1000)
-            yield pair
+        pair.server = [server.pid]
+        yield pair
+
+
+@contextlib.contextmanager
+def their_client(directory: Path, pair: Pair, remote: int, source: int) -> Iterator[None]:
+    """Of ``pair``, which it reaches at port ``remote``."""
+    command = [str(go.build()), "relay-client", f"127.0.0.1:{remote}", SECRET, f"127.0.0.1:{source}"]
+    with running(pinned(SERVED, command), directory / "relay-client.log") as client:
+        time.sleep(0.5)
+        pair.client = [client.pid]
+        visit(pair.visitors, 1, 1000)
+        yield

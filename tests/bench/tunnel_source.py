@@ -1,4 +1,7 @@
-"""What the benchmark's tunnels lead to: ``GET /COUNT`` is answered with so many octets and the end."""
+"""What the benchmark's tunnels lead to: ``GET /COUNT`` is answered with so many octets and the end.
+
+``POST /COUNT`` is answered with one octet when so many have come.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,15 @@ def serve(connection: socket.socket) -> None:
             if not received:
                 return
             head += received
-        left = int(head.split()[1].lstrip(b"/"))
+        method, path = head.split()[:2]
+        left = int(path.lstrip(b"/"))
+        if method == b"POST":
+            left -= len(head.partition(b"\r\n\r\n")[2])
+            scratch = bytearray(_CHUNK)
+            while left > 0 and (received := connection.recv_into(scratch)):
+                left -= received
+            connection.send(b"." if not left else b"")
+            return
         while left > 0:
             left -= connection.send(_CHUNK[: min(left, len(_CHUNK))])
 

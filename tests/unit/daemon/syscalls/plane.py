@@ -40,6 +40,7 @@ from tfgateway.tunnel import client
 from tfgateway.tunnel.client import ClientOptions
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.server import TunnelServer
+from tfgateway.tunnel.yamux.windows import WindowBudget
 
 from tests.support.waiting import soon
 from tests.unit.daemon.syscalls.injector import Injector
@@ -286,6 +287,7 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
             ("127.0.0.1", ports["tunnels"]),
             options,
             lambda status: connected.set() if status.phase is client.Phase.CONNECTED else connected.clear(),
+            WindowBudget(0),
         )
         stack.push_async_callback(_end, asyncio.create_task(follower.run()))
         await asyncio.wait_for(connected.wait(), LIMIT)

@@ -20,10 +20,13 @@ from tfgateway.tunnel.client import ClientOptions, RemoteStatus
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.server import TunnelServer
 from tfgateway.tunnel.session.session import SessionLimits
+from tfgateway.tunnel.yamux.windows import WindowBudget
 
 SECRET = b"7:s3cr3t-tunnel-key"
 LIMIT = 20.0
 """Seconds after which something that does not come is a failure."""
+
+WINDOWS = 64 * 1024 * 1024
 
 NO_TUNNEL = b"503"
 NOT_ANSWERED = b"502"
@@ -195,7 +198,7 @@ class World:
             **options,
         }
         statuses: list[RemoteStatus] = []
-        follower = client._Follower(remote, ClientOptions(**given), statuses.append)
+        follower = client._Follower(remote, ClientOptions(**given), statuses.append, WindowBudget(WINDOWS))
         task = asyncio.get_running_loop().create_task(follower.run())
         self._stack.push_async_callback(_cancel, task)
         del found

@@ -21,7 +21,7 @@ from tfgateway.tunnel.yamux.connection import (
     YamuxConnection,
 )
 from tfgateway.tunnel.yamux.frames import Flag, GoAway, Kind, encode
-from tfgateway.tunnel.yamux.windows import INITIAL_WINDOW
+from tfgateway.tunnel.yamux.windows import INITIAL_WINDOW, WindowBudget
 
 GO_AWAY_1 = bytes.fromhex("000300000000000000000001")
 
@@ -39,11 +39,11 @@ def heard(side: YamuxConnection, octets: bytes) -> list[object]:
 
 
 def server() -> YamuxConnection:
-    return YamuxConnection(Role.SERVER, max_streams=8)
+    return YamuxConnection(Role.SERVER, max_streams=8, budget=WindowBudget(0))
 
 
 def client() -> YamuxConnection:
-    return YamuxConnection(Role.CLIENT, max_streams=256)
+    return YamuxConnection(Role.CLIENT, max_streams=256, budget=WindowBudget(0))
 
 
 def opened_by_server() -> tuple[YamuxConnection, YamuxConnection]:
@@ -117,7 +117,7 @@ def test_reset_drops_the_stream_and_its_late_data() -> None:
     assert heard(one, sent(other)) == []
     assert heard(other, sent(one)) == [StreamReset(2)]
     other.send(2, b"nobody")
-    other.consume(2, 1)
+    other.consume(2, 1, 0)
     assert sent(other) == b""
 
 
@@ -128,9 +128,9 @@ def test_exhausted_windows_and_grants_at_half() -> None:
     with pytest.raises(ValueError, match="window"):
         one.send(2, b"x")
     heard(other, sent(one))
-    other.consume(2, INITIAL_WINDOW // 2 - 1)
+    other.consume(2, INITIAL_WINDOW // 2 - 1, 0)
     assert sent(other) == b""
-    other.consume(2, 1)
+    other.consume(2, 1, 0)
     update = sent(other)
     assert update.hex() == "000100000000000200020000"
     assert heard(one, update) == [WindowOpened(2)]
@@ -161,7 +161,7 @@ def test_a_stream_opened_twice_ends_the_session() -> None:
 
 
 def test_t17_streams_beyond_the_limit_are_reset() -> None:
-    side = YamuxConnection(Role.SERVER, max_streams=1)
+    side = YamuxConnection(Role.SERVER, max_streams=1, budget=WindowBudget(0))
     octets = encode(Kind.WINDOW_UPDATE, Flag.SYN, 1, 0) + encode(Kind.WINDOW_UPDATE, Flag.SYN, 3, 0)
     assert heard(side, octets) == [StreamOpened(1)]
     assert sent(side) == encode(Kind.WINDOW_UPDATE, Flag.RST, 3, 0)
@@ -232,7 +232,7 @@ def test_mutated_frames_are_events_or_an_error(sequence: list[tuple[Kind, int, i
                 if isinstance(event, StreamOpened):
                     side.accept(event.stream)
                 elif isinstance(event, DataReceived):
-                    side.consume(event.stream, len(event.data))
+                    side.consume(event.stream, len(event.data), 0)
     except ParseError:
         pass
     assert 0 <= side.streams <= 2 + 8
@@ -256,7 +256,7 @@ def test_nothing_is_lost_and_no_window_is_violated(steps: list[tuple[bool, int]]
             for event in receiver.receive(memoryview(octets[start : start + max(step, len(octets) // 50)])):
                 if isinstance(event, DataReceived):
                     read[name] += event.data
-                    receiver.consume(event.stream, len(event.data))
+                    receiver.consume(event.stream, len(event.data), 0)
 
     for index, (by_one, size) in enumerate(steps):
         side, name = (one, "one") if by_one else (other, "other")
@@ -265,7 +265,7 @@ def test_nothing_is_lost_and_no_window_is_violated(steps: list[tuple[bool, int]]
         wrote[name] += data
         travel(one, other, "one")
         travel(other, one, "other")
-        one = YamuxConnection.thaw(Role.SERVER, one.freeze(), max_streams=8)
+        one = YamuxConnection.thaw(Role.SERVER, one.freeze(), max_streams=8, budget=WindowBudget(0))
     assert read == wrote
 
 
@@ -275,9 +275,9 @@ def test_a_session_goes_on_elsewhere_in_the_middle_of_a_frame() -> None:
     other.end(2)
     octets = sent(other)
     for cut in range(len(octets)):
-        before = YamuxConnection.thaw(Role.SERVER, one.freeze(), max_streams=8)
+        before = YamuxConnection.thaw(Role.SERVER, one.freeze(), max_streams=8, budget=WindowBudget(0))
         found = heard(before, octets[:cut])
-        after = YamuxConnection.thaw(Role.SERVER, before.freeze(), max_streams=8)
+        after = YamuxConnection.thaw(Role.SERVER, before.freeze(), max_streams=8, budget=WindowBudget(0))
         found += heard(after, octets[cut:])
         assert b"".join(item[1] for item in found if isinstance(item, tuple)) == b"0123456789"
         assert found[-1] == StreamEnded(2)

@@ -28,7 +28,7 @@ from tfgateway.tunnel.links.messages import (
     encode,
 )
 from tfgateway.tunnel.session.stream_relay import RelaySnapshot
-from tfgateway.tunnel.yamux.connection import ConnectionSnapshot
+from tfgateway.tunnel.yamux.snapshot import ConnectionSnapshot
 
 from tests.support.waiting import soon
 

@@ -14,6 +14,7 @@ from tfgateway.tunnel.session.session import Session, SessionLimits
 from tfgateway.tunnel.session.states import TRANSITIONS, SessionEvent, SessionState
 from tfgateway.tunnel.yamux.connection import Role, YamuxConnection
 from tfgateway.tunnel.yamux.frames import GoAway
+from tfgateway.tunnel.yamux.windows import WindowBudget
 
 from tests.support.waiting import soon
 
@@ -33,7 +34,7 @@ class Ends:
         sock.setblocking(False)
         made = Session(
             sock,
-            YamuxConnection(role, max_streams=4),
+            YamuxConnection(role, max_streams=4, budget=WindowBudget(0)),
             limits=SessionLimits(),
             opened=lambda _session, _stream: None,
             over=lambda _session, reason: self.reasons.append(reason),
@@ -89,6 +90,7 @@ async def test_a_released_session_goes_on_as_it_was(ends: Ends, left: bool) -> N
         state,
         unsent,
         limits=SessionLimits(),
+        budget=WindowBudget(0),
         opened=lambda _session, _stream: None,
         over=lambda _session, reason: ends.reasons.append(reason),
         available=lambda _session: None,

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.tfgrid.gateway.plugins.modules import gateway_probe
 from tfgateway.proxy.parse.clienthello import ClientHelloParser
 from tfgateway.tunnel.yamux.connection import Role, YamuxConnection
+from tfgateway.tunnel.yamux.windows import WindowBudget
 
 
 def served(answer: Callable[[socket.socket], None]) -> int:
@@ -93,7 +94,7 @@ def test_tls_that_is_reset_or_silent_is_no_answer(monkeypatch: pytest.MonkeyPatc
 
 def test_the_tunnel_port_answers_before_it_has_heard_a_secret() -> None:
     def answer(link: socket.socket) -> None:
-        connection = YamuxConnection(Role.SERVER, max_streams=1)
+        connection = YamuxConnection(Role.SERVER, max_streams=1, budget=WindowBudget(0))
         assert list(connection.receive(memoryview(link.recv(4096)))) == []
         link.sendall(b"".join(connection.outgoing))
 

@@ -19,10 +19,13 @@ from tfgateway.tunnel.session.session import Session, SessionLimits, StreamHandl
 from tfgateway.tunnel.session.stream_relay import StreamEnding, StreamRelay, StreamRelayed
 from tfgateway.tunnel.session.tls import secure
 from tfgateway.tunnel.yamux.connection import Role, YamuxConnection
+from tfgateway.tunnel.yamux.windows import WindowBudget
 
 _TLS_HANDSHAKE = 0x16
 _STEADY = 60.0
 """Seconds after which a session counts as one that worked: the next attempt is quick again."""
+_WINDOWS = 64 * 1024 * 1024
+"""Bytes by which the receive windows of all sessions may exceed the initial one."""
 _LONGEST_PAUSE = 60.0
 """Seconds between two attempts, unless the first pause is longer."""
 
@@ -97,19 +100,21 @@ _MAX_ENDING = 4
 
 async def run(remotes: list[HostPort], options: ClientOptions, changed: Changed) -> None:
     """Keep a session with each of ``remotes`` until cancelled. ``changed`` is called with every new phase."""
+    budget = WindowBudget(_WINDOWS)
     async with asyncio.TaskGroup() as group:
         for remote in remotes:
-            group.create_task(_Follower(remote, options, changed).run())
+            group.create_task(_Follower(remote, options, changed, budget).run())
 
 
 class _Follower:
     """Keeps a session with one gateway."""
 
-    def __init__(self, remote: HostPort, options: ClientOptions, changed: Changed) -> None:
+    def __init__(self, remote: HostPort, options: ClientOptions, changed: Changed, budget: WindowBudget) -> None:
         host, port = remote
         self._remote = remote
         self._options = options
         self._changed = changed
+        self._budget = budget
         self._status = RemoteStatus(shown(host, port))
         self._ending: list[Session] = []
         """Sessions that the gateway is about to end: their visitors stay to their end."""
@@ -156,10 +161,11 @@ class _Follower:
             if self._options.tls is not None:
                 sock = await secure(sock, self._options.tls, self._options.tls_name or self._remote[0])
         over: asyncio.Future[str] = self._loop.create_future()
+        limits = self._options.limits
         session = Session(
             sock,
-            YamuxConnection(Role.CLIENT, max_streams=self._options.limits.streams),
-            limits=self._options.limits,
+            YamuxConnection(Role.CLIENT, max_streams=limits.streams, budget=WindowBudget(limits.windows, self._budget)),
+            limits=limits,
             opened=self._visited,
             over=partial(self._over, over),
             left=lambda _session: None if over.done() else over.set_result(_LEFT),

@@ -31,6 +31,7 @@ from tfgateway.tunnel.links.worker_links import WorkerLinks
 from tfgateway.tunnel.session.session import Session, SessionLimits, StreamHandler
 from tfgateway.tunnel.session.tls import secure
 from tfgateway.tunnel.yamux.connection import Role, YamuxConnection
+from tfgateway.tunnel.yamux.windows import WindowBudget
 
 _KEY = "tunnels.key"
 _MAX_NEWCOMERS = 2048
@@ -38,6 +39,8 @@ _MAX_NEWCOMERS = 2048
 
 _MAX_CLIENTS = 16
 """That share one secret."""
+_WINDOWS = 64 * 1024 * 1024
+"""Bytes by which the receive windows of all sessions may exceed the initial one."""
 _UNKNOWN = "its secret is unknown"
 _DRAIN_LOOK = 0.05
 """Seconds between two looks at what is left."""
@@ -66,6 +69,7 @@ class TunnelServer:
         self._metrics = metrics
         self._adopt = adopt
         self._limits = limits or SessionLimits(streams=settings.tunnel_streams)
+        self._budget = WindowBudget(_WINDOWS)
         self._key = shared_key(runtime / _KEY)
         self._loop = asyncio.get_running_loop()
         self._registry = Registry(
@@ -130,7 +134,7 @@ class TunnelServer:
             send_at_once(sock)
             session = Session(
                 sock,
-                YamuxConnection(Role.SERVER, max_streams=1),  # T-17
+                YamuxConnection(Role.SERVER, max_streams=1, budget=self._window_budget()),  # T-17
                 limits=self._limits,
                 opened=partial(self._registered, source),
                 over=self._over,
@@ -159,6 +163,9 @@ class TunnelServer:
             async with asyncio.timeout(self._settings.head_timeout):
                 wrapped = await secure(sock, context, None)
             self.accept(wrapped, source)
+
+    def _window_budget(self) -> WindowBudget:
+        return WindowBudget(self._limits.windows, self._budget)
 
     def _no_secret_yet(self, session: Session) -> None:
         if session in self._newcomers:
@@ -299,6 +306,7 @@ class TunnelServer:
                 state.connection,
                 state.unsent,
                 limits=self._limits,
+                budget=self._window_budget(),
                 opened=partial(self._registered, state.source),
                 over=self._over,
                 available=self._available,

@@ -9,7 +9,7 @@ import msgspec
 
 from tfgateway.errors import ParseError
 from tfgateway.tunnel.session.stream_relay import RelaySnapshot
-from tfgateway.tunnel.yamux.connection import ConnectionSnapshot
+from tfgateway.tunnel.yamux.snapshot import ConnectionSnapshot
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):

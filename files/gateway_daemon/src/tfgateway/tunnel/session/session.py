@@ -13,7 +13,6 @@ from tfgateway.errors import ParseError
 from tfgateway.tunnel.session.states import CLOSED, ENDED, HANDED_OVER, LEFT, OPEN, PEER_LEAVES, TRANSITIONS
 from tfgateway.tunnel.session.transport import Buffer, Wire
 from tfgateway.tunnel.yamux.connection import (
-    ConnectionSnapshot,
     DataReceived,
     Event,
     Pong,
@@ -27,11 +26,17 @@ from tfgateway.tunnel.yamux.connection import (
     YamuxConnection,
 )
 from tfgateway.tunnel.yamux.frames import GoAway
+from tfgateway.tunnel.yamux.snapshot import ConnectionSnapshot
+from tfgateway.tunnel.yamux.windows import WindowBudget
 
 _CONGESTED = 256 * 1024
 """Bytes that wait to be sent; above it no channel reads on, and they get their turns one after the other."""
 _MAX_UNSENT = 1024 * 1024
 """Bytes: far above what the channels cause; a peer that gets there asks for answers and does not read them."""
+
+
+_MEASURE_EVERY = 1.0
+"""Seconds between two measurements of the round trip while much is received."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,10 @@ class SessionLimits:
     streams: int = 1000
     """Open at once, of each side."""
     buffered: int = 16 * 1024 * 1024
-    """Bytes of all streams that wait for slow receivers; the slowest is reset when there are more."""
+    """Bytes of all streams that wait for slow receivers, beyond what ``windows`` has granted; the slowest is reset
+    when there are more."""
+    windows: int = 32 * 1024 * 1024
+    """Bytes by which the receive windows of all streams may exceed the initial one."""
     ping_every: float = 30.0
     """Seconds between two questions whether the peer is there."""
     pong_within: float = 10.0
@@ -103,6 +111,9 @@ class Session:
         self._flush_due = False
         self._loop = asyncio.get_running_loop()
         self._awaited_pong = -1
+        self._pings: dict[int, float] = {}
+        """Those without an answer, and when they were sent."""
+        self._next_measurement = 0.0
         self.state = LEFT if connection.peer_went_away else OPEN
         self._wire = Wire(
             sock,
@@ -190,7 +201,10 @@ class Session:
 
     def consume(self, stream: int, count: int) -> None:
         """``count`` bytes of the stream were passed on."""
-        self._connection.consume(stream, count)
+        now = self._loop.time()
+        if self._connection.consume(stream, count, now) and now >= self._next_measurement:
+            self._next_measurement = now + _MEASURE_EVERY
+            self._pings[self._connection.ping()] = now
         self._due()
 
     def end(self, stream: int) -> None:
@@ -207,11 +221,12 @@ class Session:
     def forget(self, stream: int) -> None:
         """The channel needs nothing more of the stream, which is gone."""
         self._channels.pop(stream, None)
+        self._connection.budget.charge(stream, 0)
 
     def count_buffered(self, count: int) -> None:
         """A channel keeps ``count`` bytes more, or less. The one that keeps most goes when there are too many."""
         self._buffered += count
-        if count > 0 and self._buffered > self._limits.buffered:
+        if count > 0 and self._buffered > self._limits.buffered + self._connection.budget.used:
             stream, channel = max(self._channels.items(), key=lambda item: item[1].buffered)
             self.reset(stream)
             channel.dropped("too slow")
@@ -229,6 +244,7 @@ class Session:
             return
         self.state = TRANSITIONS[ENDED][self.state]
         self._keepalive.cancel()
+        self._connection.budget.close()
         if code is not None:
             self._connection.go_away(code)
         self._wire.send(self._take())
@@ -246,6 +262,7 @@ class Session:
         """
         self.state = TRANSITIONS[HANDED_OVER][self.state]
         self._keepalive.cancel()
+        self._connection.budget.close()
         self._wire.send(self._take())
         unsent = self._wire.unsent_bytes()
         return self._wire.release(), self._connection.freeze(), unsent
@@ -259,12 +276,13 @@ class Session:
         unsent: bytes,
         *,
         limits: SessionLimits,
+        budget: WindowBudget,
         opened: Callable[[Session, int], StreamHandler | None],
         over: Callable[[Session, str], None],
         available: Callable[[Session], None],
     ) -> Session:
         """Go on where ``release`` was called. The caller binds the channels before the event loop turns."""
-        connection = YamuxConnection.thaw(role, state, max_streams=limits.streams)
+        connection = YamuxConnection.thaw(role, state, max_streams=limits.streams, budget=budget)
         session = cls(sock, connection, limits=limits, opened=opened, over=over, available=available)
         if unsent:
             session._wire.send([unsent])
@@ -311,6 +329,8 @@ class Session:
                 else:
                     self._channels[stream] = channel
             case Pong(number):
+                if number in self._pings:
+                    self._connection.round_trip.add(self._loop.time() - self._pings.pop(number))
                 if number == self._awaited_pong:
                     self._awaited_pong = -1
                     self._keepalive.cancel()
@@ -324,6 +344,7 @@ class Session:
 
     def _ping(self) -> None:
         self._awaited_pong = self._connection.ping()
+        self._pings[self._awaited_pong] = self._loop.time()
         self._due()
         self._keepalive = self._loop.call_later(self._limits.pong_within, self.close, "it does not answer")
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from tfgateway.errors import ParseError
 from tfgateway.tunnel.yamux.frames import Flag, Frame, FrameReader, GoAway, Kind, Payload, encode
-from tfgateway.tunnel.yamux.windows import ReceiveWindow, SendWindow
+from tfgateway.tunnel.yamux.snapshot import ConnectionSnapshot, StreamSnapshot
+from tfgateway.tunnel.yamux.windows import INITIAL_WINDOW, ReceiveWindow, RoundTrip, SendWindow, WindowBudget
 
 MAX_FRAME = 64 * 1024
 """Bytes of payload that this side puts into a frame at most: one that waits for the others waits that long."""
@@ -95,32 +96,6 @@ class WentAway:
 Event = StreamOpened | StreamAccepted | DataReceived | StreamEnded | StreamReset | WindowOpened | Pong | WentAway
 
 
-@dataclass(slots=True)
-class StreamSnapshot:
-    """Both directions of one stream, in plain values: this is all that another process needs to go on with it."""
-
-    send_left: int
-    receive_left: int
-    taken: int
-    acknowledged: bool
-    ended_by_us: bool
-    ended_by_peer: bool
-
-
-@dataclass(slots=True)
-class ConnectionSnapshot:
-    """A session between two bytes, in plain values."""
-
-    next_stream: int
-    pings: int
-    partial: bytes
-    left: int
-    payload_of: int
-    ends_after_payload: bool
-    peer_went_away: bool
-    streams: dict[int, StreamSnapshot]
-
-
 class _Stream:
     __slots__ = ("acknowledged", "ended_by_peer", "ended_by_us", "receive", "send")
 
@@ -135,12 +110,14 @@ class _Stream:
 class YamuxConnection:
     """The state of a session. Calls for a stream that is gone do nothing: its end may have come in between."""
 
-    def __init__(self, role: Role, *, max_streams: int) -> None:
-        """``max_streams``: how many of the peer's may be open at once; further ones are reset."""
+    def __init__(self, role: Role, *, max_streams: int, budget: WindowBudget) -> None:
+        """max_streams: how many of the peer's may be open at once; further ones are reset. budget: of this session."""
         self.outgoing: list[Buffer] = []
         """What is to be sent, in this order. The caller empties it."""
         self.peer_went_away = False
         """No more streams can be opened."""
+        self.round_trip = RoundTrip()
+        self.budget = budget
         self._peers_parity = 0 if role is Role.CLIENT else 1
         self._next_stream: int = role.value
         self._max_streams = max_streams
@@ -287,14 +264,24 @@ class YamuxConnection:
             piece = view[start : start + MAX_FRAME]
             self.outgoing += (encode(_DATA, 0, number, len(piece)), piece)
 
-    def consume(self, number: int, count: int) -> None:
-        """``count`` bytes of a stream have been passed on: the peer is granted as many, in portions."""
+    def consume(self, number: int, count: int, now: float) -> bool:
+        """``count`` bytes of a stream have been passed on: the peer is granted more, in portions. True: now.
+
+        now: seconds of any clock that goes on.
+        """
         stream = self._streams.get(number)
         if stream is None or stream.ended_by_peer:
-            return
-        granted = stream.receive.consumed(count)
+            return False
+        window = stream.receive
+        if not window.consumed(count):
+            return False
+        largest = INITIAL_WINDOW + self.budget.share(number)
+        window.tune(now, self.round_trip.seconds, largest=largest, scarce=self.budget.scarce)
+        self.budget.charge(number, window.size - INITIAL_WINDOW)
+        granted = window.grant()
         if granted:
             self.outgoing.append(encode(_WINDOW_UPDATE, 0, number, granted))
+        return granted > 0
 
     def end(self, number: int) -> None:
         """Send no more on a stream; again is harmless."""
@@ -350,15 +337,18 @@ class YamuxConnection:
                     acknowledged=stream.acknowledged,
                     ended_by_us=stream.ended_by_us,
                     ended_by_peer=stream.ended_by_peer,
+                    window=stream.receive.size,
                 )
                 for number, stream in self._streams.items()
             },
+            round_trip=self.round_trip.seconds,
         )
 
     @classmethod
-    def thaw(cls, role: Role, state: ConnectionSnapshot, *, max_streams: int) -> YamuxConnection:
+    def thaw(cls, role: Role, state: ConnectionSnapshot, *, max_streams: int, budget: WindowBudget) -> YamuxConnection:
         """Go on where ``freeze`` was called."""
-        connection = cls(role, max_streams=max_streams)
+        connection = cls(role, max_streams=max_streams, budget=budget)
+        connection.round_trip = RoundTrip(state.round_trip)
         connection._next_stream = state.next_stream
         connection._pings = state.pings
         connection._reader.partial = state.partial
@@ -369,8 +359,8 @@ class YamuxConnection:
         for number, frozen in state.streams.items():
             stream = _Stream(acknowledged=frozen.acknowledged)
             stream.send.left = frozen.send_left
-            stream.receive.left = frozen.receive_left
-            stream.receive.taken = frozen.taken
+            stream.receive = ReceiveWindow(frozen.receive_left, frozen.taken, frozen.window)
+            budget.charge(number, frozen.window - INITIAL_WINDOW)
             stream.ended_by_us = frozen.ended_by_us
             stream.ended_by_peer = frozen.ended_by_peer
             connection._streams[number] = stream
