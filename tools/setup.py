@@ -58,6 +58,7 @@ CONTAINERS = [
 ]
 TESTS = [
     Package("redis-server", "redis-server"),
+    Package("postgresql", "/usr/lib/postgresql"),
     Package("libfaketime", "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"),
     Package("knot-dnsutils", "kdig"),
     Package("dnsperf", "dnsperf"),

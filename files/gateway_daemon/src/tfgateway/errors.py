@@ -44,7 +44,14 @@ class ExplorerError(GatewayError):
 
 
 class ExplorerUnavailable(ExplorerError):
-    """Network failure, time-out, 5xx, 429 or an answer that is not JSON: a retry may succeed."""
+    """Network failure, time-out, 5xx, 429 or an answer that is not JSON: a retry may succeed.
+
+    nothing_done: the explorer says so (503 with Retry-After): even what must not be done twice may be sent again.
+    """
+
+    def __init__(self, message: str, *, nothing_done: bool = False) -> None:
+        super().__init__(message)
+        self.nothing_done = nothing_done
 
 
 class ExplorerRefused(ExplorerError):

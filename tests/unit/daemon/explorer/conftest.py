@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,13 @@ from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage.connection import Value
 from tfgateway.explorer.server.storage.database import Database
+from tfgateway.explorer.server.storage.engines.engine import Engine
+from tfgateway.explorer.server.storage.engines.postgresql.engine import PostgresqlEngine
 from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 from tfgateway.explorer.server.storage.long_polls import LongPolls
 from tfgateway.identity.keys import Identity
+
+from tests.support.postgresql import Server, running
 
 NOW = 1611000000
 
@@ -47,9 +51,9 @@ class Answer:
 class Explorer:
     """The server under test; its clock stands still until a test moves it."""
 
-    def __init__(self, directory: Path, policy: ExplorerPolicy) -> None:
+    def __init__(self, engine: Engine, policy: ExplorerPolicy) -> None:
         self.now = float(NOW)
-        self.engine = SqliteEngine(directory / "explorer.db")
+        self.engine = engine
         self._open(policy)
 
     def _open(self, policy: ExplorerPolicy) -> None:
@@ -252,13 +256,28 @@ def stranger() -> Identity:
     return Identity.from_seed(b"x" * 32)
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    """Each engine, with a database of the test's own that is still to be made."""
+    if request.param == "sqlite":
+        return SqliteEngine(tmp_path / "explorer.db")
+    return PostgresqlEngine(request.getfixturevalue("postgresql").new_database())
+
+
 @pytest.fixture
-async def start_explorer(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Explorer]]]:
+async def start_explorer(engine: Engine) -> AsyncIterator[Callable[..., Awaitable[Explorer]]]:
     """Call it with policy members for an explorer of the test's own, open to old clients unless they say otherwise."""
     started: list[Explorer] = []
 
     async def start(**policy: Any) -> Explorer:
-        explorer = Explorer(tmp_path, ExplorerPolicy(**{"registration": RegistrationMode.OPEN, **policy}))
+        explorer = Explorer(engine, ExplorerPolicy(**{"registration": RegistrationMode.OPEN, **policy}))
         await explorer.start()
         started.append(explorer)
         return explorer

@@ -315,6 +315,28 @@ async def test_who_does_not_come_again_has_calls_repeated(
     assert methods == ["GET"] * 3 + ["POST"] + ["GET"] * 3
 
 
+async def test_what_the_explorer_has_not_done_is_sent_again(
+    serve: Any, stranger: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tfgateway.explorer.client._FIRST_PAUSE", 0.001)
+    answers = [
+        web.Response(status=503, body=b'{"error":"away"}', headers={"Retry-After": "1"}),
+        web.Response(status=201, body=b'{"id":7}'),
+        web.Response(status=503, body=b'{"error":"may have been done"}'),
+        web.Response(status=503, body=b"from a proxy", headers={"Retry-After": "1"}),
+    ]
+
+    async def handler(_request: web.Request) -> web.Response:
+        return answers.pop(0)
+
+    async with ExplorerClient(await serve(handler), identity=stranger, key_id="1", retries=1) as client:
+        assert await client.create_farm(Farm()) == 7
+        for _ in range(2):
+            with pytest.raises(ExplorerUnavailable):
+                await client.create_farm(Farm())
+    assert not answers
+
+
 async def test_a_refusal_is_not_repeated(serve: Any) -> None:
     calls = []
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 from aiohttp import web
+from click.core import ParameterSource
 from prometheus_client import CollectorRegistry
 
 from tfgateway.errors import ConfigError
@@ -29,6 +30,7 @@ from tfgateway.workers.lifecycle import Lifecycle
 _DEFAULTS = ExplorerPolicy()
 
 
+_DATABASE = "TFGATEWAY_EXPLORER_DATABASE"
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -40,7 +42,14 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="ADDRESS:PORT; IPv6 in brackets, of which [::] is all; repeatable.",
 )
-@click.option("--database", metavar="FILE", help="SQLite file; created when absent. Required.")
+@click.option(
+    "--database",
+    metavar="FILE|URL",
+    envvar=_DATABASE,
+    show_envvar=True,
+    help="SQLite file, created when absent, or postgresql://HOST[,HOST...]/NAME of a database that exists, which any"
+    " number of explorers may serve. Required.",
+)
 @click.option(
     "--tls-certificate",
     type=_FILE,
@@ -99,6 +108,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="Longest time in seconds that a poll is held back.",
 )
+@click.option(
+    "--drain",
+    type=click.FloatRange(min=0),
+    default=_DEFAULTS.drain,
+    show_default=True,
+    help="Seconds after SIGTERM in which /readyz says no and requests are still served, for a load balancer to notice.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -115,12 +131,15 @@ def command(
     public_url: str,
     require_bound_signatures: bool,
     max_wait: float,
+    drain: float,
 ) -> None:
     """Serve the explorer API until SIGTERM, unless a command is given."""
     if ctx.invoked_subcommand is not None:
         return
     if database is None:
         raise click.UsageError("--database is required")
+    if ctx.get_parameter_source("database") is ParameterSource.COMMANDLINE and locations.has_password(database):
+        raise click.UsageError(f"ps shows the password in --database to everybody: give the URL in {_DATABASE}")
     logs.configure(LogSettings())
     addresses = [_address("--listen", address) for address in listen]
     for name, address in (("--owner-resolver", owner_resolver), ("--metrics", metrics)):
@@ -135,6 +154,7 @@ def command(
         public_url=_public_url(public_url) if public_url else None,
         require_bound_signatures=require_bound_signatures,
         max_wait=max_wait,
+        drain=drain,
     )
     certificate = _certificate(tls_certificate, tls_key)
     app = create_app(locations.engine(database), policy)
@@ -165,7 +185,14 @@ def backup_(database: Path, output: Path) -> None:
 
 
 @command.command("unpin")
-@click.option("--database", metavar="FILE", required=True, help="The database of the explorer, which may run.")
+@click.option(
+    "--database",
+    metavar="FILE|URL",
+    envvar=_DATABASE,
+    show_envvar=True,
+    required=True,
+    help="The database of the explorer, which may run.",
+)
 @click.argument("key_id")
 def unpin(database: str, key_id: str) -> None:
     """Accept requests of KEY_ID, a node id or a user's tid, as old programs sign them again."""

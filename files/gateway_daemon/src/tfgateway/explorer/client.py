@@ -47,6 +47,7 @@ _PASSING = frozenset({408, 425, 429})
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 _FIRST_PAUSE = 0.5
 _UNAUTHORIZED = 401
+_OVERLOADED = 503
 _NO_IDENTITY = "this call has to be signed, and no identity was given"
 
 
@@ -63,8 +64,9 @@ class ExplorerClient:
 
     url: the explorer's; a path that does not end in ``/api/v1`` is replaced by it. identity and key_id (node id, or a
     user's decimal tid): who signs; without identity only unsigned calls work. timeout: seconds for one whole request,
-    waiting of a long poll excluded. max_answer: bytes of one answer. retries: how often a call that may be repeated (no
-    POST: its answer may be what got lost) is tried again by itself, for those who do not come again anyway. clock: Unix
+    waiting of a long poll excluded. max_answer: bytes of one answer. retries: how often a call that may be repeated (of
+    POST only one to which the explorer says that nothing was done: its answer may be what got lost) is tried again by
+    itself, for those who do not come again anyway. clock: Unix
     seconds.
     """
 
@@ -297,8 +299,8 @@ class ExplorerClient:
                 answer = await self._exchange(method, path, query, data, sign=sign, wait=wait)
                 if answer.status != expect:
                     raise self._failure(method, path, answer)
-            except ExplorerUnavailable:
-                if attempt == self._retries or method not in _REPEATABLE:
+            except ExplorerUnavailable as error:
+                if attempt == self._retries or not (error.nothing_done or method in _REPEATABLE):
                     raise
             else:
                 return answer
@@ -362,7 +364,10 @@ class ExplorerClient:
             return ExplorerUnavailable(f"{method} {path}: unexpected answer with status {answer.status}{hint}")
         if 400 <= answer.status < 500 and answer.status not in _PASSING:
             return ExplorerRefused(answer.status, printable(text, 1000) + hint)
-        return ExplorerUnavailable(f"{method} {path}: status {answer.status}: {printable(text)}")
+        message = f"{method} {path}: status {answer.status}: {printable(text)}"
+        return ExplorerUnavailable(
+            message, nothing_done=answer.status == _OVERLOADED and "Retry-After" in answer.headers
+        )
 
 
 def _part(text: str) -> str:

@@ -314,6 +314,7 @@ async def test_a_database_says_how_it_was_made(tmp_path: Path) -> None:
     assert await _recorded(tmp_path / "open.db") is OPEN
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)  # what older releases left is a file
 async def test_a_database_of_an_older_release_stays_open(
     tmp_path: Path, start_explorer: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,8 +16,9 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from prometheus_client import CollectorRegistry
 
+from tfgateway.aio import end
 from tfgateway.errors import ExplorerError
-from tfgateway.explorer.server.api import admissions, farms, gateways, http, nodes, pools, users, workloads
+from tfgateway.explorer.server.api import admissions, farms, gateways, health, http, nodes, pools, users, workloads
 from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.services import SERVICES, Services
 from tfgateway.explorer.server.connections import ConnectionLimits, LimitedConnection
@@ -66,12 +67,16 @@ def create_app(
     feed = LongPolls(policy.max_waiting, lambda: metrics.evicted("polls"))
     limits = ConnectionLimits(_connections(policy), policy.max_memory, metrics.evicted)
     database = Database(engine, policy.registration or RegistrationMode.CLOSED)
-    services = Services(database, policy, feed, limits, clock)
+    changes = engine.changes()
+    services = Services(database, policy, feed, changes, limits, clock)
 
     async def opened(_app: web.Application) -> AsyncIterator[None]:
         await services.database.open()
         _log.info("registration", mode=services.registration, because=_why(services))
+        listening = asyncio.create_task(changes.run(feed.publish, feed.publish_all))
+        await changes.listening()
         yield
+        await end([listening])
         await services.database.close()
 
     async def answer_waiting(_app: web.Application) -> None:
@@ -87,6 +92,7 @@ def create_app(
     app.on_response_prepare.append(auth.add_pin)
     for endpoints in (users, farms, admissions, gateways, pools, workloads, nodes):
         app.router.add_routes([web.route(r.method, API + r.path, r.handler) for r in endpoints.ROUTES])
+    app.router.add_routes(health.ROUTES)
     return app
 
 
@@ -135,6 +141,8 @@ async def serve(
 ) -> None:
     """Serve at all ``addresses`` until ``stopping`` is set, then answer what is under way and return.
 
+    Polls that wait are answered at once then, and load balancers have ``policy.drain`` seconds to notice.
+
     ready: called once connections are accepted. Errors: ``StoreError``, ``ExplorerError`` when the address is taken.
     """
     services = app[SERVICES]
@@ -166,6 +174,8 @@ async def serve(
             _log.info("serving", host=host, port=port, tls=tls is not None)
         ready()
         await stopping.wait()
+        services.long_polls.close()
+        await asyncio.sleep(services.policy.drain)
     finally:
         for server in listeners:
             server.close()

@@ -28,6 +28,8 @@ class ExplorerPolicy:
     """Refuse signatures that are good for more than one request (E-2): those of other clients than ours."""
     max_wait: float = 60.0
     """Longest time that a poll may ask to wait."""
+    drain: float = 0.0
+    """How long requests are still served, and readiness denied, before it stops."""
     max_waiting: int = 10_000
     """Polls that wait at one time; beyond, those of the client that has most are answered early."""
     max_connections: int = 12_000

@@ -15,7 +15,7 @@ from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import admissions, rows, tables
-from tfgateway.explorer.server.storage.connection import Connection
+from tfgateway.explorer.server.storage.connection import Connection, node_lock
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.identity.keys import node_id_to_public_key
 
@@ -50,7 +50,7 @@ async def withdraw(request: web.Request) -> responses.JsonResponse:
 
     def work(connection: Connection) -> None:
         _check_owner(connection, farm_id, signer.id)
-        connection.lock_node(node_id)
+        connection.lock(node_lock(node_id))
         admissions.remove(connection, farm_id, node_id)
         entry = rows.gateway(connection, node_id)
         if services.registration is RegistrationMode.CLOSED and entry is not None and entry.farm_id == farm_id:

@@ -14,7 +14,7 @@ from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.registration import RegistrationMode, gateway_refusal
 from tfgateway.explorer.server.storage import admissions, pins, rows, tables
-from tfgateway.explorer.server.storage.connection import Connection
+from tfgateway.explorer.server.storage.connection import Connection, node_lock
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 from tfgateway.identity.keys import public_key_to_node_id
@@ -48,7 +48,7 @@ async def register(request: web.Request) -> responses.JsonResponse:
         posted = msgspec.structs.replace(posted, address=request.remote)
 
     def work(connection: Connection) -> None:
-        connection.lock_node(posted.node_id)
+        connection.lock(node_lock(posted.node_id))
         _check_joins(connection, services.registration, posted)
         known = rows.gateway(connection, posted.node_id)
         if known is None:

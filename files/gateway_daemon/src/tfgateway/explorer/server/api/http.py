@@ -17,11 +17,14 @@ from tfgateway.explorer.server.api import bounds, responses
 from tfgateway.explorer.server.api.responses import JsonResponse
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import rows
+from tfgateway.explorer.server.storage.connection import Uncertain
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.identity.keys import PUBLIC_KEY_SIZE
 from tfgateway.telemetry.logs import logger
 
 _log = logger("explorer")
+# With a 503: nothing was done, and the same request may be sent again.
+_NOTHING_DONE = {"Retry-After": "1"}
 _LONGEST_NUMBER = 18  # digits: what has more is no id, and does not fit into 64 bits
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
@@ -143,9 +146,12 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return _refusal(error)
     except rows.NotFound:
         return _refusal(missing())
+    except Uncertain as error:
+        _log.error("database failed", path=request.path, reason=error)
+        return JsonResponse(b'{"error":"the database failed: this may have been done, or not"}', 503)
     except StoreError as error:
         _log.error("database failed", path=request.path, reason=error)
-        return JsonResponse(b'{"error":"the database failed"}', 503)
+        return JsonResponse(b'{"error":"the database failed"}', 503, _NOTHING_DONE)
     except web.HTTPException:
         raise
     except Exception:

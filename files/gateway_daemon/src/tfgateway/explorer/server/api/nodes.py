@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from tfgateway.explorer.models import NextAction, Result, ResultState, Workload,
 from tfgateway.explorer.server.api import http, responses
 from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.http import ApiError
-from tfgateway.explorer.server.api.services import SERVICES
+from tfgateway.explorer.server.api.services import SERVICES, Services
 from tfgateway.explorer.server.connections import source
 from tfgateway.explorer.server.storage import rows
 from tfgateway.explorer.server.storage.connection import Connection
@@ -51,17 +50,35 @@ async def poll(request: web.Request) -> web.StreamResponse:
 
     with services.long_polls.watch(node_id) as changed:
         page = await services.database.read(work, node_id=node_id)
-        fresh = bool(page.begun.bodies) and not (page.queued and services.long_polls.delivered(node_id))
-        if wait and not fresh:
+        until = asyncio.get_running_loop().time() + wait
+        while wait and not _fresh(services, node_id, page):
             with services.long_polls.may_wait(changed, source(request.transport)) as may_wait:
-                if may_wait:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(changed.wait(), wait)
-                    changed.clear()
-                    page = await services.database.read(work, node_id=node_id)
+                if not may_wait:
+                    break
+                woken = await _wait_for(changed, until, services.changes.recheck)
+            changed.clear()
+            page = await services.database.read(work, node_id=node_id)
+            if woken:
+                break
         if page.queued and not changed.is_set():
             services.long_polls.mark_delivered(node_id)
     return responses.rows(page.listing, services.database.read, page.begun, {"x-last-id": str(page.last_id)})
+
+
+def _fresh(services: Services, node_id: str, page: _Page) -> bool:
+    """Whether there is something that the node was not given yet."""
+    return bool(page.begun.bodies) and not (page.queued and services.long_polls.delivered(node_id))
+
+
+async def _wait_for(changed: asyncio.Event, until: float, recheck: float | None) -> bool:
+    """Wait for a change; False: it is only time to look again. until: time of the loop; recheck: see ``Changes``."""
+    left = until - asyncio.get_running_loop().time()
+    last = recheck is None or recheck >= left
+    try:
+        await asyncio.wait_for(changed.wait(), left if last else recheck)
+    except TimeoutError:
+        return last
+    return True
 
 
 async def one(request: web.Request) -> responses.JsonResponse:

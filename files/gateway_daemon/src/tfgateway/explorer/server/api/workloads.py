@@ -26,7 +26,7 @@ from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.api.validation import workload_problem
 from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage import rows, tables
-from tfgateway.explorer.server.storage.connection import Connection
+from tfgateway.explorer.server.storage.connection import Connection, node_lock
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.net.addresses import is_literal, literals
 
@@ -56,7 +56,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
             raise ApiError(403, "not allowed to deploy workload on this pool")
         if services.policy.validate_workloads:
             _check_servable(connection, posted, services.policy)
-        connection.lock_node(posted.node_id)
+        connection.lock(node_lock(posted.node_id))
         workload = msgspec.structs.replace(
             posted,
             id=rows.next_workload_id(connection),
@@ -75,7 +75,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
         return workload
 
     workload = await services.database.write(work)
-    services.long_polls.publish(workload.node_id)
+    services.publish(workload.node_id)
     return responses.JsonResponse(wire.encode({"reservation_id": workload.id}), 201)
 
 
@@ -212,7 +212,7 @@ def _reached(wanted: SigningRequest, given: tuple[Approval, ...]) -> bool:
 async def _sign(request: web.Request, work: Callable[[Connection], Workload]) -> responses.JsonResponse:
     services = request.app[SERVICES]
     workload = await services.database.write(work)
-    services.long_polls.publish(workload.node_id)
+    services.publish(workload.node_id)
     return responses.nothing(201)
 
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from tfgateway.errors import GatewayError
+from tfgateway.errors import GatewayError, StoreError
 
 Value = int | str | bytes
 
 
 class Taken(GatewayError):
     """A value that has to be unique is there already."""
+
+
+class Uncertain(StoreError):
+    """Whether a change was written is not known: the connection was lost while it was committed."""
 
 
 class Cursor(Protocol):
@@ -48,8 +52,18 @@ class Connection(Protocol):
     def last_id(self, table: str, /) -> int:
         """The highest id that was ever given out in ``table``, 0 when none."""
 
-    def lock_node(self, node_id: str, /) -> None:
-        """Until the transaction ends no other one adds rows for this node: ids of a node commit in their order."""
+    def lock(self, name: str, /) -> None:
+        """Wait for the transaction that has locked this name; others wait for the end of this one."""
 
     def try_lock(self, name: str, /) -> bool:
         """Whether this transaction alone does what ``name`` says; it never waits."""
+
+
+def node_lock(node_id: str) -> str:
+    """What a transaction locks before it draws an id for a row of this node: such ids commit in their order."""
+    return f"node {node_id}"
+
+
+def key_lock(key_id: str) -> str:
+    """What a transaction locks before it uses a nonce of this key."""
+    return f"key {key_id}"

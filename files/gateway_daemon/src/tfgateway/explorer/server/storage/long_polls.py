@@ -23,6 +23,11 @@ class LongPolls:
         self._ended = ended
 
     @property
+    def closed(self) -> bool:
+        """Whether nobody may wait any more."""
+        return self._closed
+
+    @property
     def waiting(self) -> int:
         """The number of long polls that wait."""
         return self._waiting.total
@@ -67,6 +72,13 @@ class LongPolls:
         for event in self._watchers.get(node_id, ()):
             event.set()
 
+    def publish_all(self) -> None:
+        """As ``publish``, for all nodes: a change of any of them may have got lost."""
+        self._delivered.clear()
+        for events in self._watchers.values():
+            for event in events:
+                event.set()
+
     def delivered(self, node_id: str) -> bool:
         """Whether the queued items were delivered since the last change: they are not new then."""
         return node_id in self._delivered
@@ -78,6 +90,4 @@ class LongPolls:
     def close(self) -> None:
         """End all long polls now, and later ones at once."""
         self._closed = True
-        for events in self._watchers.values():
-            for event in events:
-                event.set()
+        self.publish_all()

@@ -5,7 +5,7 @@ that is not newer than those is refused from then on, so that nothing can be rep
 Gateways that are not registered share one such room: anybody can make up their keys, so there the oldest are forgotten.
 When there are more than ``MOST_OF_ALL``, the key that has most makes room.
 
-Each request costs the same, however many there are: they are found by index, and triggers (in ``database``) count them
+Each request costs the same, however many there are: they are found by index, and triggers of the database count them
 by key.
 """
 
@@ -13,14 +13,16 @@ from __future__ import annotations
 
 from tfgateway.errors import GatewayError
 from tfgateway.explorer.server.storage import tables
-from tfgateway.explorer.server.storage.connection import Connection
+from tfgateway.explorer.server.storage.connection import Connection, key_lock
 
 MOST = 10_000
 MOST_OF_ALL = 100_000
 _MADE_FREE = 1_000
 _PRUNED = 100  # a request, at most: they grow by one each
 _SHARED = ""  # the key id under which those of unregistered gateways are kept
-_ALL = "*"  # no key id: under it all are counted
+# Under key ids that begin with an asterisk, which are none, all are counted.
+_COUNT = "SELECT sum(number) FROM nonce_count WHERE key_id >= '*' AND key_id < '+'"
+_LARGEST = "SELECT key_id, number FROM nonce_count WHERE key_id < '*' OR key_id >= '+' ORDER BY number DESC LIMIT 1"
 
 
 class Repeated(GatewayError):
@@ -32,6 +34,7 @@ def use(connection: Connection, key_id: str, nonce: str, created: int, *, oldest
 
     Errors: ``Repeated``. All times are Unix seconds.
     """
+    connection.lock(key_lock(key_id))
     _prune(connection, oldest)
     # Both, since a gateway may have registered, or its entry may have ended, in between.
     own, shared = (key_id, nonce), (_SHARED, f"{key_id} {nonce}")
@@ -41,13 +44,14 @@ def use(connection: Connection, key_id: str, nonce: str, created: int, *, oldest
     tables.insert(connection, "nonce", key_id=row[0], nonce=row[1], created=created)
     if _number(connection, row[0]) > MOST:
         _make_room(connection, row[0], _MADE_FREE)
-    if _number(connection, _ALL) > MOST_OF_ALL:
-        largest = "SELECT key_id, number FROM nonce_count WHERE key_id <> ? ORDER BY number DESC LIMIT 1"
-        most, number = connection.execute(largest, (_ALL,)).fetchone()
+    if connection.execute(_COUNT).fetchone()[0] > MOST_OF_ALL:
+        most, number = connection.execute(_LARGEST).fetchone()
         _make_room(connection, most, min(_MADE_FREE, number // 2))
 
 
 def _prune(connection: Connection, oldest: int) -> None:
+    if not connection.try_lock("prune nonces"):
+        return
     for table in ("nonce", "nonce_floor"):
         connection.execute(
             f"DELETE FROM {table} WHERE rowid IN"  # noqa: S608

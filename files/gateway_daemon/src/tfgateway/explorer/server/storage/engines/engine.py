@@ -22,6 +22,22 @@ class Kind(Enum):
     """Maybe many rows."""
 
 
+class Changes(Protocol):
+    """Notifications between the explorers of one database."""
+
+    recheck: float | None
+    """Seconds after which a poll that waits looks for itself; None: no change can get lost."""
+
+    def announce(self, node_id: str) -> None:
+        """Have the other explorers look for what is new for a node."""
+
+    async def listening(self) -> None:
+        """Return once ``run`` receives."""
+
+    async def run(self, changed: Callable[[str], None], missed: Callable[[], None]) -> None:
+        """Call ``changed`` for each node that another one announces, and ``missed`` when some may have got lost."""
+
+
 class Engine(Protocol):
     """All calls but those of the properties may block."""
 
@@ -50,6 +66,9 @@ class Engine(Protocol):
 
     def apply(self, work: Callable[[Connection], _T]) -> _T:
         """Run ``work`` on an existing database, which explorers may serve. Errors: as of ``transaction``."""
+
+    def changes(self) -> Changes:
+        """Between the explorers of the database."""
 
     def close(self) -> None:
         """Once all connections are closed."""

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tfgateway.explorer.server.storage.engines.engine import Engine
 from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 
+_POSTGRESQL = ("postgresql://", "postgres://")
+
+
+def has_password(location: str) -> bool:
+    """Whether a URL has a password in it."""
+    return location.startswith(_POSTGRESQL) and bool(urlsplit(location).password or "password=" in location)
+
 
 def engine(location: str) -> Engine:
-    """The engine for what ``--database`` says."""
-    return SqliteEngine(Path(location))
+    """The engine for a URL of PostgreSQL or the path of an SQLite file. Errors: ``ConfigError``."""
+    if not location.startswith(_POSTGRESQL):
+        return SqliteEngine(Path(location))
+    # Imported here: 25 MB that SQLite has no use for.
+    from tfgateway.explorer.server.storage.engines.postgresql.engine import PostgresqlEngine
+
+    return PostgresqlEngine(location)

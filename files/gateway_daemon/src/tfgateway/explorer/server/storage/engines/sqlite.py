@@ -101,12 +101,27 @@ class SqliteConnection(sqlite3.Connection):
         row = self.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         return int(row[0]) if row else 0
 
-    def lock_node(self, node_id: str, /) -> None:
+    def lock(self, name: str, /) -> None:
         """Nothing: there is one writer."""
 
     def try_lock(self, name: str, /) -> bool:
         """True: there is one writer."""
         return True
+
+
+class NoChanges:
+    """There is no other explorer."""
+
+    recheck: float | None = None
+
+    def announce(self, node_id: str) -> None:
+        """Nothing."""
+
+    async def listening(self) -> None:
+        """At once."""
+
+    async def run(self, changed: Callable[[str], None], missed: Callable[[], None]) -> None:
+        """Nothing."""
 
 
 class SqliteEngine:
@@ -164,6 +179,10 @@ class SqliteEngine:
         """Run ``work`` on an existing file, which an explorer may serve. Errors: as of ``transaction``."""
         with self.errors(), contextlib.closing(connect_existing(self._path)) as connection:
             return self.transaction(connection, Kind.WRITE, work, "")
+
+    def changes(self) -> NoChanges:
+        """There are none."""
+        return NoChanges()
 
     def close(self) -> None:
         """Let another explorer serve the file, once all connections are closed."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: one database, any number of explorers (replicas) that serve it."""

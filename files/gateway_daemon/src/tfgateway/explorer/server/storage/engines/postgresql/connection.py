@@ -1,0 +1,149 @@
+"""A connection to PostgreSQL that opens itself again after the server has gone away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import psycopg
+from psycopg.types.numeric import Int8Dumper
+
+from tfgateway.errors import StoreError
+from tfgateway.explorer.server.storage.connection import Cursor, Value, node_lock
+from tfgateway.explorer.server.storage.engines.engine import Kind
+
+_BEGIN = {
+    Kind.WRITE: b"BEGIN",
+    # One state of the data for all statements.
+    Kind.READ: b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    Kind.SCAN: b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+}
+# Each statement sees what was committed before it: after the wait for a lock, too.
+_BEGIN_OF_NODE = b"BEGIN READ ONLY"
+_SETTINGS = {
+    # Not for those that write: a COMMIT that is cancelled while it waits for the standby would count as done.
+    Kind.WRITE: b"SET lock_timeout = '10s'",
+    Kind.READ: b"SET lock_timeout = '10s'; SET statement_timeout = '30s'",
+    Kind.SCAN: b"SET lock_timeout = '10s'; SET statement_timeout = '120s'",
+}
+_READ_ONLY = psycopg.errors.ReadOnlySqlTransaction
+_LOST = (psycopg.OperationalError, psycopg.InterfaceError, _READ_ONLY)
+
+
+@lru_cache(maxsize=1024)  # the texts of all callers, which are literals
+def _translated(query: str) -> bytes:
+    return query.replace("?", "%s").encode()
+
+
+class PostgresqlConnection:
+    """Of one thread at a time. Errors of all methods: ``psycopg.Error``, ``StoreError`` when no server is there."""
+
+    for_update = " FOR UPDATE"
+
+    def __init__(self, conninfo: str, name: str, kind: Kind) -> None:
+        """name: how messages call the database."""
+        self._conninfo = conninfo
+        self._name = name
+        self._kind = kind
+        self._raw: psycopg.Connection[Any] | None = None
+        self._settled: int | None = None
+        self.committing = False
+        """Whether the last transaction may have been committed."""
+
+    @property
+    def raw(self) -> psycopg.Connection[Any]:
+        """The driver's, opened when need be."""
+        if self._raw is None or self._raw.closed:
+            try:
+                self._raw = psycopg.connect(self._conninfo, autocommit=True)
+                self._raw.adapters.register_dumper(int, Int8Dumper)
+                self._raw.execute(_SETTINGS[self._kind], prepare=False)
+            except psycopg.Error as error:
+                self.close()
+                raise StoreError(f"{self._name}: {reason(error)}") from error
+        return self._raw
+
+    def close(self) -> None:
+        """Harmless when it is closed."""
+        if self._raw is not None:
+            self._raw.close()
+            self._raw = None
+
+    def lost(self, error: psycopg.Error) -> bool:
+        """Whether the error says that the connection is of no use any more; it is closed then."""
+        if isinstance(error, _LOST) and (isinstance(error, _READ_ONLY) or self._raw is None or self._raw.broken):
+            self.close()
+            return True
+        return False
+
+    def begin(self, node_id: str) -> None:
+        """Begin a transaction; for ``node_id`` see ``Database.read``."""
+        self.committing = False
+        self._settled = None
+        if not node_id:
+            self.raw.execute(_BEGIN[self._kind], prepare=False)
+            return
+        self.raw.execute(_BEGIN_OF_NODE, prepare=False)
+        # A transaction that has drawn a lower id for this node holds its lock until it ends.
+        row = self.execute(
+            "SELECT pg_advisory_xact_lock_shared(hashtextextended(?, 0)), last_value, is_called FROM workload_id_seq",
+            (node_lock(node_id),),
+        ).fetchone()
+        self._settled = row[1] if row[2] else 0
+
+    def commit(self) -> None:
+        """From here on it may be committed, whatever happens."""
+        self.committing = self._kind is Kind.WRITE
+        self.raw.execute(b"COMMIT", prepare=False)
+        self.committing = False
+
+    def rollback(self) -> None:
+        """Harmless when the connection is lost."""
+        if self._raw is None or self._raw.closed:
+            return
+        try:
+            self._raw.execute(b"ROLLBACK", prepare=False)
+        except psycopg.Error:
+            self.close()
+
+    def execute(self, query: str, values: Sequence[Value] = (), /) -> Cursor:
+        """Run one statement."""
+        # PostgreSQL has no text with NUL in it, and clients name whatever they like.
+        safe = [value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in values]
+        return self._connected.execute(_translated(query), safe, binary=True)
+
+    def script(self, statements: str) -> None:
+        """Run statements without values."""
+        self._connected.execute(statements.encode(), prepare=False)
+
+    def next_id(self, table: str, /) -> int:
+        """A new id, of the table's sequence."""
+        return int(self.execute(f"SELECT nextval('{table}_id_seq')").fetchone()[0])
+
+    def last_id(self, table: str, /) -> int:
+        """The highest id that was drawn; in a transaction for a node no row of it up to there is missing."""
+        if self._settled is not None and table == "workload":
+            return self._settled
+        last, called = self.execute(f"SELECT last_value, is_called FROM {table}_id_seq").fetchone()  # noqa: S608
+        return int(last) if called else 0
+
+    def lock(self, name: str, /) -> None:
+        """An advisory lock of the transaction."""
+        self.execute("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (name,))
+
+    def try_lock(self, name: str, /) -> bool:
+        """An advisory lock of the transaction, when it is free."""
+        row = self.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(?, 0))", (name,)).fetchone()
+        return bool(row[0])
+
+    @property
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._raw is None:
+            raise RuntimeError("no transaction has begun")
+        return self._raw
+
+
+def reason(error: psycopg.Error) -> str:
+    """What the driver says, in one line."""
+    return " ".join(str(error).split())

@@ -1,0 +1,134 @@
+"""PostgreSQL behind ``Database``: repeats transactions where that is safe, and finds the server after a failover."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from types import MappingProxyType
+from typing import TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tfgateway.errors import ConfigError, StoreError
+from tfgateway.explorer.server.registration import RegistrationMode
+from tfgateway.explorer.server.storage import settings
+from tfgateway.explorer.server.storage.connection import Connection, Taken, Uncertain
+from tfgateway.explorer.server.storage.engines.engine import Kind
+from tfgateway.explorer.server.storage.engines.postgresql import schema
+from tfgateway.explorer.server.storage.engines.postgresql.connection import PostgresqlConnection, reason
+from tfgateway.explorer.server.storage.engines.postgresql.notifications import Notifications
+from tfgateway.telemetry.text import printable
+
+_ATTEMPTS = 5
+_PAUSE = 0.01  # seconds, before a transaction that another one was in the way of is repeated
+_SCHEMA = "schema"
+_DEFAULTS = MappingProxyType(
+    {
+        "application_name": "tfgateway-explorer",
+        "target_session_attrs": "read-write",
+        "connect_timeout": "3",
+        # A server that has vanished is noticed after ten seconds.
+        "keepalives_idle": "5",
+        "keepalives_interval": "2",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "10000",
+    }
+)
+_T = TypeVar("_T")
+
+
+class PostgresqlEngine:
+    """A database of PostgreSQL 13 or newer, which exists."""
+
+    connections = MappingProxyType({Kind.WRITE: 6, Kind.READ: 4, Kind.SCAN: 2})
+
+    def __init__(self, url: str) -> None:
+        """url: of libpq (``postgresql://HOST,HOST/DATABASE?...``), or its key words. Errors: ``ConfigError``."""
+        try:
+            given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
+        except psycopg.Error as error:
+            # It may repeat the URL, with its password.
+            raise ConfigError("the URL of the database is not one of PostgreSQL") from error
+        self.conninfo = make_conninfo("", **{**_DEFAULTS, **given})
+        host, database = (printable(given.get(name, "")) for name in ("host", "dbname"))
+        self._name = f"postgresql://{host}/{database}"
+
+    @property
+    def name(self) -> str:
+        """Hosts and database."""
+        return self._name
+
+    def open(self, new: RegistrationMode) -> RegistrationMode | None:
+        """Make what is missing; what the database says of registration. Errors: ``StoreError``."""
+        with closing(self.connect(Kind.WRITE)) as connection:
+            return self.transaction(connection, Kind.WRITE, lambda _: self._prepare(connection, new), "")
+
+    def connect(self, kind: Kind) -> PostgresqlConnection:
+        """A connection that opens itself."""
+        return PostgresqlConnection(self.conninfo, self._name, kind)
+
+    def transaction(
+        self, connection: PostgresqlConnection, kind: Kind, work: Callable[[Connection], _T], node_id: str
+    ) -> _T:
+        """Run ``work``, again when another transaction was in its way or the connection was lost before the end.
+
+        Errors: its own, ``Taken``, ``StoreError``, ``Uncertain`` of them when the change may have been written.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._once(connection, work, node_id)
+            except errors.UniqueViolation as error:
+                raise Taken(reason(error)) from error
+            except (errors.SerializationFailure, errors.DeadlockDetected) as error:
+                self._give_up(attempt, _ATTEMPTS, error)
+                time.sleep(_PAUSE * attempt)
+            except psycopg.Error as error:
+                if connection.committing:
+                    connection.close()
+                    raise Uncertain(f"{self._name}: whether it was written is not known: {reason(error)}") from error
+                # The first attempt finds out that the server has gone, the second one asks the new one.
+                self._give_up(attempt, 2 if connection.lost(error) else 0, error)
+        raise AssertionError("the last attempt has raised")
+
+    def apply(self, work: Callable[[Connection], _T]) -> _T:
+        """Run ``work`` on a database that has the explorer's tables. Errors: as of ``transaction``."""
+        with closing(self.connect(Kind.WRITE)) as connection:
+            return self.transaction(connection, Kind.WRITE, work, "")
+
+    def changes(self) -> Notifications:
+        """Between the explorers of the database."""
+        return Notifications(self.conninfo, self._name)
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+    def _once(self, connection: PostgresqlConnection, work: Callable[[Connection], _T], node_id: str) -> _T:
+        try:
+            connection.begin(node_id)
+            result = work(connection)
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+        return result
+
+    def _give_up(self, attempt: int, most: int, error: psycopg.Error) -> None:
+        if attempt >= most:
+            raise StoreError(f"{self._name}: {reason(error)}") from error
+
+    def _prepare(self, connection: PostgresqlConnection, new: RegistrationMode) -> RegistrationMode | None:
+        connection.lock("schema")  # replicas start at the same time
+        encoding = connection.execute("SHOW server_encoding").fetchone()[0]
+        if encoding != "UTF8":
+            raise StoreError(f"{self._name}: its encoding is {encoding}: make the database with ENCODING 'UTF8'")
+        made = connection.execute("SELECT to_regclass('setting')").fetchone()[0] is None
+        if not made and (version := settings.find(connection, _SCHEMA)) != str(schema.VERSION):
+            raise StoreError(f"{self._name}: written by another version ({version}) of the explorer")
+        connection.script(schema.TABLES)
+        if made:
+            settings.add(connection, _SCHEMA, str(schema.VERSION))
+            settings.write_new(connection, new)
+        return settings.registration(connection, self._name)

@@ -1,0 +1,90 @@
+"""Changes of nodes between the explorers of one database, by LISTEN and NOTIFY.
+
+A change is sent after it is committed, by a connection of its own: PostgreSQL lets one transaction with a NOTIFY commit
+at a time, and the standby would be waited for in each. What is lost between the two, or while a connection is down, is
+found by the poll itself (``recheck``) and after each reconnection (``missed``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from tfgateway.aio import Backoff
+from tfgateway.explorer.server.storage.engines.postgresql.connection import reason
+from tfgateway.telemetry.logs import logger
+
+_CHANNEL = "tfgateway_explorer"
+_MOST = 7000  # characters of one notification, of which PostgreSQL takes 8000 bytes
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
+_log = logger("explorer")
+
+
+class Notifications:
+    """Sends and receives, each on a connection that comes back by itself."""
+
+    recheck: float | None = 10.0
+
+    def __init__(self, conninfo: str, name: str) -> None:
+        """name: how messages call the database."""
+        self._conninfo = conninfo
+        self._name = name
+        # Our own come back, too: who waits here was woken before.
+        self._replica = uuid.uuid4().hex
+        self._pending: set[str] = set()
+        self._wanted = asyncio.Event()
+        self._listening = asyncio.Event()
+
+    def announce(self, node_id: str) -> None:
+        """Have the other explorers look for what is new for a node."""
+        self._pending.add(node_id)
+        self._wanted.set()
+
+    async def listening(self) -> None:
+        """Return once ``run`` receives."""
+        await self._listening.wait()
+
+    async def run(self, changed: Callable[[str], None], missed: Callable[[], None]) -> None:
+        """Call ``changed`` for each node that another explorer announces, ``missed`` when some may have got lost."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_connected(lambda connection: self._receive(connection, changed, missed)))
+            tasks.create_task(self._keep_connected(self._send))
+
+    async def _keep_connected(self, use: Callable[[psycopg.AsyncConnection[Any]], Any]) -> None:
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as connection:
+                    backoff.succeeded()
+                    await use(connection)
+            except psycopg.Error as error:
+                _log.warning("no notifications", database=self._name, reason=reason(error))
+            await asyncio.sleep(backoff.failed())
+
+    async def _receive(
+        self, connection: psycopg.AsyncConnection[Any], changed: Callable[[str], None], missed: Callable[[], None]
+    ) -> None:
+        await connection.execute(f"LISTEN {_CHANNEL}".encode())
+        if self._listening.is_set():
+            missed()
+        self._listening.set()
+        async for notification in connection.notifies():
+            replica, *nodes = notification.payload.split(" ")
+            if replica != self._replica:
+                for node_id in nodes:
+                    changed(node_id)
+
+    async def _send(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._pending:
+                payload = self._replica
+                while self._pending and len(payload) < _MOST:
+                    payload += f" {self._pending.pop()}"
+                await connection.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, payload))
