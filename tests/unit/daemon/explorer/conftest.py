@@ -53,6 +53,7 @@ class Explorer:
 
     def __init__(self, engine: Engine, policy: ExplorerPolicy) -> None:
         self.now = float(NOW)
+        self.policy = policy
         self.engine = engine
         self._open(policy)
 

@@ -32,6 +32,21 @@ _DEFAULTS = ExplorerPolicy()
 
 _DATABASE = "TFGATEWAY_EXPLORER_DATABASE"
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_DATABASE_OPTION = click.option(
+    "--database",
+    metavar="FILE|URL",
+    envvar=_DATABASE,
+    show_envvar=True,
+    required=True,
+    help="The database of the explorer, which may run.",
+)
+_IDS_OPTION = click.option(
+    "--ids",
+    type=_FILE,
+    help="File in which an explorer on PostgreSQL remembers the ids that it gave out, to notice that the database was"
+    " restored from a copy [default: an explorer remembers them as long as it runs]. An SQLite file has its own beside"
+    " it, FILE.ids.",
+)
 
 
 @click.group("explorer", invoke_without_command=True)
@@ -115,6 +130,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="Seconds after SIGTERM in which /readyz says no and requests are still served, for a load balancer to notice.",
 )
+@_IDS_OPTION
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -132,6 +148,7 @@ def command(
     require_bound_signatures: bool,
     max_wait: float,
     drain: float,
+    ids: Path | None,
 ) -> None:
     """Serve the explorer API until SIGTERM, unless a command is given."""
     if ctx.invoked_subcommand is not None:
@@ -157,7 +174,7 @@ def command(
         drain=drain,
     )
     certificate = _certificate(tls_certificate, tls_key)
-    app = create_app(locations.engine(database), policy)
+    app = create_app(locations.engine(database, ids), policy)
 
     async def main(life: Lifecycle) -> None:
         if certificate is not None:
@@ -170,6 +187,19 @@ def command(
                 await page.cleanup()
 
     lifecycle.run(main)
+
+
+@command.command("acknowledge-restore")
+@_DATABASE_OPTION
+@_IDS_OPTION
+def acknowledge_restore(database: str, ids: Path | None) -> None:
+    """Go on with a database that was restored from a copy: new ids begin far above all that were given out.
+
+    An explorer that finds its database restored refuses to start, or to give out ids, until this was run. Stop all
+    explorers of the database first.
+    """
+    engine = locations.engine(database, ids)
+    click.echo(f"{printable(engine.name)}: epoch {engine.acknowledge()}")
 
 
 @command.command("backup")
@@ -185,14 +215,7 @@ def backup_(database: Path, output: Path) -> None:
 
 
 @command.command("unpin")
-@click.option(
-    "--database",
-    metavar="FILE|URL",
-    envvar=_DATABASE,
-    show_envvar=True,
-    required=True,
-    help="The database of the explorer, which may run.",
-)
+@_DATABASE_OPTION
 @click.argument("key_id")
 def unpin(database: str, key_id: str) -> None:
     """Accept requests of KEY_ID, a node id or a user's tid, as old programs sign them again."""

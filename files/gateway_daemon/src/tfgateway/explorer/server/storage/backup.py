@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tfgateway.errors import ConfigError, StoreError
 from tfgateway.explorer.models import SKIPPED_BY_A_COPY
-from tfgateway.explorer.server.storage.engines.sqlite import VERSION, connect_existing
+from tfgateway.explorer.server.storage import given_ids
+from tfgateway.explorer.server.storage.engines.sqlite import VERSION, SqliteConnection, connect_existing
 
 
 def backup(database: Path, output: Path) -> int:
@@ -42,14 +43,15 @@ def backup(database: Path, output: Path) -> int:
 def _copy(database: Path, part: Path) -> None:
     with (
         closing(connect_existing(database)) as source,
-        closing(sqlite3.connect(part)) as target,
+        closing(sqlite3.connect(part, factory=SqliteConnection)) as target,
     ):
         if source.execute("PRAGMA user_version").fetchone()[0] != VERSION:
             raise StoreError(f"{database}: is no database of this version of the explorer")
         # In one step: it reads one state of the data, and in WAL mode that keeps nobody from writing.
         source.backup(target)
         target.execute("PRAGMA journal_mode = DELETE")
-        target.execute("UPDATE sqlite_sequence SET seq = seq + ?", (SKIPPED_BY_A_COPY,))
+        for table in given_ids.TABLES:
+            target.skip_ids(table, target.last_id(table) + SKIPPED_BY_A_COPY)
         target.commit()
         damage = target.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":

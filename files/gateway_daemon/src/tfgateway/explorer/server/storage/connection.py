@@ -52,6 +52,9 @@ class Connection(Protocol):
     def last_id(self, table: str, /) -> int:
         """The highest id that was ever given out in ``table``, 0 when none."""
 
+    def skip_ids(self, table: str, last: int, /) -> None:
+        """Give out ids above ``last`` from now on."""
+
     def lock(self, name: str, /) -> None:
         """Wait for the transaction that has locked this name; others wait for the end of this one."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tfgateway.errors import StoreError
 from tfgateway.explorer.server.registration import RegistrationMode
+from tfgateway.explorer.server.storage import tables
 from tfgateway.explorer.server.storage.connection import Connection
 
 _REGISTRATION = "registration"
@@ -20,6 +21,11 @@ def write_new(connection: Connection, mode: RegistrationMode) -> None:
 def add(connection: Connection, name: str, value: str) -> None:
     """Write a setting, unless it is there."""
     connection.execute("INSERT INTO setting VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (name, value))
+
+
+def replace(connection: Connection, name: str, value: str) -> None:
+    """Write a setting."""
+    tables.replace(connection, "setting", name=name, value=value)
 
 
 def find(connection: Connection, name: str) -> str | None:

@@ -67,6 +67,9 @@ class Engine(Protocol):
     def apply(self, work: Callable[[Connection], _T]) -> _T:
         """Run ``work`` on an existing database, which explorers may serve. Errors: as of ``transaction``."""
 
+    def acknowledge(self) -> int:
+        """Go on with a restored database; the new epoch. Errors: ``StoreError``."""
+
     def changes(self) -> Changes:
         """Between the explorers of the database."""
 

@@ -16,11 +16,14 @@ def has_password(location: str) -> bool:
     return location.startswith(_POSTGRESQL) and bool(urlsplit(location).password or "password=" in location)
 
 
-def engine(location: str) -> Engine:
-    """The engine for a URL of PostgreSQL or the path of an SQLite file. Errors: ``ConfigError``."""
+def engine(location: str, ids: Path | None = None) -> Engine:
+    """The engine for a URL of PostgreSQL or the path of an SQLite file. Errors: ``ConfigError``.
+
+    ids: the file that remembers what was given out; an SQLite file has its own beside it.
+    """
     if not location.startswith(_POSTGRESQL):
         return SqliteEngine(Path(location))
     # Imported here: 25 MB that SQLite has no use for.
     from tfgateway.explorer.server.storage.engines.postgresql.engine import PostgresqlEngine
 
-    return PostgresqlEngine(location)
+    return PostgresqlEngine(location, ids)

@@ -20,6 +20,7 @@ from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import settings
 from tfgateway.explorer.server.storage.connection import Connection, Taken
 from tfgateway.explorer.server.storage.engines.engine import Kind
+from tfgateway.explorer.server.storage.given_ids import GivenIds
 from tfgateway.telemetry.text import printable
 
 VERSION = 1
@@ -82,6 +83,7 @@ INSERT INTO nonce_count SELECT key_id, count(*) FROM nonce GROUP BY key_id UNION
 
 _BUSY = 10.0
 """Seconds to wait for another writer."""
+_ORIGIN = "file"  # the same for all: a copied file does not differ from its original
 _LONGEST_HOLDER = 100  # characters of who holds the lock, in a message
 _T = TypeVar("_T")
 _BEGIN = {Kind.WRITE: "BEGIN IMMEDIATE", Kind.READ: "BEGIN", Kind.SCAN: "BEGIN"}
@@ -91,10 +93,23 @@ class SqliteConnection(sqlite3.Connection):
     """The standard library's, so that a statement costs nothing more."""
 
     for_update = ""  # there is one writer
+    drawn: dict[str, int]
+    """By table, the last id that the transaction has drawn."""
+
+    given_ids: GivenIds | None = None
 
     def next_id(self, table: str, /) -> int:
         """A new id, once the row with it is inserted in the same transaction."""
-        return self.last_id(table) + 1
+        number = self.last_id(table) + 1
+        if self.given_ids is not None:
+            self.given_ids.check(table, number)
+            self.drawn[table] = number
+        return number
+
+    def skip_ids(self, table: str, last: int, /) -> None:
+        """The table of AUTOINCREMENT has no row for a table that was always empty."""
+        self.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        self.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, last))
 
     def last_id(self, table: str, /) -> int:
         """The highest id that was ever given out."""
@@ -132,6 +147,7 @@ class SqliteEngine:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._given_ids = GivenIds(path.with_name(f"{path.name}.ids"), str(path))
         self._lock: IO[str] | None = None
 
     @property
@@ -147,7 +163,9 @@ class SqliteEngine:
         self._lock = _lock(self._path)
         try:
             with self.errors(), contextlib.closing(self._connect()) as connection:
-                return _prepare(connection, self._path, new)
+                registration = _prepare(connection, self._path, new)
+                self._given_ids.compare(connection, _ORIGIN)
+                return registration
         except BaseException:
             self.close()
             raise
@@ -157,6 +175,7 @@ class SqliteEngine:
         with self.errors():
             connection = self._connect()
             # An id that was answered must not be given out again after a power cut.
+            connection.given_ids = self._given_ids
             connection.execute("PRAGMA synchronous = FULL" if kind is Kind.WRITE else "PRAGMA query_only = ON")
             return connection
 
@@ -165,6 +184,7 @@ class SqliteEngine:
     ) -> _T:
         """Run ``work`` in a transaction; when it raises, nothing has changed. Errors: its own, ``StoreError``."""
         with self.errors():
+            connection.drawn = {}
             connection.execute(_BEGIN[kind])
             try:
                 result = work(connection)
@@ -173,12 +193,22 @@ class SqliteEngine:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+            self._given_ids.given(connection.drawn)
             return result
 
     def apply(self, work: Callable[[Connection], _T]) -> _T:
         """Run ``work`` on an existing file, which an explorer may serve. Errors: as of ``transaction``."""
         with self.errors(), contextlib.closing(connect_existing(self._path)) as connection:
             return self.transaction(connection, Kind.WRITE, work, "")
+
+    def acknowledge(self) -> int:
+        """Go on with a restored file; the new epoch. Errors: ``StoreError``."""
+        self._lock = _lock(self._path)
+        try:
+            return self.apply(lambda connection: self._given_ids.acknowledge(connection, _ORIGIN))
+        finally:
+            self._lock.close()
+            self._lock = None
 
     def changes(self) -> NoChanges:
         """There are none."""
@@ -187,7 +217,9 @@ class SqliteEngine:
     def close(self) -> None:
         """Let another explorer serve the file, once all connections are closed."""
         if self._lock is not None:
+            self._given_ids.save()
             self._lock.close()
+            self._lock = None
 
     def _connect(self) -> SqliteConnection:
         # The threads of one kind take turns.

@@ -12,6 +12,7 @@ from psycopg.types.numeric import Int8Dumper
 from tfgateway.errors import StoreError
 from tfgateway.explorer.server.storage.connection import Cursor, Value, node_lock
 from tfgateway.explorer.server.storage.engines.engine import Kind
+from tfgateway.explorer.server.storage.given_ids import GivenIds
 
 _BEGIN = {
     Kind.WRITE: b"BEGIN",
@@ -41,13 +42,16 @@ class PostgresqlConnection:
 
     for_update = " FOR UPDATE"
 
-    def __init__(self, conninfo: str, name: str, kind: Kind) -> None:
+    def __init__(self, conninfo: str, name: str, kind: Kind, given_ids: GivenIds) -> None:
         """name: how messages call the database."""
         self._conninfo = conninfo
         self._name = name
         self._kind = kind
         self._raw: psycopg.Connection[Any] | None = None
         self._settled: int | None = None
+        self._given_ids = given_ids
+        self.drawn: dict[str, int] = {}
+        """By table, the last id that the transaction has drawn."""
         self.committing = False
         """Whether the last transaction may have been committed."""
 
@@ -81,6 +85,7 @@ class PostgresqlConnection:
         """Begin a transaction; for ``node_id`` see ``Database.read``."""
         self.committing = False
         self._settled = None
+        self.drawn = {}
         if not node_id:
             self.raw.execute(_BEGIN[self._kind], prepare=False)
             return
@@ -119,7 +124,14 @@ class PostgresqlConnection:
 
     def next_id(self, table: str, /) -> int:
         """A new id, of the table's sequence."""
-        return int(self.execute(f"SELECT nextval('{table}_id_seq')").fetchone()[0])
+        number = int(self.execute(f"SELECT nextval('{table}_id_seq')").fetchone()[0])
+        self._given_ids.check(table, number)
+        self.drawn[table] = number
+        return number
+
+    def skip_ids(self, table: str, last: int, /) -> None:
+        """Set the table's sequence."""
+        self.execute(f"SELECT setval('{table}_id_seq', ?)", (last,))
 
     def last_id(self, table: str, /) -> int:
         """The highest id that was drawn; in a transaction for a node no row of it up to there is missing."""

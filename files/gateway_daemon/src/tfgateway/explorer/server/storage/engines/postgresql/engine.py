@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from tfgateway.explorer.server.storage.engines.engine import Kind
 from tfgateway.explorer.server.storage.engines.postgresql import schema
 from tfgateway.explorer.server.storage.engines.postgresql.connection import PostgresqlConnection, reason
 from tfgateway.explorer.server.storage.engines.postgresql.notifications import Notifications
+from tfgateway.explorer.server.storage.given_ids import GivenIds
 from tfgateway.telemetry.text import printable
 
 _ATTEMPTS = 5
@@ -45,8 +47,11 @@ class PostgresqlEngine:
 
     connections = MappingProxyType({Kind.WRITE: 6, Kind.READ: 4, Kind.SCAN: 2})
 
-    def __init__(self, url: str) -> None:
-        """url: of libpq (``postgresql://HOST,HOST/DATABASE?...``), or its key words. Errors: ``ConfigError``."""
+    def __init__(self, url: str, ids: Path | None = None) -> None:
+        """url: of libpq (``postgresql://HOST,HOST/DATABASE?...``), or its key words.
+
+        ids: see ``GivenIds``. Errors: ``ConfigError``.
+        """
         try:
             given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
         except psycopg.Error as error:
@@ -55,6 +60,7 @@ class PostgresqlEngine:
         self.conninfo = make_conninfo("", **{**_DEFAULTS, **given})
         host, database = (printable(given.get(name, "")) for name in ("host", "dbname"))
         self._name = f"postgresql://{host}/{database}"
+        self._given_ids = GivenIds(ids, self._name)
 
     @property
     def name(self) -> str:
@@ -68,7 +74,7 @@ class PostgresqlEngine:
 
     def connect(self, kind: Kind) -> PostgresqlConnection:
         """A connection that opens itself."""
-        return PostgresqlConnection(self.conninfo, self._name, kind)
+        return PostgresqlConnection(self.conninfo, self._name, kind, self._given_ids)
 
     def transaction(
         self, connection: PostgresqlConnection, kind: Kind, work: Callable[[Connection], _T], node_id: str
@@ -98,18 +104,24 @@ class PostgresqlEngine:
         with closing(self.connect(Kind.WRITE)) as connection:
             return self.transaction(connection, Kind.WRITE, work, "")
 
+    def acknowledge(self) -> int:
+        """Go on with a restored database; the new epoch. Errors: ``StoreError``."""
+        return self.apply(lambda connection: self._given_ids.acknowledge(connection, _origin(connection)))
+
     def changes(self) -> Notifications:
         """Between the explorers of the database."""
         return Notifications(self.conninfo, self._name)
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Remember what was given out."""
+        self._given_ids.save()
 
     def _once(self, connection: PostgresqlConnection, work: Callable[[Connection], _T], node_id: str) -> _T:
         try:
             connection.begin(node_id)
             result = work(connection)
             connection.commit()
+            self._given_ids.given(connection.drawn)
         except BaseException:
             connection.rollback()
             raise
@@ -131,4 +143,12 @@ class PostgresqlEngine:
         if made:
             settings.add(connection, _SCHEMA, str(schema.VERSION))
             settings.write_new(connection, new)
+        self._given_ids.compare(connection, _origin(connection))
         return settings.registration(connection, self._name)
+
+
+def _origin(connection: Connection) -> str:
+    """Of the server's files, which a standby shares, and of the database among them."""
+    cluster = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()[0]
+    database = connection.execute("SELECT oid FROM pg_database WHERE datname = current_database()").fetchone()[0]
+    return f"{cluster} {database}"

@@ -1,0 +1,125 @@
+"""A database that was restored from a copy gives no id twice: it is noticed, and one command goes on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tfgateway.errors import StoreError
+from tfgateway.explorer.models import SKIPPED_BY_A_COPY
+from tfgateway.explorer.server.storage import backup
+from tfgateway.explorer.server.storage.database import Database
+from tfgateway.explorer.server.storage.engines.engine import Engine
+from tfgateway.explorer.server.storage.engines.postgresql.engine import PostgresqlEngine
+from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
+from tfgateway.explorer.server.storage.given_ids import Restored
+
+from tests.support import postgresql as support
+from tests.support.postgresql import Server
+
+SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+POSTGRESQL = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+
+
+async def _refused(engine: Engine, why: str) -> None:
+    database = Database(engine)
+    with pytest.raises(Restored, match=why):
+        await database.open()
+    await database.close()
+
+
+@SQLITE
+async def test_a_copied_file_is_noticed(grid: Any, tmp_path: Path) -> None:
+    path = tmp_path / "explorer.db"
+    await grid.create()
+    await grid.explorer.server.close()
+    shutil.copy(path, tmp_path / "copy.db")
+    await grid.explorer.restart()
+    lost = await grid.create()
+    await grid.explorer.server.close()
+    shutil.copy(tmp_path / "copy.db", path)
+    await _refused(SqliteEngine(path), "its last workload is 1, and 2 was given out")
+    assert SqliteEngine(path).acknowledge() == 1
+    await grid.explorer.restart()
+    assert await grid.create() == lost + SKIPPED_BY_A_COPY + 1
+    # The copy is older than that restore.
+    await grid.explorer.server.close()
+    shutil.copy(tmp_path / "copy.db", path)
+    await _refused(SqliteEngine(path), "it is older than a restore that was acknowledged")
+    assert SqliteEngine(path).acknowledge() == 2
+    await grid.explorer.restart()
+
+
+@SQLITE
+async def test_a_backup_of_ours_needs_no_word(grid: Any, tmp_path: Path) -> None:
+    path = tmp_path / "explorer.db"
+    backup.backup(path, tmp_path / "copy.db")
+    lost = await grid.create()
+    await grid.explorer.server.close()
+    shutil.copy(tmp_path / "copy.db", path)
+    await grid.explorer.restart()
+    assert await grid.create() > lost
+
+
+@SQLITE
+async def test_a_file_of_ids_that_is_damaged_is_named(grid: Any, tmp_path: Path) -> None:
+    await grid.explorer.server.close()
+    (tmp_path / "explorer.db.ids").write_text("{")
+    database = Database(SqliteEngine(tmp_path / "explorer.db"))
+    with pytest.raises(StoreError, match=r"explorer\.db\.ids: .*: remove it if no backup was restored"):
+        await database.open()
+    await database.close()
+    (tmp_path / "explorer.db.ids").unlink()
+    await grid.explorer.restart()
+
+
+@POSTGRESQL
+async def test_a_dump_that_is_restored_is_noticed(grid: Any, engine: PostgresqlEngine, postgresql: Server) -> None:
+    """The online backup of the guide: ``pg_dump`` beside running explorers, ``pg_restore`` into a new database."""
+    await grid.create()
+    old, new = (
+        psycopg.conninfo.conninfo_to_dict(url)["dbname"] for url in (engine.conninfo, postgresql.new_database())
+    )
+    with support.directory() as place:
+        server = ["-h", "127.0.0.1", "-p", str(postgresql.port), "-U", "test"]
+        support.run(support.program("pg_dump"), *server, "-Fc", "-f", str(place / "dump"), str(old))
+        lost = await grid.create()
+        support.run(support.program("pg_restore"), *server, "-d", str(new), str(place / "dump"))
+    restored = PostgresqlEngine(postgresql.url(str(new)))
+    await _refused(restored, "it was made by another server, or as another database")
+    assert restored.acknowledge() == 1
+    await grid.explorer.stop()
+    grid.explorer.engine = restored
+    grid.explorer._open(grid.explorer.policy)
+    await grid.explorer.start()
+    assert await grid.create() >= lost + SKIPPED_BY_A_COPY
+    assert len((await grid.poll(0)).json) == 2
+
+
+@POSTGRESQL
+async def test_a_running_explorer_notices(grid: Any, engine: PostgresqlEngine, tmp_path: Path) -> None:
+    """As after the failover to a standby that was behind."""
+    for _ in range(3):
+        await grid.create()
+    engine.apply(lambda connection: connection.execute("SELECT setval('workload_id_seq', 1)"))
+    answer = await grid.post(grid.workload())
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    assert grid.explorer.count("workload") == 3
+    await grid.explorer.restart()
+
+
+@POSTGRESQL
+async def test_the_next_process_remembers(engine: PostgresqlEngine, tmp_path: Path) -> None:
+    for _ in range(2):
+        database = Database(PostgresqlEngine(engine.conninfo, tmp_path / "ids"))
+        await database.open()
+        await database.write(lambda connection: connection.next_id("workload"))
+        await database.close()
+    engine.apply(lambda connection: connection.execute("SELECT setval('workload_id_seq', 1)"))
+    again = PostgresqlEngine(engine.conninfo, tmp_path / "ids")
+    await _refused(again, "its last workload is 1, and 2 was given out")
+    again.acknowledge()
+    await Database(again).open()
