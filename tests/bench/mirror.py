@@ -110,7 +110,7 @@ def _burst(node: _Node, ask: _Asker) -> list[Figure]:
     with node.redis.pipeline(transaction=False) as pipe:
         for number in range(BURST):
             value = b'{"a":[{"ip":"10.9.%d.%d","ttl":3600}]}' % (number >> 8 & 255, number & 255)
-            keys, arguments = store._arguments(Transaction((), (Row(node.key.decode(), f"n{number}", value),)), None)
+            keys, arguments = store._arguments(Transaction((), (Row(node.key.decode(), f"n{number}", value),)), ())
             pipe.evalsha(store._APPLY_SHA, len(keys), *keys, *arguments)
         times: list[float] = []
         done = threading.Event()
@@ -264,7 +264,7 @@ workers = 1
 
     def writing(self, name: str, value: bytes) -> Any:
         """The reconciler's transaction, ready to be sent."""
-        keys, arguments = store._arguments(Transaction((), (Row(self.key.decode(), name, value),)), None)
+        keys, arguments = store._arguments(Transaction((), (Row(self.key.decode(), name, value),)), ())
         return lambda: self.redis.evalsha(store._APPLY_SHA, len(keys), *keys, *arguments)
 
     @contextlib.contextmanager

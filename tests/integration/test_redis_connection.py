@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 import redis
 from tfgateway.errors import StoreError
-from tfgateway.redis_schema.connection import connect, store_errors
+from tfgateway.redis_schema.connection import ask_sentinels, confirm_master, connect, store_errors
 
-from tests.support.processes import RedisServer
+from tests.support.processes import RedisServer, StartProcess
+from tests.support.waiting import soon
 
 
 async def ask(url: str, *command: str, **options: Any) -> Any:
@@ -143,7 +145,7 @@ async def test_sentinels_name_the_master(
     with redis_server.client() as client:
         client.select(2)
         client.set("where", "master")
-    sentinels = [f"127.0.0.1:{free_port()}", f"127.0.0.1:{sentinel_port}"]
+    sentinels = [f"127.0.0.1:{free_port()}", f"127.0.0.1:{sentinel_port}", f"localhost:{sentinel_port}"]
     options: dict[str, Any] = {"sentinels": sentinels, "sentinel_service": "tfgateway"}
     assert await ask("redis://ignored.example:1/2", "GET", "where", **options) == b"master"
     with redis.Redis(port=sentinel_port) as sentinel:
@@ -151,5 +153,43 @@ async def test_sentinels_name_the_master(
 
 
 async def test_an_unknown_master_is_a_store_error(sentinel_port: int) -> None:
-    with pytest.raises(StoreError, match="No master found"):
+    with pytest.raises(StoreError, match="0 of 1 Sentinels name a master of 'other'"):
         await ask("redis://", "PING", sentinels=[f"127.0.0.1:{sentinel_port}"], sentinel_service="other")
+
+
+async def test_a_master_that_only_some_sentinels_name_is_not_written(
+    redis_server: RedisServer, start_process: StartProcess, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    sentinels = []
+    for number in range(3):
+        port = free_port()
+        file = tmp_path / f"sentinel{number}.conf"
+        file.write_text(
+            f"port {port}\nbind 127.0.0.1\nsentinel monitor tfgateway 127.0.0.1 {redis_server.port} 2\n"
+            "sentinel down-after-milliseconds tfgateway 60000\n"
+        )
+        sentinels.append((start_process(f"sentinel{number}", ["redis-server", str(file), "--sentinel"]), port))
+    addresses = [f"127.0.0.1:{port}" for _, port in sentinels]
+    for _, port in sentinels:
+        await soon(lambda: _accepts(port))  # noqa: B023 - called at once
+    async with connect("redis://", timeout=1, sentinels=addresses, sentinel_service="tfgateway") as client:
+        await client.set("a", "1")
+        sentinels[0][0].kill()
+        await confirm_master(client)
+        assert await ask_sentinels(client) == [None, ("127.0.0.1", redis_server.port), ("127.0.0.1", redis_server.port)]
+        sentinels[1][0].kill()
+        with pytest.raises(StoreError, match=r"1 of 3 Sentinels name a master of 'tfgateway' \(127.0.0.1:\d+ by 1\)"):
+            await confirm_master(client)
+    async with connect("redis://", timeout=1, sentinels=addresses, sentinel_service="tfgateway") as client:
+        with pytest.raises(StoreError, match="more than half have to name the same"), store_errors():
+            await client.set("a", "2")
+    with redis_server.client() as direct:
+        assert direct.get("a") == b"1"
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True

@@ -37,7 +37,7 @@ VISITS_A_SECOND = 20
 _PATIENCE = 3.0
 
 
-class _Page(BaseHTTPRequestHandler):
+class Page(BaseHTTPRequestHandler):
     """The same page for every host; its body names the host."""
 
     def do_GET(self) -> None:
@@ -63,6 +63,7 @@ class Load:
     counts: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     """The first wrong answers."""
+    address: str = "127.0.0.1"
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -114,7 +115,7 @@ class Load:
         name, address = item
         question = dns.message.make_query(name, "A")
         try:
-            answer = dns.query.udp(question, "127.0.0.1", port=self.dns_port, timeout=_PATIENCE)
+            answer = dns.query.udp(question, self.address, port=self.dns_port, timeout=_PATIENCE)
         except (dns.exception.DNSException, OSError):
             return None
         found = [rdata.to_text() for rrset in answer.answer for rdata in rrset]
@@ -123,7 +124,7 @@ class Load:
         return ""
 
     def visit(self, host: str) -> str | None:
-        visitor = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=_PATIENCE)
+        visitor = http.client.HTTPConnection(self.address, self.http_port, timeout=_PATIENCE)
         try:
             visitor.request("GET", "/", headers={"Host": host})
             reply = visitor.getresponse()
@@ -157,7 +158,7 @@ class Node:
         self.load = Load(fleet.ports["dns"], fleet.ports["http"])
         self.planes: dict[str, Any] = {}
         self.reconciler: Any = None
-        self._web = ThreadingHTTPServer(("127.0.0.1", 0), _Page)
+        self._web = ThreadingHTTPServer(("127.0.0.1", 0), Page)
         threading.Thread(target=self._web.serve_forever, daemon=True).start()
         self._coming: dict[str, str] = {}
         self.saved = directory / "saved"

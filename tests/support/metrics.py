@@ -11,9 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.waiting import LIMIT
 
 
-def page(port: int) -> str:
-    """The text at ``http://127.0.0.1:PORT/metrics``. Errors: ``OSError``."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=LIMIT) as answer:
+def page(port: int, address: str = "127.0.0.1", timeout: float = LIMIT) -> str:
+    """The text at ``http://ADDRESS:PORT/metrics``; timeout: seconds. Errors: ``OSError``."""
+    with urllib.request.urlopen(f"http://{address}:{port}/metrics", timeout=timeout) as answer:
         text: str = answer.read().decode()
     return text
 

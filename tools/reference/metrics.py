@@ -23,7 +23,7 @@ from tfgateway.mirror import HoldCollector, Mirror, Selection
 from tfgateway.proxy.health import Watch
 from tfgateway.proxy.metrics import ProxyMetrics
 from tfgateway.reconciler.metrics import ReconcilerMetrics
-from tfgateway.redis_schema.connection import connect_as
+from tfgateway.redis_schema.connection import connect_to_replica
 from tfgateway.settings import RedisSettings, Settings
 from tfgateway.telemetry.logs import logger
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
@@ -85,7 +85,7 @@ def _of(registry: CollectorRegistry) -> list[Described]:
 
 
 def _held(plane: str) -> list[Described]:
-    redis = partial(connect_as, RedisSettings())
+    redis = partial(connect_to_replica, RedisSettings())
     mirror = Mirror(redis, Selection(match=b"*"), lambda _key, _value: None, logger("reference"))
     return list(_described(HoldCollector(plane, mirror)))
 

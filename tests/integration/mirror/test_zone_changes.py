@@ -239,7 +239,7 @@ async def test_without_a_script_s_news_everything_is_read(redis_server: RedisSer
 def _script(transaction: Transaction) -> Any:
     from tfgateway.reconciler.store import _arguments
 
-    return _arguments(transaction, None)
+    return _arguments(transaction, ())
 
 
 def _sha() -> str:

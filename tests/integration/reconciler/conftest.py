@@ -192,11 +192,17 @@ metrics = "127.0.0.1:{self.ports["pm"]}"
 
 
 @pytest.fixture
-def fleet(
+def unstarted_fleet(
     tmp_path: Path, redis_server: RedisServer, tfgateway: CommandLine, free_port: Callable[[], int]
-) -> Iterator[Fleet]:
+) -> Fleet:
+    """Not even an explorer is there."""
+    return Fleet(tmp_path, redis_server, tfgateway, free_port)
+
+
+@pytest.fixture
+def fleet(unstarted_fleet: Fleet) -> Iterator[Fleet]:
     """Explorer and farm are there, and the gateway is admitted; its processes are not there yet."""
-    started = Fleet(tmp_path, redis_server, tfgateway, free_port)
+    started = unstarted_fleet
     started.start_explorer()
     started.register("farmer")
     started.call(lambda client: user.farm(client, started.accounts["farmer"].tid, "farm", "wallet"), "farmer")

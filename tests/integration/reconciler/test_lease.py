@@ -19,11 +19,11 @@ from tfgateway.reconciler.lease import Holder, Lease
 from tfgateway.reconciler.planning.inputs.rows import Row, Transaction
 from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.connection import connect
-from tfgateway.redis_schema.keys import LEASE
+from tfgateway.redis_schema.keys import FENCE, LEASE
 
 from tests.integration.reconciler.conftest import Fleet
 from tests.support.processes import RedisServer
-from tests.support.waiting import until
+from tests.support.waiting import soon, until
 
 WRITE = Transaction((Row("h", "a", None),), (Row("h", "a", b"1"),))
 
@@ -97,13 +97,60 @@ async def test_what_cannot_be_read_belongs_to_somebody(redis: Redis, text: bytes
 async def test_whoever_lost_it_writes_nothing(redis: Redis) -> None:
     store, mine = Store(redis), Lease(redis, here(), 30)
     await mine.hold()
-    assert await store.apply([WRITE], mine.row) == [""]
+    assert await store.apply([WRITE], mine.rows) == [""]
     await redis.delete("h")
     for stolen in (b"another's", None):
         await (redis.delete(LEASE) if stolen is None else redis.set(LEASE, stolen))
         with pytest.raises(StoreError, match="the lease was lost"):
-            await store.apply([WRITE], mine.row)
+            await store.apply([WRITE], mine.rows)
     assert await redis.exists("h") == 0
+
+
+async def test_what_was_sent_before_it_was_lost_is_refused_though_its_process_has_it_again(redis: Redis) -> None:
+    store, mine, other = Store(redis), Lease(redis, here(), 30), Lease(redis, holder(), 30)
+    await mine.hold()
+    before = mine.rows
+    await mine.hold()
+    assert mine.rows == before, "renewed"
+    await redis.delete(LEASE)  # it expires
+    await other.hold()
+    await other.release()
+    await mine.hold()
+    with pytest.raises(StoreError, match="the lease was lost"):
+        await store.apply([WRITE], before)
+    assert await store.apply([WRITE], mine.rows) == [""]
+
+
+async def test_the_token_never_falls_for_whoever_has_seen_it(redis: Redis) -> None:
+    """A failover brought back what was written before."""
+    mine = Lease(redis, here(), 30)
+    for _ in range(3):
+        await mine.hold()
+        await redis.delete(LEASE)
+    await redis.set(FENCE, 1)
+    await mine.hold()
+    assert await redis.get(FENCE) == b"4"
+    await redis.set(FENCE, 1)
+    await mine.hold()
+    assert await redis.get(FENCE) == b"5", "also while it holds the lease"
+
+
+async def test_a_standby_follows_one_that_gives_it_up_and_one_that_falls_silent(redis: Redis) -> None:
+    seen: list[str] = []
+    mine, other = Lease(redis, here(), 1), Lease(redis, holder(), 1)
+    await other.hold()
+    waiting = asyncio.create_task(mine.stand_by(seen.append))
+    renewing = asyncio.create_task(other.renew())
+    await soon(lambda: seen == ["process 4711 on other.example for node N"])
+    await other.release()
+    await waiting
+    with pytest.raises(LeaseError):
+        await renewing
+    waiting = asyncio.create_task(other.stand_by(seen.append))
+    await waiting  # nobody renews it
+    assert len(seen) == 2
+    with pytest.raises(LeaseError):
+        await mine.hold()
 
 
 def test_a_second_reconciler_refuses_and_says_who_holds_the_lease(fleet: Fleet) -> None:

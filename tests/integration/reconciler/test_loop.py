@@ -10,7 +10,7 @@ import pytest
 from tfgateway import settings
 from tfgateway.aio import Backoff
 from tfgateway.errors import ConfigError
-from tfgateway.reconciler import loop
+from tfgateway.reconciler import service
 
 from tests.integration.reconciler.conftest import Fleet
 from tests.support.waiting import soon
@@ -21,7 +21,8 @@ async def test_it_ends_soon_whenever_it_is_told_to(fleet: Fleet) -> None:
     wanted = settings.parse(fleet.config().replace("poll_interval = 0.2", "poll_interval = 0.01").encode())
     for _ in range(25):
         stopping = asyncio.Event()
-        task = asyncio.create_task(loop.serve(wanted, stopping=stopping, ready=lambda: None, status=lambda _text: None))
+        serving = service.serve(wanted, stopping=stopping, ready=lambda: None, status=lambda _text: None)
+        task = asyncio.create_task(serving)
         await asyncio.sleep(random.random() * 0.2)
         stopping.set()
         done, _ = await asyncio.wait([task], timeout=20)
@@ -32,7 +33,7 @@ async def test_it_ends_soon_whenever_it_is_told_to(fleet: Fleet) -> None:
 async def test_a_metrics_address_in_use_is_a_configuration_error(fleet: Fleet) -> None:
     taken = settings.parse(fleet.config().replace(str(fleet.ports["rm"]), str(fleet.redis_server.port)).encode())
     with pytest.raises(ConfigError, match=r"reconciler\.metrics: cannot listen"):
-        await loop.serve(taken, stopping=asyncio.Event(), ready=lambda: None, status=lambda _text: None)
+        await service.serve(taken, stopping=asyncio.Event(), ready=lambda: None, status=lambda _text: None)
 
 
 async def test_a_bug_ends_it_instead_of_leaving_half_of_it_running(
@@ -44,7 +45,7 @@ async def test_a_bug_ends_it_instead_of_leaving_half_of_it_running(
     monkeypatch.setattr("tfgateway.reconciler.explorer_side.registration.DirectoryEntry.run", broken)
     wanted = settings.parse(fleet.config().encode())
     with pytest.raises(ZeroDivisionError):
-        await loop.serve(wanted, stopping=asyncio.Event(), ready=lambda: None, status=lambda _text: None)
+        await service.serve(wanted, stopping=asyncio.Event(), ready=lambda: None, status=lambda _text: None)
 
 
 async def test_what_waits_is_sent_as_soon_as_the_explorer_is_back(
@@ -57,7 +58,7 @@ async def test_what_waits_is_sent_as_soon_as_the_explorer_is_back(
     text = fleet.config().replace(fleet.url, rogue.url)
     stopping, shown = asyncio.Event(), [""]
     task = asyncio.create_task(
-        loop.serve(settings.parse(text.encode()), stopping=stopping, ready=lambda: None, status=shown.append)
+        service.serve(settings.parse(text.encode()), stopping=stopping, ready=lambda: None, status=shown.append)
     )
     await soon(lambda: rogue.missed)
     rogue.away = True

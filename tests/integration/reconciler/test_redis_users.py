@@ -24,7 +24,7 @@ from tfgateway.explorer.user import encrypted_secret
 from tfgateway.identity import seedfile
 from tfgateway.mirror import Mirror, Selection
 from tfgateway.redis_schema import keys, zone_changes
-from tfgateway.redis_schema.connection import connect_as, store_errors
+from tfgateway.redis_schema.connection import connect_to_replica, store_errors
 from tfgateway.redis_schema.login import FOURTOSIX
 from tfgateway.settings import RedisSettings
 from tfgateway.telemetry.logs import logger
@@ -273,7 +273,7 @@ async def test_the_4to6_plane_follows_its_peers_and_sees_nothing_else(guarded: G
     settings = RedisSettings(url=f"unix://{guarded.socket}", secrets=str(secrets))
     known: dict[bytes, object] = {}
     mirror = Mirror(
-        partial(connect_as, settings, FOURTOSIX),
+        partial(connect_to_replica, settings, FOURTOSIX),
         Selection(match=keys.PEERS.encode()),
         lambda key, value: known.update({key: value}),
         logger("test"),
@@ -287,7 +287,7 @@ async def test_the_4to6_plane_follows_its_peers_and_sees_nothing_else(guarded: G
     with contextlib.suppress(asyncio.CancelledError):
         await running
     assert guarded.refused() == []
-    async with connect_as(settings, FOURTOSIX) as client:
+    async with connect_to_replica(settings, FOURTOSIX) as client:
         with pytest.raises(StoreError, match="has no permissions"), store_errors():
             await client.hgetall("zone")
 

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from tfgateway.backup import archive, envelope
 from tfgateway.cli.context import load_settings
 from tfgateway.identity import private_files
-from tfgateway.redis_schema.connection import connect_as
+from tfgateway.redis_schema.connection import connect_to_master
 from tfgateway.redis_schema.login import OPERATOR
 from tfgateway.settings import RedisSettings
 
@@ -118,7 +118,7 @@ def _with_redis(
         redis = msgspec.structs.replace(redis, url=url)
 
     async def main() -> _T:
-        client = connect_as(redis, OPERATOR)
+        client = connect_to_master(redis, OPERATOR)
         try:
             return await work(path, client)
         finally:

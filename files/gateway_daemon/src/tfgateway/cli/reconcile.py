@@ -14,7 +14,7 @@ from tfgateway.cli.context import load_settings
 from tfgateway.errors import GatewayError
 from tfgateway.explorer.servable import is_domain
 from tfgateway.ids import Gwid
-from tfgateway.reconciler import loop
+from tfgateway.reconciler import loop, service
 from tfgateway.reconciler.planning import render
 from tfgateway.reconciler.planning.model import Action, Plan
 from tfgateway.settings import Settings
@@ -107,7 +107,7 @@ def command(
         return
 
     async def main(life: lifecycle.Lifecycle) -> None:
-        await loop.serve(settings, stopping=life.stopping, ready=life.ready, status=life.status)
+        await service.serve(settings, stopping=life.stopping, ready=life.ready, status=life.status)
 
     sys.exit(lifecycle.run(main))
 

@@ -10,7 +10,7 @@ import click
 from tfgateway.cli.context import load_settings
 from tfgateway.errors import StoreError
 from tfgateway.reconciler.planning.inputs.rows import Row, Transaction
-from tfgateway.reconciler.session import load_identity, open_redis
+from tfgateway.reconciler.session import load_identity, open_master
 from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.keys import MARKER
 from tfgateway.redis_schema.marker import ANY, Marker, encode_marker, read_marker
@@ -43,7 +43,7 @@ def retire(ctx: click.Context) -> None:
 
 async def _write(settings: Settings, *, retired: bool) -> None:
     identity = load_identity(settings)
-    async with open_redis(settings) as redis:
+    async with open_master(settings) as redis:
         store = Store(redis)
         found = read_marker(await store.marker())
         if not isinstance(found, Marker) or found.node_id != identity.node_id:

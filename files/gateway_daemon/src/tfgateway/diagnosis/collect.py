@@ -31,7 +31,7 @@ from tfgateway.reconciler.planning.inputs.rows import Actual, Rows
 from tfgateway.reconciler.planning.primitives import proxy, services, subdomain
 from tfgateway.reconciler.planning.results import OutboxEntry
 from tfgateway.reconciler.planning.unowned.rows import unowned_rows
-from tfgateway.reconciler.session import load_identity, look, make_policy, open_redis
+from tfgateway.reconciler.session import load_identity, look, make_policy, open_replica
 from tfgateway.reconciler.status import ReconcilerStatus, decode_status
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.verdict import Facts, Judged, ProbeResult, RowState, by_id, judge, row_state, summary
@@ -177,7 +177,7 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
     status: ReconcilerStatus | None = None
     users: UserKeys = {}
     tunnels: Mapping[str, Connected] | None = None
-    async with open_redis(settings) as redis, open_explorer(settings, policy.identity) as client:
+    async with open_replica(settings) as redis, open_explorer(settings, policy.identity) as client:
         store = Store(redis)
         poller = Poller(client, policy.node_id, settings.reconciler.resync_interval, time.monotonic)
         try:

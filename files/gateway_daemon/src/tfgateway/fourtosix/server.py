@@ -20,7 +20,7 @@ from tfgateway.fourtosix.pool import AddressPool
 from tfgateway.identity import seedfile
 from tfgateway.mirror import HoldCollector, Mirror, Selection, SnapshotWriter
 from tfgateway.mirror.disk import snapshot
-from tfgateway.redis_schema.connection import connect_as
+from tfgateway.redis_schema.connection import connect_to_replica
 from tfgateway.redis_schema.keys import PEERS
 from tfgateway.redis_schema.login import FOURTOSIX
 from tfgateway.settings import Settings
@@ -75,7 +75,7 @@ class _Plane:
         self._wanted: dict[str, str] = {}
         self._changed = asyncio.Event()
         self._trouble = ""
-        redis, selection = partial(connect_as, settings.redis, FOURTOSIX), Selection(match=PEERS.encode())
+        redis, selection = partial(connect_to_replica, settings.redis, FOURTOSIX), Selection(match=PEERS.encode())
         file = snapshot.path_of("fourtosix")
         self.mirror = Mirror(redis, selection, self._take, _log, file=file, hold_for=settings.redis.hold_for)
         self.keeper = None if file is None else SnapshotWriter(self.mirror, redis, selection, file, _log)

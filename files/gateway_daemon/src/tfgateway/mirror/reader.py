@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import MasterDownError, ResponseError
 from structlog.typing import FilteringBoundLogger
 
 from tfgateway.mirror.selection import Kind, Selection
@@ -52,6 +52,8 @@ class RedisReader:
         """The current marker in redis."""
         try:
             found: Any = await self.client.getrange(MARKER, 0, LONGEST)
+        except MasterDownError:
+            raise
         except ResponseError:
             return Mismatch.UNREADABLE
         return read_marker(found)
@@ -142,6 +144,8 @@ class RedisReader:
                 pipe.execute_command(*command)
             replies = await pipe.execute(raise_on_error=False)
         last = replies.pop()
+        if isinstance(last, MasterDownError):
+            raise last  # a replica that has lost its master says nothing about the data
         self.check_marker(Mismatch.UNREADABLE if isinstance(last, ResponseError) else read_marker(last))
         return replies
 

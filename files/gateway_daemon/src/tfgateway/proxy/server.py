@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -40,7 +41,7 @@ from tfgateway.proxy.routing.router_file import parse_router_toml
 from tfgateway.proxy.routing.static_services import static_services
 from tfgateway.proxy.routing.table import RouteTable, StaticRoutes
 from tfgateway.proxy.upstream.dial import Dialler
-from tfgateway.redis_schema.connection import connect_as
+from tfgateway.redis_schema.connection import connect_to_master, connect_to_replica
 from tfgateway.redis_schema.keys import SERVICE_PREFIX, domain_of_service_key
 from tfgateway.redis_schema.login import PROXY, PROXY_TUNNELS
 from tfgateway.settings import ProxySettings, RedisSettings, Settings
@@ -125,11 +126,11 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
         following = asyncio.create_task(mirror.run())
         stack.callback(following.cancel)
         if file is not None and worker.slot == 0:
-            writer = SnapshotWriter(mirror, partial(connect_as, settings.redis, PROXY), _SERVICES, file, _log)
+            writer = SnapshotWriter(mirror, partial(connect_to_replica, settings.redis, PROXY), _SERVICES, file, _log)
             stack.push_async_callback(_end, asyncio.create_task(writer.run()))
-        reporting = asyncio.create_task(
-            report(partial(connect_as, settings.redis, PROXY_TUNNELS), worker.name, tunnels.connected, tunnels.changed)
-        )
+        master = partial(connect_to_master, settings.redis, PROXY_TUNNELS)
+        name = f"{socket.gethostname()}-{os.getpid()}"  # unlike the worker's own, another one on each member of a group
+        reporting = asyncio.create_task(report(master, name, tunnels.connected, tunnels.changed))
         stack.push_async_callback(_end, reporting)
         worker.on_peers(lambda: tunnels.set_peers(worker.peers))
         tunnels.set_peers(worker.peers)
@@ -267,7 +268,8 @@ def _mirror_into(table: RouteTable, settings: RedisSettings, file: Path | None) 
         except SchemaError as error:
             _log.warning("service skipped", key=key, reason=str(error))
 
-    return Mirror(partial(connect_as, settings, PROXY), _SERVICES, update, _log, file=file, hold_for=settings.hold_for)
+    redis = partial(connect_to_replica, settings, PROXY)
+    return Mirror(redis, _SERVICES, update, _log, file=file, hold_for=settings.hold_for)
 
 
 def _use_all_descriptors() -> None:

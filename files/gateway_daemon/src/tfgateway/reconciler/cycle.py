@@ -23,7 +23,7 @@ from tfgateway.reconciler.planning.claims import Policy, UserKeys
 from tfgateway.reconciler.planning.inputs import guard
 from tfgateway.reconciler.planning.inputs.desired import Desired
 from tfgateway.reconciler.planning.inputs.records import Records, migrated, orphans
-from tfgateway.reconciler.planning.inputs.rows import Actual
+from tfgateway.reconciler.planning.inputs.rows import Actual, Row
 from tfgateway.reconciler.planning.model import Action, Plan, Step
 from tfgateway.reconciler.planning.planner import Incremental, Planned, Stream, plan_all
 from tfgateway.reconciler.planning.proofs import NameFacts
@@ -155,16 +155,17 @@ class Cycle:
         started = time.monotonic()
         self._incremental = None
         await lease.hold()
-        await self._data_set.begin(lease.row)
+        rows = lease.rows  # what was sent under a lease that was lost since is refused
+        await self._data_set.begin(rows)
         samples = () if self._count_anew else await self._store.samples()
         most = guard.most(samples, machine.now())
-        first = None if keep_steps else await self._converge(lease, most)
+        first = None if keep_steps else await self._converge(rows, most)
         if first is not None and not (first.plan.unknown_users and self._desired.complete):
             done = first
         else:
             made = await self._preview(most, allow_removals=allow_removals, single=keep_steps)
             await self._note(samples)
-            done = await self._carry_out(made.plan.steps, lambda: made, lease)
+            done = await self._carry_out(made.plan.steps, lambda: made, rows)
             if self._allowed and not made.plan.held_digest and not done.failed:
                 self._allowed, self._count_anew = frozenset(), True
                 self._recorded = len(made.plan.left.recorded.keys() - made.plan.left.waiting)
@@ -190,7 +191,7 @@ class Cycle:
         if not done.failed:
             self._incremental = done.incremental
             if is_whole(self._desired, done.plan.left):
-                await self._data_set.complete(lease.row)
+                await self._data_set.complete(rows)
         self._metrics.pass_seconds.set(time.monotonic() - started)
         return done
 
@@ -205,7 +206,7 @@ class Cycle:
         made = incremental.plan(fresh, machine.now()) if incremental is not None and fresh is not None else None
         if made is None or not await self._data_set.unchanged():
             return None
-        done = await self._carry_out(made.steps, lambda: Planned(made, incremental), lease)
+        done = await self._carry_out(made.steps, lambda: Planned(made, incremental), lease.rows)
         if done.failed:
             return None
         self._incremental = incremental
@@ -238,7 +239,7 @@ class Cycle:
             await self._store.write_samples(noted)
             self._count_anew = False
 
-    async def _converge(self, lease: Lease, most: int) -> Pass | None:
+    async def _converge(self, lease: Sequence[Row], most: int) -> Pass | None:
         """Make a full pass as a stream; None: a whole plan is needed first (``Stream.fits``, orphans)."""
         if not Stream.fits(self._policy, max(most, await self._store.recorded())):
             return None
@@ -249,7 +250,7 @@ class Cycle:
         del actual
         return await self._carry_out(stream.steps(), stream.outcome, lease)
 
-    async def _carry_out(self, steps: Iterable[Step], outcome: Callable[[], Planned], lease: Lease) -> Pass:
+    async def _carry_out(self, steps: Iterable[Step], outcome: Callable[[], Planned], lease: Sequence[Row]) -> Pass:
         """Apply all steps. outcome: called when all are through. Errors: ``StoreError``."""
         remaining = iter(steps)
         applied = Applied()
@@ -261,11 +262,11 @@ class Cycle:
         made = outcome()
         return Pass(made.plan, frozenset(applied.failed), made.incremental)
 
-    async def _apply(self, some: Sequence[Step], lease: Lease, applied: Applied) -> None:
+    async def _apply(self, some: Sequence[Step], lease: Sequence[Row], applied: Applied) -> None:
         """Apply transactions and count what became of them. Errors: ``StoreError``."""
         applied.unconfirmed += len(some)
         self._ended.update(step.id for step in some if step.action is Action.RELEASE and step.id)
-        failures = await self._store.apply([step.transaction for step in some], lease.row)
+        failures = await self._store.apply([step.transaction for step in some], lease)
         applied.unconfirmed -= len(some)
         self._data_set.wrote(failures.count(""))
         for step, failure in zip(some, failures, strict=True):

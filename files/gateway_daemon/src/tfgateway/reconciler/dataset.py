@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 from tfgateway.errors import StoreError
 from tfgateway.explorer.models import ResultState
@@ -28,7 +29,7 @@ class DataSet:
         self._last: Marker | None = None
         """As it should stand in redis."""
 
-    async def begin(self, lease: Row) -> None:
+    async def begin(self, lease: Sequence[Row]) -> None:
         """Prepare for a pass: give redis a new marker, unless it holds what this process has written.
 
         Errors: ``StoreError``.
@@ -53,7 +54,7 @@ class DataSet:
         """Whether redis holds what this process wrote last, and not an earlier state. Errors: ``StoreError``."""
         return read_marker(await self._store.marker()) == self._last
 
-    async def complete(self, lease: Row) -> None:
+    async def complete(self, lease: Sequence[Row]) -> None:
         """Note that a pass has recorded all that the explorer had granted.
 
         Nothing is noted when redis has changed under the pass: then it has not looked at what is there now.
@@ -92,7 +93,7 @@ class DataSet:
             _log.warning("redis does not hold what was written to it", reason=reason, incarnation=begun.incarnation)
         return begun
 
-    async def _write(self, expected: tuple[Row, ...], marker: Marker, lease: Row) -> bool:
+    async def _write(self, expected: tuple[Row, ...], marker: Marker, lease: Sequence[Row]) -> bool:
         """Write by the script that writes rows, which raises the counter; False: redis holds another marker."""
         transaction = Transaction(expected, (Row(MARKER, None, encode_marker(marker)),))
         if await self._store.apply([transaction], lease) != [""]:

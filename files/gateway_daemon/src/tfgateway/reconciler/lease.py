@@ -2,6 +2,13 @@
 
 It ends by the clock of redis. When that is set back it would last hours longer, so a process that waits counts as well
 how long it was not renewed.
+
+With the lease goes a fencing token, a number that grows whenever the lease is taken, and that every transaction expects
+too: one that was sent before the lease was lost is refused, even if its process has taken the lease again. The token
+never falls for a process that has seen it, although a failover may bring an older one back.
+
+In a group of gateways it is taken and renewed only while most Sentinels name the redis that holds it as the master. So
+a master that was cut off from them has no holder after the time of the lease.
 """
 
 from __future__ import annotations
@@ -10,6 +17,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,8 +28,8 @@ from tfgateway.errors import LeaseError, StoreError
 from tfgateway.ids import NodeId
 from tfgateway.machine import boot_id
 from tfgateway.reconciler.planning.inputs.rows import Row
-from tfgateway.redis_schema.connection import store_errors
-from tfgateway.redis_schema.keys import LEASE
+from tfgateway.redis_schema.connection import confirm_master, store_errors
+from tfgateway.redis_schema.keys import FENCE, LEASE
 from tfgateway.telemetry.logs import logger
 from tfgateway.telemetry.text import printable
 
@@ -35,12 +43,17 @@ _RENEWALS = 3
 _SURE = 2
 """Renewals after which its holder is known to run: one may have been the clock of redis that was set."""
 
-# Takes or renews it; otherwise says who holds it, and for how many milliseconds more.
+# Takes or renews it, and returns its token; otherwise says who holds it, and for how many milliseconds more.
 _HOLD = """
 local found = redis.call('GET', KEYS[1])
 if found and found ~= ARGV[1] and found ~= ARGV[3] then return {found, redis.call('PTTL', KEYS[1])} end
+local token, own = tonumber(redis.call('GET', KEYS[2])) or 0, tonumber(ARGV[4])
+if found ~= ARGV[1] or token ~= own then
+  token = math.max(token, own) + 1
+  redis.call('SET', KEYS[2], string.format('%.0f', token))
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return {}
+return string.format('%.0f', token)
 """
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
@@ -85,11 +98,17 @@ class Lease:
 
     def __init__(self, redis: Redis, holder: Holder, ttl: float) -> None:
         self._ttl = ttl
+        self._redis = redis
         self._value = msgspec.json.encode(msgspec.structs.replace(holder, ttl=ttl))
         self._hold = redis.register_script(_HOLD)
         self._release = redis.register_script(_RELEASE)
-        self.row = Row(LEASE, None, self._value)
-        """To be expected by every transaction: one that lost the lease writes nothing."""
+        self._token = 0
+        """The greatest that this process was given."""
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Lease and token, to be expected by every transaction: one that lost the lease writes nothing."""
+        return Row(LEASE, None, self._value), Row(FENCE, None, b"%d" % self._token)
 
     async def hold(self) -> None:
         """Acquire or renew the lease; that of a holder that has ended is taken over at once.
@@ -101,6 +120,28 @@ class Lease:
             answer = await self._take_over(answer[0])
         if answer:
             raise _held(answer[0])
+
+    async def stand_by(self, report: Callable[[str], None]) -> None:
+        """Wait until the lease is given up, expires, or its holder has ended, and take it.
+
+        report: called with the holder, whenever that is another one. Errors: ``StoreError``.
+        """
+        loop = asyncio.get_running_loop()
+        seen, watch = b"", _Watch(0.0)
+        while True:
+            asked = loop.time()
+            if not (found := await self._ask(b"")):
+                return
+            holder = _read(found[0])
+            ttl = self._ttl if holder is None else holder.ttl or self._ttl
+            if found[0] != seen:
+                seen, watch = found[0], _Watch(ttl / _RENEWALS / 2)
+                report(str(holder or printable(seen)))
+            watch.see(asked, loop.time(), found[1] / 1000)
+            ended = holder is not None and holder.runs() is False
+            if (ended or watch.quiet >= ttl) and not await self._take_over(seen):
+                return
+            await asyncio.sleep(_LOOKS)
 
     async def take(self) -> None:
         """As ``hold``, but waits for a lease to expire whose holder cannot be checked. Errors: as ``hold``."""
@@ -145,8 +186,14 @@ class Lease:
         return await self._ask(value)
 
     async def _ask(self, instead_of: bytes) -> list[Any]:
+        """Who holds it, and milliseconds that are left; empty: this process does."""
+        await confirm_master(self._redis)
+        arguments: list[bytes | int] = [self._value, int(self._ttl * 1000), instead_of, self._token]
         with store_errors():
-            answer: list[Any] = await self._hold(keys=[LEASE], args=[self._value, int(self._ttl * 1000), instead_of])
+            answer: list[Any] | bytes = await self._hold(keys=[LEASE, FENCE], args=arguments)
+        if isinstance(answer, bytes):
+            self._token = int(answer)
+            return []
         return answer
 
 

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from tfgateway import aio, machine, version
 from tfgateway.aio import Backoff
-from tfgateway.errors import ConfigError, ExplorerError, StoreError
+from tfgateway.errors import ExplorerError, StoreError
 from tfgateway.explorer import clocks, poll_delay
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import WorkloadCounts
@@ -36,12 +36,11 @@ from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.outbox import Outbox
 from tfgateway.reconciler.planning.model import Action, Plan
 from tfgateway.reconciler.planning.render import held_reason
-from tfgateway.reconciler.session import load_identity, make_policy, open_redis
+from tfgateway.reconciler.session import load_identity, make_policy, open_master
 from tfgateway.reconciler.status import DirectoryStatus, ReconcilerStatus
 from tfgateway.reconciler.store import Store
 from tfgateway.reconciler.verdict import RowState, tally
 from tfgateway.settings import Settings
-from tfgateway.telemetry import metrics
 from tfgateway.telemetry.logs import logger
 
 _log = logger("reconciler")
@@ -73,7 +72,8 @@ class Reconciler:
         self._wait = max(settings.explorer.long_poll, self._interval) if settings.explorer.long_poll else 0
         self._client = client
         self._store = store = Store(redis)
-        self._lease = Lease(redis, Holder.me(identity.node_id), settings.reconciler.lease)
+        self._lease = Lease(redis, Holder.me(identity.node_id), settings.lease)
+        self._in_group = bool(settings.redis.replica)
         self.registry = CollectorRegistry()
         self._metrics = ReconcilerMetrics(self.registry)
         self._poller = Poller(client, identity.node_id, settings.reconciler.resync_interval, time.monotonic)
@@ -108,7 +108,8 @@ class Reconciler:
     async def run(self, *, stopping: asyncio.Event, ready: Callable[[], None], status: Callable[[str], None]) -> None:
         """Reconcile until ``stopping`` is set. ``ready`` is called once the managed domains are claimed.
 
-        The explorer may be away: what is recorded is repaired and served all the same. Errors: ``LeaseError``.
+        In a group it is called at once, and this process stands by while another member's holds the lease. The
+        explorer may be away: what is recorded is repaired and served all the same. Errors: ``LeaseError``.
         """
         # None of them ever ends: when one fails on a bug, all end, and the service manager starts us again.
         claimed = asyncio.Event()
@@ -238,10 +239,14 @@ class Reconciler:
         self._metrics.last_poll.set(self._status.last_poll)
 
     async def _first_pass(self, status: Callable[[str], None]) -> None:
-        backoff = Backoff(longest=5.0)
+        backoff = Backoff(longest=1.0 if self._in_group else 5.0)
         while True:
             try:
-                await self._lease.take()
+                if self._in_group:
+                    await self._lease.stand_by(lambda holder: _standing_by(holder, status))
+                else:
+                    await self._lease.take()
+                self._metrics.leader.set(1)
                 await self._pass()
             except StoreError as error:
                 status(f"waiting for redis: {error}")
@@ -253,8 +258,11 @@ class Reconciler:
     async def _make_passes(
         self, status: Callable[[str], None], ready: Callable[[], None], claimed: asyncio.Event
     ) -> None:
+        if self._in_group:
+            ready()  # a standby is ready to take over
         await self._first_pass(status)
-        ready()
+        if not self._in_group:
+            ready()
         claimed.set()
         shown = ""
         due = time.monotonic() + self._interval
@@ -355,6 +363,11 @@ class Reconciler:
         await self._store.write_status(msgspec.json.encode(self._status))
 
 
+def _standing_by(holder: str, status: Callable[[str], None]) -> None:
+    _log.info("standing by", holder=holder)
+    status(f"standing by: the lease is held by {holder}")
+
+
 def _uint16(count: int) -> int:
     """Limit a number to the 16 bits of the explorer's counters."""
     return min(count, 65535)
@@ -368,20 +381,5 @@ async def opened(
 ) -> AsyncIterator[Reconciler]:
     """A reconciler as configured. The other arguments: see ``Policy``. Errors: ``ConfigError``, ``IdentityError``."""
     identity = load_identity(settings)
-    async with open_redis(settings) as redis, open_explorer(settings, identity) as client:
+    async with open_master(settings) as redis, open_explorer(settings, identity) as client:
         yield Reconciler(settings, identity, redis, client, released, released_reservations)
-
-
-async def serve(
-    settings: Settings, *, stopping: asyncio.Event, ready: Callable[[], None], status: Callable[[str], None]
-) -> None:
-    """Reconcile until ``stopping`` is set. Errors: ``ConfigError``, ``IdentityError``, ``LeaseError``."""
-    async with opened(settings) as reconciler:
-        try:
-            page = await metrics.serve(reconciler.registry, settings.reconciler.metrics)
-        except OSError as error:
-            raise ConfigError(f"reconciler.metrics: cannot listen: {error.strerror}") from error
-        try:
-            await reconciler.run(stopping=stopping, ready=ready, status=status)
-        finally:
-            await page.cleanup()

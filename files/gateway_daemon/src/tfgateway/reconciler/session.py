@@ -19,7 +19,7 @@ from tfgateway.reconciler.planning.inputs.desired import Desired
 from tfgateway.reconciler.planning.inputs.records import RecordDecoder, Records
 from tfgateway.reconciler.planning.inputs.rows import Actual
 from tfgateway.reconciler.store import Store
-from tfgateway.redis_schema.connection import connect_as
+from tfgateway.redis_schema.connection import connect_to_master, connect_to_replica
 from tfgateway.redis_schema.login import OPERATOR, RECONCILER
 from tfgateway.settings import Settings
 
@@ -30,9 +30,19 @@ def load_identity(settings: Settings) -> Identity:
 
 
 @contextlib.asynccontextmanager
-async def open_redis(settings: Settings) -> AsyncIterator[Redis]:
-    """The redis of the settings, as root's commands and the reconciler log in. Errors: ``ConfigError``."""
-    client = connect_as(settings.redis, OPERATOR, RECONCILER)
+async def open_master(settings: Settings) -> AsyncIterator[Redis]:
+    """The redis that is written, as root's commands and the reconciler log in. Errors: ``ConfigError``."""
+    client = connect_to_master(settings.redis, OPERATOR, RECONCILER)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+@contextlib.asynccontextmanager
+async def open_replica(settings: Settings) -> AsyncIterator[Redis]:
+    """As ``open_master``, but the redis that this gateway reads."""
+    client = connect_to_replica(settings.redis, OPERATOR, RECONCILER)
     try:
         yield client
     finally:

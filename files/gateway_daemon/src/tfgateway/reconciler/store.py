@@ -19,6 +19,7 @@ from tfgateway.reconciler.planning.inputs.rows import Actual, Row, Seal, Transac
 from tfgateway.redis_schema.connection import marker_text, store_errors
 from tfgateway.redis_schema.keys import (
     CONSENT,
+    FENCE,
     LEASE,
     LOCATION,
     MANAGED_DOMAINS,
@@ -81,6 +82,8 @@ publish(raised())
 return ''
 """
 )
+_LOST = (f"{LEASE} ".encode(), f"{FENCE} ".encode())
+"""What the script answers when the lease is not ours any more."""
 _APPLY_SHA = hashlib.sha1(_APPLY.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -139,10 +142,10 @@ class Store:
                 found = (found or {}) | (decode_tunnels(raw) if raw is not None else {})
         return found
 
-    async def apply(self, transactions: Sequence[Transaction], lease: Row | None = None) -> list[str]:
+    async def apply(self, transactions: Sequence[Transaction], lease: Sequence[Row] = ()) -> list[str]:
         """Apply transactions, each atomically; for each the reason why it was not applied, or an empty text.
 
-        lease: the row that says that we may write. Errors: ``StoreError`` too when it is not in redis any more.
+        lease: the rows that say that we may write. Errors: ``StoreError`` too when they are not in redis any more.
         """
         with store_errors():
             async with self._redis.pipeline(transaction=False) as pipe:
@@ -157,7 +160,7 @@ class Store:
                     found.append(f"redis refused: {printable(differs)}")
                 elif isinstance(differs, Exception):
                     raise differs
-                elif differs == f"{LEASE} ".encode():
+                elif differs in _LOST:
                     raise StoreError("the lease was lost while a pass went on")
                 else:
                     found.append(f"changed by others in the meantime: {printable(differs)}" if differs else "")
@@ -321,9 +324,9 @@ class Store:
             cursor, fields = reply
 
 
-def _arguments(transaction: Transaction, lease: Row | None) -> tuple[list[bytes], list[bytes | str]]:
+def _arguments(transaction: Transaction, lease: Sequence[Row]) -> tuple[list[bytes], list[bytes | str]]:
     """KEYS and ARGV for the script."""
-    expected = [*([lease] if lease is not None else []), *transaction.expected]
+    expected = [*lease, *transaction.expected]
     rows = [*expected, *transaction.writes]
     keys = list(dict.fromkeys(row.key for row in rows))
     position = {key: str(number) for number, key in enumerate(keys, start=1)}

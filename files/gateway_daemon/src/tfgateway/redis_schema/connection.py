@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.connection import ConnectionPool, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
@@ -23,19 +25,34 @@ from tfgateway.settings import RedisSettings
 from tfgateway.telemetry.text import printable
 
 _SENTINEL_PORT = 26379
+_SENTINEL_OPTIONS = frozenset({"socket_timeout", "socket_connect_timeout", "protocol", "retry", "driver_info"})
 _OLD_SCHEMES = ("tcp", "unix")
 _URL_OPTIONS = frozenset({"connection_class", "db", "host", "password", "path", "port", "username"})
 
 
-def connect_as(settings: RedisSettings, *users: RedisUser) -> Redis:
-    """``connect`` with what the operator configured. users: see ``FileLogin``. Errors: ``ConfigError``."""
+def connect_to_master(settings: RedisSettings, *users: RedisUser) -> Redis:
+    """The redis that is written: in a group of gateways any member's, else the only one.
+
+    users: see ``FileLogin``. Errors: ``ConfigError``.
+    """
     return connect(
         settings.url,
         login=FileLogin(Path(settings.secrets), users),
         timeout=settings.timeout,
         sentinels=settings.sentinels,
         sentinel_service=settings.sentinel_service,
+        same_logins=bool(settings.replica),
     )
+
+
+def connect_to_replica(settings: RedisSettings, *users: RedisUser) -> Redis:
+    """The redis that is read: in a group of gateways this member's own, master or replica, else the only one.
+
+    users: see ``FileLogin``. Errors: ``ConfigError``.
+    """
+    if not settings.replica:
+        return connect_to_master(settings, *users)
+    return connect(settings.replica, login=FileLogin(Path(settings.secrets), users), timeout=settings.timeout)
 
 
 def connect(
@@ -45,13 +62,15 @@ def connect(
     login: FileLogin | None = None,
     sentinels: Sequence[str] = (),
     sentinel_service: str = "",
+    same_logins: bool = False,
 ) -> Redis:
     """A client with its own pool; nothing is dialled before the first command. The caller closes it.
 
     url: ``redis://``, ``rediss://``, ``unix://``, or ``tcp://`` of the old daemon. login: for a socket whose url has
     none; passwords of this node go to no other one.
     timeout: seconds for connecting and for each reply. sentinels: ``host:port`` of Sentinels that know the master
-    ``sentinel_service``; the url then gives login, database and TLS. Errors: ``ConfigError``.
+    ``sentinel_service``; the url then gives login, database and TLS. same_logins: whether the nodes that they may name
+    know the same passwords as this one. Errors: ``ConfigError``.
     """
     options = _options(url)
     options.update(
@@ -63,18 +82,70 @@ def connect(
         # The caller decides what is safe to repeat: a lost reply does not mean a lost write.
         retry=Retry(NoBackoff(), 0),
     )
-    if login is not None and "path" in options and not options.keys() & {"username", "password"}:
+    own = "path" in options or (bool(sentinels) and same_logins)
+    if login is not None and own and not options.keys() & {"username", "password"}:
         options["credential_provider"] = login
     if not sentinels:
         return Redis.from_pool(ConnectionPool(**options))
     for name in ("host", "port", "path"):
         options.pop(name, None)
     options["ssl"] = options.pop("connection_class", None) is SSLConnection
-    asked = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout", "protocol", "retry")}
+    asked = {name: value for name, value in options.items() if name in _SENTINEL_OPTIONS or name.startswith("ssl")}
     addresses = [_sentinel(text) for text in sentinels]
-    manager = Sentinel(addresses, sentinel_kwargs=asked, **options)  # type: ignore[no-untyped-call]
+    manager = _Majority(addresses, sentinel_kwargs=asked, **options)  # type: ignore[no-untyped-call]
     client: Redis = manager.master_for(sentinel_service, connection_pool_class=_MasterPool)
     return client
+
+
+async def confirm_master(client: Redis) -> None:
+    """Have this client's next commands go to the master that most Sentinels name now; without Sentinels there is one.
+
+    Errors: ``StoreError``: most of them do not answer, or name none.
+    """
+    if isinstance(client.connection_pool, _MasterPool):
+        with store_errors():
+            await client.connection_pool.get_master_address()  # type: ignore[no-untyped-call]
+
+
+async def ask_sentinels(client: Redis) -> list[tuple[str, int] | None]:
+    """The master's address by each Sentinel; None: it does not answer. Empty: the client knows no Sentinels."""
+    pool = client.connection_pool
+    if not isinstance(pool, _MasterPool):
+        return []
+    return await asyncio.gather(*(_named(one, pool.service_name) for one in pool.sentinel_manager.sentinels))
+
+
+class _Majority(Sentinel):
+    """Sentinels of which most have to name the same master: one that was cut off with an old master does not count."""
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """The address that most of the Sentinels name. Errors: ``MasterNotFoundError``."""
+        votes: Counter[tuple[str, int]] = Counter()
+        asked = [asyncio.ensure_future(_named(sentinel, service_name)) for sentinel in self.sentinels]
+        try:
+            for answer in asyncio.as_completed(asked):
+                if (address := await answer) is not None:
+                    votes[address] += 1
+                    if 2 * votes[address] > len(asked):
+                        return address
+        finally:
+            for task in asked:
+                task.cancel()
+        said = ", ".join(f"{host}:{port} by {count}" for (host, port), count in votes.items()) or "none"
+        raise MasterNotFoundError(
+            f"{sum(votes.values())} of {len(asked)} Sentinels name a master of {service_name!r} ({said}): more than "
+            "half have to name the same"
+        )
+
+
+async def _named(sentinel: Redis, service_name: str) -> tuple[str, int] | None:
+    """The master by one Sentinel; None: it does not know, or does not answer."""
+    with contextlib.suppress(RedisError, OSError):
+        found: Any = await sentinel.sentinel_get_master_addr_by_name(service_name)
+        if found:
+            host, port = found
+            return (host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)), int(port)
+    return None
 
 
 class _MasterPool(SentinelConnectionPool):

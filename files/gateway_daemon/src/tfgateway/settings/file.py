@@ -26,6 +26,8 @@ from tfgateway.settings.section import Section
 
 DEFAULT_PATH = Path("/etc/tfgateway/gateway.toml")
 
+_LEASE = 30.0
+_LEASE_OF_A_GROUP = 5.0
 _OF_TARGETS = ("balance", "check", "slow_start", "proxy_protocol")
 """Options of a static service that are about its targets."""
 _NO_OPTIONS = ServiceSettings(names=("",))
@@ -48,6 +50,11 @@ class Settings(Section, frozen=True):
     proxy: ProxySettings = ProxySettings()
     fourtosix: FourToSixSettings = FourToSixSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def lease(self) -> float:
+        """Seconds for which the reconciler's lease is valid without being renewed."""
+        return self.reconciler.lease or (_LEASE_OF_A_GROUP if self.redis.replica else _LEASE)
 
 
 def load(path: Path) -> Settings:
@@ -101,6 +108,8 @@ def parse(raw: bytes, name: str = "gateway.toml") -> Settings:
             ipaddress.ip_address(value)
         except ValueError as error:
             raise ConfigError(f"{name}: gateway.public_addresses: {error}") from error
+    if settings.redis.replica and not settings.redis.sentinels:
+        raise ConfigError(f"{name}: redis.replica: needs redis.sentinels, which name the master of the group")
     if settings.proxy.listen_tunnels_tls and not (settings.proxy.tunnel_certificate and settings.proxy.tunnel_key):
         raise ConfigError(f"{name}: proxy.listen_tunnels_tls: needs proxy.tunnel_certificate and proxy.tunnel_key")
     for service in settings.proxy.services:

@@ -29,6 +29,10 @@ class RedisSettings(Section, frozen=True):
     """``host:port`` of Sentinels; ``sentinel_service`` names the master, ``url`` gives database and login."""
     sentinel_service: str = "tfgateway"
     """Name under which the Sentinels know the master."""
+    replica: str = ""
+    """``redis://``, ``rediss://`` or ``unix://`` of this node's own redis, in a group of gateways whose redis is
+    replicated: the data planes read it, while all that is written goes to the master that ``sentinels`` name.
+    Empty: this gateway is in no group."""
     timeout: Seconds = 5.0
     """Seconds for connecting and for each reply."""
     implausible: Literal["hold", "follow"] = "hold"
@@ -149,8 +153,9 @@ class ReconcilerSettings(Section, frozen=True):
     """Seconds that a subdomain waits for its domain to be delegated (again) until it is refused; 0: none."""
     resync_interval: Seconds = 3600.0
     """Seconds between two complete listings of the explorer."""
-    lease: Annotated[float, msgspec.Meta(ge=1)] = 30.0
-    """Seconds after which another reconciler may take over from one that went silent."""
+    lease: Annotated[float, msgspec.Meta(ge=1)] | None = None
+    """Seconds after which another reconciler may take over from one that went silent: by default 30, in a group of
+    gateways (``redis.replica``) 5."""
     metrics: str = "127.0.0.1:9153"
     """``ADDRESS:PORT`` of the reconciler's metrics page."""
 

@@ -16,7 +16,7 @@ from tfgateway.cli.context import load_settings
 from tfgateway.errors import StoreError
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
-from tfgateway.reconciler.session import open_redis
+from tfgateway.reconciler.session import open_replica
 from tfgateway.reconciler.status import ReconcilerStatus, decode_status
 from tfgateway.reconciler.store import Store
 from tfgateway.settings import Settings
@@ -76,7 +76,7 @@ async def _gather(settings: Settings) -> dict[str, Any]:
 
 async def _status(settings: Settings) -> ReconcilerStatus | None:
     """What the reconciler wrote about itself; None: nothing, or redis does not answer."""
-    async with open_redis(settings) as redis:
+    async with open_replica(settings) as redis:
         try:
             return decode_status(await Store(redis).status())
         except StoreError:

@@ -22,7 +22,7 @@ from tfgateway.dns.zones.zones import Zones
 from tfgateway.mirror import HoldCollector, Mirror, SnapshotWriter, hold_metric
 from tfgateway.mirror.disk import snapshot
 from tfgateway.plane import WorkerContext
-from tfgateway.redis_schema.connection import connect_as
+from tfgateway.redis_schema.connection import connect_to_master, connect_to_replica
 from tfgateway.redis_schema.login import DNS, DNS_SERIALS
 from tfgateway.settings import Settings
 from tfgateway.telemetry.logs import logger
@@ -40,13 +40,13 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
     Nothing listens before all zones are loaded: resolvers that get no answer ask another server, while an early answer
     would say that a name does not exist. Errors: ``ConfigError``.
     """
-    redis = partial(connect_as, settings.redis, DNS)
+    redis = partial(connect_to_replica, settings.redis, DNS)
     policy, service = configure.policy(settings), configure.service(settings.dns)
     limiter = configure.limiter(settings.dns.rate_limit, worker.workers)
     secondaries = configure.secondaries(settings.dns)
     zones = Zones()
     counts = QueryCounters()
-    store = SerialStore(partial(connect_as, settings.redis, DNS_SERIALS))
+    store = SerialStore(partial(connect_to_master, settings.redis, DNS_SERIALS))
     loader = ZoneLoader(zones, policy, store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix)
     file = snapshot.path_of("dns")
     mirror = Mirror(redis, loader.selection, loader, _log, file=file, hold_for=settings.redis.hold_for)
