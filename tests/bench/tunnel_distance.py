@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tfgateway.tunnel.session.session import SessionLimits
+from tfgateway.tunnel.session.limits import SessionLimits
 
 from tests.bench.processes import memory, pinned, running
 from tests.bench.report import Figure, publish

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tfgateway.tunnel.client import Phase
-from tfgateway.tunnel.session.session import SessionLimits
+from tfgateway.tunnel.session.limits import SessionLimits
 
 from tests.interop import peer
 from tests.support.waiting import soon

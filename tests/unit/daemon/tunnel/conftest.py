@@ -19,7 +19,7 @@ from tfgateway.tunnel.api import NoTunnel, RelayedByTunnel, Visitor
 from tfgateway.tunnel.client import ClientOptions, RemoteStatus
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.server import TunnelServer
-from tfgateway.tunnel.session.session import SessionLimits
+from tfgateway.tunnel.session.limits import SessionLimits
 from tfgateway.tunnel.yamux.windows import WindowBudget
 
 SECRET = b"7:s3cr3t-tunnel-key"

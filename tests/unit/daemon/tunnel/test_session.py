@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 from tfgateway.tunnel.session import session as module
-from tfgateway.tunnel.session.session import Session, SessionLimits
+from tfgateway.tunnel.session.limits import SessionLimits
+from tfgateway.tunnel.session.session import Session
 from tfgateway.tunnel.session.states import TRANSITIONS, SessionEvent, SessionState
 from tfgateway.tunnel.yamux.connection import Role, YamuxConnection
 from tfgateway.tunnel.yamux.frames import GoAway

@@ -13,7 +13,8 @@ from tfgateway.tunnel.client import Phase
 from tfgateway.tunnel.gateway import migration
 from tfgateway.tunnel.gateway.failure_budget import FailureBudget
 from tfgateway.tunnel.handshake import encode_handshake
-from tfgateway.tunnel.session.session import Session, SessionLimits
+from tfgateway.tunnel.session.limits import SessionLimits
+from tfgateway.tunnel.session.session import Session
 from tfgateway.tunnel.yamux.frames import Flag, GoAway, Kind, encode
 from tfgateway.tunnel.yamux.windows import INITIAL_WINDOW
 

@@ -80,6 +80,8 @@ class ProxySettings(Section, frozen=True):
     """Seconds until a target must have accepted a connection."""
     idle_timeout: Seconds = 3600.0
     """Seconds without data in either direction after which a connection is closed."""
+    half_closed_timeout: Seconds = 300.0
+    """The same for a visitor of a tunnel when one direction has ended."""
     drain_timeout: Seconds = 30.0
     """Seconds that open connections have to end at a stop or reload."""
     max_connections: Annotated[int, msgspec.Meta(ge=1)] = 10_000

@@ -15,7 +15,8 @@ from tfgateway.aio import Backoff
 from tfgateway.net.addresses import shown
 from tfgateway.net.sockets import AddressInfo, close, resolve, send_at_once
 from tfgateway.tunnel.handshake import encode_handshake
-from tfgateway.tunnel.session.session import Session, SessionLimits, StreamHandler
+from tfgateway.tunnel.session.limits import RelayTimeouts, SessionLimits
+from tfgateway.tunnel.session.session import Session, StreamHandler
 from tfgateway.tunnel.session.stream_relay import StreamEnding, StreamRelay, StreamRelayed
 from tfgateway.tunnel.session.tls import secure
 from tfgateway.tunnel.yamux.connection import Role, YamuxConnection
@@ -45,8 +46,8 @@ class ClientOptions:
     """Seconds before the second attempt; they double up to a minute."""
     dial_timeout: float = 10.0
     """Seconds for connecting, to a gateway or to a service, and for a visitor's first byte."""
-    idle_timeout: float = 3600.0
-    """Seconds without an byte after which a visitor is cut."""
+    timeouts: RelayTimeouts = RelayTimeouts()  # noqa: RUF009 - it cannot change
+    """After which a visitor is cut."""
     tls: ssl.SSLContext | None = None
     """For the connections to the gateways; None: in clear, as the old client."""
     tls_name: str = ""
@@ -298,7 +299,7 @@ class _NewStream:
             self._stream,
             sock,
             b"",
-            idle_timeout=self._options.idle_timeout,
+            timeouts=self._options.timeouts,
             done=partial(self._done, sock),
         )
         self._session.bind(self._stream, relay)

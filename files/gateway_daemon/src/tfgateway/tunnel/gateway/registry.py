@@ -26,6 +26,8 @@ class Client:
     """When it registered, nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share: the newest wins."""
     registration: int
     """The stream on which it sent its secret."""
+    turn: int = 0
+    """When it got a visitor last: the greatest is the newest."""
     sent_away: float = 0.0
     """When it was asked to connect again, to a worker that stays; the event loop's time. 0: it was not."""
 
@@ -44,6 +46,7 @@ class Registry:
         self._known: dict[Digest, bytes] = {}
         self._clients: dict[Digest, list[Client]] = {}
         self._early: OrderedDict[Client, None] = OrderedDict()
+        self._turn = 0
 
     def __len__(self) -> int:
         """Sessions with a known secret."""
@@ -121,9 +124,20 @@ class Registry:
         return True
 
     def find(self, digest: Digest) -> Client | None:
-        """The client that has the fewest visitors and takes one more; None: there is none."""
+        """The client that has the fewest visitors and takes one more, in turn among equals; None: there is none."""
         usable = [client for client in self._clients.get(digest, []) if client.session.may_open]
-        return min(usable, key=lambda client: client.session.streams, default=None)
+        found = min(usable, key=lambda client: (client.session.streams, client.turn), default=None)
+        if found is not None:
+            self._turn += 1
+            found.turn = self._turn
+        return found
+
+    def refusal(self, digest: Digest) -> str:
+        """Why no client here takes a visitor for now, so that nobody need wait; empty: one may, or there is none."""
+        sessions = [client.session for client in self._clients.get(digest, []) if not client.session.gone]
+        if not sessions or not all(session.full or session.silent for session in sessions):
+            return ""
+        return "it has as many visitors as it may have" if any(session.full for session in sessions) else "it is silent"
 
     def has(self, digest: Digest) -> bool:
         """Whether a client is registered here that may take visitors, now or when it has fewer."""

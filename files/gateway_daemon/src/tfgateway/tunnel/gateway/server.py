@@ -28,7 +28,8 @@ from tfgateway.tunnel.gateway.visits import REFUSED_PAUSE, Visits
 from tfgateway.tunnel.links.messages import Content, SessionDelivery, VisitorDelivery
 from tfgateway.tunnel.links.shared_key import shared_key
 from tfgateway.tunnel.links.worker_links import WorkerLinks
-from tfgateway.tunnel.session.session import Session, SessionLimits, StreamHandler
+from tfgateway.tunnel.session.limits import SessionLimits
+from tfgateway.tunnel.session.session import Session, StreamHandler
 from tfgateway.tunnel.session.tls import secure
 from tfgateway.tunnel.yamux.connection import Role, YamuxConnection
 from tfgateway.tunnel.yamux.windows import WindowBudget

@@ -17,6 +17,7 @@ from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.registry import Client, Registry
 from tfgateway.tunnel.links.messages import StreamDelivery, VisitorDelivery
 from tfgateway.tunnel.links.worker_links import WorkerLinks
+from tfgateway.tunnel.session.limits import RelayTimeouts
 from tfgateway.tunnel.session.session import Session
 from tfgateway.tunnel.session.stream_relay import StreamEnding, StreamRelay, StreamRelayed
 
@@ -67,6 +68,7 @@ class Visits:
     ) -> None:
         """key: of ``digest_of``. ended: called after each visit, with the session that has room for another one."""
         self._settings = settings
+        self._timeouts = RelayTimeouts(settings.idle_timeout, settings.half_closed_timeout)
         self._metrics = metrics
         self._key = key
         self._registry = registry
@@ -92,7 +94,8 @@ class Visits:
                     deadline = self._loop.time() + self._settings.tunnel_grace
                     continue
                 link = self._links.holder(digest)
-                if link is not None and hops < _MAX_HOPS and not self._registry.has(digest):
+                refused = self._registry.refusal(digest)
+                if link is not None and hops < _MAX_HOPS and (refused or not self._registry.has(digest)):
                     state = VisitorDelivery(
                         first=visitor.first,
                         source=visitor.source,
@@ -109,6 +112,8 @@ class Visits:
                         raise NoTunnel("the worker that has its client does not take it")
                     await asyncio.sleep(REFUSED_PAUSE)
                     continue
+                if refused:
+                    raise NoTunnel(refused)
                 await self._wait_for_change(digest, deadline)
         except asyncio.CancelledError:
             close(visitor.socket)
@@ -131,7 +136,7 @@ class Visits:
             stream.stream,
             sock,
             stream.relay,
-            idle_timeout=self._settings.idle_timeout,
+            timeouts=self._timeouts,
             done=partial(self._ended, ended),
         )
         self._join(session, stream.stream, _Visit(visitor, relay, ended))
@@ -160,13 +165,14 @@ class Visits:
     async def _route(self, client: Client, visitor: Visitor) -> RelayedByTunnel | None:
         """Serve a visitor by this client; None: the client was lost before it took the visitor."""
         stream = client.session.open()
+        client.session.expect_ack()
         ended: asyncio.Future[StreamRelayed | None] = self._loop.create_future()
         relay = StreamRelay(
             client.session,
             stream,
             visitor.socket,
             visitor.first,
-            idle_timeout=self._settings.idle_timeout,
+            timeouts=self._timeouts,
             done=partial(self._ended, ended),
         )
         self._join(client.session, stream, _Visit(visitor, relay, ended))

@@ -6,10 +6,12 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from tfgateway.errors import ParseError
+from tfgateway.tunnel.session.limits import SessionLimits
+from tfgateway.tunnel.session.liveness import Liveness
 from tfgateway.tunnel.session.states import CLOSED, ENDED, HANDED_OVER, LEFT, OPEN, PEER_LEAVES, TRANSITIONS
 from tfgateway.tunnel.session.transport import Buffer, Wire
 from tfgateway.tunnel.yamux.connection import (
@@ -33,29 +35,6 @@ _CONGESTED = 256 * 1024
 """Bytes that wait to be sent; above it no channel reads on, and they get their turns one after the other."""
 _MAX_UNSENT = 1024 * 1024
 """Bytes: far above what the channels cause; a peer that gets there asks for answers and does not read them."""
-
-
-_MEASURE_EVERY = 1.0
-"""Seconds between two measurements of the round trip while much is received."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """Bounds of one session."""
-
-    streams: int = 1000
-    """Open at once, of each side."""
-    buffered: int = 16 * 1024 * 1024
-    """Bytes of all streams that wait for slow receivers, beyond what ``windows`` has granted; the slowest is reset
-    when there are more."""
-    windows: int = 32 * 1024 * 1024
-    """Bytes by which the receive windows of all streams may exceed the initial one."""
-    ping_every: float = 30.0
-    """Seconds between two questions whether the peer is there."""
-    pong_within: float = 10.0
-    """Seconds in which it has to answer."""
-    write_timeout: float = 10.0
-    """Seconds for which it may take nothing of what is sent."""
 
 
 class StreamHandler(Protocol):
@@ -110,10 +89,9 @@ class Session:
         self._in_queue = 0
         self._flush_due = False
         self._loop = asyncio.get_running_loop()
-        self._awaited_pong = -1
-        self._pings: dict[int, float] = {}
-        """Those without an answer, and when they were sent."""
-        self._next_measurement = 0.0
+        self._liveness = Liveness(
+            connection, limits, due=self._due, dead=partial(self.close, "it does not answer"), silent=self._drop
+        )
         self.state = LEFT if connection.peer_went_away else OPEN
         self._wire = Wire(
             sock,
@@ -122,7 +100,7 @@ class Session:
             lost=self.close,
             write_timeout=limits.write_timeout,
         )
-        self._keepalive = self._loop.call_later(limits.ping_every, self._ping)
+        self._liveness.start()
 
     # Streams.
 
@@ -134,7 +112,17 @@ class Session:
     @property
     def may_open(self) -> bool:
         """A stream can be opened now."""
-        return self.state is OPEN and self._connection.may_open and self._connection.streams < self._limits.streams
+        return self.state is OPEN and self._connection.may_open and not self.full and not self.silent
+
+    @property
+    def full(self) -> bool:
+        """As many streams are open as may be."""
+        return self._connection.streams >= self._limits.streams
+
+    @property
+    def silent(self) -> bool:
+        """The peer was asked, and nothing has come from it since: it gets no more streams until something does."""
+        return self._liveness.silent
 
     @property
     def gone(self) -> bool:
@@ -161,6 +149,10 @@ class Session:
         number = self._connection.open()
         self._due()
         return number
+
+    def expect_ack(self) -> None:
+        """Streams that were opened are dropped when the peer neither takes them nor sends anything else."""
+        self._liveness.expect_ack()
 
     def bind(self, stream: int, channel: StreamHandler) -> None:
         """``channel`` takes what comes on ``stream`` from now on."""
@@ -202,9 +194,8 @@ class Session:
     def consume(self, stream: int, count: int) -> None:
         """``count`` bytes of the stream were passed on."""
         now = self._loop.time()
-        if self._connection.consume(stream, count, now) and now >= self._next_measurement:
-            self._next_measurement = now + _MEASURE_EVERY
-            self._pings[self._connection.ping()] = now
+        if self._connection.consume(stream, count, now):
+            self._liveness.measure(now)
         self._due()
 
     def end(self, stream: int) -> None:
@@ -243,7 +234,7 @@ class Session:
         if self.state >= CLOSED:
             return
         self.state = TRANSITIONS[ENDED][self.state]
-        self._keepalive.cancel()
+        self._liveness.stop()
         self._connection.budget.close()
         if code is not None:
             self._connection.go_away(code)
@@ -261,7 +252,7 @@ class Session:
         The channels are not notified, and ``over`` is not called.
         """
         self.state = TRANSITIONS[HANDED_OVER][self.state]
-        self._keepalive.cancel()
+        self._liveness.stop()
         self._connection.budget.close()
         self._wire.send(self._take())
         unsent = self._wire.unsent_bytes()
@@ -290,6 +281,8 @@ class Session:
 
     def _received(self, data: memoryview) -> None:
         channels = self._channels
+        if self._liveness.received():
+            self._available(self)
         self._flush_due = True  # at the end, for all that this causes
         try:
             for event in self._connection.receive(data):
@@ -329,12 +322,7 @@ class Session:
                 else:
                     self._channels[stream] = channel
             case Pong(number):
-                if number in self._pings:
-                    self._connection.round_trip.add(self._loop.time() - self._pings.pop(number))
-                if number == self._awaited_pong:
-                    self._awaited_pong = -1
-                    self._keepalive.cancel()
-                    self._keepalive = self._loop.call_later(self._limits.ping_every, self._ping)
+                self._liveness.answered(number)
             case WentAway(code):
                 if code == GoAway.NORMAL:
                     self.state = TRANSITIONS[PEER_LEAVES][self.state]
@@ -342,11 +330,11 @@ class Session:
                 else:
                     self.close("the peer ended the session")
 
-    def _ping(self) -> None:
-        self._awaited_pong = self._connection.ping()
-        self._pings[self._awaited_pong] = self._loop.time()
-        self._due()
-        self._keepalive = self._loop.call_later(self._limits.pong_within, self.close, "it does not answer")
+    def _drop(self, streams: list[int]) -> None:
+        for stream in streams:
+            if stream in self._channels:
+                self._channels.pop(stream).dropped("the peer is silent")
+            self.reset(stream)
 
     def _due(self) -> None:
         """Send when the event loop turns: what several channels have to send goes out in one system call."""

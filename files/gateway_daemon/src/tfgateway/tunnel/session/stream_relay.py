@@ -13,6 +13,7 @@ from enum import StrEnum
 from itertools import islice
 
 from tfgateway.net.sockets import close
+from tfgateway.tunnel.session.limits import RelayTimeouts
 from tfgateway.tunnel.session.session import Session
 from tfgateway.tunnel.yamux.connection import MAX_FRAME
 
@@ -46,7 +47,8 @@ class StreamRelayed:
     to_socket: int
     """Bytes that the socket took."""
     untouched: bool = False
-    """The session ended before the peer took the stream, and nothing but ``first`` was read from the socket."""
+    """The session ended, or its peer fell silent, before the peer took the stream, and nothing but ``first`` was read
+    from the socket."""
 
 
 @dataclass(slots=True)
@@ -77,10 +79,10 @@ class StreamRelay:
         sock: socket.socket,
         first: bytes,
         *,
-        idle_timeout: float,
+        timeouts: RelayTimeouts,
         done: Callable[[StreamRelayed], None],
     ) -> None:
-        """``start`` joins them. idle_timeout: seconds without an byte in either direction.
+        """``start`` joins them.
 
         done: called once at the end, when the socket is closed, or released if the ending is ``REFUSED``.
         """
@@ -89,7 +91,7 @@ class StreamRelay:
         self._stream = stream
         self._first = memoryview(first)
         self._first_size = len(first)
-        self._idle_timeout = idle_timeout
+        self._timeouts = timeouts
         self._done = done
         self._loop = asyncio.get_running_loop()
         self._pending: deque[bytes | memoryview] = deque()
@@ -105,7 +107,7 @@ class StreamRelay:
         self._socket_lost = False  # it takes nothing any more
         self._over = False
         self._moved = self._loop.time()
-        self._timer = self._loop.call_later(idle_timeout, self._check_idle)
+        self._timer = self._loop.call_later(timeouts.idle, self._check_idle)
 
     def start(self) -> None:
         """Join stream and socket. ``first`` goes before everything else."""
@@ -148,6 +150,7 @@ class StreamRelay:
     def ended(self) -> None:
         """See ``Channel``."""
         self._stream_ended = True
+        self._half_closed()
         if not self._pending:
             self._pass_end_on()
 
@@ -155,7 +158,9 @@ class StreamRelay:
         """See ``Channel``. A socket that was sent something is reset: half an answer must not look like a whole one."""
         if not self._to_socket and not self._stream_ended:
             only_first = self._to_stream <= self._first_size
-            untouched = only_first and self._session.closed and not self._session.taken(self._stream)
+            untouched = (
+                only_first and (self._session.closed or self._session.silent) and not self._session.taken(self._stream)
+            )
             self._finish(StreamEnding.REFUSED, untouched=untouched)
         else:
             self._finish(StreamEnding.RESET)
@@ -194,11 +199,11 @@ class StreamRelay:
         sock: socket.socket,
         state: RelaySnapshot,
         *,
-        idle_timeout: float,
+        timeouts: RelayTimeouts,
         done: Callable[[StreamRelayed], None],
     ) -> StreamRelay:
         """Go on where ``release`` was called; ``start`` joins them again."""
-        relay = cls(session, stream, sock, state.unsent_to_stream, idle_timeout=idle_timeout, done=done)
+        relay = cls(session, stream, sock, state.unsent_to_stream, timeouts=timeouts, done=done)
         relay._to_stream = state.to_stream
         relay._to_socket = state.to_socket
         relay._stream_ended = state.stream_ended
@@ -248,6 +253,7 @@ class StreamRelay:
                 self._socket_ended = True
                 self._watch_reading(on=False)
                 self._session.end(self._stream)
+                self._half_closed()
                 self._check_end()
                 return
             self._send(data)
@@ -336,8 +342,13 @@ class StreamRelay:
         if self._stream_ended and self._socket_ended and not self._pending:
             self._finish(StreamEnding.RESET if self._socket_lost else StreamEnding.CLOSED)
 
+    def _half_closed(self) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_later(min(self._timeouts), self._check_idle)
+
     def _check_idle(self) -> None:
-        left = self._moved + self._idle_timeout - self._loop.time()
+        seconds = min(self._timeouts) if self._stream_ended or self._socket_ended else self._timeouts.idle
+        left = self._moved + seconds - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._check_idle)
             return

@@ -218,6 +218,11 @@ class YamuxConnection:
         return len(self._streams)
 
     @property
+    def unacknowledged(self) -> list[int]:
+        """Streams of this side that the peer has not taken."""
+        return [number for number, stream in self._streams.items() if not stream.acknowledged]
+
+    @property
     def may_open(self) -> bool:
         """The peer has taken enough of the streams that were opened before, and did not go away."""
         return not self.peer_went_away and self._unacknowledged < MAX_UNACKNOWLEDGED and self._next_stream < 2**32
