@@ -65,6 +65,21 @@ directory:
   returned: success
   type: dict
   sample: {"state": "listed", "reason": ""}
+group:
+  description: >-
+    How its group stands, as it sees it: the host whose reconciler leads (C(leader)), the C(master) of redis as most Sentinels name
+    it, the C(role) of its own redis and its C(lag) in seconds (null: not connected), how many C(replicas) a master has, and how many
+    of the C(sentinels) are C(agreeing); null when it is in no group.
+  returned: success
+  type: dict
+  sample:
+    leader: gw-a
+    master: 192.0.2.1:6380
+    role: replica
+    lag: 0.0
+    replicas: null
+    sentinels: 3
+    agreeing: 3
 farm_id:
   description: The farm that it belongs to.
   returned: success

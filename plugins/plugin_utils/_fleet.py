@@ -62,6 +62,7 @@ def _node(look: Mapping[str, Any]) -> dict[str, Any]:
         "not_in_sync": [one for one in reservations if one["verdict"] != "in_sync"],
         "problems": list(state.get("problems", [])),
         "notes": list(state.get("notes", [])),
+        "group": _group(info.get("group")),
         "drift": [_step(step) for step in steps],
         "repaired": bool(steps) and bool(plan.get("repaired")),
         "poll_age": _age(info, status, "last_poll"),
@@ -79,6 +80,17 @@ def _node(look: Mapping[str, Any]) -> dict[str, Any]:
     node["reasons"] = list(dict.fromkeys(filter(None, errors))) or _reasons(node)
     node["status"] = "down" if not info or not state else "attention" if node["reasons"] else "ok"
     return node
+
+
+def _group(state: Mapping[str, Any] | None) -> str:
+    """Where a gateway stands in its group; empty: it is in none."""
+    if not state:
+        return ""
+    lag = "not connected" if state["lag"] is None else f"{state['lag']:.0f} s behind"
+    return (
+        f"led by {state['leader'] or 'nobody'}; redis: {state['role'] or 'does not answer'}, {lag}; "
+        f"{state['agreeing']} of {state['sentinels']} Sentinels name {state['master'] or 'no master'}"
+    )
 
 
 def _reasons(node: Mapping[str, Any]) -> list[str]:
@@ -147,6 +159,7 @@ def table(made: Mapping[str, Any]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines += [f"{node['name']}: {reason}" for node in made["nodes"] for reason in node["reasons"]]
+    lines += [f"{node['name']}: group: {node['group']}" for node in made["nodes"] if node["group"]]
     lines += [f"{node['name']}: note: {note}" for node in made["nodes"] for note in node["notes"]]
     total = ", ".join(f"{count} {verdict}" for verdict, count in made["verdicts"].items() if count)
     nodes = ", ".join(f"{count} {status}" for status, count in made["statuses"].items() if count)

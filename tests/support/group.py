@@ -177,13 +177,16 @@ metrics = "{self.address}:{METRICS_PORT + 2}"
         role = self.ask("ROLE")
         return role is not None and role[0] == b"master"
 
+    def metric(self, name: str) -> float | None:
+        """Of its reconciler; None: that does not run."""
+        with contextlib.suppress(OSError):
+            return metrics.values(metrics.page(METRICS_PORT, self.address, timeout=1)).get(name)
+        return None
+
     @property
     def leads(self) -> bool:
         """Whether its reconciler says that it holds the lease."""
-        with contextlib.suppress(OSError):
-            page = metrics.page(METRICS_PORT, self.address, timeout=1)
-            return metrics.values(page).get("tfgateway_reconciler_leader") == 1
-        return False
+        return self.metric("tfgateway_reconciler_leader") == 1
 
     @property
     def following(self) -> bool:

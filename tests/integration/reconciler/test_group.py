@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from tfgateway.redis_schema.keys import FENCE
 
-from tests.support.group import Group
+from tests.support.group import DNS_PORT, REDIS_PORT, Group, Member
 from tests.support.processes import StartProcess
 from tests.support.waiting import until
 
@@ -68,6 +70,48 @@ def test_a_member_dies_with_the_master(group: Group) -> None:
         group.reserve()
     assert not dead.is_master
     _nothing_lost(group)
+
+
+def test_it_says_how_it_stands(group: Group) -> None:
+    master = group.master
+    replica = group.other(master)
+    address = f"{master.address}:{REDIS_PORT}"
+    host = socket.gethostname()  # of both, in namespaces of the network alone
+
+    def state(member: Member) -> tuple[Any, list[str]]:
+        ended = member.run("state", "--json")
+        assert ended.returncode == 0, ended.stderr
+        found = json.loads(ended.stdout)
+        return found["group"], [problem for problem in found["problems"] if problem.startswith("group:")]
+
+    common = {"leader": host, "master": address, "sentinels": 3, "agreeing": 3}
+    assert state(master) == ({**common, "role": "master", "lag": 0.0, "replicas": 1}, [])
+    found, problems = state(replica)
+    assert found.pop("lag") < 5
+    assert (found, problems) == ({**common, "role": "replica", "replicas": None}, [])
+    assert f"master {address} by 3 of 3 Sentinels" in replica.run("info").stdout
+    until(lambda: replica.metric("tfgateway_reconciler_sentinels_agreeing") == 3, "its metrics say so too")
+    assert replica.metric("tfgateway_reconciler_replica_lag_seconds") < 5
+
+    assert replica.run("info", "--serving").returncode == 0
+    replica.kill("dns")
+    ended = replica.run("info", "--serving")
+    assert ended.returncode == 1
+    assert f"not serving: gw1.example at {replica.address} port {DNS_PORT}: " in ended.stderr
+
+    group.sentinels[2].kill()
+    group.network.cut(replica.number)
+    until(lambda: replica.ask("EXISTS", "x") is None, "it has noticed that it is cut off")
+    found, problems = state(replica)
+    assert found == {
+        "leader": "", "master": "", "role": "replica", "lag": None, "replicas": None, "sentinels": 3, "agreeing": 1
+    }  # fmt: skip
+    assert [problem.partition(": nothing")[0] for problem in problems] == [
+        "group: no master: 1 of 3 Sentinels name the same; nothing is written, the planes serve what they know",
+        "group: this member's redis is not connected to the master; it serves what it knew before",
+    ]
+    until(lambda: state(master)[0]["replicas"] == 0, "the master has noticed too")
+    until(lambda: len(state(master)[1]) == 3, "it has neither majority nor replica, nor a reconciler that leads")
 
 
 def _nothing_lost(group: Group) -> None:

@@ -153,6 +153,18 @@ def test_a_note_is_shown_and_the_gateway_is_well() -> None:
     assert "gw-1: note: redis lets every program in" in table(made).splitlines()
 
 
+def test_a_member_of_a_group_says_where_it_stands() -> None:
+    group = {"leader": "gw-a", "master": "192.0.2.1:6380", "role": "replica", "lag": 0.4, "sentinels": 3, "agreeing": 2}
+    member = {**WELL, "info": {**WELL["info"], "group": {**group, "replicas": None}}}
+    lone = {"leader": "", "master": "", "role": "", "lag": None, "sentinels": 3, "agreeing": 0, "replicas": None}
+    lost = {**CASES["late"], "info": {**WELL["info"], "group": lone}}
+    lines = table(report([member, lost, CASES["drifted"]], NOW)).splitlines()
+    assert [line for line in lines if ": group: " in line] == [
+        "gw-1: group: led by gw-a; redis: replica, 0 s behind; 2 of 3 Sentinels name 192.0.2.1:6380",
+        "gw-4: group: led by nobody; redis: does not answer, not connected; 0 of 3 Sentinels name no master",
+    ]
+
+
 def test_the_page_needs_nothing_from_outside() -> None:
     made = page(report(list(CASES.values()), NOW))
     assert not re.search(r"https?:|src=|@import|url\(|<script|<link", made)

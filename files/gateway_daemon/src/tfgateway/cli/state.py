@@ -15,6 +15,7 @@ from tfgateway import machine
 from tfgateway.cli.context import load_settings
 from tfgateway.diagnosis.collect import GatewayState, collect
 from tfgateway.instant import Instant
+from tfgateway.reconciler.group import GroupState
 from tfgateway.reconciler.status import ReconcilerStatus
 from tfgateway.reconciler.verdict import Verdict
 from tfgateway.telemetry.text import printable
@@ -62,6 +63,8 @@ def _show(found: GatewayState, console: Console) -> None:
         console.print(_targets(found))
     if found.status is not None:
         console.print(_reconciler(found.status, machine.now()))
+    if found.group is not None:
+        console.print(_group(found.group))
     for problem in found.problems:
         console.print(Text(f"problem: {problem}", style="red"))
     for note in found.notes:
@@ -81,6 +84,17 @@ def _targets(found: GatewayState) -> Table:
     for one in found.targets:
         works = Text("yes", style="green") if one.up else Text("no", style="red")
         table.add_row(Text(printable(one.service)), Text(printable(one.target)), works, str(one.connections))
+    return table
+
+
+def _group(state: GroupState) -> Table:
+    """Who leads, and where this member's redis stands."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("group led by", "master", "redis here", "behind", "Sentinels that agree"):
+        table.add_column(title)
+    lag = "not connected" if state.lag is None else f"{state.lag:.0f} s"
+    texts = (printable(state.leader) or "nobody", state.master or "unknown", state.role or "does not answer", lag)
+    table.add_row(*map(Text, texts), f"{state.agreeing} of {state.sentinels}")
     return table
 
 

@@ -21,6 +21,7 @@ from tfgateway.ids import NO_TID, Gwid
 from tfgateway.reconciler.explorer_side.poller import Poller
 from tfgateway.reconciler.explorer_side.session import open_explorer
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
+from tfgateway.reconciler.group import GroupState, group_state
 from tfgateway.reconciler.planning import results
 from tfgateway.reconciler.planning.claims import Claims, Policy, UserKeys
 from tfgateway.reconciler.planning.decisions import accept_all
@@ -63,6 +64,8 @@ class GatewayState:
     """Those that answer."""
     notes: tuple[str, ...] = ()
     """What an operator should know, although nothing is wrong."""
+    group: GroupState | None = None
+    """None: this gateway is in no group."""
 
     @property
     def summary(self) -> dict[str, int]:
@@ -89,6 +92,7 @@ class GatewayState:
             "dns": None if self.dns is None else dataclasses.asdict(self.dns),
             "planes": [dataclasses.asdict(one) for one in self.planes],
             "notes": list(self.notes),
+            "group": None if self.group is None else self.group.as_data(),
         }
 
 
@@ -151,9 +155,10 @@ async def collect(settings: Settings) -> GatewayState:
             if _is_deployed(wanted):
                 claims.accept(_described(identifier, wanted))
     judged = await asyncio.gather(*(one(identifier, wanted) for identifier, wanted in wanted_ones.items()))
-    (targets, trouble), figures, planes = await asyncio.gather(
-        static_targets(settings), dns_metrics(settings), plane_states(settings)
+    (targets, trouble), figures, planes, group = await asyncio.gather(
+        static_targets(settings), dns_metrics(settings), plane_states(settings), group_state(settings)
     )
+    problems += group.problems if group is not None else []
     problems += [*prober.problems(), *([trouble] if trouble else [])]
     problems += [plane.problem for plane in planes if plane.problem]
     return GatewayState(
@@ -166,6 +171,7 @@ async def collect(settings: Settings) -> GatewayState:
         figures,
         planes,
         seen.notes,
+        group,
     )
 
 

@@ -116,7 +116,7 @@ class Lease:
         Errors: ``LeaseError`` that says who holds it, ``StoreError``.
         """
         answer = await self._ask(b"")
-        if answer and (holder := _read(answer[0])) is not None and holder.runs() is False:
+        if answer and (holder := read_holder(answer[0])) is not None and holder.runs() is False:
             answer = await self._take_over(answer[0])
         if answer:
             raise _held(answer[0])
@@ -132,7 +132,7 @@ class Lease:
             asked = loop.time()
             if not (found := await self._ask(b"")):
                 return
-            holder = _read(found[0])
+            holder = read_holder(found[0])
             ttl = self._ttl if holder is None else holder.ttl or self._ttl
             if found[0] != seen:
                 seen, watch = found[0], _Watch(ttl / _RENEWALS / 2)
@@ -146,7 +146,7 @@ class Lease:
     async def take(self) -> None:
         """As ``hold``, but waits for a lease to expire whose holder cannot be checked. Errors: as ``hold``."""
         answer = await self._ask(b"")
-        holder = _read(answer[0]) if answer else None
+        holder = read_holder(answer[0]) if answer else None
         if holder is None or holder.runs() is not None:
             await self.hold()
             return
@@ -182,7 +182,7 @@ class Lease:
             await self._release(keys=[LEASE], args=[self._value])
 
     async def _take_over(self, value: bytes) -> list[Any]:
-        _log.info("lease taken over", of=str(_read(value)))
+        _log.info("lease taken over", of=str(read_holder(value)))
         return await self._ask(value)
 
     async def _ask(self, instead_of: bytes) -> list[Any]:
@@ -223,10 +223,11 @@ class _Watch:
 
 
 def _held(value: bytes) -> LeaseError:
-    return LeaseError(f"another reconciler holds the lease: {_read(value) or printable(value)}")
+    return LeaseError(f"another reconciler holds the lease: {read_holder(value) or printable(value)}")
 
 
-def _read(raw: bytes) -> Holder | None:
+def read_holder(raw: bytes) -> Holder | None:
+    """Who holds the lease, of what stands in redis; None: it cannot be read."""
     try:
         return msgspec.json.decode(raw, type=Holder)
     except msgspec.MsgspecError:

@@ -75,7 +75,7 @@ class Reconciler:
         self._lease = Lease(redis, Holder.me(identity.node_id), settings.lease)
         self._in_group = bool(settings.redis.replica)
         self.registry = CollectorRegistry()
-        self._metrics = ReconcilerMetrics(self.registry)
+        self.metrics = ReconcilerMetrics(self.registry)
         self._poller = Poller(client, identity.node_id, settings.reconciler.resync_interval, time.monotonic)
         desired = self._poller.desired
         policy = replace(
@@ -90,7 +90,7 @@ class Reconciler:
             desired,
             self._poller.ask_for,
             UserKeyCache(client),
-            self._metrics,
+            self.metrics,
             self._applied,
             self._delegations,
             self._names,
@@ -221,7 +221,7 @@ class Reconciler:
             found_new = await self._poller.poll(wait)
         except ExplorerError as error:
             self._poll_error = str(error)
-            self._metrics.polls_failed.inc()
+            self.metrics.polls_failed.inc()
             raise
         finally:
             self._asked()
@@ -233,10 +233,10 @@ class Reconciler:
         clock = clocks.in_words(ahead)
         if clock and not self._status.clock:
             _log.warning("clocks differ", reason=clock)
-        self._metrics.clock_ahead.set(ahead or 0)
+        self.metrics.clock_ahead.set(ahead or 0)
         now = machine.now()
         self._status = msgspec.structs.replace(self._status, last_poll=now.unix, polled=now, clock=clock)
-        self._metrics.last_poll.set(self._status.last_poll)
+        self.metrics.last_poll.set(self._status.last_poll)
 
     async def _first_pass(self, status: Callable[[str], None]) -> None:
         backoff = Backoff(longest=1.0 if self._in_group else 5.0)
@@ -246,7 +246,7 @@ class Reconciler:
                     await self._lease.stand_by(lambda holder: _standing_by(holder, status))
                 else:
                     await self._lease.take()
-                self._metrics.leader.set(1)
+                self.metrics.leader.set(1)
                 await self._pass()
             except StoreError as error:
                 status(f"waiting for redis: {error}")
@@ -283,13 +283,13 @@ class Reconciler:
                     due = started + max(self._interval, (1 + _REST) * (time.monotonic() - started))
             except StoreError as failure:
                 due = time.monotonic() + self._interval
-                self._metrics.passes_failed.inc()
+                self.metrics.passes_failed.inc()
                 _log.warning("pass ended early", reason=str(failure))
                 error = str(failure)
             if not error:
                 now = machine.now()
                 self._status = msgspec.structs.replace(self._status, last_success=now.unix, succeeded=now)
-                self._metrics.last_success.set(self._status.last_success)
+                self.metrics.last_success.set(self._status.last_success)
             self._status = msgspec.structs.replace(self._status, last_error=error)
             with contextlib.suppress(StoreError):
                 await self._write_status()
@@ -319,7 +319,7 @@ class Reconciler:
 
     async def _entry_became(self, directory: DirectoryStatus) -> None:
         self._status = msgspec.structs.replace(self._status, directory=directory)
-        self._metrics.directory_refused.set(directory.state == "refused")
+        self.metrics.directory_refused.set(directory.state == "refused")
         with contextlib.suppress(StoreError):
             await self._write_status()
 
@@ -331,7 +331,7 @@ class Reconciler:
 
     def _note(self, made: Pass) -> None:
         counts = Counter(reservation.type for reservation in made.plan.left.recorded.values())
-        self._metrics.reservations(counts)
+        self.metrics.reservations(counts)
         self._last = made
         self._tally()
         self._directory.count(
@@ -350,16 +350,16 @@ class Reconciler:
         started = time.monotonic()
         failed = dict.fromkeys(self._last.failed, RowState.DRIFTED)
         undecided = dict.fromkeys(self._last.plan.left.undecided, RowState.GROUNDLESS)
-        self._metrics.proofs(Counter(row.by for row in self._last.plan.left.proofs.values()))
-        self._metrics.verdicts(tally(self._poller.desired, self._last.plan.left, undecided | failed))
+        self.metrics.proofs(Counter(row.by for row in self._last.plan.left.proofs.values()))
+        self.metrics.verdicts(tally(self._poller.desired, self._last.plan.left, undecided | failed))
         self._next_tally = started + (1 + _REST) * (time.monotonic() - started)
 
     async def _write_status(self) -> None:
-        self._metrics.failing.set(bool(self._status.last_error))
+        self.metrics.failing.set(bool(self._status.last_error))
         self._tally()
         waiting = await self._store.outbox_length()
         self._status = msgspec.structs.replace(self._status, outbox=waiting)
-        self._metrics.outbox.set(self._status.outbox)
+        self.metrics.outbox.set(self._status.outbox)
         await self._store.write_status(msgspec.json.encode(self._status))
 
 

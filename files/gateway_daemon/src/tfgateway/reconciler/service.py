@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from tfgateway.aio import together
 from tfgateway.errors import ConfigError, LeaseError
+from tfgateway.reconciler.group import watch
 from tfgateway.reconciler.loop import opened
 from tfgateway.settings import Settings
 from tfgateway.telemetry import metrics
@@ -41,6 +43,7 @@ async def _serve(
         except OSError as error:
             raise ConfigError(f"reconciler.metrics: cannot listen: {error.strerror}") from error
         try:
-            await reconciler.run(stopping=stopping, ready=ready, status=status)
+            running = reconciler.run(stopping=stopping, ready=ready, status=status)
+            await (together(running, watch(settings, reconciler.metrics)) if settings.redis.replica else running)
         finally:
             await page.cleanup()

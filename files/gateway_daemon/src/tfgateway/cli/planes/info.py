@@ -13,9 +13,11 @@ import msgspec
 
 from tfgateway import version
 from tfgateway.cli.context import load_settings
-from tfgateway.errors import StoreError
+from tfgateway.diagnosis.serving import not_serving
+from tfgateway.errors import GatewayError, StoreError
 from tfgateway.identity import seedfile
 from tfgateway.identity.keys import Identity
+from tfgateway.reconciler.group import group_state
 from tfgateway.reconciler.session import open_replica
 from tfgateway.reconciler.status import ReconcilerStatus, decode_status
 from tfgateway.reconciler.store import Store
@@ -28,10 +30,26 @@ _LONGEST_REASON = 1200
 
 @click.command("info")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output, with the planes' metrics.")
+@click.option(
+    "--serving",
+    is_flag=True,
+    help="Only whether the name server answers with authority for each managed domain, for the health check of an "
+    "anycast address: exit code 0 if it does, 1 and the reason if not.",
+)
 @click.pass_context
-def command(ctx: click.Context, *, as_json: bool) -> None:
-    """Show who this gateway is, which planes answer and whether the explorer lists it; asks nobody outside the node."""
-    found = asyncio.run(_gather(load_settings(ctx)))
+def command(ctx: click.Context, *, as_json: bool, serving: bool) -> None:
+    """Show who this gateway is, which planes answer and whether the explorer lists it.
+
+    Asks nobody outside the node, but the Sentinels of its group.
+    """
+    if serving and as_json:
+        raise click.UsageError("--serving and --json do not go together")
+    settings = load_settings(ctx)
+    if serving:
+        if trouble := asyncio.run(not_serving(settings)):
+            raise GatewayError(f"not serving: {'; '.join(trouble)}")
+        return
+    found = asyncio.run(_gather(settings))
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -40,11 +58,22 @@ def command(ctx: click.Context, *, as_json: bool) -> None:
         if name == "planes":
             for plane in value:
                 click.echo(f"{plane['name']:<17}{'answers' if plane['answers'] else 'DOES NOT ANSWER'}")
+        elif name == "group":
+            if value is not None:
+                click.echo(f"{name:<17}{_group(value)}")
         elif name == "directory":
             said = "unknown" if value is None else f"{value['state']} {value['reason']}".rstrip()
             click.echo(f"{name:<17}{printable(said, _LONGEST_REASON)}")
         else:
             click.echo(f"{name.replace('_', ' '):<17}{' '.join(value) if isinstance(value, list) else value}")
+
+
+def _group(state: dict[str, Any]) -> str:
+    lag = "not connected" if state["lag"] is None else f"{state['lag']:.0f} s behind"
+    return (
+        f"led by {printable(state['leader']) or 'nobody'}; redis: {state['role'] or 'does not answer'}, {lag}; master "
+        f"{state['master'] or 'unknown'} by {state['agreeing']} of {state['sentinels']} Sentinels"
+    )
 
 
 async def _gather(settings: Settings) -> dict[str, Any]:
@@ -55,7 +84,9 @@ async def _gather(settings: Settings) -> dict[str, Any]:
         "proxy": settings.proxy.metrics,
         **({"fourtosix": settings.fourtosix.metrics} if settings.fourtosix.endpoint else {}),
     }
-    status, answers = await asyncio.gather(_status(settings), asyncio.gather(*map(scrape.read, pages.values())))
+    status, group, answers = await asyncio.gather(
+        _status(settings), group_state(settings), asyncio.gather(*map(scrape.read, pages.values()))
+    )
     return {
         "version": version(),
         "time": time.time(),
@@ -63,6 +94,7 @@ async def _gather(settings: Settings) -> dict[str, Any]:
         "tid": content.tid,
         "explorer": settings.explorer.url,
         "directory": None if status is None else msgspec.structs.asdict(status.directory),
+        "group": None if group is None else group.as_data(),
         "farm_id": settings.gateway.farm_id,
         "managed_domains": list(settings.gateway.managed_domains),
         "name_servers": list(settings.gateway.name_servers),
