@@ -67,9 +67,9 @@ directory:
   sample: {"state": "listed", "reason": ""}
 group:
   description: >-
-    How its group stands, as it sees it: the host whose reconciler leads (C(leader)), the C(master) of redis as most Sentinels name
-    it, the C(role) of its own redis and its C(lag) in seconds (null: not connected), how many C(replicas) a master has, and how many
-    of the C(sentinels) are C(agreeing); null when it is in no group.
+    How its group stands, as it sees it: the host whose reconciler leads (C(leader)), the C(master) of redis as most
+    Sentinels name it, the C(role) of its own redis and its C(lag) in seconds (null: not connected), how many
+    C(replicas) a master has, and how many of the C(sentinels) are C(agreeing); null when it is in no group.
   returned: success
   type: dict
   sample:
