@@ -203,6 +203,7 @@ KINDS = {
     "docker_key_sha256": "sha256?",
     "docker_key_url": "source?",
     "explorer_clock_skew": "count",
+    "explorer_drain": "count",
     "explorer_listen": "listener",
     "explorer_max_wait": "count",
     "explorer_memory_high": "memory",

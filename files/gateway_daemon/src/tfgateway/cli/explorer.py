@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import pins
 from tfgateway.explorer.server.storage.backup import backup
 from tfgateway.explorer.server.storage.engines import locations
+from tfgateway.explorer.server.storage.migrate import migrate
 from tfgateway.explorer.server.tls import Certificate
 from tfgateway.explorer.urls import PublicUrl
 from tfgateway.net.addresses import host_port
@@ -155,8 +157,7 @@ def command(
         return
     if database is None:
         raise click.UsageError("--database is required")
-    if ctx.get_parameter_source("database") is ParameterSource.COMMANDLINE and locations.has_password(database):
-        raise click.UsageError(f"ps shows the password in --database to everybody: give the URL in {_DATABASE}")
+    _check_password(ctx, "database", database)
     logs.configure(LogSettings())
     addresses = [_address("--listen", address) for address in listen]
     for name, address in (("--owner-resolver", owner_resolver), ("--metrics", metrics)):
@@ -214,6 +215,48 @@ def backup_(database: Path, output: Path) -> None:
     click.echo(f"{output}: {size} bytes")
 
 
+@command.command("migrate")
+@click.option(
+    "--from",
+    "source",
+    metavar="FILE|URL",
+    envvar="TFGATEWAY_EXPLORER_FROM",
+    show_envvar=True,
+    required=True,
+    help="The database that is copied; no explorer may serve it.",
+)
+@click.option(
+    "--to",
+    "target",
+    metavar="FILE|URL",
+    envvar="TFGATEWAY_EXPLORER_TO",
+    show_envvar=True,
+    required=True,
+    help="A new one: a file that is not there, or a database of PostgreSQL without tables; or one that an interrupted"
+    " migration has begun.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_context
+def migrate_(ctx: click.Context, source: str, target: str, as_json: bool) -> None:
+    """Copy a database to a new one, from SQLite to PostgreSQL or back, and compare the two.
+
+    An interrupted migration goes on when it is called again.
+    """
+    for name, location in (("source", source), ("target", target)):
+        _check_password(ctx, name, location)
+
+    def progress(table: str, done: int) -> None:
+        click.echo(f"{table}: {done} rows", err=True)
+
+    started = time.monotonic()
+    copied = migrate(locations.engine(source), locations.engine(target), progress)
+    if as_json:
+        tables = {table.table: {"rows": table.rows, "sha256": table.sha256} for table in copied}
+        click.echo(json.dumps({"tables": tables, "seconds": round(time.monotonic() - started, 1)}))
+    else:
+        click.echo(f"{sum(table.rows for table in copied)} rows are the same in both")
+
+
 @command.command("unpin")
 @_DATABASE_OPTION
 @click.argument("key_id")
@@ -223,6 +266,11 @@ def unpin(database: str, key_id: str) -> None:
         lambda connection: pins.change(connection, key_id, pin=False, now=time.time())
     )
     click.echo(f"{printable(key_id)} {'is not pinned any more' if removed else 'was not pinned'}")
+
+
+def _check_password(ctx: click.Context, parameter: str, location: str) -> None:
+    if ctx.get_parameter_source(parameter) is ParameterSource.COMMANDLINE and locations.has_password(location):
+        raise click.UsageError("ps shows the password in a URL to everybody: give the URL in the environment")
 
 
 def _address(option: str, text: str) -> tuple[str, int]:

@@ -46,6 +46,9 @@ class Connection(Protocol):
     def execute(self, query: str, values: Sequence[Value] = (), /) -> Cursor:
         """Run one statement. Errors: ``Taken``, and the engine's own."""
 
+    def insert_many(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Value]], /) -> None:
+        """Add many rows. Errors: ``Taken``."""
+
     def next_id(self, table: str, /) -> int:
         """A new id: ids of a table only grow, and are never given out twice."""
 

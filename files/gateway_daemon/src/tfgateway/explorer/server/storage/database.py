@@ -7,7 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from tfgateway.errors import StoreError
 from tfgateway.explorer.server.registration import RegistrationMode
+from tfgateway.explorer.server.storage import settings
 from tfgateway.explorer.server.storage.connection import Connection
 from tfgateway.explorer.server.storage.engines.engine import Engine, Kind
 
@@ -32,6 +34,9 @@ class Database:
     async def open(self) -> None:
         """Create or open it. Errors: ``StoreError``."""
         self._registration = await asyncio.to_thread(self._engine.open, self._new)
+        if source := await self.read(lambda connection: settings.find(connection, settings.INCOMPLETE)):
+            await self.close()
+            raise StoreError(f"{self._engine.name}: is not filled from {source} yet: run `explorer migrate` to its end")
 
     async def close(self) -> None:
         """Finish all pending work, then close."""

@@ -12,6 +12,10 @@ UNBOUND_NOTED_SINCE = "unbound_noted_since"
 """When the explorer began to note signatures that are not bound, Unix seconds; 0: with the database."""
 
 
+INCOMPLETE = "incomplete"
+"""Which database this one is being filled from."""
+
+
 def write_new(connection: Connection, mode: RegistrationMode) -> None:
     """The settings of a database that is made."""
     add(connection, _REGISTRATION, mode.value)
@@ -26,6 +30,11 @@ def add(connection: Connection, name: str, value: str) -> None:
 def replace(connection: Connection, name: str, value: str) -> None:
     """Write a setting."""
     tables.replace(connection, "setting", name=name, value=value)
+
+
+def remove(connection: Connection, name: str) -> None:
+    """Remove a setting, if it is there."""
+    connection.execute("DELETE FROM setting WHERE name = ?", (name,))
 
 
 def find(connection: Connection, name: str) -> str | None:

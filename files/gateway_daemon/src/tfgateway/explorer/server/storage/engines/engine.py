@@ -70,6 +70,9 @@ class Engine(Protocol):
     def acknowledge(self) -> int:
         """Go on with a restored database; the new epoch. Errors: ``StoreError``."""
 
+    def others(self) -> int:
+        """Connections of other explorers, once it is open. Errors: ``StoreError``."""
+
     def changes(self) -> Changes:
         """Between the explorers of the database."""
 

@@ -22,7 +22,7 @@ def engine(location: str, ids: Path | None = None) -> Engine:
     ids: the file that remembers what was given out; an SQLite file has its own beside it.
     """
     if not location.startswith(_POSTGRESQL):
-        return SqliteEngine(Path(location))
+        return SqliteEngine(Path(location.removeprefix("sqlite:")))
     # Imported here: 25 MB that SQLite has no use for.
     from tfgateway.explorer.server.storage.engines.postgresql.engine import PostgresqlEngine
 

@@ -10,7 +10,7 @@ import fcntl
 import os
 import socket
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TypeVar
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from urllib.parse import quote
 from tfgateway.errors import StoreError
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import settings
-from tfgateway.explorer.server.storage.connection import Connection, Taken
+from tfgateway.explorer.server.storage.connection import Connection, Taken, Value
 from tfgateway.explorer.server.storage.engines.engine import Kind
 from tfgateway.explorer.server.storage.given_ids import GivenIds
 from tfgateway.telemetry.text import printable
@@ -105,6 +105,11 @@ class SqliteConnection(sqlite3.Connection):
             self.given_ids.check(table, number)
             self.drawn[table] = number
         return number
+
+    def insert_many(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Value]], /) -> None:
+        """Add many rows."""
+        marks = ", ".join("?" * len(columns))
+        self.executemany(f'INSERT INTO "{table}" ({", ".join(columns)}) VALUES ({marks})', rows)  # noqa: S608
 
     def skip_ids(self, table: str, last: int, /) -> None:
         """The table of AUTOINCREMENT has no row for a table that was always empty."""
@@ -209,6 +214,10 @@ class SqliteEngine:
         finally:
             self._lock.close()
             self._lock = None
+
+    def others(self) -> int:
+        """None: the file is locked."""
+        return 0
 
     def changes(self) -> NoChanges:
         """There are none."""

@@ -20,7 +20,7 @@ from tfgateway.explorer.server.storage.connection import Connection, Taken, Unce
 from tfgateway.explorer.server.storage.engines.engine import Kind
 from tfgateway.explorer.server.storage.engines.postgresql import schema
 from tfgateway.explorer.server.storage.engines.postgresql.connection import PostgresqlConnection, reason
-from tfgateway.explorer.server.storage.engines.postgresql.notifications import Notifications
+from tfgateway.explorer.server.storage.engines.postgresql.notifications import LISTENER, Notifications
 from tfgateway.explorer.server.storage.given_ids import GivenIds
 from tfgateway.telemetry.text import printable
 
@@ -107,6 +107,11 @@ class PostgresqlEngine:
     def acknowledge(self) -> int:
         """Go on with a restored database; the new epoch. Errors: ``StoreError``."""
         return self.apply(lambda connection: self._given_ids.acknowledge(connection, _origin(connection)))
+
+    def others(self) -> int:
+        """By the name of those that listen."""
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = ?"
+        return int(self.apply(lambda connection: connection.execute(query, (LISTENER,)).fetchone()[0]))
 
     def changes(self) -> Notifications:
         """Between the explorers of the database."""

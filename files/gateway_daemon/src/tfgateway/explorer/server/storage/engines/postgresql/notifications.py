@@ -19,6 +19,8 @@ from tfgateway.explorer.server.storage.engines.postgresql.connection import reas
 from tfgateway.telemetry.logs import logger
 
 _CHANNEL = "tfgateway_explorer"
+LISTENER = "tfgateway-explorer-listener"
+"""By this name the connections of explorers that run are known."""
 _MOST = 7000  # characters of one notification, of which PostgreSQL takes 8000 bytes
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
@@ -59,7 +61,9 @@ class Notifications:
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as connection:
+                async with await psycopg.AsyncConnection.connect(
+                    self._conninfo, autocommit=True, application_name=LISTENER
+                ) as connection:
                     backoff.succeeded()
                     await use(connection)
             except psycopg.Error as error:
