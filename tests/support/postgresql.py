@@ -98,6 +98,19 @@ class Server:
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
+    def standby(self, directory: Path, name: str) -> Server:
+        """A server that follows this one, under the name by which this one waits for it; still to be started."""
+        data = directory / name
+        source = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "test"]
+        run(program("pg_basebackup"), *source, "-D", str(data), "--checkpoint=fast", "--no-sync")
+        run("touch", str(data / "standby.signal"))
+        follow = f"primary_conninfo=host=127.0.0.1 port={self.port} user=test application_name={name}"
+        return Server(directory, ("fsync=off", "hot_standby=on", follow), data)
+
+    def promote(self) -> None:
+        """Make a standby the primary."""
+        run(program("pg_ctl"), "promote", "-D", str(self.data))
+
 
 @contextmanager
 def directory() -> Iterator[Path]:

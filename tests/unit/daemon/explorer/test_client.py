@@ -320,7 +320,7 @@ async def test_what_the_explorer_has_not_done_is_sent_again(
 ) -> None:
     monkeypatch.setattr("tfgateway.explorer.client._FIRST_PAUSE", 0.001)
     answers = [
-        web.Response(status=503, body=b'{"error":"away"}', headers={"Retry-After": "1"}),
+        *(web.Response(status=503, body=b'{"error":"away"}', headers={"Retry-After": "1"}) for _ in range(5)),
         web.Response(status=201, body=b'{"id":7}'),
         web.Response(status=503, body=b'{"error":"may have been done"}'),
         web.Response(status=503, body=b"from a proxy", headers={"Retry-After": "1"}),
@@ -334,6 +334,13 @@ async def test_what_the_explorer_has_not_done_is_sent_again(
         for _ in range(2):
             with pytest.raises(ExplorerUnavailable):
                 await client.create_farm(Farm())
+    assert not answers
+    # Not for ever.
+    monkeypatch.setattr("tfgateway.explorer.client._AWAY", 0.0)
+    answers += [web.Response(status=503, body=b'{"error":"away"}', headers={"Retry-After": "1"}) for _ in range(2)]
+    async with ExplorerClient(await serve(handler), identity=stranger, key_id="1", retries=1) as client:
+        with pytest.raises(ExplorerUnavailable, match="away"):
+            await client.create_farm(Farm())
     assert not answers
 
 

@@ -46,6 +46,9 @@ _PAGE_SIZE = 1000
 _PASSING = frozenset({408, 425, 429})
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 _FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 4.0
+_AWAY = 30.0
+"""Seconds for which an explorer that says that it can do nothing now is asked again, by those who retry at all."""
 _UNAUTHORIZED = 401
 _OVERLOADED = 503
 _NO_IDENTITY = "this call has to be signed, and no identity was given"
@@ -293,14 +296,17 @@ class ExplorerClient:
         wait: float = 0,
     ) -> ExplorerAnswer:
         data = None if body is None else wire.encode(body) + b"\n"
-        attempt, backoff = 0, Backoff(_FIRST_PAUSE)
+        attempt, backoff = 0, Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        away_until = time.monotonic() + _AWAY
         while True:
             try:
                 answer = await self._exchange(method, path, query, data, sign=sign, wait=wait)
                 if answer.status != expect:
                     raise self._failure(method, path, answer)
             except ExplorerUnavailable as error:
-                if attempt == self._retries or not (error.nothing_done or method in _REPEATABLE):
+                if error.nothing_done and self._retries and time.monotonic() < away_until:
+                    pass  # its database is away, as during a failover
+                elif attempt >= self._retries or not (error.nothing_done or method in _REPEATABLE):
                     raise
             else:
                 return answer
