@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from tfgateway import settings
 from tfgateway.diagnosis.static_services import TargetState, static_targets
-from tfgateway.proxy.parse import proxyproto
+from tfgateway.net import proxyproto
 
 from tests.integration.proxy.conftest import Services
 from tests.support.processes import CommandLine, StartProcess

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tfgateway.net import proxyproto
+from tfgateway.net.proxyproto import Addresses
 from tfgateway.proxy import refusals
-from tfgateway.proxy.parse import proxyproto
 from tfgateway.proxy.parse.first_bytes import FirstBytes, Request
 from tfgateway.proxy.parse.httphead import MAX_HEAD
-from tfgateway.proxy.parse.proxyproto import Addresses
 from tfgateway.proxy.protocol import HTTP, TLS, Protocol
 from tfgateway.proxy.refusals import Refusal, Refused
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from tfgateway.net import proxyproto
 from tfgateway.net.sockets import keep_alive, ordinary
 from tfgateway.proxy import refusals
 from tfgateway.proxy.connection.context import ProxyContext
@@ -29,7 +30,6 @@ from tfgateway.proxy.connection.states import (
     TRANSITIONS,
 )
 from tfgateway.proxy.eventloop.engine import BROKEN
-from tfgateway.proxy.parse import proxyproto
 from tfgateway.proxy.parse.first_bytes import Request
 from tfgateway.proxy.protocol import Protocol
 from tfgateway.proxy.refusals import Refused

@@ -8,12 +8,12 @@ import socket
 from abc import ABC, abstractmethod
 
 from tfgateway.net.addresses import plain, within
+from tfgateway.net.proxyproto import Addresses
 from tfgateway.proxy import refusals
 from tfgateway.proxy.connection.context import LiveConnection, ProxyContext
 from tfgateway.proxy.connection.states import ENDED, READING, REFUSED, RELAYING, TRANSITIONS
 from tfgateway.proxy.eventloop.deadlines import Deadlines
 from tfgateway.proxy.parse.first_bytes import FirstBytes, Request
-from tfgateway.proxy.parse.proxyproto import Addresses
 from tfgateway.proxy.protocol import Protocol
 from tfgateway.proxy.refusals import Refusal, Refused
 from tfgateway.telemetry.logs import logger

@@ -8,8 +8,9 @@ from __future__ import annotations
 import msgspec
 
 from tfgateway.errors import ParseError
+from tfgateway.net import proxyproto
+from tfgateway.net.proxyproto import Addresses
 from tfgateway.proxy import refusals
-from tfgateway.proxy.parse import proxyproto
 from tfgateway.proxy.parse.clienthello import HANDSHAKE_RECORD, ClientHelloParser, read_usual_hello
 from tfgateway.proxy.parse.httphead import (
     HeadTooLarge,
@@ -19,7 +20,6 @@ from tfgateway.proxy.parse.httphead import (
     VersionNotSupported,
     read_usual_head,
 )
-from tfgateway.proxy.parse.proxyproto import Addresses
 from tfgateway.proxy.protocol import HTTP, TLS, Protocol
 from tfgateway.proxy.refusals import Refusal, Refused
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tfgateway.errors import ParseError
-from tfgateway.proxy.parse.proxyproto import Addresses, Announced, encode, read
+from tfgateway.net.proxyproto import Addresses, Announced, encode, read
 
 FOUR = Addresses("192.0.2.1", 56324, "203.0.113.7", 443)
 SIX = Addresses("2001:db8::1", 1, "2001:db8::2", 65535)
