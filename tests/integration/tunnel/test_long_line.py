@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from tfgateway.tunnel.client import Phase
+from tfgateway.tunnel.client.model import Phase
 
 from tests.support.ports import free_port
 from tests.support.waiting import soon

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from tfgateway.tunnel.client import Phase
+from tfgateway.tunnel.client.model import Phase
 from tfgateway.tunnel.session.limits import SessionLimits
 
 from tests.interop import peer

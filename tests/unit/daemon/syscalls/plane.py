@@ -36,8 +36,10 @@ from tfgateway.proxy.routing.table import Route, RouteOptions, RouteTable, Stati
 from tfgateway.proxy.upstream import dial
 from tfgateway.proxy.upstream.balance import Member, TargetPool
 from tfgateway.settings import ProxySettings
-from tfgateway.tunnel import client
-from tfgateway.tunnel.client import ClientOptions
+from tfgateway.tunnel.client import connect
+from tfgateway.tunnel.client import follower as client
+from tfgateway.tunnel.client.follower import Follower
+from tfgateway.tunnel.client.model import ClientOptions, Phase, RemoteStatus
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.server import TunnelServer
 from tfgateway.tunnel.yamux.windows import WindowBudget
@@ -121,7 +123,7 @@ class Gateway:
     injector: Injector
     context: ProxyContext
     tunnels: TunnelServer
-    client: client.RemoteStatus
+    client: RemoteStatus
     logs: list[Any]
     unhandled: list[str]
     """Exceptions that ended a callback or a task."""
@@ -164,7 +166,7 @@ class Gateway:
         sessions = self.client.sessions
         for session in list(self.tunnels._clients):
             session.close("the test wants it")
-        await soon(lambda: self.client.sessions != sessions and self.client.phase is client.Phase.CONNECTED)
+        await soon(lambda: self.client.sessions != sessions and self.client.phase is Phase.CONNECTED)
         return Outcome("served")
 
     async def rest(self) -> None:
@@ -212,7 +214,7 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
     injector = Injector()
     patch.setattr(dial, "socket", injector.socket_module("target"))
     patch.setattr(sockets, "socket", injector.socket_module("visitor", "carried"))
-    patch.setattr(client, "socket", injector.socket_module("local"))
+    patch.setattr(connect, "socket", injector.socket_module("local"))
     for module, role in ((sockets, "visitor"), (pipes, "pipe"), (direction, "pipe")):
         patch.setattr(module, "os", injector.module(os, role))
     patch.setattr(pipes, "fcntl", injector.module(fcntl, "pipe"))
@@ -283,10 +285,10 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
         local = ("127.0.0.1", targets[0])
         options = ClientOptions(SECRET, local, local, backoff=0.01)
         connected = asyncio.Event()
-        follower = client._Follower(
+        follower = Follower(
             ("127.0.0.1", ports["tunnels"]),
             options,
-            lambda status: connected.set() if status.phase is client.Phase.CONNECTED else connected.clear(),
+            lambda status: connected.set() if status.phase is Phase.CONNECTED else connected.clear(),
             WindowBudget(0),
         )
         stack.push_async_callback(_end, asyncio.create_task(follower.run()))

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from tfgateway.settings import ProxySettings
-from tfgateway.tunnel import client
 from tfgateway.tunnel.api import NoTunnel, RelayedByTunnel, Visitor
-from tfgateway.tunnel.client import ClientOptions, RemoteStatus
+from tfgateway.tunnel.client.follower import Follower
+from tfgateway.tunnel.client.model import ClientOptions, RemoteStatus
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.server import TunnelServer
 from tfgateway.tunnel.session.limits import SessionLimits
@@ -198,7 +198,7 @@ class World:
             **options,
         }
         statuses: list[RemoteStatus] = []
-        follower = client._Follower(remote, ClientOptions(**given), statuses.append, WindowBudget(WINDOWS))
+        follower = Follower(remote, ClientOptions(**given), statuses.append, WindowBudget(WINDOWS))
         task = asyncio.get_running_loop().create_task(follower.run())
         self._stack.push_async_callback(_cancel, task)
         del found

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import structlog
-from tfgateway.tunnel.client import Phase
+from tfgateway.tunnel.client.model import Phase
 
 from tests.support.failing import Steps, fail
 from tests.support.faults import Fault, faults

@@ -7,7 +7,7 @@ import contextlib
 import socket
 
 import pytest
-from tfgateway.tunnel.client import Phase
+from tfgateway.tunnel.client.model import Phase
 from tfgateway.tunnel.session.limits import SessionLimits
 from tfgateway.tunnel.yamux.frames import Flag, Kind, encode
 

@@ -37,7 +37,7 @@ class Ends:
             sock,
             YamuxConnection(role, max_streams=4, budget=WindowBudget(0)),
             limits=SessionLimits(),
-            opened=lambda _session, _stream: None,
+            opened=lambda _session, _stream, _extensions: None,
             over=lambda _session, reason: self.reasons.append(reason),
         )
         stack.callback(made.close, "the test ends")
@@ -92,7 +92,7 @@ async def test_a_released_session_goes_on_as_it_was(ends: Ends, left: bool) -> N
         unsent,
         limits=SessionLimits(),
         budget=WindowBudget(0),
-        opened=lambda _session, _stream: None,
+        opened=lambda _session, _stream, _extensions: None,
         over=lambda _session, reason: ends.reasons.append(reason),
         available=lambda _session: None,
     )

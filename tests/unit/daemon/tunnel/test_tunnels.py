@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from tfgateway.tunnel.client import Phase
+from tfgateway.tunnel.client.model import Phase
 from tfgateway.tunnel.gateway import migration
 from tfgateway.tunnel.gateway.failure_budget import FailureBudget
 from tfgateway.tunnel.handshake import encode_handshake
@@ -200,7 +200,7 @@ async def test_t4_a_known_secret_registers_however_often_its_source_has_failed(w
     assert gateway.metric("tfgateway_tunnel_refusals_total", reason="handshake") == 1
     assert gateway.metric("tfgateway_tunnels_early") == 64
     reasons = [line.get("reason") for line in logs if line["event"] == "tunnel client not registered"]
-    assert reasons == ["its secret is unknown"] * 64
+    assert reasons == ["no service of the gateway has this secret"] * 64
     assert [line["source"] for line in logs if line["log_level"] == "warning"] == ["127.0.0.1"]
     right = OldClient(gateway.port)
     await right.send(HELLO)

@@ -21,12 +21,20 @@ from tfgateway.net.addresses import endpoint
 from tfgateway.settings import LogSettings
 from tfgateway.telemetry import logs
 from tfgateway.telemetry.text import printable
-from tfgateway.tunnel import client
-from tfgateway.tunnel.client import ClientOptions, HostPort, Phase, RemoteStatus
+from tfgateway.tunnel.client import follower
+from tfgateway.tunnel.client.model import ClientOptions, HostPort, Phase, RemoteStatus
 from tfgateway.tunnel.handshake import MAX_SECRET
+from tfgateway.tunnel.notices import Outcome
 from tfgateway.workers import lifecycle
 
-_COLOURS = {Phase.CONNECTED: "green", Phase.CONNECTING: "yellow", Phase.WAITING: "yellow", Phase.RETRYING: "red"}
+_COLOURS = {
+    Phase.CONNECTED: "green",
+    Phase.CONNECTING: "yellow",
+    Phase.WAITING: "yellow",
+    Phase.RETRYING: "red",
+    Phase.ENDED: "red",
+}
+_EXIT_CODES = {Outcome.UNKNOWN: 3, Outcome.REVOKED: 4, Outcome.REPLACED: 5, Outcome.CROWDED: 6}
 _REFRESH = 1.0  # seconds between two updates of the table
 
 _log = logs.logger("tunnel")
@@ -86,6 +94,9 @@ class _Addresses(_Address):
     help="Certificates to trust (PEM) instead of the system's; implies --tls.",
 )
 @click.option("--tls-name", help="Name in the gateways' certificates [default: the host of --remote]; implies --tls.")
+@click.option(
+    "--once", is_flag=True, help="End when the session ends or cannot be had; the exit code says why [default: go on]."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a change, on standard output.")
 def command(
     *,
@@ -98,11 +109,15 @@ def command(
     tls: bool,
     ca: Path | None,
     tls_name: str | None,
+    once: bool,
     as_json: bool,
 ) -> None:
     """Make a local service reachable through gateways, from behind NAT.
 
     Runs until SIGINT or SIGTERM and reconnects by itself. The flags and variables of the old client (trc) work.
+
+    Exit codes with --once: 3, no service has the secret; 4, it was revoked; 5, another client has registered with it;
+    6, the gateway has too many clients; 1, anything else.
     """
     logs.configure(LogSettings(format="console"))
     if not remote:
@@ -114,14 +129,16 @@ def command(
         local=local,
         local_tls=local_tls or local,
         backoff=backoff,
+        once=once,
         tls=_context(ca) if tls or ca or tls_name else None,
         tls_name=tls_name or "",
     )
     _use_all_descriptors()
     terminal = sys.stdout.isatty() and not as_json
 
+    statuses: dict[str, RemoteStatus] = {}
+
     async def main(life: lifecycle.Lifecycle) -> None:
-        statuses: dict[str, RemoteStatus] = {}
 
         def changed(status: RemoteStatus) -> None:
             statuses[status.remote] = status
@@ -134,7 +151,7 @@ def command(
             elif not terminal:
                 _log_status(status)
 
-        running = asyncio.create_task(client.run(list(remote), options, changed))
+        running = asyncio.create_task(follower.run(list(remote), options, changed))
         stopping = asyncio.create_task(life.stopping.wait())
         with _shown(statuses) if terminal else contextlib.nullcontext() as live:
             while not stopping.done() and not running.done():
@@ -146,7 +163,9 @@ def command(
         with contextlib.suppress(asyncio.CancelledError):
             await running
 
-    sys.exit(lifecycle.run(main))
+    code = lifecycle.run(main)
+    ended = [one for one in statuses.values() if one.phase is Phase.ENDED]
+    sys.exit(code or max((_EXIT_CODES.get(one.outcome, 1) for one in ended if one.outcome), default=1 if ended else 0))
 
 
 def _secret(given: str | None, path: Path | None) -> bytes:
@@ -173,8 +192,10 @@ def _context(ca: Path | None) -> ssl.SSLContext:
 
 def _log_status(status: RemoteStatus) -> None:
     known = {"remote": status.remote}
+    if status.reason:
+        known["reason"] = printable(status.reason)
     if status.phase is Phase.RETRYING:
-        known |= {"reason": status.reason, "retry_in": f"{status.retry_in:.1f}s"}
+        known["retry_in"] = f"{status.retry_in:.1f}s"
     _log.info(status.phase, **known)
 
 
@@ -188,9 +209,13 @@ def _as_data(status: RemoteStatus) -> dict[str, object]:
         "failed": status.failed,
         "received": status.received,
         "sent": status.sent,
+        "replaced": status.replaced,
+        "outcome": status.outcome,
     }
+    if status.reason:
+        data["reason"] = printable(status.reason)
     if status.phase is Phase.RETRYING:
-        data |= {"reason": printable(status.reason), "retry_in": round(status.retry_in, 1)}
+        data["retry_in"] = round(status.retry_in, 1)
     return data
 
 
@@ -207,6 +232,8 @@ def _table(statuses: dict[str, RemoteStatus]) -> Table:
         note = ""
         if one.phase is Phase.RETRYING:
             note = f"{printable(one.reason)}; next attempt after {one.retry_in:.1f} s"
+        elif one.phase is Phase.ENDED:
+            note = printable(one.reason)
         elif one.phase is Phase.WAITING:
             note = "the gateway does not know this secret yet"
         table.add_row(one.remote, Text(one.phase, style=_COLOURS[one.phase]), *numbers, note)

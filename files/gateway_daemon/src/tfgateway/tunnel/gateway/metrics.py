@@ -23,6 +23,9 @@ class TunnelMetrics:
             ["reason"],
             registry=registry,
         )
+        self.takeovers = Counter(
+            "tfgateway_tunnel_takeovers", "Clients replaced by a newer one with the same secret", registry=registry
+        )
         self.ended = Counter("tfgateway_tunnel_sessions_ended", "Sessions that have ended", registry=registry)
         self.visits = Counter(
             "tfgateway_tunnel_streams", "Visitors whose stream has ended", ["outcome"], registry=registry

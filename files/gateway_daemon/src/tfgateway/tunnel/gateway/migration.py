@@ -84,6 +84,7 @@ class SessionHandover:
             connection=connection,
             unsent=unsent,
             streams=visits.streams,
+            extensions=client.extensions,
         )
         sockets = [sock, *visits.sockets]
         self.moving += 1

@@ -10,7 +10,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from tfgateway.tunnel.digest import Digest
+from tfgateway.tunnel.notices import Notice, encode_notice
 from tfgateway.tunnel.session.session import Session
+from tfgateway.tunnel.yamux.extensions import NONE, Extension
 
 
 @dataclass(slots=True, eq=False)
@@ -26,10 +28,24 @@ class Client:
     """When it registered, nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share: the newest wins."""
     registration: int
     """The stream on which it sent its secret."""
+    extensions: Extension = NONE
+    """What it can do beyond the old protocol."""
     turn: int = 0
     """When it got a visitor last: the greatest is the newest."""
     sent_away: float = 0.0
     """When it was asked to connect again, to a worker that stays; the event loop's time. 0: it was not."""
+
+    def notify(self, notice: Notice) -> None:
+        """Send it what has become of it, when it can take that."""
+        if self.extensions & Extension.NOTICES:
+            said = encode_notice(notice)
+            if self.session.room(self.registration) >= len(said):
+                self.session.send(self.registration, said)
+
+    def end(self, notice: Notice) -> None:
+        """End the session, and send why."""
+        self.notify(notice)
+        self.session.close(notice.reason)
 
 
 class Registry:

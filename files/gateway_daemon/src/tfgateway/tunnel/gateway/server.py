@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import ssl
 import time
-from collections import OrderedDict
 from collections.abc import Collection, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tfgateway.net.sockets import close, ordinary, send_at_once
+from tfgateway.net.sockets import close, ordinary
 from tfgateway.redis_schema.tunnels import Connected, fingerprint
 from tfgateway.settings import ProxySettings
 from tfgateway.telemetry.logs import logger
@@ -22,27 +19,28 @@ from tfgateway.tunnel.digest import Digest, digest_of
 from tfgateway.tunnel.gateway.failure_budget import FailureBudget
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.migration import SessionHandover
+from tfgateway.tunnel.gateway.newcomers import Newcomers
 from tfgateway.tunnel.gateway.registration import Registration
 from tfgateway.tunnel.gateway.registry import Client, Registry
+from tfgateway.tunnel.gateway.takeovers import Takeovers
 from tfgateway.tunnel.gateway.visits import REFUSED_PAUSE, Visits
 from tfgateway.tunnel.links.messages import Content, SessionDelivery, VisitorDelivery
 from tfgateway.tunnel.links.shared_key import shared_key
 from tfgateway.tunnel.links.worker_links import WorkerLinks
+from tfgateway.tunnel.notices import Notice, Outcome
 from tfgateway.tunnel.session.limits import SessionLimits
 from tfgateway.tunnel.session.session import Session, StreamHandler
-from tfgateway.tunnel.session.tls import secure
-from tfgateway.tunnel.yamux.connection import Role, YamuxConnection
+from tfgateway.tunnel.yamux.connection import Role
+from tfgateway.tunnel.yamux.extensions import Extension
 from tfgateway.tunnel.yamux.windows import WindowBudget
 
 _KEY = "tunnels.key"
-_MAX_NEWCOMERS = 2048
-"""Connections that have not sent their secret; the oldest goes when there are more."""
-
 _MAX_CLIENTS = 16
 """That share one secret."""
 _WINDOWS = 64 * 1024 * 1024
 """Bytes by which the receive windows of all sessions may exceed the initial one."""
-_UNKNOWN = "its secret is unknown"
+_UNKNOWN = Notice(Outcome.UNKNOWN)
+_CROWDED = Notice(Outcome.CROWDED)
 _DRAIN_LOOK = 0.05
 """Seconds between two looks at what is left."""
 
@@ -78,8 +76,19 @@ class TunnelServer:
             max_early=settings.tunnel_unknown,
             max_clients=_MAX_CLIENTS,
         )
+        self._takeovers = Takeovers()
         self._failures = FailureBudget(burst=settings.tunnel_unknown, per_second=1.0)
-        self._newcomers: OrderedDict[Session, None] = OrderedDict()
+        self._newcomers = Newcomers(
+            settings,
+            metrics,
+            budget=self._budget,
+            limits=self._limits,
+            opened=self._registered,
+            over=self._over,
+            available=self._available,
+        )
+        self.accept = self._newcomers.accept
+        self.accept_tls = self._newcomers.accept_tls
         self._clients: dict[Session, Client] = {}
         self._seen: set[Digest] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -121,7 +130,7 @@ class TunnelServer:
         if self._links.draining:  # those that are back at another worker are not registered here any more
             revoked = [client for client in self._clients.values() if client.digest == digest]
         for client in revoked:
-            client.session.close("its secret was revoked")
+            client.end(Notice(Outcome.REVOKED))
 
     async def relay(self, visitor: Visitor) -> RelayedByTunnel:
         """See ``Tunnels``."""
@@ -129,56 +138,15 @@ class TunnelServer:
 
     # Clients.
 
-    def accept(self, sock: socket.socket, source: str) -> None:
-        """A client connected on the plain port: a non-blocking socket, and its IP literal."""
-        try:
-            send_at_once(sock)
-            session = Session(
-                sock,
-                YamuxConnection(Role.SERVER, max_streams=1, budget=self._window_budget()),  # T-17
-                limits=self._limits,
-                opened=partial(self._registered, source),
-                over=self._over,
-                available=self._available,
-            )
-        except OSError as error:
-            close(sock)
-            _log.warning("tunnel client lost", source=source, reason=error.strerror)
-            return
-        self._newcomers[session] = None
-        self._loop.call_later(self._settings.head_timeout, self._no_secret_yet, session)  # T-2
-        if len(self._newcomers) > _MAX_NEWCOMERS:
-            self._metrics.refusals.labels("crowded").inc()
-            next(iter(self._newcomers)).close("too many clients that send no secret")
-
-    def accept_tls(self, context: ssl.SSLContext, sock: socket.socket, source: str) -> None:
-        """The same on the port with TLS (T-21)."""
-        if len(self._tasks) > _MAX_NEWCOMERS:
-            self._metrics.refusals.labels("crowded").inc()
-            close(sock)
-        else:
-            self._spawn(self._accept_tls(context, sock, source))
-
-    async def _accept_tls(self, context: ssl.SSLContext, sock: socket.socket, source: str) -> None:
-        with contextlib.suppress(OSError):  # a scanner, most likely
-            async with asyncio.timeout(self._settings.head_timeout):
-                wrapped = await secure(sock, context, None)
-            self.accept(wrapped, source)
-
-    def _window_budget(self) -> WindowBudget:
-        return WindowBudget(self._limits.windows, self._budget)
-
-    def _no_secret_yet(self, session: Session) -> None:
-        if session in self._newcomers:
-            self._metrics.refusals.labels("silent").inc()
-            session.close("it did not send its secret in time")
-
-    def _registered(self, source: str, session: Session, stream: int) -> StreamHandler | None:
+    def _registered(self, source: str, session: Session, stream: int, extensions: Extension) -> StreamHandler | None:
         """The client opened a stream: its first is the handshake, there are no others (T-17)."""
         if session not in self._newcomers:
             return None
         return Registration(
-            session, stream, partial(self._introduced, source, session), partial(self._rejected, source)
+            session,
+            stream,
+            partial(self._introduced, source, session, extensions),
+            partial(self._rejected, source),
         )
 
     def _rejected(self, source: str, session: Session, reason: str) -> None:
@@ -197,29 +165,30 @@ class TunnelServer:
         if self._failures.exhausted(source, now):
             _log.warning("a source failed too often: its next failures are only counted", source=source)
 
-    def _introduced(self, source: str, session: Session, stream: int, secret: bytes) -> None:
-        self._newcomers.pop(session, None)
+    def _introduced(self, source: str, session: Session, extensions: Extension, stream: int, secret: bytes) -> None:
+        self._newcomers.discard(session)
         digest = digest_of(self._key, secret)
+        client = Client(session, secret, digest, source, time.monotonic_ns(), stream, extensions)
         known = self._registry.knows(digest, secret)
         if not known and self._failures.exhausted(source, self._loop.time()):  # T-4: it is not held either
             self._metrics.registrations.labels("rejected").inc()
-            self._failed(source, "unknown_secret", _UNKNOWN)
-            session.close(_UNKNOWN)
+            self._failed(source, "unknown_secret", _UNKNOWN.reason)
+            client.end(_UNKNOWN)
             return
-        client = Client(session, secret, digest, source, time.monotonic_ns(), stream)
         self._clients[session] = client
         if known:
             self._register(client)
             return
         self._metrics.registrations.labels("early").inc()
-        self._failed(source, "unknown_secret", _UNKNOWN)
+        self._failed(source, "unknown_secret", _UNKNOWN.reason)
+        client.notify(_UNKNOWN)
         self._loop.call_later(self._settings.tunnel_unknown_time, self._still_unknown, client)
         for oldest in self._registry.add_early(client):
-            oldest.session.close(_UNKNOWN)
+            oldest.end(_CROWDED)
 
     def _still_unknown(self, client: Client) -> None:
         if client.session in self._clients and not self._registry.knows(client.digest, client.secret):
-            client.session.close(_UNKNOWN)
+            client.end(_UNKNOWN)
 
     def _register(self, client: Client, how: str = "") -> None:
         """how: "moved" here from another worker, "kept" in this one that drains, or empty: it has just come."""
@@ -227,23 +196,40 @@ class TunnelServer:
         self._seen.add(client.digest)
         replaced = self._registry.add(client)
         for older in replaced:
-            older.session.close("a newer client has its secret")
+            if self._settings.tunnel_share:
+                older.end(_CROWDED)
+            else:
+                self._replace(older, client.source)
         if outcome != "kept":
             self._metrics.registrations.labels(outcome).inc()
         if client in replaced:
             return
         self.changed.set()
-        self._links.announce(client.digest, client.since)
+        self._links.announce(client.digest, client.since, client.source)
         if not how:
-            client.session.end(client.registration)  # by this the client knows that it is registered
+            if client.extensions & Extension.NOTICES:
+                client.notify(Notice(Outcome.REGISTERED))
+            else:
+                client.session.end(client.registration)  # by this an old client knows that it is registered
         if outcome != "kept":
             _log.info("tunnel up", tunnel=client.digest.hex(), source=client.source, how=outcome)
         self._visits.client_changed(client.digest)
         if self._links.draining and outcome != "kept":
             self._spawn(self._handover.move([client]))
 
+    def _replace(self, older: Client, source: str) -> None:
+        """A newer client has its secret; source: IP literal, or empty: it is not known."""
+        self._metrics.takeovers.inc()
+        if self._takeovers.add(older.digest, self._loop.time()):
+            _log.warning(
+                "clients take a tunnel's secret from each other: each needs a secret of its own, or set tunnel_share",
+                tunnel=older.digest.hex(),
+                sources=[older.source, source],
+            )
+        older.end(Notice(Outcome.REPLACED, source))
+
     def _over(self, session: Session, reason: str) -> None:
-        self._newcomers.pop(session, None)
+        self._newcomers.discard(session)
         self._visits.forget(session)
         self._metrics.ended.inc()
         client = self._clients.pop(session, None)
@@ -282,12 +268,12 @@ class TunnelServer:
         """See ``links.Owner``."""
         return self._registry.digests
 
-    def peer_has(self, digest: Digest, since: int) -> None:
+    def peer_has(self, digest: Digest, since: int, source: str) -> None:
         """See ``links.Owner``."""
         for client in self._registry.sent_away_before(digest, since):
             self._discard(client)  # its visitors stay to their end
         for client in self._registry.older_than(digest, since):
-            client.session.close("a newer client has its secret")
+            self._replace(client, source)
         self._visits.client_changed(digest)
 
     def delivered(self, content: Content, sockets: list[socket.socket]) -> None:
@@ -307,7 +293,7 @@ class TunnelServer:
                 state.connection,
                 state.unsent,
                 limits=self._limits,
-                budget=self._window_budget(),
+                budget=WindowBudget(self._limits.windows, self._budget),
                 opened=partial(self._registered, state.source),
                 over=self._over,
                 available=self._available,
@@ -318,7 +304,13 @@ class TunnelServer:
             _log.warning("tunnel client lost", source=state.source, reason=error.strerror)
             return False
         client = Client(
-            session, state.secret, digest_of(self._key, state.secret), state.source, state.since, state.registration
+            session,
+            state.secret,
+            digest_of(self._key, state.secret),
+            state.source,
+            state.since,
+            state.registration,
+            Extension(state.extensions),
         )
         self._clients[session] = client
         for stream, sock in zip(state.streams, sockets[1:], strict=True):
@@ -328,7 +320,7 @@ class TunnelServer:
         else:  # revoked, or not known to this worker yet
             self._loop.call_later(self._settings.tunnel_unknown_time, self._still_unknown, client)
             for oldest in self._registry.add_early(client):
-                oldest.session.close(_UNKNOWN)
+                oldest.end(_CROWDED)
         return True
 
     def _keep(self, state: SessionDelivery, sockets: list[socket.socket]) -> bool:
@@ -372,7 +364,8 @@ class TunnelServer:
 
     def close(self) -> None:
         """End everything; again is harmless."""
-        for session in [*self._newcomers, *self._clients]:
+        self._newcomers.close()
+        for session in list(self._clients):
             session.close("this gateway ends")
         self._links.close()
         for task in self._tasks:

@@ -25,6 +25,8 @@ class Have(msgspec.Struct, frozen=True, tag="have"):
     """Clients with these secrets are connected to the sender: digest -> since when (``registry.Client``)."""
 
     clients: dict[bytes, int]
+    source: str = ""
+    """IP literal of the client that has just come, if one has."""
 
 
 class Lost(msgspec.Struct, frozen=True, tag="lost"):
@@ -87,6 +89,8 @@ class SessionDelivery(msgspec.Struct, frozen=True, tag="session", rename={"regis
     connection: ConnectionSnapshot
     unsent: bytes
     streams: tuple[StreamDelivery, ...]
+    extensions: int = 0
+    """Of the client (``yamux.extensions``)."""
 
 
 Content = VisitorDelivery | SessionDelivery

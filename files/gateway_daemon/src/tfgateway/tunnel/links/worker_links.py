@@ -30,8 +30,8 @@ class LinksOwner(Protocol):
     def connected_since(self) -> dict[Digest, int]:
         """What this worker has: for a new peer."""
 
-    def peer_has(self, digest: Digest, since: int) -> None:
-        """A peer has a client with this secret since then."""
+    def peer_has(self, digest: Digest, since: int, source: str) -> None:
+        """A peer has a client with this secret since then; source: its IP literal, or empty: it is not known."""
 
     def delivered(self, content: Content, sockets: list[socket.socket]) -> None:
         """A peer handed something over; the sockets are non-blocking and the owner's."""
@@ -86,9 +86,9 @@ class WorkerLinks:
             self._turn += 1
             yield staying[self._turn % len(staying)]
 
-    def announce(self, digest: Digest, since: int) -> None:
-        """This worker has a client with this secret."""
-        self._send_all(Have({digest: since}))
+    def announce(self, digest: Digest, since: int, source: str) -> None:
+        """This worker has a client with this secret, from there."""
+        self._send_all(Have({digest: since}, source))
 
     def retract(self, digest: Digest) -> None:
         """It has none any more."""
@@ -172,10 +172,10 @@ class WorkerLinks:
                 link.hellos += 1
                 self._met.add(name)
                 self._answered.set()
-            case Have(clients):
+            case Have(clients, source):
                 link.clients.update(clients)
                 for digest, since in clients.items():
-                    self._owner.peer_has(digest, since)
+                    self._owner.peer_has(digest, since, source)
             case Lost(digest):
                 link.clients.pop(digest, None)
             case Draining():

@@ -27,6 +27,7 @@ from tfgateway.tunnel.yamux.connection import (
     WindowOpened,
     YamuxConnection,
 )
+from tfgateway.tunnel.yamux.extensions import NONE, Extension
 from tfgateway.tunnel.yamux.frames import GoAway
 from tfgateway.tunnel.yamux.snapshot import ConnectionSnapshot
 from tfgateway.tunnel.yamux.windows import WindowBudget
@@ -66,16 +67,16 @@ class Session:
         connection: YamuxConnection,
         *,
         limits: SessionLimits,
-        opened: Callable[[Session, int], StreamHandler | None],
+        opened: Callable[[Session, int, Extension], StreamHandler | None],
         over: Callable[[Session, str], None],
         available: Callable[[Session], None] = lambda _session: None,
         left: Callable[[Session], None] = lambda _session: None,
     ) -> None:
         """Start.
 
-        opened: the peer opened a stream: where it leads; None: it is reset. over: called once, with the reason, when
-        the session has ended and all channels have been notified. available: a stream can be opened again, perhaps.
-        left: the peer is about to end the session, when its streams have ended.
+        opened: the peer opened a stream, with extensions: where it leads; None: it is reset. over: called once, with
+        the reason, when the session has ended and all channels have been notified. available: a stream can be opened
+        again, perhaps. left: the peer is about to end the session, when its streams have ended.
         """
         self._connection = connection
         self._limits = limits
@@ -106,7 +107,7 @@ class Session:
 
     @property
     def streams(self) -> int:
-        """How many are open."""
+        """How many of this side are open."""
         return self._connection.streams
 
     @property
@@ -144,9 +145,9 @@ class Session:
         """Inside TLS."""
         return self._wire.secure
 
-    def open(self) -> int:
+    def open(self, extensions: Extension = NONE) -> int:
         """Open a stream; ``bind`` a channel at once. Errors: ``ValueError`` unless ``may_open``."""
-        number = self._connection.open()
+        number = self._connection.open(extensions)
         self._due()
         return number
 
@@ -268,7 +269,7 @@ class Session:
         *,
         limits: SessionLimits,
         budget: WindowBudget,
-        opened: Callable[[Session, int], StreamHandler | None],
+        opened: Callable[[Session, int, Extension], StreamHandler | None],
         over: Callable[[Session, str], None],
         available: Callable[[Session], None],
     ) -> Session:
@@ -315,8 +316,8 @@ class Session:
                 self._available(self)
             case StreamAccepted():
                 self._available(self)
-            case StreamOpened(stream):
-                channel = self._opened(self, stream)
+            case StreamOpened(stream, extensions):
+                channel = self._opened(self, stream, extensions)
                 if channel is None:
                     self._connection.reset(stream)
                 else:

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from tfgateway.errors import ParseError
+from tfgateway.tunnel.yamux.extensions import NONE, Extension, decode_extensions, encode_extensions
 from tfgateway.tunnel.yamux.frames import Flag, Frame, FrameReader, GoAway, Kind, Payload, encode
 from tfgateway.tunnel.yamux.snapshot import ConnectionSnapshot, StreamSnapshot
 from tfgateway.tunnel.yamux.windows import INITIAL_WINDOW, ReceiveWindow, RoundTrip, SendWindow, WindowBudget
@@ -41,6 +42,7 @@ class StreamOpened:
     """The peer opened a stream: ``accept`` or ``reset`` it."""
 
     stream: int
+    extensions: Extension = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,10 @@ class YamuxConnection:
             yield WentAway(length)
             return
         if flags & _SYN:
-            yield from self._opened(number)
+            extensions = NONE
+            if kind == _WINDOW_UPDATE:
+                extensions, length = decode_extensions(length)
+            yield from self._opened(number, extensions)
         stream = self._streams.get(number)
         if stream is None:
             return
@@ -190,7 +195,7 @@ class YamuxConnection:
             else:
                 yield from self._end_by_peer(number)
 
-    def _opened(self, number: int) -> Iterator[Event]:
+    def _opened(self, number: int, extensions: Extension) -> Iterator[Event]:
         if number % 2 != self._peers_parity or not number:
             raise ParseError("yamux: a stream with a number of this side")
         if number in self._streams:
@@ -200,7 +205,7 @@ class YamuxConnection:
             return
         self._peers_streams += 1
         self._streams[number] = _Stream(acknowledged=True)
-        yield StreamOpened(number)
+        yield StreamOpened(number, extensions)
 
     def _end_by_peer(self, number: int) -> Iterator[Event]:
         stream = self._streams.get(number)
@@ -214,8 +219,8 @@ class YamuxConnection:
 
     @property
     def streams(self) -> int:
-        """How many are open, of both sides."""
-        return len(self._streams)
+        """How many of this side are open."""
+        return len(self._streams) - self._peers_streams
 
     @property
     def unacknowledged(self) -> list[int]:
@@ -227,7 +232,7 @@ class YamuxConnection:
         """The peer has taken enough of the streams that were opened before, and did not go away."""
         return not self.peer_went_away and self._unacknowledged < MAX_UNACKNOWLEDGED and self._next_stream < 2**32
 
-    def open(self) -> int:
+    def open(self, extensions: Extension = NONE) -> int:
         """Open a stream: its number; data may follow at once. Errors: ``ValueError`` unless ``may_open``."""
         if not self.may_open:
             raise ValueError("the peer takes no stream now")
@@ -235,7 +240,7 @@ class YamuxConnection:
         self._next_stream += 2
         self._unacknowledged += 1
         self._streams[number] = _Stream(acknowledged=False)
-        self.outgoing.append(encode(_WINDOW_UPDATE, _SYN, number, 0))
+        self.outgoing.append(encode(_WINDOW_UPDATE, _SYN, number, encode_extensions(extensions)))
         return number
 
     def accept(self, number: int) -> None:

@@ -1,0 +1,214 @@
+"""Keeps a session with each gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from functools import partial
+
+from tfgateway.aio import Backoff
+from tfgateway.errors import ParseError
+from tfgateway.net.addresses import shown
+from tfgateway.tunnel.client.connect import connect, words
+from tfgateway.tunnel.client.incoming import IncomingStream
+from tfgateway.tunnel.client.model import Changed, ClientOptions, HostPort, Phase, RemoteStatus
+from tfgateway.tunnel.handshake import encode_handshake
+from tfgateway.tunnel.notices import Notice, NoticeParser, Outcome
+from tfgateway.tunnel.session.session import Session, StreamHandler
+from tfgateway.tunnel.session.stream_relay import StreamRelayed
+from tfgateway.tunnel.session.tls import secure
+from tfgateway.tunnel.yamux.connection import Role, YamuxConnection
+from tfgateway.tunnel.yamux.extensions import Extension
+from tfgateway.tunnel.yamux.windows import WindowBudget
+
+_STEADY = 60.0
+"""Seconds after which a session counts as one that worked: the next attempt is quick again."""
+_WINDOWS = 64 * 1024 * 1024
+"""Bytes by which the receive windows of all sessions may exceed the initial one."""
+_LONGEST_PAUSE = 60.0
+"""Seconds between two attempts, unless the first pause is longer."""
+
+_LEFT = "the gateway asks for a new session"
+_FINAL = (Outcome.UNKNOWN, Outcome.REVOKED, Outcome.REPLACED, Outcome.CROWDED)
+_OFTEN = 3
+_MAX_ENDING = 4
+"""Sessions that a gateway is about to end; the oldest goes when there are more."""
+
+
+async def run(remotes: list[HostPort], options: ClientOptions, changed: Changed) -> None:
+    """Keep a session with each of ``remotes`` until cancelled, or with ``once`` until the first ends.
+
+    ``changed`` is called with every new phase.
+    """
+    budget = WindowBudget(_WINDOWS)
+    followers = [asyncio.create_task(Follower(remote, options, changed, budget).run()) for remote in remotes]
+    try:
+        done, _ = await asyncio.wait(followers, return_when=asyncio.FIRST_COMPLETED)
+        for one in done:
+            one.result()
+    finally:
+        for one in followers:
+            one.cancel()
+        await asyncio.gather(*followers, return_exceptions=True)
+
+
+class Follower:
+    """Keeps a session with one gateway."""
+
+    def __init__(self, remote: HostPort, options: ClientOptions, changed: Changed, budget: WindowBudget) -> None:
+        host, port = remote
+        self._remote = remote
+        self._options = options
+        self._changed = changed
+        self._budget = budget
+        self._status = RemoteStatus(shown(host, port))
+        self._notice = Notice(Outcome.REGISTERED)
+        self._ending: list[Session] = []
+        """Sessions that the gateway is about to end: their visitors stay to their end."""
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self) -> None:
+        try:
+            await self._follow()
+        finally:
+            for session in list(self._ending):
+                session.close("the client ends")
+
+    async def _follow(self) -> None:
+        backoff = Backoff(self._options.backoff, max(_LONGEST_PAUSE, self._options.backoff))
+        while True:
+            self._status.outcome = None
+            self._phase(Phase.CONNECTING)
+            started = self._loop.time()
+            try:
+                reason = await self._attempt()
+            except TimeoutError:
+                reason = "it does not answer"
+            except ssl.SSLCertVerificationError as error:
+                reason = f"its certificate is not valid: {error.verify_message}"
+            except OSError as error:
+                reason = words(error)
+            if self._status.phase is Phase.CONNECTED and self._loop.time() - started > _STEADY:
+                backoff.succeeded()
+            if reason == _LEFT and self._loop.time() - started > self._options.backoff:
+                continue  # others are there already: no visitor needs to wait
+            if self._options.once:
+                self._phase(Phase.ENDED, reason)
+                return
+            self._status.retry_in = backoff.failed()
+            self._phase(Phase.RETRYING, reason)
+            await asyncio.sleep(self._status.retry_in)
+
+    def _phase(self, phase: Phase, reason: str = "") -> None:
+        self._status.phase = phase
+        self._status.reason = reason
+        self._status.since = self._loop.time()
+        self._changed(self._status)
+
+    async def _attempt(self) -> str:
+        """One session from the first packet to its end: why it ended. Errors: ``OSError``, ``TimeoutError``."""
+        self._notice = Notice(Outcome.REGISTERED)
+        async with asyncio.timeout(self._options.dial_timeout):
+            sock = await connect(self._remote)
+            if self._options.tls is not None:
+                sock = await secure(sock, self._options.tls, self._options.tls_name or self._remote[0])
+        over: asyncio.Future[str] = self._loop.create_future()
+        limits = self._options.limits
+        session = Session(
+            sock,
+            YamuxConnection(Role.CLIENT, max_streams=limits.streams, budget=WindowBudget(limits.windows, self._budget)),
+            limits=limits,
+            opened=self._visited,
+            over=partial(self._over, over),
+            left=lambda _session: None if over.done() else over.set_result(_LEFT),
+        )
+        try:
+            stream = session.open(Extension.NOTICES)
+            session.bind(stream, _RegistrationStream(session, stream, self._noticed))
+            # In one frame: the old server reads once (T-14).
+            session.send(stream, encode_handshake(self._options.secret))
+            session.end(stream)
+            self._phase(Phase.WAITING)
+            if await over == _LEFT and not session.closed:
+                self._ending.append(session)
+                if len(self._ending) > _MAX_ENDING:
+                    self._ending[0].close("the gateway does not end it")
+            if over.result() != _LEFT and self._notice.outcome in _FINAL:
+                return self._said()
+            return over.result()
+        finally:
+            if session not in self._ending:
+                session.close("the client ends")
+
+    def _over(self, over: asyncio.Future[str], session: Session, reason: str) -> None:
+        if session in self._ending:
+            self._ending.remove(session)
+        if not over.done():
+            over.set_result(reason)
+
+    def _noticed(self, notice: Notice) -> None:
+        self._notice = notice
+        self._status.outcome = notice.outcome
+        if notice.outcome is Outcome.REGISTERED:
+            self._status.sessions += 1
+            self._phase(Phase.CONNECTED)
+        elif notice.outcome is Outcome.REPLACED:
+            self._status.replaced += 1
+
+    def _said(self) -> str:
+        often = self._status.replaced if self._notice.outcome is Outcome.REPLACED else 0
+        return self._notice.reason + (f", {often} times by now: each client needs its own" if often >= _OFTEN else "")
+
+    def _visited(self, session: Session, stream: int, _extensions: Extension) -> StreamHandler:
+        self._status.visitors += 1
+        self._status.active += 1
+        session.accept(stream)
+        return IncomingStream(session, stream, self._options, self._left)
+
+    def _left(self, relayed: StreamRelayed | None) -> None:
+        self._status.active -= 1
+        if relayed is None:
+            self._status.failed += 1
+        else:
+            self._status.received += relayed.to_socket
+            self._status.sent += relayed.to_stream
+
+
+class _RegistrationStream:
+    """The first stream, with the handshake: a ``StreamHandler`` that takes notices.
+
+    An old gateway ends the stream when it has taken the secret, or knows it.
+    """
+
+    buffered = 0
+
+    def __init__(self, session: Session, stream: int, noticed: Callable[[Notice], None]) -> None:
+        self._session = session
+        self._stream = stream
+        self._noticed = noticed
+        self._parser = NoticeParser()
+        self._registered = False
+
+    def received(self, data: memoryview) -> None:
+        """See ``StreamHandler``."""
+        self._session.consume(self._stream, len(data))
+        try:
+            notices = self._parser.feed(data)
+        except ParseError as error:
+            self._session.close(str(error))
+            return
+        for notice in notices:
+            self._registered = self._registered or notice.outcome is Outcome.REGISTERED
+            self._noticed(notice)
+
+    def ended(self) -> None:
+        """See ``StreamHandler``."""
+        if not self._registered:
+            self._noticed(Notice(Outcome.REGISTERED))
+
+    def dropped(self, reason: str) -> None:
+        """See ``StreamHandler``."""
+
+    def may_send(self) -> None:
+        """See ``StreamHandler``."""

@@ -1,0 +1,83 @@
+"""What a tunnel client is asked to do, and how it stands."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tfgateway.tunnel.notices import Outcome
+from tfgateway.tunnel.session.limits import RelayTimeouts, SessionLimits
+
+HostPort = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """What to connect to what."""
+
+    secret: bytes = field(repr=False)
+    local: HostPort | None
+    """Where visitors without TLS are relayed to; None: they are refused."""
+    local_tls: HostPort | None
+    """Where those with TLS are relayed to."""
+    backoff: float = 5.0
+    """Seconds before the second attempt; they double up to a minute."""
+    dial_timeout: float = 10.0
+    """Seconds for connecting, to a gateway or to a service, and for a visitor's first byte."""
+    timeouts: RelayTimeouts = RelayTimeouts()  # noqa: RUF009 - it cannot change
+    """After which a visitor is cut."""
+    once: bool = False
+    """End with the first session instead of connecting again."""
+    tls: ssl.SSLContext | None = None
+    """For the connections to the gateways; None: in clear, as the old client."""
+    tls_name: str = ""
+    """In the gateways' certificates; empty: the host that is connected to."""
+    limits: SessionLimits = field(default_factory=SessionLimits)
+
+
+class Phase(StrEnum):
+    """The state of the session with one gateway."""
+
+    CONNECTING = "connecting"
+    WAITING = "waiting"
+    """Connected, but the gateway does not know the secret yet."""
+    CONNECTED = "connected"
+    """Visitors can come."""
+    RETRYING = "retrying"
+    ENDED = "ended"
+    """With ``once``: it is not tried again."""
+
+
+@dataclass(slots=True)
+class RemoteStatus:
+    """What is shown of one gateway."""
+
+    remote: str
+    phase: Phase = Phase.CONNECTING
+    reason: str = ""
+    """Why it is not connected."""
+    outcome: Outcome | None = None
+    """What the gateway has said last; None: nothing since the session began."""
+    replaced: int = 0
+    """How often another client has taken the secret."""
+    retry_in: float = 0.0
+    """Seconds, in the phase ``retrying``."""
+    since: float = 0.0
+    """Event loop's time when the phase began."""
+    sessions: int = 0
+    """How often it was connected."""
+    visitors: int = 0
+    """So far."""
+    active: int = 0
+    """Now."""
+    failed: int = 0
+    """Visitors for which the local service could not be reached."""
+    received: int = 0
+    """Bytes from visitors."""
+    sent: int = 0
+    """Bytes to visitors."""
+
+
+Changed = Callable[[RemoteStatus], None]
