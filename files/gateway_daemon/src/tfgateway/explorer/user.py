@@ -28,6 +28,7 @@ from tfgateway.explorer.models import (
     WalletAddress,
     Workload,
 )
+from tfgateway.identity import dns_key as tsig
 from tfgateway.identity import proof_token
 from tfgateway.identity.keys import Identity, node_id_to_public_key
 from tfgateway.identity.sealing import encrypt_ecdh
@@ -167,6 +168,12 @@ def proof_record(account: Account, node_id: str, domain: str) -> tuple[str, str]
     gateway = node_id_to_public_key(node_id)
     token = proof_token.token(account.identity.seed, gateway, str(account.tid), domain)
     return proof_token.record_name(domain), proof_token.record_text(token)
+
+
+def dns_key(account: Account, node_id: str) -> tuple[str, bytes]:
+    """Name and secret of the TSIG key for DNS updates at a gateway. Errors: ``IdentityError``, ``CryptoError``."""
+    gateway, tid = node_id_to_public_key(node_id), str(account.tid)
+    return tsig.key_name(tid, node_id), tsig.secret(account.identity.seed, gateway, tid, node_id)
 
 
 async def provision(client: ExplorerClient, account: Account, workload_id: int) -> None:

@@ -78,9 +78,13 @@ def shared_key(own_seed: bytes, other_public_key: bytes) -> bytes:
 
     Errors: ``CryptoError`` (public key), ``IdentityError`` (seed).
     """
+    return hashlib.blake2b(shared_secret(own_seed, other_public_key), digest_size=32).digest()
+
+
+def shared_secret(own_seed: bytes, other_public_key: bytes) -> bytes:
+    """The raw X25519 output of two parties, 32 bytes; no key by itself. Errors: as ``shared_key``."""
     private = x25519_private(own_seed)
     try:
-        shared = nacl.bindings.crypto_scalarmult(private, x25519_public(other_public_key))
+        return nacl.bindings.crypto_scalarmult(private, x25519_public(other_public_key))
     except nacl.exceptions.CryptoError:
         raise CryptoError("not a usable ed25519 public key") from None
-    return hashlib.blake2b(shared, digest_size=32).digest()

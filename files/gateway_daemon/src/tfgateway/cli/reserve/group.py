@@ -13,6 +13,7 @@ from rich.text import Text
 
 from tfgateway.cli.context import EXIT_FAILED
 from tfgateway.cli.reserve.create import create
+from tfgateway.cli.reserve.dns_key import dns_key
 from tfgateway.cli.reserve.farm import farm
 from tfgateway.cli.reserve.proof import proof
 from tfgateway.cli.reserve.target import ReserveOptions, as_json_option, show, table
@@ -112,6 +113,7 @@ def pool(target: ReserveOptions, nodes: tuple[str, ...], as_json: bool) -> None:
 
 
 command.add_command(create)
+command.add_command(dns_key)
 command.add_command(farm)
 command.add_command(proof)
 
