@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -65,6 +67,9 @@ class Fleet:
         self.explorer_port = free_port()
         self.database = directory / "explorer.db"
         self.url = f"http://127.0.0.1:{self.explorer_port}/api/v1"
+        self.updates_socket = (
+            Path(tempfile.mkdtemp(prefix="tfgateway-")) / "updates.sock"
+        )  # short: its path has a limit
         self.ports = {name: free_port() for name in ("dns", "http", "tls", "tunnels", "rm", "dm", "pm", "web")}
         self.explorer: Any = None
         self.accounts: dict[str, user.Account] = {}
@@ -98,6 +103,7 @@ metrics = "127.0.0.1:{self.ports["rm"]}"
 [dns]
 listen = ["127.0.0.1:{self.ports["dns"]}"]
 metrics = "127.0.0.1:{self.ports["dm"]}"
+updates.socket = "{self.updates_socket}"
 [proxy]
 listen_http = ["127.0.0.1:{self.ports["http"]}"]
 listen_tls = ["127.0.0.1:{self.ports["tls"]}"]
@@ -208,6 +214,7 @@ def fleet(unstarted_fleet: Fleet) -> Iterator[Fleet]:
     started.call(lambda client: user.farm(client, started.accounts["farmer"].tid, "farm", "wallet"), "farmer")
     started.admit()
     yield started
+    shutil.rmtree(started.updates_socket.parent)
 
 
 class Web:

@@ -66,7 +66,11 @@ RUN_BY = {
     "tfgateway explorer backup": ("tests/integration/explorer/test_service.py", '"explorer", "backup"'),
     "tfgateway explorer unpin": ("tests/integration/explorer/test_reserve.py", '"explorer", "unpin"'),
     "tfgateway identity unpin": ("tests/integration/explorer/test_reserve.py", '"identity", "unpin"'),
+    "tfgateway reserve dns-key": ("tests/integration/reconciler/updates/test_clients.py", '"dns-key"'),
     "tfgateway reserve": ("tests/integration/explorer/test_reserve.py", '"create"'),
+    "certbot certonly": ("tests/integration/reconciler/updates/test_clients.py", '"certbot"'),
+    "lego": ("tests/integration/reconciler/updates/test_clients.py", '"lego"'),
+    "nsupdate": ("tests/integration/reconciler/updates/test_clients.py", '"nsupdate"'),
     "tfgateway tunnel": ("tests/integration/proxy/test_ipv6.py", 'tfgateway("tunnel"'),
 }
 NOT_RUN = {
@@ -79,6 +83,8 @@ NOT_RUN = {
     ".venv/bin/antsibull-changelog release": "it uses the fragments up; `make test` lints them",
     "install": "a program of the operating system; tests/unit/daemon/tunnel/test_command.py reads the unit",
     "printf": "the same",
+    "chmod": "the same",
+    ". ./tfgateway.env": "the shell's own; the test reads the file as the shell does",
     "systemctl": "the same; units that roles install are started in the molecule scenarios",
     "cd /var/lib/tfgateway-explorer && rm": "the same; test_explorer_service.py starts a restored copy",
 }

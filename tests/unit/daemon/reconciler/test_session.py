@@ -35,8 +35,9 @@ def test_t15_addresses_that_lead_here_by_nat_are_the_gateways_own() -> None:
 
 def test_t15_so_is_the_address_from_which_the_explorer_sees_it() -> None:
     policy = make_policy(Settings(), Identity.from_seed(bytes(32)))
+    nothing = cast(Any, None)
     cycle = Cycle(
-        policy, *(cast(Any, None),) * 6, Delegations((), ParentZones().name_servers), name_lookups(ProofResolver())
+        policy, *(nothing,) * 6, Delegations((), ParentZones().name_servers), name_lookups(ProofResolver()), nothing
     )
     for address in ("8.8.4.4", "10.0.0.1", "127.0.0.1", "", "example.org"):
         cycle.reachable_at(address)

@@ -23,7 +23,7 @@ from tfgateway.reconciler.planning.claims import Policy, UserKeys
 from tfgateway.reconciler.planning.inputs import guard
 from tfgateway.reconciler.planning.inputs.desired import Desired
 from tfgateway.reconciler.planning.inputs.records import Records, migrated, orphans
-from tfgateway.reconciler.planning.inputs.rows import Actual, Row
+from tfgateway.reconciler.planning.inputs.rows import Actual, Row, Transaction
 from tfgateway.reconciler.planning.model import Action, Plan, Step
 from tfgateway.reconciler.planning.planner import Incremental, Planned, Stream, plan_all
 from tfgateway.reconciler.planning.proofs import NameFacts
@@ -31,6 +31,8 @@ from tfgateway.reconciler.planning.removals import served
 from tfgateway.reconciler.planning.render import held_reason, step_line
 from tfgateway.reconciler.session import look
 from tfgateway.reconciler.store import Store
+from tfgateway.reconciler.updates.service import Field
+from tfgateway.reconciler.updates.updates import Updates
 from tfgateway.telemetry.logs import logger
 
 _log = logger("reconciler")
@@ -85,6 +87,7 @@ class Cycle:
         applied: Callable[[Applied], None],
         delegations: Delegations,
         names: Lookups[NameFacts],
+        updates: Updates,
     ) -> None:
         self._policy = policy
         self._store = store
@@ -95,6 +98,9 @@ class Cycle:
         self._applied = applied
         self._delegations = delegations
         self._names = names
+        self._updates = updates
+        self._updated: list[Field] = []
+        """Fields that had records by DNS updates when redis was looked at."""
         self._data_set = DataSet(store, policy.node_id)
         self._incremental: Incremental | None = None
         self._problems: frozenset[str] = frozenset()
@@ -188,10 +194,12 @@ class Cycle:
         waiting = left.undecided & (left.recorded.keys() | left.damaged.keys())
         if over := self._released_reservations.keys() - done.failed - waiting:
             await self._store.take_released_reservations(over)
+        whole = not done.failed and is_whole(self._desired, done.plan.left)
+        await self._updates.restore(self._updated, None, whole=whole)
         if not done.failed:
             self._incremental = done.incremental
-            if is_whole(self._desired, done.plan.left):
-                await self._data_set.complete(rows)
+        if whole:
+            await self._data_set.complete(rows)
         self._metrics.pass_seconds.set(time.monotonic() - started)
         return done
 
@@ -207,10 +215,20 @@ class Cycle:
         if made is None or not await self._data_set.unchanged():
             return None
         done = await self._carry_out(made.steps, lambda: Planned(made, incremental), lease.rows)
+        domains = {step.domain for step in made.steps if step.domain}
+        if domains and self._updates.concern(domains):
+            whole = not done.failed and is_whole(self._desired, made.left)
+            await self._updates.restore((), domains, whole=whole)
         if done.failed:
             return None
         self._incremental = incremental
         return done
+
+    async def write(self, transactions: Sequence[Transaction], lease: Lease) -> list[str]:
+        """Apply transactions beside a pass, see ``Store.apply``. Errors: ``StoreError``."""
+        failures = await self._store.apply(transactions, lease.rows)
+        self._data_set.wrote(failures.count(""))
+        return failures
 
     async def _look(self, *, thorough: bool = False) -> tuple[Actual, Records]:
         """Read redis, and what the explorer says about all recorded reservations.
@@ -222,6 +240,7 @@ class Cycle:
         actual, records = await look(self._store, self._desired)
         records = migrated(records, self._desired)
         self._recorded = served(records, actual)
+        self._updated = self._updates.fields(actual)
         names = [*records.names(), *records.damaged]
         left = len(names) + 1
         while (unlisted := self._desired.unlisted(names)) and len(unlisted) < left:

@@ -7,7 +7,7 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -34,11 +34,13 @@ from tfgateway.reconciler.lookups.delegations import Delegations, ParentZones
 from tfgateway.reconciler.lookups.proofs import ProofResolver, name_lookups
 from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.reconciler.outbox import Outbox
+from tfgateway.reconciler.planning.inputs.rows import Transaction
 from tfgateway.reconciler.planning.model import Action, Plan
 from tfgateway.reconciler.planning.render import held_reason
 from tfgateway.reconciler.session import load_identity, make_policy, open_master
 from tfgateway.reconciler.status import DirectoryStatus, ReconcilerStatus
 from tfgateway.reconciler.store import Store
+from tfgateway.reconciler.updates.updates import Updates
 from tfgateway.reconciler.verdict import RowState, tally
 from tfgateway.settings import Settings
 from tfgateway.telemetry.logs import logger
@@ -84,16 +86,19 @@ class Reconciler:
         self._delegations = Delegations(settings.gateway.name_servers, ParentZones().name_servers)
         self._names = name_lookups(ProofResolver())
         self._outbox = Outbox(store, client, identity.node_id, desired)
+        user_keys = UserKeyCache(client)
+        self._updates = Updates(settings, identity, store, user_keys, self._write)
         self._cycle = Cycle(
             policy,
             store,
             desired,
             self._poller.ask_for,
-            UserKeyCache(client),
+            user_keys,
             self.metrics,
             self._applied,
             self._delegations,
             self._names,
+            self._updates,
         )
         locate = Locator(settings.gateway, store).location
         self._directory = DirectoryEntry(
@@ -123,6 +128,7 @@ class Reconciler:
                 self._after(claimed, self._lease.renew),
                 self._after(claimed, self._delegations.run),
                 self._after(claimed, self._names.run),
+                self._after(claimed, self._updates.run),
             )
         finally:
             await self._lease.release()
@@ -213,6 +219,9 @@ class Reconciler:
             if found_new or self._poll_error != before:
                 self._wake.set()
             await asyncio.sleep(pause)
+
+    async def _write(self, transactions: Sequence[Transaction]) -> list[str]:
+        return await self._cycle.write(transactions, self._lease)
 
     async def _poll(self, wait: float) -> bool:
         """Poll once; whether there was anything new. Errors: ``ExplorerError``."""
@@ -332,6 +341,7 @@ class Reconciler:
     def _note(self, made: Pass) -> None:
         counts = Counter(reservation.type for reservation in made.plan.left.recorded.values())
         self.metrics.reservations(counts)
+        self._updates.users = frozenset(reservation.user for reservation in made.plan.left.recorded.values())
         self._last = made
         self._tally()
         self._directory.count(

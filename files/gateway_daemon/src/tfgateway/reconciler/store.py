@@ -166,6 +166,17 @@ class Store:
                     found.append(f"changed by others in the meantime: {printable(differs)}" if differs else "")
         return found
 
+    async def fields(self, key: str, names: Sequence[str]) -> dict[str, bytes]:
+        """These fields of a hash, as far as they exist."""
+        if not names:
+            return {}
+        with store_errors():
+            try:
+                found: list[Any] = await self._redis.hmget(_bytes(key), [_bytes(name) for name in names])
+            except ResponseError as error:
+                raise StoreError(f"redis: {printable(key)} is not a hash") from error
+        return {name: value for name, value in zip(names, found, strict=True) if value is not None}
+
     async def marker(self) -> bytes:
         """See ``redis_schema.connection.marker_text``."""
         return await marker_text(self._redis)
@@ -186,9 +197,7 @@ class Store:
 
     async def outbox(self, names: Sequence[str]) -> dict[str, bytes]:
         """These fields of the outbox, as far as they still exist."""
-        with store_errors():
-            found: list[Any] = await self._redis.hmget(OUTBOX, [_bytes(name) for name in names])
-        return {name: value for name, value in zip(names, found, strict=True) if value is not None}
+        return await self.fields(OUTBOX, names)
 
     async def outbox_length(self) -> int:
         with store_errors():

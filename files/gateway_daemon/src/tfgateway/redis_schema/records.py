@@ -183,13 +183,13 @@ def edit_addresses(
     that is no JSON object, what follows the object, an ``a`` or ``aaaa`` that is no list.
     Errors: ``SchemaError`` if ``add`` has something that is no IP literal.
     """
-    members = _members(raw)
+    there = members(raw)
     kept: dict[str, list[msgspec.Raw]] = {"a": [], "aaaa": []}
     present: set[str] = set()
     unwanted = {canonical_address(text) for text in remove} - {None}
     # Go takes "A" and "a" for the same member: two of them in the result would hide each other.
-    for name in [name for name in members if name.lower() in kept]:
-        for element in _elements(members.pop(name)):
+    for name in [name for name in there if name.lower() in kept]:
+        for element in _elements(there.pop(name)):
             text = _stored_ip(element)
             address = canonical_address(text)
             if text == _NO_ADDRESS or address in unwanted:
@@ -204,11 +204,11 @@ def edit_addresses(
             present.add(address)
             element = msgspec.Raw(gojson.encode({"ip": address, "ttl": ttl}))
             kept["aaaa" if ":" in address else "a"].append(element)
-    merged: dict[str, object] = {**members, **{name: elements for name, elements in kept.items() if elements}}
+    merged: dict[str, object] = {**there, **{name: elements for name, elements in kept.items() if elements}}
     return msgspec.json.encode(dict(sorted(merged.items()))) if merged else None
 
 
-def _members(raw: bytes | None) -> dict[str, msgspec.Raw]:
+def members(raw: bytes | None) -> dict[str, msgspec.Raw]:
     """The members of a field, byte for byte where it is sound, what can be read of a damaged one."""
     try:
         return _raw_members.decode(raw or b"{}")

@@ -1,6 +1,13 @@
 """Typed settings, each documented below its field, read from one ``gateway.toml``. Unknown keys are errors."""
 
-from tfgateway.settings.dns import CookieSettings, DnsSettings, NotifySettings, RateSettings, TransferSettings
+from tfgateway.settings.dns import (
+    CookieSettings,
+    DnsSettings,
+    NotifySettings,
+    RateSettings,
+    TransferSettings,
+    UpdateSettings,
+)
 from tfgateway.settings.file import DEFAULT_PATH, Settings, load, parse
 from tfgateway.settings.node import (
     ExplorerSettings,
@@ -35,6 +42,7 @@ __all__ = [
     "Settings",
     "TargetSettings",
     "TransferSettings",
+    "UpdateSettings",
     "WorkersSettings",
     "load",
     "parse",

@@ -12,6 +12,18 @@ DnsText = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,100}\Z")]
 """Printable ASCII."""
 
 
+Mailbox = Annotated[
+    str, msgspec.Meta(pattern=r"^([A-Za-z0-9._+-]{1,63}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){0,7})?\Z")
+]
+"""A mail address; the part before the @ becomes one label (RFC 1035 §8)."""
+
+
+ManagedRecord = Annotated[
+    str, msgspec.Meta(pattern=r"^([A-Za-z0-9_-]{1,63} )?(A|AAAA|CAA|CNAME|HTTPS|MX|PTR|SRV|SSHFP|SVCB|TLSA|TXT)\Z")
+]
+"""A type of records, or a first label and a type."""
+
+
 class CookieSettings(Section, frozen=True):
     """[dns.cookies]: DNS cookies (RFC 7873), with secrets from ``dns.secrets``."""
 
@@ -74,6 +86,24 @@ class NotifySettings(Section, frozen=True):
     """Name of the TSIG key in ``dns.secrets`` for these messages; empty: they are not signed."""
 
 
+class UpdateSettings(Section, frozen=True):
+    """[dns.updates]: records that users make by DNS updates (RFC 2136), signed with their ``reserve dns-key``."""
+
+    enabled: bool = True
+    """Take them. Records that were made stay when this is off."""
+    managed: tuple[ManagedRecord, ...] = ("_acme-challenge TXT", "CAA", "HTTPS")
+    """What a user may have at and below a subdomain in a managed domain: a type, or a first label and a type. Empty:
+    nothing. In a delegated domain users may have any type that is served, but for SOA and NS."""
+    delegations: bool = False
+    """Allow NS and DS below the apex of a delegated domain."""
+    max_records_per_user: Annotated[int, msgspec.Meta(ge=0)] = 500
+    """Records that one user may make on this gateway ..."""
+    max_bytes_per_user: Annotated[int, msgspec.Meta(ge=0)] = 65_536
+    """... and their bytes with names and data."""
+    socket: str = "/run/tfgateway/updates.sock"
+    """Path of the socket on which the DNS plane hands updates to the reconciler."""
+
+
 class DnsSettings(Section, frozen=True):
     """[dns]: the authoritative DNS server."""
 
@@ -86,6 +116,9 @@ class DnsSettings(Section, frozen=True):
     """``ADDRESS:PORT`` of the sockets, each for UDP and TCP."""
     ttl: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 300
     """Ceiling and default of served TTLs, seconds."""
+    rname: Mailbox = ""
+    """Mailbox of who is responsible for the zones that have no SOA of their own, as ``admin@example.net``; empty:
+    ``hostmaster`` in each zone, which receives no mail."""
     serve_stale: Seconds = 86400.0
     """Seconds for which the last known zones are served while redis is away; then SERVFAIL."""
     udp_size: Annotated[int, msgspec.Meta(ge=512, le=4096)] = 1232
@@ -97,6 +130,7 @@ class DnsSettings(Section, frozen=True):
     transfer: tuple[TransferSettings, ...] = ()
     """Networks and keys that may copy zones; empty: none (D-10)."""
     notify: tuple[NotifySettings, ...] = ()
+    updates: UpdateSettings = UpdateSettings()
     nsid: DnsText = ""
     """The name server identifier (NSID) for clients that ask for it (RFC 5001); empty: none."""
     chaos_id: DnsText = ""

@@ -29,7 +29,8 @@ from tfgateway.dns.answer.rate_limit import (
     RateLimits,
 )
 from tfgateway.dns.answer.respond import Reply, respond, truncated
-from tfgateway.dns.wire import names
+from tfgateway.dns.answer.updates import needs_reconciler
+from tfgateway.dns.wire import codes, names
 from tfgateway.dns.wire.cookies import Cookies
 from tfgateway.dns.wire.rrsets import ZonePolicy
 from tfgateway.dns.zones import field_decoder
@@ -444,10 +445,22 @@ def test_no_more_is_kept_than_there_is_room_for(world: World, monkeypatch: pytes
         assert sum(map(len, world.hot._answers._depending.values())) <= 10 * 5
 
 
-def test_datagram_that_is_too_long_gets_no_reply(world: World) -> None:
+def test_datagram_that_is_too_long_is_malformed(world: World) -> None:
     message = wire("www.z")
-    assert world.batch([message, message + bytes(MAX_QUERY), message])[1] is None
-    assert world.hot_counts.drops["udp", "oversized"] == 1
+    reply = world.batch([message, message + bytes(MAX_QUERY), message])[1]
+    assert reply is not None
+    assert reply[3] & 15 == codes.FORMERR
+
+
+def test_what_is_answered_later_is_set_apart(world: World) -> None:
+    """In its place nothing is sent, and its neighbours are answered."""
+    world.hot = FastPath(world.table, world.service, None, world.fallback, world.hot_counts, needs_reconciler)
+    message = wire("www.z")
+    update = message[:2] + bytes([codes.OPCODE_UPDATE << 3]) + message[3:]
+    replies = world.batch([message, update, message])
+    assert [reply is None for reply in replies] == [False, True, False]
+    assert world.hot.take_deferred() == [(1, update)]
+    assert world.hot.take_deferred() == []
 
 
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=20))

@@ -65,7 +65,13 @@ def test_malformed_gets_formerr_with_the_question_if_it_can_be_read(world, messa
     assert reply[4:12] == struct.pack("!HHHH", bool(echoed), 0, 0, 0)
 
 
-@pytest.mark.parametrize("opcode", [1, 2, 3, 4, 5, 6, 15])
+def test_a_notify_is_none_of_ours(world) -> None:
+    """Nothing is copied from elsewhere: NOTAUTH, as Knot says."""
+    reply = world.exchange(packet(flags=dns.opcode.NOTIFY << 11))
+    assert reply[2:4] == bytes([0x80 | dns.opcode.NOTIFY << 3, 9])
+
+
+@pytest.mark.parametrize("opcode", [1, 2, 3, 5, 6, 15])
 def test_other_opcodes_are_not_implemented(world, opcode) -> None:
     reply = world.exchange(packet(flags=opcode << 11))
     assert reply[2:4] == bytes([0x80 | opcode << 3, 4])
@@ -112,7 +118,7 @@ class TestEdns:
         assert world.ask("elsewhere", use_edns=0).edns == 0
         assert world.ask("nope.z", use_edns=0).edns == 0
         not_supported = b"\0\x0f\0\2\0\x15"
-        assert world.exchange(packet(QUESTION + opt(), 4 << 11, (1, 0, 0, 1))).endswith(opt(data=not_supported))
+        assert world.exchange(packet(QUESTION + opt(), 2 << 11, (1, 0, 0, 1))).endswith(opt(data=not_supported))
 
     @pytest.mark.parametrize("version", [1, 255])
     def test_other_version_is_badvers(self, world, version) -> None:

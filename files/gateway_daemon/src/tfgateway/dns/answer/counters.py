@@ -29,7 +29,8 @@ class QueryCounters:
         """``valid``, ``badkey``, ``badsig`` or ``badtime`` -> queries with a TSIG record."""
         self.transfers: defaultdict[str, int] = defaultdict(int)
         """``full``, ``current`` (nothing newer) or ``refused`` -> queries for a zone."""
-
+        self.updates: defaultdict[str, int] = defaultdict(int)
+        """Response code -> UPDATE messages."""
         self.notifies: defaultdict[str, int] = defaultdict(int)
         """``acknowledged``, ``refused`` or ``unanswered`` -> NOTIFY messages to secondaries."""
         self.latency = Histogram(_LATENCY_BOUNDS)

@@ -44,10 +44,12 @@ _TRUNCATED: Final = 0x0200
 _SLIP: Final = heads(_TRUNCATED, 0, 0, 0)
 
 MAX_QUERY: Final = 4096
-"""Bytes of a query; longer ones are dropped."""
+"""Bytes of a datagram that are looked at; what is longer is cut there, and hardly ever well-formed."""
 
 Slow = Callable[[bytes, bytes], Reply | None]
 """The reply to (message, packed address of the client); None: it gets none. Must not raise."""
+Later = Callable[[bytes], bool]
+"""Whether a message gets its reply later. Must not raise."""
 
 
 class Slots:
@@ -85,9 +87,17 @@ class FastPath:
     """Answers batches of datagrams in place."""
 
     def __init__(
-        self, zones: Zones, service: ServerOptions, limiter: RateLimiter | None, slow: Slow, counts: QueryCounters
+        self,
+        zones: Zones,
+        service: ServerOptions,
+        limiter: RateLimiter | None,
+        slow: Slow,
+        counts: QueryCounters,
+        later: Later | None = None,
     ) -> None:
-        """limiter: None: responses are not limited."""
+        """limiter: None: responses are not limited. later: None: each message gets its reply at once, or none."""
+        self._later = later
+        self._deferred: list[tuple[int, bytes]] = []
         self._zones = zones
         self._service = service
         self._limiter = limiter
@@ -186,7 +196,13 @@ class FastPath:
                         buffer[end:done] = tail
                         lengths.append(done - at)
                         continue
-            reply = self._slowly(buffer[at : at + size], buffer[client], monotonic)
+            message = buffer[at : at + size]
+            if self._later is not None and self._later(message):
+                self._deferred.append((number, message))
+                silent.append(number)
+                lengths.append(0)
+                continue
+            reply = self._slowly(message, buffer[client], monotonic)
             if reply is None:
                 silent.append(number)
                 lengths.append(0)
@@ -197,6 +213,22 @@ class FastPath:
         if valid:
             self._counts.cookies["valid"] += valid
         return silent
+
+    def take_deferred(self) -> list[tuple[int, bytes]]:
+        """The number and content of the datagrams of the last batch that get their replies later."""
+        deferred, self._deferred = self._deferred, []
+        return deferred
+
+    def limited(self, reply: Reply, client: bytes, monotonic: int) -> bytes | None:
+        """The message to send under the rate limits; None: none. client: packed address; monotonic: us."""
+        if self._limiter is not None and not reply.proven:
+            verdict = self._limiter.check(client, reply.bucket, monotonic)
+            if verdict == DROP:
+                self._counts.dropped("udp", "rate")
+                return None
+            if verdict == SLIP:
+                return truncated(reply)
+        return reply.message
 
     def _find(self, name: bytes, tail: bytes) -> Answer | None:
         """The answer to a question that is not in the cache.
@@ -234,17 +266,7 @@ class FastPath:
 
     def _slowly(self, message: bytes, client: bytes, monotonic: int) -> bytes | None:
         """Answer by parsing the whole query (``respond``), under the same limits."""
-        if len(message) > MAX_QUERY:
-            self._counts.dropped("udp", "oversized")
-            return None
         reply = self._slow(message, client)
         if reply is None:
             return None
-        if self._limiter is not None and not reply.proven:
-            verdict = self._limiter.check(client, reply.bucket, monotonic)
-            if verdict == DROP:
-                self._counts.dropped("udp", "rate")
-                return None
-            if verdict == SLIP:
-                return truncated(reply)
-        return reply.message
+        return self.limited(reply, client, monotonic)

@@ -50,7 +50,7 @@ class Reply(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Exchange:
+class Exchange:
     """A query and all that its reply depends on but for the zones."""
 
     query: Query
@@ -83,11 +83,10 @@ def respond(
     except Unanswerable as error:
         counts.dropped(transport, error.reason)
         return None
-    exchange = _Exchange(query, client, now, service, transport)
-    if query.edns is not None and query.edns.cookie is not None and service.cookies is not None:
-        _check_cookie(exchange, query.edns.cookie, service.cookies, counts)
-    if query.tsig_at is not None and query.rcode != codes.FORMERR:
-        _check_signature(exchange, message, query.tsig_at, counts)
+    exchange = Exchange(query, client, now, service, transport)
+    check(exchange, message, counts)
+    if query.rcode == codes.NOERROR and query.opcode == codes.OPCODE_UPDATE:
+        query.rcode = codes.NOTIMP
     if query.rcode == codes.NOERROR and not query.question and not exchange.cookie:
         query.rcode = codes.FORMERR
     if query.rcode != codes.NOERROR:
@@ -101,7 +100,7 @@ def respond(
     else:
         answer = _answer(exchange, zones, counts)
     counts.answered(transport, query.type, answer.rcode)
-    return _write(exchange, answer)
+    return write(exchange, answer)
 
 
 def servfail(message: bytes, service: ServerOptions, transport: Transport, counts: QueryCounters) -> Reply | None:
@@ -111,7 +110,7 @@ def servfail(message: bytes, service: ServerOptions, transport: Transport, count
     except Unanswerable:
         return None
     counts.answered(transport, query.type, codes.SERVFAIL)
-    return _write(_Exchange(query, b"", 0, service, transport), Answer(codes.SERVFAIL, authoritative=False))
+    return write(Exchange(query, b"", 0, service, transport), Answer(codes.SERVFAIL, authoritative=False))
 
 
 def truncated(reply: Reply) -> bytes:
@@ -125,7 +124,16 @@ def truncated(reply: Reply) -> bytes:
     return header + message[HEADER.size : end] + message[len(message) - reply.opt_size :]
 
 
-def _check_cookie(exchange: _Exchange, option: bytes, known: Cookies, counts: QueryCounters) -> None:
+def check(exchange: Exchange, message: bytes, counts: QueryCounters) -> None:
+    """Check cookie and signature of a query; what is wrong with them is its ``rcode``."""
+    query, cookies = exchange.query, exchange.service.cookies
+    if query.edns is not None and query.edns.cookie is not None and cookies is not None:
+        _check_cookie(exchange, query.edns.cookie, cookies, counts)
+    if query.tsig_at is not None and query.rcode != codes.FORMERR:
+        _check_signature(exchange, message, query.tsig_at, counts)
+
+
+def _check_cookie(exchange: Exchange, option: bytes, known: Cookies, counts: QueryCounters) -> None:
     """Check the cookie of a query; a valid one proves the client's address."""
     if not is_wellformed(option):
         counts.cookies["malformed"] += 1
@@ -137,7 +145,7 @@ def _check_cookie(exchange: _Exchange, option: bytes, known: Cookies, counts: Qu
     exchange.proven = checked.outcome == "valid"
 
 
-def _check_signature(exchange: _Exchange, message: bytes, at: int, counts: QueryCounters) -> None:
+def _check_signature(exchange: Exchange, message: bytes, at: int, counts: QueryCounters) -> None:
     """Verify the TSIG record of a query."""
     try:
         session = tsig.verify(message, at, exchange.service.keys, exchange.now)
@@ -150,7 +158,7 @@ def _check_signature(exchange: _Exchange, message: bytes, at: int, counts: Query
     exchange.proven = exchange.proven or session.rcode == codes.NOERROR
 
 
-def _answer(exchange: _Exchange, zones: Zones, counts: QueryCounters) -> Answer:
+def _answer(exchange: Exchange, zones: Zones, counts: QueryCounters) -> Answer:
     """The reply to a query that is well-formed."""
     query, chaos = exchange.query, exchange.service.chaos
     if not query.question:
@@ -169,7 +177,7 @@ def _answer(exchange: _Exchange, zones: Zones, counts: QueryCounters) -> Answer:
     return answer
 
 
-def _answer_transfer(exchange: _Exchange, zones: Zones, counts: QueryCounters) -> Answer:
+def _answer_transfer(exchange: Exchange, zones: Zones, counts: QueryCounters) -> Answer:
     """The reply to AXFR and IXFR. No history is kept: changes are the whole zone again (RFC 1995 §4)."""
     query = exchange.query
     key = names.NONE if exchange.session is None else exchange.session.key
@@ -204,7 +212,7 @@ def _kind(answer: Answer) -> int:
     return rate_limit.NODATA if answer.authoritative else rate_limit.REFERRAL
 
 
-def _opt(exchange: _Exchange, answer: Answer) -> bytes:
+def _opt(exchange: Exchange, answer: Answer) -> bytes:
     """The OPT record of the reply; empty: none."""
     query, service = exchange.query.edns, exchange.service
     if query is None:
@@ -220,7 +228,8 @@ def _opt(exchange: _Exchange, answer: Answer) -> bytes:
     return edns.reply_record(query, answer.rcode, service.udp_size, options)
 
 
-def _write(exchange: _Exchange, answer: Answer) -> Reply:
+def write(exchange: Exchange, answer: Answer) -> Reply:
+    """The reply with this answer."""
     query, session = exchange.query, exchange.session
     opt = _opt(exchange, answer)
     bucket = rate_limit.bucket(_kind(answer), answer.about)
@@ -252,7 +261,7 @@ def _write(exchange: _Exchange, answer: Answer) -> Reply:
     return Reply(message, len(opt), bucket, exchange.proven)
 
 
-def _transfer(exchange: _Exchange, zone: Zone, flags: int, opt: bytes) -> Generator[bytes, int, None]:
+def _transfer(exchange: Exchange, zone: Zone, flags: int, opt: bytes) -> Generator[bytes, int, None]:
     """The messages of a zone; the first one has the OPT record (RFC 5936 §2.2.5)."""
     session, now = exchange.session, exchange.now
     for count, body in transfer.bodies(exchange.query, zone, HEADER.size + len(opt)):

@@ -11,7 +11,8 @@ import ctypes
 import errno
 import mmap
 import socket
-from typing import Final
+import sys
+from typing import Final, NamedTuple
 
 from tfgateway.dns.answer.fast_path import MAX_QUERY
 from tfgateway.dns.server.sockets import ANYWHERE, PKTINFO
@@ -20,6 +21,16 @@ SIZE: Final = 64
 """Datagrams a batch."""
 SLOT: Final = MAX_QUERY + 192
 """Bytes from one datagram to the next. Not a power of two: all would compete for the same few lines of the cache."""
+
+
+class Origin(NamedTuple):
+    """Who sent a datagram, and to which address: for a reply outside of the batch."""
+
+    client: bytes
+    """Packed address."""
+    address: tuple[str, int] | tuple[str, int, int, int]
+    ancillary: list[tuple[int, int, bytes]]
+    """For ``socket.sendmsg``."""
 
 
 class _Iovec(ctypes.Structure):
@@ -95,6 +106,7 @@ class Batch:
                 if self._info:
                     message.control = self._base + controls + number * _CONTROL
                     message.controllen = socket.CMSG_SPACE(self._info)
+        self._controls = controls
         self._fresh = self.buffer[self._in : self._in + SIZE * _MESSAGE]
         self._replies = self.buffer[self._out : self._out + SIZE * _MESSAGE]
         view = memoryview(self.buffer)
@@ -146,6 +158,21 @@ class Batch:
         if silent:
             self.buffer[self._out : self._out + len(self._replies)] = self._replies
         return lost
+
+    def origin(self, number: int) -> Origin:
+        """Where a datagram of the last batch came from."""
+        peer, packed = self.peers[number], self.buffer[self.peers[number] : self.peers[number] + self.address_size]
+        text = socket.inet_ntop(self._socket.family, packed)
+        ancillary: list[tuple[int, int, bytes]] = []
+        if self._info:
+            at = self._controls + number * _CONTROL + _CMSG_HEADER
+            level = socket.IPPROTO_IP if self.address_size == 4 else socket.IPPROTO_IPV6
+            ancillary.append((level, PKTINFO[self._socket.family].type, self.buffer[at : at + self._info]))
+        if self.address_size == 4:
+            return Origin(packed, (text, int.from_bytes(self.buffer[peer - 2 : peer], "big")), ancillary)
+        port = int.from_bytes(self.buffer[peer - 6 : peer - 4], "big")
+        scope = int.from_bytes(self.buffer[peer + 16 : peer + 20], sys.byteorder)
+        return Origin(packed, (text, port, 0, scope), ancillary)
 
     def _forget_interfaces(self, count: int) -> None:
         """Let the routing table choose the interface of a reply, but for link-local addresses."""

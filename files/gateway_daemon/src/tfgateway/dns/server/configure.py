@@ -11,6 +11,7 @@ from tfgateway.dns.server import secrets
 from tfgateway.dns.server.notify import Secondary
 from tfgateway.dns.wire import names
 from tfgateway.dns.wire.cookies import Cookies
+from tfgateway.dns.wire.names import WireName
 from tfgateway.dns.wire.rrsets import ZonePolicy
 from tfgateway.errors import ConfigError, ParseError
 from tfgateway.net.addresses import host_port
@@ -30,7 +31,18 @@ def policy(settings: Settings) -> ZonePolicy:
             servers.append(names.from_text(host.encode() if host.endswith(".") else host.encode() + b"."))
         except ParseError as error:
             raise ConfigError(f"gateway.name_servers: '{host}': {error}") from error
-    return ZonePolicy(settings.dns.ttl, tuple(servers))
+    return ZonePolicy(settings.dns.ttl, tuple(servers), _rname(settings.dns.rname))
+
+
+def _rname(mailbox: str) -> WireName:
+    """A mail address as a name (RFC 1035 §8); empty for none. Errors: ``ConfigError``."""
+    local, _, host = mailbox.partition("@")
+    if not mailbox:
+        return names.NONE
+    try:
+        return names.from_text(f"{local.replace('.', chr(92) + '.')}.{host}.".encode())
+    except ParseError as error:
+        raise ConfigError(f"dns.rname: '{mailbox}': {error}") from error
 
 
 def service(settings: DnsSettings) -> ServerOptions:

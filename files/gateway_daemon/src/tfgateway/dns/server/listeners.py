@@ -14,9 +14,11 @@ from tfgateway.dns.answer.fast_path import FastPath
 from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.answer.rate_limit import RateLimiter
 from tfgateway.dns.answer.respond import Reply, Transport, respond, servfail
+from tfgateway.dns.answer.updates import needs_reconciler
 from tfgateway.dns.server.sockets import prepare_udp
 from tfgateway.dns.server.tcp import TcpListener
 from tfgateway.dns.server.udp import UdpListener
+from tfgateway.dns.server.updates.handler import UpdateHandler
 from tfgateway.dns.zones.zones import Zones
 from tfgateway.plane import Listening, share
 from tfgateway.settings import DnsSettings
@@ -35,13 +37,20 @@ class Listeners:
         log: FilteringBoundLogger,
         *,
         workers: int = 1,
+        updates: UpdateHandler | None = None,
     ) -> None:
-        """limiter: None: responses over UDP are not limited; workers: that share the connections that are allowed."""
+        """limiter: None: responses over UDP are not limited; workers: that share the connections that are allowed.
+
+        updates: None: nobody but operators has keys, and nobody may change anything.
+        """
+        self._updates = updates
         self._zones = zones
         self._service = service
         self._counts = counts
         self._log = log
-        self._fast = FastPath(zones, service, limiter, self._answer_udp, counts)
+        self._fast = FastPath(
+            zones, service, limiter, self._answer_udp, counts, needs_reconciler if updates is not None else None
+        )
         self._udp: list[UdpListener] = []
         self._covered: dict[socket.socket, UdpListener | asyncio.Server] = {}
         """Another slot's socket -> what serves a duplicate of it."""
@@ -51,6 +60,7 @@ class Listeners:
             idle=settings.tcp_idle,
             connections=share(settings.tcp_connections, workers),
             connections_per_client=settings.tcp_connections_per_client,
+            later=self._answer_tcp_later if updates is not None else None,
         )
 
     @property
@@ -82,7 +92,7 @@ class Listeners:
 
     def _serve_udp(self, sock: socket.socket) -> UdpListener:
         prepare_udp(sock, self._service.udp_size)
-        listener = UdpListener(sock, self._fast, self._counts, self._log)
+        listener = UdpListener(sock, self._fast, self._counts, self._log, self._updates)
         listener.start()
         return listener
 
@@ -97,7 +107,14 @@ class Listeners:
         return self._respond(message, client, "udp")
 
     def _answer_tcp(self, message: bytes, client: bytes) -> Iterator[bytes]:
-        reply = self._respond(message, client, "tcp")
+        return self._messages(self._respond(message, client, "tcp"), message)
+
+    async def _answer_tcp_later(self, message: bytes, client: bytes) -> Iterator[bytes]:
+        reply = await self._updates.answer(message, client, "tcp") if self._updates is not None else None
+        return self._messages(reply, message)
+
+    def _messages(self, reply: Reply | None, message: bytes) -> Iterator[bytes]:
+        """The messages of a reply, which may be a zone."""
         if reply is None:
             return
         yield reply.message

@@ -55,6 +55,7 @@ class DnsCollector(Collector):
             ("cookies", "Queries with a DNS cookie.", self._counts.cookies),
             ("signed_queries", "Queries with a TSIG record.", self._counts.tsig),
             ("transfers", "Queries for a whole zone.", self._counts.transfers),
+            ("updates", "DNS updates by response code.", self._counts.updates),
             ("notifies", "Changes of a zone that a secondary was told of.", self._counts.notifies),
         ):
             family = CounterMetricFamily(f"{_PREFIX}_{name}", text, labels=["outcome"])

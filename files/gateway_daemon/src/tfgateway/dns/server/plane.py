@@ -16,6 +16,8 @@ from tfgateway.dns.server import configure, rate_limit_log
 from tfgateway.dns.server.listeners import Listeners
 from tfgateway.dns.server.metrics import DnsCollector
 from tfgateway.dns.server.notify import Notify
+from tfgateway.dns.server.updates.handler import UpdateHandler
+from tfgateway.dns.server.updates.link import ReconcilerLink
 from tfgateway.dns.zones.serial_store import SerialStore
 from tfgateway.dns.zones.zone_loader import ZoneLoader
 from tfgateway.dns.zones.zones import Zones
@@ -50,7 +52,9 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
     loader = ZoneLoader(zones, policy, store.book, _log, prefix=settings.dns.key_prefix, suffix=settings.dns.key_suffix)
     file = snapshot.path_of("dns")
     mirror = Mirror(redis, loader.selection, loader, _log, file=file, hold_for=settings.redis.hold_for)
-    listeners = Listeners(zones, service, limiter, settings.dns, counts, _log, workers=worker.workers)
+    link = ReconcilerLink(settings.dns.updates.socket)
+    updates = UpdateHandler(zones, service, link, counts, _log) if settings.dns.updates.enabled else None
+    listeners = Listeners(zones, service, limiter, settings.dns, counts, _log, workers=worker.workers, updates=updates)
     registry = CollectorRegistry()
     registry.register(
         DnsCollector(
@@ -66,6 +70,7 @@ async def serve(settings: Settings, worker: WorkerContext) -> None:
     alike = ("tfgateway_dns_mirror_age_seconds", "tfgateway_dns_zones", "tfgateway_dns_names", hold_metric("dns"))
     worker.publish(registry, greatest=alike)
     async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(link.close)
         stack.push_async_callback(listeners.close)
         endless: list[asyncio.Task[None]] = [asyncio.create_task(work) for work in (mirror.run(), store.run())]
         for task in endless:

@@ -24,9 +24,14 @@ class PacketInfo(NamedTuple):
     size: int
     """Bytes of struct in_pktinfo, in6_pktinfo."""
     interface_at: int
+    type: int
+    """Of the control message."""
 
 
-PKTINFO: Final = {socket.AF_INET: PacketInfo(12, 0), socket.AF_INET6: PacketInfo(20, 16)}
+PKTINFO: Final = {
+    socket.AF_INET: PacketInfo(12, 0, _IP_PKTINFO),
+    socket.AF_INET6: PacketInfo(20, 16, socket.IPV6_PKTINFO),
+}
 
 ANYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - compared
 """Local addresses of sockets that take what any address of this host is sent."""

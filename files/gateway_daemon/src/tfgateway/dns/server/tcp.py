@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import math
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from tfgateway.dns.answer.counters import QueryCounters
+from tfgateway.dns.answer.updates import needs_reconciler
 from tfgateway.dns.server.connections import Connections
 from tfgateway.dns.server.sockets import packed
 
@@ -60,13 +61,15 @@ class TcpListener:
         idle: float,
         connections: int,
         connections_per_client: int,
+        later: Callable[[bytes, bytes], Awaitable[Iterator[bytes]]] | None = None,
     ) -> None:
         """Set up; ``listen`` starts it.
 
         answer: messages for a query and a packed client address, none: the connection ends; made one by one when the
         one before is on its way, must not raise but ``OSError``. idle: seconds for one query to arrive, and for a
-        full buffer to be read again.
+        full buffer to be read again. later: as ``answer``, for what ``needs_reconciler``; None: ``answer`` gets it too.
         """
+        self._later = later
         self._answer = answer
         self._counts = counts
         self._idle = idle
@@ -159,7 +162,11 @@ class TcpListener:
                 finally:
                     connection.wait = None
             answerable = False
-            for reply in self._answer(message, address):
+            if self._later is not None and needs_reconciler(message):
+                replies = await self._later(message, address)
+            else:
+                replies = self._answer(message, address)
+            for reply in replies:
                 answerable = True
                 writer.write(len(reply).to_bytes(2, "big") + reply)
                 async with asyncio.timeout(self._idle):

@@ -31,7 +31,7 @@ class Query:
     id: int
     flags: int
     rcode: int = codes.NOERROR
-    """Why it is not looked up: FORMERR, NOTIMP or BADVERS."""
+    """Why it is not looked up: FORMERR, NOTIMP, NOTAUTH or BADVERS."""
     question: bytes = b""
     """Name, type and class as sent: the reply repeats them unchanged. Empty: none, or none that can be read."""
     name: Name = names.NONE
@@ -64,7 +64,9 @@ def read(message: bytes) -> Query:
         _read_sections(query, message, counts)
     except ParseError:
         query.rcode = codes.FORMERR
-    if query.opcode != codes.OPCODE_QUERY:
+    if query.opcode == codes.OPCODE_NOTIFY:
+        query.rcode = query.rcode or codes.NOTAUTH  # nothing is copied from elsewhere
+    elif query.opcode not in (codes.OPCODE_QUERY, codes.OPCODE_UPDATE):
         query.rcode = codes.NOTIMP
     elif query.rcode == codes.NOERROR and query.edns is not None and query.edns.version != edns.VERSION:
         query.rcode = codes.BADVERS

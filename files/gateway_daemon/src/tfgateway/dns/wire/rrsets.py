@@ -12,11 +12,15 @@ from tfgateway.dns.wire import codes, names
 from tfgateway.dns.wire.names import Name, WireName
 from tfgateway.errors import ParseError
 from tfgateway.redis_schema.records import Address, Caa, Host, Mx, RecordSet, Soa, Srv, Text
+from tfgateway.redis_schema.resource_records import ResourceRecord
 
 _HEAD: Final = struct.Struct("!HHIH")
 _ONE_ADDRESS: Final = _HEAD.size + 4
-_MAX_RDATA: Final = 64_000
+_OWNER: Final = 2
+"""Bytes of the pointer to a record's owner in a message."""
+MAX_DATA: Final = 64_000
 """Bytes that fit into one message (RFC 1035 §4.2.2) with names, OPT and signature."""
+_ADDRESS_SIZES: Final = {codes.A: 4, codes.AAAA: 16}
 _MAX_TTL: Final = 2**31 - 1  # RFC 2181 §8
 _TTL_OF_NOTHING: Final = 360  # as the original serves what has neither a stored nor a configured one
 _STRING: Final = 255  # RFC 1035 §3.3: longest <character-string>
@@ -75,6 +79,8 @@ class ZonePolicy(NamedTuple):
     """Ceiling and default of TTLs in seconds; 0: none."""
     name_servers: tuple[WireName, ...]
     """Names of the servers of zones that do not name their own; at least one."""
+    rname: WireName = names.NONE
+    """Mailbox in the SOA of zones that have none of their own; empty: ``hostmaster`` in the zone."""
 
 
 def served_ttl(stored: int, ceiling: int) -> int:
@@ -114,17 +120,69 @@ def render(records: RecordSet, ttl: int) -> tuple[list[RRset], list[str]]:
     return rrsets, problems
 
 
+def merge(rrsets: list[RRset], added: Iterable[ResourceRecord], ceiling: int) -> tuple[list[RRset], list[str]]:
+    """RRsets of a name with records that a user added, and one line for each that is not served.
+
+    ceiling: of TTLs, see ``ZonePolicy``; unlike a stored 0 of the old layout, a user's 0 means 0.
+    """
+    problems: list[str] = []
+    data: dict[int, dict[bytes, None]] = {}
+    ttls: dict[int, int] = {}
+    for rrset in rrsets:
+        data[rrset.type] = {body[_HEAD.size :]: None for body in rrset.bodies}
+        ttls[rrset.type] = int.from_bytes(rrset.bodies[0][4:8], "big")
+    for record in added:
+        wire, kind = record.wire, record.type
+        known = data.get(kind, {})
+        if (reason := _unservable(kind, wire)) or (reason := _too_many(kind, wire, known)):
+            problems.append(f"{codes.type_name(kind)}: {reason}")
+            continue
+        data.setdefault(kind, {})[wire] = None
+        ttl = min(record.ttl, ceiling) if ceiling else record.ttl
+        ttls[kind] = min(ttl, ttls.get(kind, _MAX_TTL))
+    merged = []
+    for kind, found in data.items():
+        bodies = tuple(_body(kind, ttls[kind], item) for item in found)
+        merged.append(RRset(kind, bodies, _targets(kind, bodies)))
+    return merged, problems
+
+
+def _unservable(kind: int, data: bytes) -> str:
+    """Why data of a type cannot be served; empty: it can."""
+    if kind in (codes.SOA, codes.OPT) or codes.TSIG - 1 <= kind <= codes.ANY:
+        return "is no record of a user's"
+    if len(data) != _ADDRESS_SIZES.get(kind, len(data)):
+        return "address of another length"
+    at = TARGET_AT.get(kind)
+    if at is not None:
+        try:
+            if names.read(data, at - _HEAD.size) == len(data):
+                return ""
+        except ParseError:
+            pass
+        return "a name that cannot be read"
+    return ""
+
+
+def _too_many(kind: int, data: bytes, known: Iterable[bytes]) -> str:
+    """Why it does not go with what the name has already; empty: it does."""
+    sizes = [len(item) + _HEAD.size + _OWNER for item in known if item != data]
+    if kind == codes.CNAME and sizes:
+        return "more than one; only the first is served (RFC 2181 §10.1)"
+    return "" if sum(sizes) + len(data) <= MAX_DATA else "more records than fit into one message"
+
+
 def render_soa(stored: Soa | None, zone: Name, policy: ZonePolicy) -> tuple[RRset, list[str]]:
     """The SOA of ``zone`` with serial 0: as stored, synthesised when that is absent or unusable (D-1)."""
     if stored is not None:
         try:
             mname = names.from_text(stored.ns.encode())
-            rname = names.from_text(stored.mbox.encode()) if stored.mbox else _hostmaster(zone)
+            rname = names.from_text(stored.mbox.encode()) if stored.mbox else policy.rname or _hostmaster(zone)
         except ParseError as error:
             return render_soa(None, zone, policy)[0], [f"soa: {error}"]
         ttl, timers = stored.ttl, (stored.refresh, stored.retry, stored.expire, stored.minttl)
     else:
-        mname, rname = policy.name_servers[0], _hostmaster(zone)
+        mname, rname = policy.name_servers[0], policy.rname or _hostmaster(zone)
         ttl, timers = 0, (_REFRESH, _RETRY, _EXPIRE, _MINIMUM)
     data = mname + rname + struct.pack("!5I", 0, *timers)
     return RRset(codes.SOA, (_body(codes.SOA, served_ttl(ttl, policy.ttl), data),)), []
@@ -167,10 +225,10 @@ def _rrset(
     for element in elements:
         try:
             encoded = encode(element)
-            if len(encoded) > _MAX_RDATA:
+            if len(encoded) > MAX_DATA:
                 raise ParseError("more data than a record can hold")
         except ParseError as error:
-            problems.append(f"{codes.TYPE_NAMES[kind].lower()}: {error}")
+            problems.append(f"{codes.type_name(kind)}: {error}")
             continue
         data[encoded] = None
         # D-13: CAA elements have no TTL of their own, the normal rule gives the default.
@@ -178,6 +236,8 @@ def _rrset(
     if kind == codes.CNAME and len(data) > 1:
         problems.append("cname: more than one; only the first is served (RFC 2181 §10.1)")
         data = dict.fromkeys(list(data)[:1])
+    if (size := sum(len(item) + _HEAD.size + _OWNER for item in data)) > MAX_DATA:
+        problems.append(f"{codes.type_name(kind)}: {size} bytes of records, which no message can carry")
     bodies = tuple(_body(kind, ttl, item) for item in data)
     return RRset(kind, bodies, _targets(kind, bodies))
 

@@ -1,7 +1,7 @@
 """Transaction signatures (RFC 8945): verifies queries and signs responses. Pure.
 
-Never on the path of ordinary queries: secondaries alone sign. The digests are dnspython's; the record around them is
-read and written here, for messages that are bytes.
+Never on the path of ordinary queries: secondaries and users alone sign. The digests are dnspython's; the record around
+them is read and written here, for messages that are bytes.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ class TsigContext:
         """Name of the key that the request was signed with; empty: it was not."""
         return names.NONE if self._error else names.fold(self._key.name.to_wire() or b"")
 
+    @property
+    def mac(self) -> bytes:
+        """The request's signature."""
+        return bytes(self._rdata.mac)
+
     def sign(self, message: bytes, now: int) -> bytes:
         """The message with its TSIG record; the first one answers the request, those after it the one before."""
         other = now.to_bytes(_OTHER_SIZE, "big") if self._error == _BADTIME else b""
@@ -73,6 +78,12 @@ class TsigContext:
         count = int.from_bytes(message[_ARCOUNT], "big") + 1
         record = owner + _HEAD.pack(codes.TSIG, codes.CLASS_ANY, 0, len(data)) + data
         return message[:10] + count.to_bytes(2, "big") + message[12:] + record
+
+
+def algorithm(message: bytes, at: int) -> str:
+    """The algorithm that the TSIG record at ``at`` names, such as ``hmac-sha256``. Errors: ``ParseError``."""
+    start = names.read(message, at) + _HEAD.size
+    return names.to_text(names.fold(message[start : names.read(message, start)])).decode("ascii").rstrip(".")
 
 
 def verify(message: bytes, at: int, keys: Keys, now: int) -> TsigContext:
@@ -100,4 +111,5 @@ def verify(message: bytes, at: int, keys: Keys, now: int) -> TsigContext:
         return TsigContext(key, rdata, _BADTIME)
     except (dns.tsig.BadSignature, dns.tsig.PeerError, dns.exception.FormError):
         return TsigContext(key, rdata, _BADSIG)
-    return TsigContext(key, rdata, 0)
+    # However much its sender allows for: what is remembered of signatures is of no more time than this.
+    return TsigContext(key, rdata, 0 if abs(rdata.time_signed - now) <= _FUDGE else _BADTIME)

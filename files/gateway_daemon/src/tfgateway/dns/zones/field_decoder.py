@@ -6,9 +6,20 @@ import re
 
 from tfgateway.dns.wire import codes
 from tfgateway.dns.wire.names import Name
-from tfgateway.dns.wire.rrsets import Packed, ZonePolicy, address_head, pack, render, render_name_servers, render_soa
+from tfgateway.dns.wire.rrsets import (
+    Packed,
+    RRset,
+    ZonePolicy,
+    address_head,
+    merge,
+    pack,
+    render,
+    render_name_servers,
+    render_soa,
+)
 from tfgateway.net.addresses import IPV4
-from tfgateway.redis_schema.records import decode_records
+from tfgateway.redis_schema import resource_records
+from tfgateway.redis_schema.records import RecordSet, decode_records
 
 _NOTHING = b"{}"
 
@@ -23,8 +34,7 @@ def read(raw: bytes, policy: ZonePolicy) -> tuple[Packed, list[str]]:
         ip, ttl = found.groups()
         packed = address_head(int(ttl), policy.ttl) + bytes(map(int, ip.split(b".")))
         return packed, []  # type: ignore[return-value]  # to call a NewType takes time
-    records, skipped = decode_records(raw)
-    rrsets, problems = render(records, policy.ttl)
+    records, rrsets, problems = rendered(raw, policy.ttl)
     if records.soa is not None:
         problems.append("soa: only a zone's own name (@) has one")
     kinds = {rrset.type for rrset in rrsets}
@@ -34,7 +44,7 @@ def read(raw: bytes, policy: ZonePolicy) -> tuple[Packed, list[str]]:
     elif codes.CNAME in kinds and len(kinds) > 1:
         problems.append("an alias has no other records (RFC 1034 §3.6.2): only its cname is served")
         rrsets = [rrset for rrset in rrsets if rrset.type == codes.CNAME]
-    return pack(rrsets), [*skipped, *problems]
+    return pack(rrsets), problems
 
 
 def read_apex(raw: bytes | None, zone: Name, policy: ZonePolicy) -> tuple[Packed, list[str]]:
@@ -42,9 +52,22 @@ def read_apex(raw: bytes | None, zone: Name, policy: ZonePolicy) -> tuple[Packed
 
     A cname beside SOA and NS is wrong, but was served and stands for the types that the name does not have.
     """
-    records, skipped = decode_records(raw if raw is not None else _NOTHING)
-    rrsets, problems = render(records, policy.ttl)
+    records, rrsets, problems = rendered(raw if raw is not None else _NOTHING, policy.ttl)
     soa, more = render_soa(records.soa, zone, policy)
     if all(rrset.type != codes.NS for rrset in rrsets):
         rrsets.insert(0, render_name_servers(policy))
-    return pack([soa, *rrsets]), [*skipped, *problems, *more]
+    return pack([soa, *rrsets]), [*problems, *more]
+
+
+def rendered(raw: bytes, ttl: int) -> tuple[RecordSet, list[RRset], list[str]]:
+    """The records of a field as stored and as RRsets, those of users among them, and one line for each that is not.
+
+    ttl: see ``ZonePolicy``.
+    """
+    records, skipped = decode_records(raw)
+    rrsets, problems = render(records, ttl)
+    if resource_records.has_any(raw):
+        added, damaged = resource_records.decode(raw)
+        rrsets, more = merge(rrsets, added, ttl)
+        problems += [*damaged, *more]
+    return records, rrsets, [*skipped, *problems]

@@ -1,0 +1,1 @@
+"""Updates by users: handed to the reconciler, and answered when they are durable."""

@@ -1,0 +1,212 @@
+"""What an update does (RFC 2136 §3): prerequisites, permissions, and the change as a whole or not at all (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from tfgateway.dns.wire import codes, names, update
+from tfgateway.dns.wire.names import Name
+from tfgateway.dns.wire.rrsets import TARGET_AT, RRset
+from tfgateway.dns.wire.update import Record, Update
+from tfgateway.errors import ParseError
+from tfgateway.reconciler.updates.holdings import Held, Rights
+from tfgateway.redis_schema.resource_records import MAX_DATA, ResourceRecord
+
+_META: Final = range(codes.TSIG - 1, codes.ANY + 1)
+"""Types of questions and of messages, not of data (RFC 6895 §3.1)."""
+_ONE_OF_A_KIND: Final = (codes.CNAME, codes.SOA)
+_HEAD: Final = 12
+"""Bytes of a record in a message besides its data."""
+
+Records = tuple[ResourceRecord, ...]
+
+
+class Content(NamedTuple):
+    """What is at a name before an update."""
+
+    fixed: tuple[RRset, ...] = ()
+    """Made by reservations, operators or the gateway itself: no update changes it."""
+    own: Records = ()
+    """Made by updates."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that an update is decided by."""
+
+    user: str
+    """Decimal tid of the one who signed it."""
+    held: Callable[[Name], Held | None]
+    content: Mapping[Name, Content]
+    """Of every name in the update."""
+    rights: Rights
+    used: Callable[[Mapping[Name, Records]], bool]
+    """Whether the user stays within their quota with these names changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The response code, and with NOERROR what changes."""
+
+    rcode: int
+    changes: Mapping[Name, Records] = field(default_factory=dict)
+    """Name -> all records that updates have made there from now on."""
+
+
+class _Refused(Exception):
+    def __init__(self, rcode: int) -> None:
+        super().__init__(codes.RCODE_NAMES[rcode])
+        self.rcode = rcode
+
+
+def apply(asked: Update, view: View) -> Outcome:
+    """The outcome of an update."""
+    try:
+        zone = view.held(asked.zone)
+        if zone is None or zone.zone != asked.zone or asked.zone_class != codes.CLASS_IN:
+            raise _Refused(codes.NOTAUTH)
+        _check_prerequisites(asked, view)
+        # RFC 2136 §3.4.1: the whole section is looked through before anything of it is done.
+        for record in asked.updates:
+            _check(record, asked.zone, view)
+        changed: dict[Name, Records] = {}
+        for record in asked.updates:
+            there = view.content[record.name]
+            changed[record.name] = _changed(record, there.fixed, changed.get(record.name, there.own), asked.zone)
+    except _Refused as refused:
+        return Outcome(refused.rcode)
+    except ParseError:
+        return Outcome(codes.FORMERR)
+    changes = {name: records for name, records in changed.items() if records != view.content[name].own}
+    if changes and not view.used(changes):
+        return Outcome(codes.REFUSED)
+    return Outcome(codes.NOERROR, changes)
+
+
+def within_quota(all_of_user: Mapping[Name, Records], changes: Mapping[Name, Records], most: int, size: int) -> bool:
+    """Whether a user has at most so many records and bytes with changes made; what takes something away always may."""
+    before, after = _amount(all_of_user), _amount({**all_of_user, **changes})
+    return all(now <= limit or now <= past for now, past, limit in zip(after, before, (most, size), strict=True))
+
+
+def _amount(records: Mapping[Name, Records]) -> tuple[int, int]:
+    count = sum(map(len, records.values()))
+    size = sum(len(name) + _HEAD + len(item.data) // 2 for name, found in records.items() for item in found)
+    return count, size
+
+
+def _check_prerequisites(asked: Update, view: View) -> None:
+    """RFC 2136 §3.2."""
+    wanted: dict[tuple[Name, int], set[bytes]] = {}
+    for record in asked.prerequisites:
+        if record.ttl:
+            raise _Refused(codes.FORMERR)
+        if not names.is_within(record.name, asked.zone):
+            raise _Refused(codes.NOTZONE)
+        there = _types_at(record.name, view)
+        if record.rrclass == codes.CLASS_IN:
+            if record.type in _META:
+                raise _Refused(codes.FORMERR)
+            wanted.setdefault((record.name, record.type), set()).add(_canonical(record))
+            continue
+        if record.rrclass not in (codes.CLASS_ANY, codes.CLASS_NONE) or record.data:
+            raise _Refused(codes.FORMERR)
+        exists = bool(there) if record.type == codes.ANY else record.type in there
+        if record.rrclass == codes.CLASS_ANY and not exists:
+            raise _Refused(codes.NXDOMAIN if record.type == codes.ANY else codes.NXRRSET)
+        if record.rrclass == codes.CLASS_NONE and exists:
+            raise _Refused(codes.YXDOMAIN if record.type == codes.ANY else codes.YXRRSET)
+    for (name, kind), data in wanted.items():
+        if _types_at(name, view).get(kind) != data:
+            raise _Refused(codes.NXRRSET)
+
+
+def _types_at(name: Name, view: View) -> dict[int, set[bytes]]:
+    """Type -> data, in canonical form, of a name."""
+    there = view.content[name]
+    found: dict[int, set[bytes]] = {}
+    for rrset in there.fixed:
+        for body in rrset.bodies:
+            found.setdefault(rrset.type, set()).add(update.canonical(rrset.type, body[_DATA_AT:]))
+    for item in there.own:
+        found.setdefault(item.type, set()).add(update.canonical(item.type, item.wire))
+    return found
+
+
+_DATA_AT: Final = 10
+"""Where the data of a record without its owner begins."""
+
+
+def _check(record: Record, zone: Name, view: View) -> None:
+    """The form of an update (RFC 2136 §3.4.1.3), and whether its sender may make it (§3.3)."""
+    name, kind = record.name, record.type
+    if not names.is_within(name, zone):
+        raise _Refused(codes.NOTZONE)
+    adds = record.rrclass == codes.CLASS_IN
+    if adds:
+        wrong = kind in _META or kind == 0
+    elif record.rrclass == codes.CLASS_ANY:
+        wrong = bool(record.ttl or record.data) or (kind in _META and kind != codes.ANY)
+    else:
+        wrong = record.rrclass != codes.CLASS_NONE or bool(record.ttl) or kind in _META or kind == 0
+    if wrong:
+        raise _Refused(codes.FORMERR)
+    if adds or record.rrclass == codes.CLASS_NONE:
+        _canonical(record)
+    held = view.held(name)
+    if held is None or held.zone != zone:
+        raise _Refused(codes.NOTZONE)  # another zone begins in between
+    if held.user != view.user:
+        raise _Refused(codes.REFUSED)
+    if adds and not view.rights.allows(held, name, kind):
+        raise _Refused(codes.REFUSED)
+
+
+def _changed(record: Record, fixed: Iterable[RRset], own: Records, zone: Name) -> Records:
+    """The records of a name after one update (RFC 2136 §3.4.2)."""
+    if record.rrclass == codes.CLASS_IN:
+        return _with(record, fixed, own)
+    wanted = None if record.rrclass == codes.CLASS_ANY else _canonical(record)
+    for rrset in fixed:
+        # SOA and NS of a zone are passed over; what a reservation made is changed by that alone.
+        if record.name == zone and rrset.type in (codes.SOA, codes.NS):
+            continue
+        if record.type not in (codes.ANY, rrset.type):
+            continue
+        if wanted is None or any(update.canonical(rrset.type, body[_DATA_AT:]) == wanted for body in rrset.bodies):
+            raise _Refused(codes.REFUSED)
+    return tuple(
+        item
+        for item in own
+        if record.type not in (codes.ANY, item.type)
+        or (wanted is not None and update.canonical(item.type, item.wire) != wanted)
+    )
+
+
+def _with(record: Record, fixed: Iterable[RRset], own: Records) -> Records:
+    """The records of a name with one more; what goes with no alias, or is no alias beside others, is passed over."""
+    others = {rrset.type for rrset in fixed} | {item.type for item in own}
+    if (codes.CNAME in others) != (record.type == codes.CNAME) and others:
+        return own
+    if record.type == codes.CNAME and any(rrset.type == codes.CNAME for rrset in fixed):
+        return own
+    data = _canonical(record)
+    same = [item for item in own if item.type == record.type]
+    kept = [] if record.type in _ONE_OF_A_KIND else [i for i in same if update.canonical(i.type, i.wire) != data]
+    # RFC 2181 §5.2: one TTL for all, the newest.
+    rrset = [ResourceRecord(item.type, record.ttl, item.data) for item in kept]
+    rrset.append(ResourceRecord(record.type, record.ttl, record.data.hex()))
+    if sum(len(item.wire) + _HEAD for item in rrset) > MAX_DATA:
+        raise _Refused(codes.REFUSED)
+    return (*(item for item in own if item.type != record.type), *rrset)
+
+
+def _canonical(record: Record) -> bytes:
+    """The data as it is compared. Errors: ``ParseError``, also for none."""
+    data = update.canonical(record.type, record.data)
+    at = TARGET_AT.get(record.type)
+    if at is not None and names.read(record.data, at - _DATA_AT) != len(record.data):
+        raise ParseError("data follows a name")
+    return data
