@@ -402,3 +402,25 @@ def test_json_log_and_terminal_tell_how_it_stands(tunnel: Any, tmp_path: Path) -
     )
     assert "127.0.0.1:1" in shown.stdout
     assert "retrying" in shown.stdout
+
+
+def test_t18_a_static_service_gives_the_service_behind_the_tunnel_the_address(
+    gateway: Any, tunnel: Any, serving: Any, tcp_server: Any
+) -> None:
+    heard = []
+
+    def service(sock: socket.socket) -> None:
+        heard.append(sock.recv(65536))
+
+    tested = gateway(
+        '[[proxy.services]]\nnames = ["home.example"]\ntunnel_secret = "7:s3cr3t-tunnel-key"\nproxy_protocol = "v1"'
+    )
+    port = serving(tcp_server, service).port
+    tunnel(tested.tunnels, f"--local=127.0.0.1:{port}").wait_for("connected")
+    with tested.connect() as visitor:
+        near, far = visitor.getsockname(), visitor.getpeername()
+        visitor.sendall(b"GET / HTTP/1.1\r\nHost: home.example\r\n\r\n")
+        assert visitor.recv(100) == b""
+    line, _, rest = heard[0].partition(b"\r\n")
+    assert line.decode() == f"PROXY TCP4 {near[0]} {far[0]} {near[1]} {far[1]}"
+    assert rest in (b"", b"GET / HTTP/1.1\r\nHost: home.example\r\n\r\n")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from tfgateway.net.proxyproto import Addresses
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel.api import NoTunnel, RelayedByTunnel, Visitor
 from tfgateway.tunnel.client.follower import Follower
@@ -74,10 +75,16 @@ class Gateway:
         for task in self.tasks:
             task.cancel()
 
-    def visit(self, first: bytes = b"GET / HTTP/1.1\r\n\r\n", secret: bytes = SECRET) -> socket.socket:
+    def visit(
+        self,
+        first: bytes = b"GET / HTTP/1.1\r\n\r\n",
+        secret: bytes = SECRET,
+        addresses: Addresses | None = None,
+        proxy_protocol: int = 0,
+    ) -> socket.socket:
         """The visitor's end of a connection that asked for the service behind the tunnel."""
         near, far = _pair()
-        visitor = Visitor(far, first, "127.0.0.1", "http", secret, b"context")
+        visitor = Visitor(far, first, "127.0.0.1", "http", secret, b"context", addresses, proxy_protocol)
         self._adopt(visitor, self.tunnels.relay(visitor))
         return near
 

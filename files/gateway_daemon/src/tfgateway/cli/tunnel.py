@@ -35,6 +35,7 @@ _COLOURS = {
     Phase.ENDED: "red",
 }
 _EXIT_CODES = {Outcome.UNKNOWN: 3, Outcome.REVOKED: 4, Outcome.REPLACED: 5, Outcome.CROWDED: 6}
+_PROXY_PROTOCOL = {"off": 0, "v1": 1, "v2": 2}
 _REFRESH = 1.0  # seconds between two updates of the table
 
 _log = logs.logger("tunnel")
@@ -95,6 +96,11 @@ class _Addresses(_Address):
 )
 @click.option("--tls-name", help="Name in the gateways' certificates [default: the host of --remote]; implies --tls.")
 @click.option(
+    "--proxy-protocol",
+    type=click.Choice(list(_PROXY_PROTOCOL)),
+    help="PROXY header that gives the local service the visitor's address [default: what the gateway has for it].",
+)
+@click.option(
     "--once", is_flag=True, help="End when the session ends or cannot be had; the exit code says why [default: go on]."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a change, on standard output.")
@@ -109,6 +115,7 @@ def command(
     tls: bool,
     ca: Path | None,
     tls_name: str | None,
+    proxy_protocol: str | None,
     once: bool,
     as_json: bool,
 ) -> None:
@@ -129,6 +136,7 @@ def command(
         local=local,
         local_tls=local_tls or local,
         backoff=backoff,
+        proxy_protocol=_PROXY_PROTOCOL[proxy_protocol] if proxy_protocol else None,
         once=once,
         tls=_context(ca) if tls or ca or tls_name else None,
         tls_name=tls_name or "",

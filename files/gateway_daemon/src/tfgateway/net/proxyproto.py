@@ -33,8 +33,10 @@ class Addresses:
     destination_port: int
 
 
-def encode(version: int, addresses: Addresses) -> bytes:
-    """The header to be sent before anything else; ``version``: 1 or 2."""
+def encode(version: int, addresses: Addresses | None) -> bytes:
+    """The header to be sent before anything else; ``version``: 1 or 2; ``addresses``: None: they are not known."""
+    if addresses is None:
+        return b"PROXY UNKNOWN\r\n" if version == 1 else _SIGNATURE + struct.pack("!BBH", 0x20 | _LOCAL, 0, 0)
     source, destination = ipaddress.ip_address(addresses.source), ipaddress.ip_address(addresses.destination)
     if source.version != destination.version:
         # A header has one family, and a balancer gave the two ends different ones.

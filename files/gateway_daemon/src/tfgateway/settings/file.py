@@ -28,7 +28,7 @@ DEFAULT_PATH = Path("/etc/tfgateway/gateway.toml")
 
 _LEASE = 30.0
 _LEASE_OF_A_GROUP = 5.0
-_OF_TARGETS = ("balance", "check", "slow_start", "proxy_protocol")
+_OF_TARGETS = ("balance", "check", "slow_start")
 """Options of a static service that are about its targets."""
 _NO_OPTIONS = ServiceSettings(names=("",))
 _OF_HTTP_CHECKS = ("path", "host")

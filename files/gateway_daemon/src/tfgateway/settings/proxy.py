@@ -50,7 +50,8 @@ class ServiceSettings(Section, frozen=True):
     """Host names; ``CATCH_ALL``: all names without a service of their own."""
     targets: tuple[TargetSettings, ...] = ()
     tunnel_secret: str = ""
-    """Secret of the tunnel that serves these names, instead of ``targets``; only ``allow`` goes with it."""
+    """Secret of the tunnel that serves these names, instead of ``targets``; of the options, ``allow`` and
+    ``proxy_protocol`` go with it."""
     balance: Literal["round_robin", "least_connections"] = "round_robin"
     """How a target is chosen for the next visitor."""
     check: CheckSettings | None = None
@@ -60,7 +61,8 @@ class ServiceSettings(Section, frozen=True):
     allow: tuple[str, ...] = ()
     """Networks (CIDR) whose visitors are served; empty: everybody."""
     proxy_protocol: Literal["off", "v1", "v2"] = "off"
-    """Version of the PROXY protocol that gives targets the visitor's address (T-18)."""
+    """Version of the PROXY protocol that gives targets the visitor's address (T-18). Behind a tunnel it takes
+    ``tfgateway tunnel`` as its client."""
 
 
 class ProxySettings(Section, frozen=True):

@@ -101,7 +101,7 @@ OPTIONS = {
 }
 """A value of each option that is not its default."""
 REFUSED = {
-    **{(option, "tunnel"): "tunnel_secret" for option in OPTIONS if option != "allow"},
+    **{(option, "tunnel"): "tunnel_secret" for option in ("balance", "check", "slow_start")},
     **{("slow_start", kind): "no check" for kind in ("target", "targets")},
 }
 """(option, kind of service) -> what the service has, in the words of the error."""

@@ -134,7 +134,7 @@ class Connection(DownstreamConnection):
         if options is not None and not options.allows(self.source):
             raise Refused(refusals.FORBIDDEN)
         if route.secret:
-            self._enter_tunnel(route.secret, request)
+            self._enter_tunnel(route, request)
         else:
             self._dial(route, request)
 
@@ -227,8 +227,9 @@ class Connection(DownstreamConnection):
 
     # -- the way into a tunnel
 
-    def _enter_tunnel(self, secret: bytes, request: Request) -> None:
+    def _enter_tunnel(self, route: Route, request: Request) -> None:
         """Errors: ``OSError``."""
+        addresses = self._both_ends()
         self._tunnelled = True
         self.state = TRANSITIONS[ENTERED_TUNNEL][self.state]
         self._context.engine.let_go(self._visitor.fileno())
@@ -237,7 +238,8 @@ class Connection(DownstreamConnection):
             self.listener, self._started, self.method, self.host, self._reader.speaks is not None
         )
         context = msgspec.msgpack.encode(tunnelled)
-        visitor = Visitor(sock, request.data, self.source, request.protocol, secret, context)
+        version = route.options.proxy_protocol if route.options is not None else 0
+        visitor = Visitor(sock, request.data, self.source, request.protocol, route.secret, context, addresses, version)
         self._follow_tunnel(self._context.tunnels.relay(visitor))
 
     def resume(self, visitor: Visitor, relaying: Coroutine[Any, Any, RelayedByTunnel]) -> None:

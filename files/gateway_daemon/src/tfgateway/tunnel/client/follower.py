@@ -124,7 +124,7 @@ class Follower:
             left=lambda _session: None if over.done() else over.set_result(_LEFT),
         )
         try:
-            stream = session.open(Extension.NOTICES)
+            stream = session.open(self._extensions())
             session.bind(stream, _RegistrationStream(session, stream, self._noticed))
             # In one frame: the old server reads once (T-14).
             session.send(stream, encode_handshake(self._options.secret))
@@ -140,6 +140,12 @@ class Follower:
         finally:
             if session not in self._ending:
                 session.close("the client ends")
+
+    def _extensions(self) -> Extension:
+        version = self._options.proxy_protocol
+        if version is None:
+            return Extension.NOTICES | Extension.PASS_ON
+        return Extension.NOTICES | Extension.ADDRESS if version else Extension.NOTICES
 
     def _over(self, over: asyncio.Future[str], session: Session, reason: str) -> None:
         if session in self._ending:
@@ -160,11 +166,11 @@ class Follower:
         often = self._status.replaced if self._notice.outcome is Outcome.REPLACED else 0
         return self._notice.reason + (f", {often} times by now: each client needs its own" if often >= _OFTEN else "")
 
-    def _visited(self, session: Session, stream: int, _extensions: Extension) -> StreamHandler:
+    def _visited(self, session: Session, stream: int, extensions: Extension) -> StreamHandler:
         self._status.visitors += 1
         self._status.active += 1
         session.accept(stream)
-        return IncomingStream(session, stream, self._options, self._left)
+        return IncomingStream(session, stream, extensions, self._options, self._left)
 
     def _left(self, relayed: StreamRelayed | None) -> None:
         self._status.active -= 1

@@ -28,6 +28,9 @@ class ClientOptions:
     """Seconds for connecting, to a gateway or to a service, and for a visitor's first byte."""
     timeouts: RelayTimeouts = RelayTimeouts()  # noqa: RUF009 - it cannot change
     """After which a visitor is cut."""
+    proxy_protocol: int | None = None
+    """Version of the PROXY protocol that gives the service the visitor's address (T-18); 0: none; None: what the
+    gateway's operator has set for the service."""
     once: bool = False
     """End with the first session instead of connecting again."""
     tls: ssl.SSLContext | None = None

@@ -279,7 +279,16 @@ class TunnelServer:
     def delivered(self, content: Content, sockets: list[socket.socket]) -> None:
         """See ``links.Owner``."""
         if isinstance(content, VisitorDelivery):
-            visitor = Visitor(sockets[0], content.first, content.source, content.plane, content.secret, content.context)
+            visitor = Visitor(
+                sockets[0],
+                content.first,
+                content.source,
+                content.plane,
+                content.secret,
+                content.context,
+                content.addresses,
+                content.proxy_protocol,
+            )
             self._adopt(visitor, self._visits.relay(visitor, content.deadline, hops=content.hops + 1))
         else:
             self._resume(content, sockets)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tfgateway.net import proxyproto
 from tfgateway.net.sockets import close
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel.api import DialFailed, NoTunnel, RelayedByTunnel, Visitor
@@ -20,6 +21,7 @@ from tfgateway.tunnel.links.worker_links import WorkerLinks
 from tfgateway.tunnel.session.limits import RelayTimeouts
 from tfgateway.tunnel.session.session import Session
 from tfgateway.tunnel.session.stream_relay import StreamEnding, StreamRelay, StreamRelayed
+from tfgateway.tunnel.yamux.extensions import NONE, Extension
 
 REFUSED_PAUSE = 0.2
 """Seconds after a worker did not take what was handed over to it."""
@@ -104,6 +106,8 @@ class Visits:
                         context=visitor.context,
                         deadline=deadline,
                         hops=hops,
+                        addresses=visitor.addresses,
+                        proxy_protocol=visitor.proxy_protocol,
                     )
                     if await link.deliver(state, [visitor.socket]):
                         close(visitor.socket)
@@ -164,14 +168,16 @@ class Visits:
 
     async def _route(self, client: Client, visitor: Visitor) -> RelayedByTunnel | None:
         """Serve a visitor by this client; None: the client was lost before it took the visitor."""
-        stream = client.session.open()
+        extensions = _for_visitor(client.extensions, visitor)
+        header = proxyproto.encode(visitor.proxy_protocol or 2, visitor.addresses) if extensions else b""
+        stream = client.session.open(extensions)
         client.session.expect_ack()
         ended: asyncio.Future[StreamRelayed | None] = self._loop.create_future()
         relay = StreamRelay(
             client.session,
             stream,
             visitor.socket,
-            visitor.first,
+            header + visitor.first,
             timeouts=self._timeouts,
             done=partial(self._ended, ended),
         )
@@ -232,3 +238,10 @@ class Visits:
             waiting.discard(changed)
             if not waiting and self._waiting.get(digest) is waiting:
                 del self._waiting[digest]
+
+
+def _for_visitor(client: Extension, visitor: Visitor) -> Extension:
+    """What a stream begins with: a PROXY header for a client that asks for it, or that passes it on to its service."""
+    if visitor.proxy_protocol and client & Extension.PASS_ON:
+        return Extension.ADDRESS | Extension.PASS_ON
+    return Extension.ADDRESS if client & Extension.ADDRESS else NONE

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from tfgateway.errors import ParseError
+from tfgateway.net.proxyproto import Addresses
 from tfgateway.tunnel.session.stream_relay import RelaySnapshot
 from tfgateway.tunnel.yamux.snapshot import ConnectionSnapshot
 
@@ -66,6 +67,8 @@ class VisitorDelivery(msgspec.Struct, frozen=True, tag="visitor"):
     """Until when it waits, seconds of CLOCK_MONOTONIC."""
     hops: int
     """How often it has been passed on."""
+    addresses: Addresses | None = None
+    proxy_protocol: int = 0
 
 
 class StreamDelivery(msgspec.Struct, frozen=True):
