@@ -11,6 +11,7 @@ PARTS = (
     "amplification",
     "dns",
     "explorer",
+    "explorer_scale",
     "hostile",
     "reconciler",
     "mirror",

@@ -89,33 +89,33 @@ async def _fill(path: Path, nodes: list[str], workloads: int) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.executemany(
-            "INSERT INTO user VALUES (?, ?, ?, ?)", [(u.id, u.name, u.email, _json(u)) for u in users]
+            "INSERT INTO user VALUES (?, ?, ?, ?)", [(u.id, u.name, u.email, encoded(u)) for u in users]
         )
         connection.execute(
-            "INSERT INTO farm VALUES (1, 'bench', 1, ?)", (_json(Farm(id=1, name="bench", threebot_id=1)),)
+            "INSERT INTO farm VALUES (1, 'bench', 1, ?)", (encoded(Farm(id=1, name="bench", threebot_id=1)),)
         )
         entries = [Gateway(id=number, node_id=node, farm_id=1) for number, node in enumerate(nodes, 1)]
         connection.executemany(
-            "INSERT INTO gateway VALUES (?, ?, 1, '', '', ?)", [(e.id, e.node_id, _json(e)) for e in entries]
+            "INSERT INTO gateway VALUES (?, ?, 1, '', '', ?)", [(e.id, e.node_id, encoded(e)) for e in entries]
         )
         for start in range(0, len(nodes), GATEWAYS):
             some = tuple(nodes[start : start + GATEWAYS])
-            pool = Pool(pool_id=_pool(start), node_ids=some, customer_tid=TID, empty_at=2**63 - 1)
-            connection.execute("INSERT INTO pool VALUES (?, ?, ?)", (pool.pool_id, TID, _json(pool)))
+            reserved = Pool(pool_id=pool(start), node_ids=some, customer_tid=TID, empty_at=2**63 - 1)
+            connection.execute("INSERT INTO pool VALUES (?, ?, ?)", (reserved.pool_id, TID, encoded(reserved)))
         rows = (
-            (w.id, w.node_id, w.customer_tid, w.pool_id, w.workload_type, w.next_action, 1, _json(w))
-            for w in _deployed(nodes, workloads)
+            (w.id, w.node_id, w.customer_tid, w.pool_id, w.workload_type, w.next_action, 1, encoded(w))
+            for w in deployed(nodes, workloads)
         )
         connection.executemany("INSERT INTO workload VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         connection.commit()
 
 
-def _pool(number: int) -> int:
+def pool(number: int) -> int:
     """Of the gateway with this number, from 0."""
     return number // GATEWAYS + 1
 
 
-def _deployed(nodes: list[str], count: int) -> Iterator[Workload]:
+def deployed(nodes: list[str], count: int) -> Iterator[Workload]:
     for number in range(1, count + 1):
         node, tid = nodes[number % len(nodes)], OTHER_TIDS[number % len(OTHER_TIDS)]
         yield Subdomain(
@@ -137,7 +137,7 @@ def _deployed(nodes: list[str], count: int) -> Iterator[Workload]:
         )
 
 
-def _json(value: object) -> bytes:
+def encoded(value: object) -> bytes:
     return wire.encode(value)
 
 
@@ -160,11 +160,11 @@ async def _measure(database: Path, gateways: list[Identity], workloads: int, run
 async def _run(
     port: int, metrics: int, pid: int, client: ExplorerClient, gateways: list[Identity], last: int
 ) -> list[Figure]:
-    async with _waiting(port, metrics, [gateway.node_id for gateway in gateways], last) as (arrived, started):
+    async with waiting([(port, metrics)], [gateway.node_id for gateway in gateways], last) as (arrived, started):
         figures = [Figure("all gateways wait after", started * 1000, "ms")]
         resting = memory(pid, "VmRSS")
-        quiet = await _latencies(client, gateways, arrived)
-        figures += _spread("new workload to its gateway", quiet)
+        quiet = await latencies(client, gateways, arrived)
+        figures += spread("new workload to its gateway", quiet)
         for name, path in {
             "list of a user": "/reservations/workloads?customer_tid=7&size=100",
             "list of all, first page": "/reservations/workloads?size=100",
@@ -174,10 +174,10 @@ async def _run(
         }.items():
             figures.append(Figure(name, await _timed(port, path), "ms"))
         stopping = asyncio.Event()
-        lister = asyncio.create_task(_list_all(port, stopping))
-        busy = await _latencies(client, gateways, arrived)
+        lister = asyncio.create_task(list_all(port, stopping))
+        busy = await latencies(client, gateways, arrived)
         stopping.set()
-        figures += _spread("new workload while others list all", busy)
+        figures += spread("new workload while others list all", busy)
         await lister
     peak = memory(pid, "VmHWM")
     return [
@@ -191,13 +191,13 @@ async def _run_thousands(
     port: int, metrics: int, pid: int, client: ExplorerClient, gateways: list[Identity], last: int
 ) -> list[Figure]:
     count = len(gateways)
-    async with _waiting(port, metrics, [gateway.node_id for gateway in gateways], last) as (arrived, started):
+    async with waiting([(port, metrics)], [gateway.node_id for gateway in gateways], last) as (arrived, started):
         figures = [Figure(f"all {count} gateways wait after", started * 1000, "ms")]
-        figures += _spread(f"new workload among {count} gateways", await _latencies(client, gateways, arrived))
+        figures += spread(f"new workload among {count} gateways", await latencies(client, gateways, arrived))
     return [*figures, Figure(f"memory with {count} gateways, peak", memory(pid, "VmHWM"), "MB", MEMORY_LIMIT)]
 
 
-def _spread(name: str, seconds: list[float]) -> list[Figure]:
+def spread(name: str, seconds: list[float]) -> list[Figure]:
     ordered = sorted(second * 1000 for second in seconds)
     return [
         Figure(f"{name}, median", statistics.median(ordered), "ms", LATENCY_LIMIT),
@@ -206,7 +206,7 @@ def _spread(name: str, seconds: list[float]) -> list[Figure]:
     ]
 
 
-async def _latencies(
+async def latencies(
     client: ExplorerClient, gateways: list[Identity], arrived: dict[int, asyncio.Future[float]]
 ) -> list[float]:
     """Seconds from the user's request to the gateway's answer in hand, for one workload after the other."""
@@ -217,7 +217,7 @@ async def _latencies(
         workload = Subdomain(
             workload_id=1,
             node_id=gateway.node_id,
-            pool_id=_pool(chosen),
+            pool_id=pool(chosen),
             customer_tid=TID,
             epoch=int(time.time()),
             domain=f"new{number}.gw.example",
@@ -241,13 +241,16 @@ async def _acknowledge(client: ExplorerClient, gateway: Identity, workload: Work
 
 
 @contextlib.asynccontextmanager
-async def _waiting(
-    port: int, metrics: int, nodes: list[str], last: int
+async def waiting(
+    ports: list[tuple[int, int]], nodes: list[str], last: int
 ) -> AsyncIterator[tuple[dict[int, asyncio.Future[float]], float]]:
-    """Every node polls and waits, over and over; when a workload arrived, and how long all took to begin to wait."""
+    """Every node polls and waits, over and over; when a workload arrived, and how long all took to begin to wait.
+
+    ports: of each explorer and its metrics; the nodes are spread over them.
+    """
     arrived: dict[int, asyncio.Future[float]] = {}
 
-    async def gateway(node: str) -> None:
+    async def gateway(node: str, port: int) -> None:
         start = last + 1
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while True:
@@ -258,8 +261,9 @@ async def _waiting(
                 start = max(start, found["id"] + 1)
 
     started = time.monotonic()
-    tasks = [asyncio.create_task(gateway(node)) for node in nodes]
-    while await _gauge(metrics, "tfgateway_explorer_polls_waiting") < len(nodes):  # noqa: ASYNC110 - another process
+    tasks = [asyncio.create_task(gateway(node, ports[i % len(ports)][0])) for i, node in enumerate(nodes)]
+    gauge = "tfgateway_explorer_polls_waiting"
+    while sum([await _gauge(metrics, gauge) for _, metrics in ports]) < len(nodes):  # noqa: ASYNC110 - others
         await asyncio.sleep(0.05)
     yield arrived, time.monotonic() - started
     for task in tasks:
@@ -273,7 +277,7 @@ async def _waiting(
         raise RuntimeError(f"{len(failed)} gateways failed: {failed[0]!r}")
 
 
-async def _list_all(port: int, stopping: asyncio.Event) -> None:
+async def list_all(port: int, stopping: asyncio.Event) -> None:
     """Somebody with a browser."""
     while not stopping.is_set():
         await _timed(port, "/reservations/workloads?size=1000&page=500")

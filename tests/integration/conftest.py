@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import ports
+from tests.support.postgresql import Server, running
 from tests.support.processes import CommandLine, Explorer, Process, RedisServer, StartProcess
 
 _PROCESSES = pytest.StashKey[list[Process]]()
@@ -62,17 +63,33 @@ def tfgateway(tmp_path: Path, start_process: StartProcess) -> CommandLine:
     return CommandLine(tmp_path, start_process)
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server."""
+    with running() as server:
+        yield server
+
+
 @pytest.fixture
-def explorer(tmp_path: Path, free_port: Callable[[], int], tfgateway: CommandLine) -> Explorer:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where an explorer keeps its data: a file, or the URL of PostgreSQL for a test with that (indirect) parameter."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return tmp_path / "explorer.db"
+    url: str = request.getfixturevalue("postgresql").new_database()
+    return url
+
+
+@pytest.fixture
+def explorer(database: Path | str, free_port: Callable[[], int], tfgateway: CommandLine) -> Explorer:
     """A running ``tfgateway explorer`` with an empty database, whose registration is closed."""
-    started = Explorer(free_port(), tmp_path / "explorer.db", tfgateway)
+    started = Explorer(free_port(), database, tfgateway)
     started.start()
     return started
 
 
 @pytest.fixture
-def open_explorer(tmp_path: Path, free_port: Callable[[], int], tfgateway: CommandLine) -> Explorer:
+def open_explorer(database: Path | str, free_port: Callable[[], int], tfgateway: CommandLine) -> Explorer:
     """As ``explorer``, open as old clients need it."""
-    started = Explorer(free_port(), tmp_path / "explorer.db", tfgateway)
+    started = Explorer(free_port(), database, tfgateway)
     started.start("--registration=open")
     return started

@@ -234,7 +234,7 @@ class CommandLine:
 class Explorer:
     """A self-hosted explorer in its own process; database and port outlive ``stop`` and ``start``."""
 
-    def __init__(self, port: int, database: Path, tfgateway: CommandLine) -> None:
+    def __init__(self, port: int, database: Path | str, tfgateway: CommandLine) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}/api/v1"
         self.database = database

@@ -10,21 +10,25 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from tfgateway.explorer import signing, user
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import AdmittedGateway, Gateway, Location, Result, ResultState, Subdomain
 from tfgateway.explorer.user import Account
 from tfgateway.identity.keys import Identity
 
+from tests.support.postgresql import Server
 from tests.support.processes import CommandLine, Explorer
 
 GATEWAY = Identity.from_seed(bytes(range(0x20)))
 USER = Identity.from_seed(bytes(range(0x20, 0x40)))
 NODE = GATEWAY.node_id
 ACCOUNT = Account(USER, 1)
+BOTH = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 WANTED = Subdomain(node_id=NODE, domain="www.gw1.example", ips=("192.0.2.1",))
 
 
@@ -49,6 +53,7 @@ async def _furnish(explorer: Explorer) -> None:
         )
 
 
+@BOTH
 async def test_a_waiting_gateway_hears_of_a_reservation(explorer: Explorer) -> None:
     await _furnish(explorer)
     async with _gateway(explorer) as gateway, _user(explorer) as client, asyncio.timeout(30):
@@ -58,6 +63,7 @@ async def test_a_waiting_gateway_hears_of_a_reservation(explorer: Explorer) -> N
         assert item.id == made.id
 
 
+@BOTH
 async def test_sigterm_answers_a_waiting_gateway_and_ends_with_0(explorer: Explorer) -> None:
     await _furnish(explorer)
     async with _gateway(explorer) as gateway, asyncio.timeout(30):
@@ -70,6 +76,7 @@ async def test_sigterm_answers_a_waiting_gateway_and_ends_with_0(explorer: Explo
     assert "Traceback" not in explorer.process.log
 
 
+@BOTH
 async def test_nothing_is_forgotten_over_a_restart_nor_a_kill(explorer: Explorer) -> None:
     await _furnish(explorer)
     async with _user(explorer) as client, _gateway(explorer) as gateway:
@@ -86,11 +93,13 @@ async def test_nothing_is_forgotten_over_a_restart_nor_a_kill(explorer: Explorer
         assert [item.id for item in (await gateway.poll(NODE, 0)).items] == [1, 2, 4]
         assert [item.id for item in (await gateway.poll(NODE, 5)).items] == [2, 4]
     explorer.stop()
-    with sqlite3.connect(explorer.database) as database:
-        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert database.execute("SELECT count(*) FROM workload").fetchone() == (4,)
+    if isinstance(explorer.database, Path):
+        with sqlite3.connect(explorer.database) as database:
+            assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert database.execute("SELECT count(*) FROM workload").fetchone() == (4,)
 
 
+@BOTH
 async def test_many_write_at_once(explorer: Explorer) -> None:
     await _furnish(explorer)
     async with _user(explorer) as client:
@@ -146,8 +155,49 @@ def test_wrong_usage(tfgateway: CommandLine, tmp_path: Any) -> None:
         ["--listen", "127.0.0.1:0"],
         ["--database", database, "--owner-resolver", "nonsense"],
         ["--database", database, "--clock-skew", "-1"],
+        ["--database", "postgresql://alice:secret@db.example/explorer"],
+        ["--database", "postgresql://db.example/explorer?password=secret"],
+        ["--database", "postgresql://db.example/?no=parameter"],
     ):
         assert tfgateway.run("explorer", *arguments, config="").returncode == 2
+
+
+def test_a_second_explorer_of_a_file_names_the_first(
+    explorer: Explorer, tfgateway: CommandLine, free_port: Callable[[], int]
+) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    ended = tfgateway.run("explorer", "--listen", listen, "--database", str(explorer.database), config="")
+    assert ended.returncode == 1
+    assert f"is served already by process {explorer.process.pid} on {socket.gethostname()}: " in ended.stderr
+
+
+async def test_from_a_file_to_postgresql_and_back(
+    explorer: Explorer, tfgateway: CommandLine, postgresql: Server, tmp_path: Path
+) -> None:
+    await _furnish(explorer)
+    url, back = postgresql.new_database(), tmp_path / "back.db"
+    made = []
+    for source, target in ((explorer.database, url), (url, back)):
+        async with _user(explorer) as client:
+            made.append((await user.reserve(client, ACCOUNT, WANTED)).id)
+        arguments = ["explorer", "migrate", "--from", str(source), "--to", str(target), "--json"]
+        refused = await asyncio.to_thread(tfgateway.run, *arguments, config="")
+        assert refused.returncode == 1
+        assert "served already" in refused.stderr or "stop them first" in refused.stderr
+        explorer.stop()
+        ended = await asyncio.to_thread(tfgateway.run, *arguments, config="")
+        assert ended.returncode == 0, ended.stderr
+        tables = json.loads(ended.stdout)["tables"]
+        assert tables["workload"]["rows"] == len(made)
+        explorer.database = target
+        explorer.start()
+    async with _user(explorer) as client:
+        made.append((await user.reserve(client, ACCOUNT, WANTED)).id)
+    assert made == [1, 2, 3]
+    explorer.stop()
+    arguments = ["explorer", "acknowledge-restore", "--database", str(back)]
+    ended = await asyncio.to_thread(tfgateway.run, *arguments, config="")
+    assert ended.stdout == f"{back}: epoch 1\n"
 
 
 def test_a_database_that_is_none(tfgateway: CommandLine, tmp_path: Any, free_port: Callable[[], int]) -> None:
