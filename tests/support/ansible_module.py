@@ -15,7 +15,7 @@ PYTHON = os.environ.get("TFGRID_MODULE_PYTHON", sys.executable)
 CORE = os.environ.get("TFGRID_MODULE_CORE", "")
 
 
-def run(name: str, directory: Path, *, check: bool = False, diff: bool = False, **params: Any) -> dict[str, Any]:
+def run(name: str, directory: Path, /, *, check: bool = False, diff: bool = False, **params: Any) -> dict[str, Any]:
     """What module ``name`` returns. directory: for its temporary files."""
     internal = {"_ansible_remote_tmp": str(directory), "_ansible_check_mode": check, "_ansible_diff": diff}
     path = os.pathsep.join(filter(None, [str(ROOT / ".ansible" / "collections"), CORE]))

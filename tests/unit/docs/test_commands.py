@@ -67,6 +67,7 @@ RUN_BY = {
     "tfgateway explorer unpin": ("tests/integration/explorer/test_reserve.py", '"explorer", "unpin"'),
     "tfgateway identity unpin": ("tests/integration/explorer/test_reserve.py", '"identity", "unpin"'),
     "tfgateway reserve dns-key": ("tests/integration/reconciler/updates/test_clients.py", '"dns-key"'),
+    "tfgateway reserve record": ("tests/integration/reconciler/updates/test_clients.py", '"record"'),
     "tfgateway reserve": ("tests/integration/explorer/test_reserve.py", '"create"'),
     "certbot certonly": ("tests/integration/reconciler/updates/test_clients.py", '"certbot"'),
     "lego": ("tests/integration/reconciler/updates/test_clients.py", '"lego"'),

@@ -34,14 +34,18 @@ class Tenant:
         self.key_name, self.secret = user.dns_key(self.account, fleet.node_id)
         self.port = fleet.ports["dns"]
 
+    @property
+    def seed(self) -> Path:
+        """Their seed file."""
+        path = Path(self.fleet.seed).with_name(f"{self.account.tid}.seed")
+        if not path.exists():
+            seedfile.create(path, self.account.identity.seed, self.account.tid)
+        return path
+
     def reserve(self, *arguments: str) -> str:
         """What a command of ``tfgateway reserve`` prints."""
-        seed = self.fleet.seed.with_name(f"{self.account.tid}.seed")
-        if not seed.exists():
-            seedfile.create(seed, self.account.identity.seed, self.account.tid)
-        ended = self.fleet.tfgateway.run(
-            "reserve", "--explorer", self.fleet.url, "--seed", str(seed), *arguments, config=""
-        )
+        command = ["reserve", "--explorer", self.fleet.url, "--seed", str(self.seed), *arguments]
+        ended = self.fleet.tfgateway.run(*command, config="")
         assert ended.returncode == 0, ended.stderr
         return str(ended.stdout)
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import yaml
 from cryptography import x509
 
 from tests.integration.reconciler.updates.conftest import Tenant
+from tests.support import ansible_module
 from tests.support.waiting import until
 
 ENDS = 120
@@ -132,3 +134,78 @@ def test_configurations_have_the_key(alice: Tenant, tmp_path: Path) -> None:
     shown = run("sh", "-c", f'. "{script}"; cat "$NSUPDATE_KEY"; stat -c %a "$NSUPDATE_KEY"', HOME=str(tmp_path))
     assert secret in shown
     assert shown.endswith("600\n")
+
+
+class TestRecord:
+    """``tfgateway reserve record``."""
+
+    @staticmethod
+    def record(alice: Tenant, word: str, *arguments: str) -> Any:
+        server = f"127.0.0.1:{alice.port}"
+        return json.loads(
+            alice.reserve("record", word, "--node", alice.fleet.node_id, "--server", server, *arguments, "--json")
+        )
+
+    def test_added_once_listed_and_removed(self, alice: Tenant) -> None:
+        name = "x.alice.example"
+        first = self.record(alice, "add", name, "TXT", '"one"')
+        assert first["changed"]
+        assert first["before"] == []
+        alice.sees(name, "TXT", '"one"')
+        assert not self.record(alice, "add", name, "TXT", '"one"')["changed"]
+        assert self.record(alice, "add", "--check", name, "TXT", '"two"')["changed"]
+        alice.sees(name, "TXT", '"one"')
+        assert self.record(alice, "add", name, "TXT", '"two"')["changed"]
+        alice.sees(name, "TXT", '"one"', '"two"')
+        replaced = self.record(alice, "add", "--replace", name, "TXT", '"three"')
+        assert [line["data"] for line in replaced["after"]] == ['"three"']
+        alice.sees(name, "TXT", '"three"')
+        assert not self.record(alice, "add", "--replace", name, "TXT", '"three"')["changed"]
+        (line,) = [line for line in self.record(alice, "list", "alice.example") if line["name"] == name]
+        assert line == {"name": name, "type": "TXT", "ttl": 300, "data": '"three"'}
+        assert self.record(alice, "remove", name, "TXT", '"three"')["changed"]
+        alice.sees(name, "TXT")
+        assert not self.record(alice, "remove", name)["changed"]
+
+    def test_of_a_subdomain_in_a_managed_domain(self, alice: Tenant) -> None:
+        self.record(alice, "add", "_acme-challenge.www.gw1.example", "TXT", '"token"')
+        alice.sees("_acme-challenge.www.gw1.example", "TXT", '"token"')
+        listed = [(line["type"], line["data"]) for line in self.record(alice, "list", "www.gw1.example")]
+        assert listed == [("A", "203.0.113.5"), ("TXT", '"token"')]
+
+    def test_what_is_refused_says_why(self, alice: Tenant) -> None:
+        with pytest.raises(AssertionError, match="REFUSED: the name is not yours"):
+            self.record(alice, "add", "mail.gw1.example", "A", "192.0.2.1")
+        with pytest.raises(AssertionError, match="is in no zone of this gateway"):
+            self.record(alice, "add", "mail.elsewhere.example", "A", "192.0.2.1")
+
+
+def test_the_module(alice: Tenant, tmp_path: Path) -> None:
+    """Ansible's: check mode, difference, and no change the second time."""
+    options = {
+        "program": str(Path(sys.executable).with_name("tfgateway")),
+        "explorer": alice.fleet.url,
+        "seed": str(alice.seed),
+        "node": alice.fleet.node_id,
+        "server": f"127.0.0.1:{alice.port}",
+        "name": "alice.example",
+        "type": "MX",
+    }
+
+    def module(**more: Any) -> Any:
+        return ansible_module.run("dns_record", tmp_path, **{**options, **more})
+
+    wanted = {"data": ["10 mail.alice.example."]}
+    foreseen = module(**wanted, check=True, diff=True)
+    assert foreseen["changed"]
+    assert foreseen["diff"]["before"] == []
+    alice.sees("alice.example", "MX")
+    made = module(**wanted)
+    assert (made["changed"], made["records"]) == (True, foreseen["diff"]["after"])
+    alice.sees("alice.example", "MX", "10 mail.alice.example.")
+    assert not module(**wanted)["changed"]
+    assert module(data=["20 mail.alice.example."])["changed"]
+    alice.sees("alice.example", "MX", "20 mail.alice.example.")
+    assert module(state="absent")["changed"]
+    alice.sees("alice.example", "MX")
+    assert not module(state="absent")["changed"]

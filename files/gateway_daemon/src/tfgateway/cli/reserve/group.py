@@ -16,6 +16,7 @@ from tfgateway.cli.reserve.create import create
 from tfgateway.cli.reserve.dns_key import dns_key
 from tfgateway.cli.reserve.farm import farm
 from tfgateway.cli.reserve.proof import proof
+from tfgateway.cli.reserve.record import record
 from tfgateway.cli.reserve.target import ReserveOptions, as_json_option, show, table
 from tfgateway.errors import ConfigError, ExplorerError, ExplorerRefused
 from tfgateway.explorer import user, wireguard
@@ -116,6 +117,7 @@ command.add_command(create)
 command.add_command(dns_key)
 command.add_command(farm)
 command.add_command(proof)
+command.add_command(record)
 
 
 @command.command()
