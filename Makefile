@@ -6,10 +6,10 @@ FLEET ?= demo/fleet.toml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup release demo demo-down test test-fast test-long lint bench docs reference lock clean
+.PHONY: help setup release demo demo-down test test-fast test-long test-distributions lint bench docs reference lock clean
 
 help: ## list these commands
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
 
 setup: ## .venv with the controller's tools and the daemon; the collection on Ansible's path
 	@$(PYTHON3) tools/setup.py
@@ -37,6 +37,10 @@ lint: ## seconds: the linters and types of test-fast
 test-long: ## what takes long by nature: tests/long, and the property tests with many more examples
 	@$(PYTHON3) tools/setup.py test
 	@$(BIN)/python -m tools.check long $(PART)
+
+test-distributions: ## a node of each distribution, as root: what ran, and what could not and why; one part: PART=molecule-distributions
+	@$(PYTHON3) tools/setup.py demo test
+	@$(BIN)/python -m tools.check distributions $(PART)
 
 bench: ## figures as a table and as JSON, each against its limit; one part: make bench PART=explorer
 	@$(PYTHON3) tools/setup.py test bench

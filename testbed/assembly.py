@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from testbed import farm, inventory, reservations
-from testbed.containers import certificate, fleet, image, release
+from testbed.containers import certificate, compiled, fleet, image, release
 from testbed.containers.fleet import Fleet
 from testbed.progress import Progress
 
@@ -14,9 +14,13 @@ WEB_NAMES = ["web.alice.example"]
 
 def nodes(wanted: Fleet, progress: Progress) -> None:
     """Image, network and freshly installed nodes. Errors: ``FleetError``."""
-    for system in sorted({node.system for node in wanted.nodes}):
+    systems = {node.system for node in wanted.nodes}
+    for system in sorted(systems | {"debian-12"}):  # what the fleet's servers run on too
         with progress.step(f"node image {system}", log="image") as step:
             step.note("built from Debian packages" if image.ensure(image.SYSTEMS[system], step.log) else "is there")
+    for system in sorted(systems & compiled.SYSTEMS):
+        with progress.step(f"interpreter for {system}", log="interpreter") as step:
+            step.note(compiled.ensure(system, step.log).path.parent.name)
     with progress.step("network and nodes") as step:
         fleet.create_network(wanted)
         fleet.start_nodes(wanted)

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from testbed.containers import image, interpreter
-from testbed.containers.fleet import Fleet
+from testbed.containers import compiled, image, interpreter
+from testbed.containers.fleet import Fleet, Node
+from testbed.containers.interpreter import Archive
 from testbed.farm import Farm
 from testbed.paths import CACHE, VENV_BIN
 
@@ -49,21 +50,14 @@ def render(fleet: Fleet, farm: Farm | None) -> str:
         "gateway_cache": str(CACHE),
     }
     hosts: dict[str, dict[str, Any]] = {node.name: {"ansible_host": fleet.address(node.host)} for node in fleet.nodes}
-    stand_ins = [node for node in fleet.nodes if node.system == "ubuntu-18.04"]
-    for node in stand_ins:
-        if node.own_python and image.old_python():
-            hosts[node.name]["ansible_python_interpreter"] = image.old_python()
-    if stand_ins:
-        archive = interpreter.ensure()
-        source = {"url": archive.path.as_uri(), "sha256": archive.sha256}
-        variables["interpreter_archives"] = {platform.machine(): source}
+    for node in fleet.nodes:
+        hosts[node.name] |= _variables_of_system(node)
     if farm is not None:
         variables |= {
             "gateway_explorer_url": fleet.explorer_url,
             "gateway_farm_id": farm.farm_id,
             "gateway_domain_suffixes": list(SUFFIXES),
             "gateway_proxy_allowed_targets": [f"{fleet.web_address}/32"],
-            "wireguard_fallback_package": "wireguard-go",  # all stand-ins have Debian's packages
             "gateway_geoip_url": "",  # a fleet in containers asks nobody outside
             "gateway_poll_interval": 2,
         }
@@ -74,3 +68,26 @@ def render(fleet: Fleet, farm: Farm | None) -> str:
         hosts[first] |= {"identity_words": farm.node_words, "identity_threebot_id": farm.threebot_id}
     text: str = yaml.safe_dump({"gateways": {"vars": variables, "hosts": hosts}}, sort_keys=False, width=200)
     return text
+
+
+def _variables_of_system(node: Node) -> dict[str, Any]:
+    """What a node of that image needs."""
+    variables: dict[str, Any] = {}
+    if node.system == "ubuntu-18.04":
+        variables["wireguard_fallback_package"] = "wireguard-go"  # it has Debian's packages
+        if node.own_python and image.old_python():
+            variables["ansible_python_interpreter"] = image.old_python()
+    archive = _archive(node.system)
+    if archive is not None:
+        source = {"url": archive.path.as_uri(), "sha256": archive.sha256}
+        variables["interpreter_archives"] = {platform.machine(): source}
+    return variables
+
+
+def _archive(system: str) -> Archive | None:
+    """The interpreter that is brought to nodes of a system; None: that of production, or none is needed."""
+    if system == "ubuntu-18.04":
+        return interpreter.ensure()
+    if system in compiled.SYSTEMS:
+        return compiled.ensure(system, CACHE / "interpreters" / f"{system}.log")
+    return None

@@ -2,8 +2,8 @@
 
 What needs the machine for itself runs first, then the other parts beside each other.
 
-``python -m tools.check fast|all|long [PART ...]``; the last line is ``N passed, N failed``. Exit code 1 when any
-failed.
+``python -m tools.check fast|all|long|distributions [PART ...]``; the last line is ``N passed, N failed``. Exit code 1
+when any failed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from rich.console import Console
 from rich.table import Table
 
+from tools import distributions
 from tools.parts import LOGS, ROOT, Outcome, Part, failures, run, scenario, skipped, slowest, suite
 
 TAIL = 60  # lines of a failed part's log that are shown
@@ -84,6 +85,7 @@ CHOICES = {
     "fast": [QUICK_UNIT, *(part for part in PARTS if not (part.containers or part.slow))],
     "all": PARTS,
     "long": LONG,
+    "distributions": distributions.PARTS,
 }
 
 
@@ -107,6 +109,10 @@ def main(arguments: list[str]) -> int:
                 outcomes.append(future.result())
                 show(console, outcomes[-1])
     summary(console, outcomes, time.monotonic() - started)
+    if chosen == "distributions":
+        console.print("\n".join(distributions.report(outcomes)), markup=False, highlight=False)
+        if changed := distributions.record(outcomes):
+            console.print(f"{changed} has changed: make reference")
     failed = sum(not outcome.passed for outcome in outcomes)
     print(f"{len(outcomes) - failed} passed, {failed} failed")
     return 1 if failed else 0

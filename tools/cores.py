@@ -18,22 +18,12 @@ from tools.tree import ROOT
 RECORD = ROOT / "docs" / "reference" / "cores.json"
 # The oldest Python of the controllers that it runs on, which is what the collection needs at least too.
 CORES = {"2.16": "3.10", "2.17": "3.10", "2.18": "3.11", "2.19": "3.11", "2.20": "3.12", "2.21": "3.12"}
-HEAD = """# Tested with
-
-| | |
-|---|---|
-| Controller | Debian 12, Python 3.11, ansible-core 2.19, and 2.16 for the fleet of stand-ins; a single node also by 2.20 and 2.21; modules also by Python 3.6 with ansible-core 2.16 |
-| Collections | those of the packages ansible 9.13, 12.3 and 14.5; `ansible.posix` older than 2.2 uses what ansible-core 2.20 and newer warn of |
-| Nodes | Debian 12 in systemd containers; stand-ins for Ubuntu 18.04 (its release files and Python 3.6, on Debian's packages) and Arch (the real pacman, with a repository made of Debian packages) |
-| Written for, not run | Ubuntu 20.04, 22.04, 24.04; cgroup v2 hosts |
-| Explorer | `tfgateway explorer`, and requests as old clients compose them |
-
-Nodes need systemd and nothing else: no Python, compiler or package index. Where a node's Python is older than 3.11, or its redis
-older than 6.0, the controller brings one.
+HEAD = """
+## Cores
 
 `ansible-test sanity`, all of it, on the tarball that `make release` makes; `make test-long PART=cores` runs it again:
 
-"""  # noqa: E501 (rows of a table)
+"""
 
 
 def main(arguments: list[str]) -> int:
@@ -57,7 +47,7 @@ def main(arguments: list[str]) -> int:
 
 
 def render() -> str:
-    """The whole page."""
+    """Its section of the page."""
     record: dict[str, dict[str, str]] = json.loads(RECORD.read_text())
     rows = [(f"ansible-core {ran['release']}", f"Python {ran['python']}", "none") for ran in record.values()]
     return HEAD + table(("By", "On", "Issues"), rows)

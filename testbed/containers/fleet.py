@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import ipaddress
+import os
 import shutil
 import subprocess
 import tarfile
@@ -15,7 +16,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -30,6 +30,8 @@ _EXPLORER_HOST = 5
 _WEB_HOST = 6
 _HOME_HOST = 7
 EXPLORER_PORT = 8080
+SYSTEM_VARIABLE = "TFGATEWAY_NODE_SYSTEM"
+"""Names the image of nodes whose fleet names none, to run a scenario on another distribution."""
 
 
 class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,8 +40,8 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     host: int
     resolved: bool = False
-    system: Literal["debian-12", "ubuntu-18.04", "arch"] = "debian-12"
-    """Which image; all but the first are stand-ins."""
+    system: str = msgspec.field(default_factory=lambda: os.environ.get(SYSTEM_VARIABLE) or "debian-12")
+    """Which image of ``image.SYSTEMS``."""
     own_python: bool = True
     """False: the inventory leaves the stand-in's old Python out, as if there were none."""
 
@@ -110,11 +112,28 @@ class Mount:
 
 
 def load(path: Path) -> Fleet:
-    """Read a fleet's description. Errors: ``FleetError``."""
+    """Read a fleet's description, without the nodes whose images cannot be had here. Errors: ``FleetError``."""
+    described = load_all(path)
+    return msgspec.structs.replace(described, nodes=tuple(node for node in described.nodes if not left_out(node)))
+
+
+def load_all(path: Path) -> Fleet:
+    """Read a fleet's description, with all nodes. Errors: ``FleetError``."""
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Fleet)
+        described = msgspec.toml.decode(path.read_bytes(), type=Fleet)
     except (OSError, msgspec.DecodeError) as error:
         raise FleetError(f"{path}: {error}") from error
+    unknown = sorted({node.system for node in described.nodes} - image.SYSTEMS.keys())
+    if unknown:
+        raise FleetError(f"{path}: no system {', '.join(unknown)}, only {', '.join(image.SYSTEMS)}")
+    return described
+
+
+def left_out(node: Node) -> str:
+    """Why there is no image for a node here; empty: there is one."""
+    if image.SYSTEMS[node.system].from_registry and not image.registry():
+        return f"its image comes from a registry, and {image.REGISTRY_VARIABLE} names none"
+    return ""
 
 
 def create_network(fleet: Fleet) -> None:

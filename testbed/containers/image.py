@@ -1,4 +1,7 @@
-"""The node images: Debian's own packages, no image registry needed; two of them stand in for other distributions."""
+"""The node images: Debian's own packages, two of them standing in for other distributions, no image registry needed.
+
+Where a registry is named, there are images of the other distributions themselves.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,9 @@ from testbed.containers import interpreter, podman
 from testbed.errors import FleetError
 from testbed.paths import CACHE
 
-BASE = "localhost/tfgrid-gateway-base:debian12"
-SUITE = "bookworm"
+SUITE = "bookworm"  # of all that is said of no other
+REGISTRY_VARIABLE = "TFGATEWAY_IMAGE_REGISTRY"
+"""Names where images of distributions come from, such as ``registry.example/library``."""
 _MIRROR_VARIABLE = "TFGATEWAY_DEBIAN_MIRROR"
 _DEFAULT_MIRROR = re.compile(r'^DEF_MIRROR="([^"$]+)"', re.MULTILINE)
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -35,8 +39,19 @@ class Image:
     name: str
     context: str
     base: str
+    suite: str = ""
+    """Debian's, when the base is made of its packages; empty: the base is an image."""
     old_python: bool = False
     """Brings Python 3.6 along, where there is one on this machine."""
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether it is another distribution than it says."""
+        return self.base == DEBIAN.name
+
+    @property
+    def from_registry(self) -> bool:
+        return not self.suite and not self.stand_in
 
     @property
     def directory(self) -> Path:
@@ -44,7 +59,7 @@ class Image:
 
     def digest(self) -> str:
         """Of all that decides what the image holds."""
-        started_from = DEBIAN.digest() if self.base == DEBIAN.name else SUITE
+        started_from = DEBIAN.digest() if self.stand_in else self.suite or self.base
         digest = hashlib.sha256(started_from.encode())
         for path in sorted(filter(Path.is_file, self.directory.iterdir())):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -53,13 +68,34 @@ class Image:
         return digest.hexdigest()[:16]
 
 
-DEBIAN = Image(
-    os.environ.get("TFGATEWAY_NODE_IMAGE", "localhost/tfgrid-gateway-node:debian12"), context="node", base=BASE
-)
+def _debian(number: int, suite: str, name: str = "") -> Image:
+    base = f"localhost/tfgrid-gateway-base:debian{number}"
+    return Image(name or f"localhost/tfgrid-gateway-node:debian{number}", "node", base, suite)
+
+
+def _real(image: str, context: str) -> Image:
+    base = f"{registry()}/{image}"
+    return Image(f"localhost/tfgrid-gateway-node:{image.replace(':', '')}", context, base)
+
+
+def registry() -> str:
+    """Where images of distributions come from; empty: nowhere."""
+    return os.environ.get(REGISTRY_VARIABLE, "").rstrip("/")
+
+
+DEBIAN = _debian(12, SUITE, os.environ.get("TFGATEWAY_NODE_IMAGE", ""))
 SYSTEMS = {
+    "debian-11": _debian(11, "bullseye"),
     "debian-12": DEBIAN,
+    "debian-13": _debian(13, "trixie"),
     "ubuntu-18.04": Image("localhost/tfgrid-gateway-node:ubuntu18", "node-ubuntu", DEBIAN.name, old_python=True),
     "arch": Image("localhost/tfgrid-gateway-node:arch", "node-arch", DEBIAN.name),
+    "real-ubuntu-18.04": _real("ubuntu:18.04", "node"),
+    "real-ubuntu-20.04": _real("ubuntu:20.04", "node"),
+    "real-ubuntu-22.04": _real("ubuntu:22.04", "node"),
+    "real-ubuntu-24.04": _real("ubuntu:24.04", "node"),
+    "real-ubuntu-26.04": _real("ubuntu:26.04", "node"),
+    "real-arch": _real("archlinux:latest", "node-real-arch"),
 }
 
 
@@ -83,10 +119,10 @@ def _ensure(wanted: Image, log: Path) -> bool:
     there = podman.inspect("image", wanted.name)
     if there and (there.get("Labels") or {}).get(_DIGEST_LABEL) == digest:
         return False
-    if wanted.base == DEBIAN.name:
+    if wanted.stand_in:
         _ensure(DEBIAN, log)
-    elif not podman.succeeds("image", "exists", BASE):
-        _import_base(log)
+    elif wanted.suite and not podman.succeeds("image", "exists", wanted.base):
+        _import_base(wanted, log)
     podman.run(
         "build",
         f"--tag={wanted.name}",
@@ -105,8 +141,10 @@ def _ensure(wanted: Image, log: Path) -> bool:
 
 def remove(systems: Iterable[str]) -> None:
     """Remove these systems' images, unless a container still uses them; the unpacked base stays cached."""
+    images = [SYSTEMS[system] for system in systems]
+    bases = {DEBIAN.base, *(one.base for one in images if one.suite)}
     with _alone():
-        for name in (*(SYSTEMS[system].name for system in systems), BASE):
+        for name in (*(one.name for one in images), *bases):
             if podman.succeeds("image", "exists", name):
                 podman.succeeds("image", "rm", name)
         # Older builds, which a newer one took the name from.
@@ -146,22 +184,21 @@ def _stand_in_python() -> Path:
     return directory
 
 
-def _import_base(log: Path) -> None:
-    archive = CACHE / "image" / f"{SUITE}.tar"
+def _import_base(wanted: Image, log: Path) -> None:
+    archive = CACHE / "image" / f"{wanted.suite}.tar"
     if not archive.exists():
-        _bootstrap(archive, log)
-    podman.run("import", f"--change=LABEL {_OWN_LABEL}=base", str(archive), BASE, log=log)
+        _bootstrap(wanted.suite, archive, log)
+    podman.run("import", f"--change=LABEL {_OWN_LABEL}=base", str(archive), wanted.base, log=log)
 
 
-def _bootstrap(archive: Path, log: Path) -> None:
+def _bootstrap(suite: str, archive: Path, log: Path) -> None:
     """A minimal Debian as a tar archive."""
     archive.parent.mkdir(parents=True, exist_ok=True)
     tree = archive.with_suffix(".tree")
     partial = archive.with_suffix(".partial")
     shutil.rmtree(tree, ignore_errors=True)
-    _run(
-        ["debootstrap", "--variant=minbase", f"--keyring={_KEYRING}", SUITE, str(tree), *filter(None, [mirror()])], log
-    )
+    source = filter(None, [mirror()])
+    _run(["debootstrap", "--variant=minbase", f"--keyring={_KEYRING}", suite, str(tree), *source], log)
     _run(["tar", "--create", "--one-file-system", f"--file={partial}", f"--directory={tree}", "."], log)
     partial.rename(archive)
     shutil.rmtree(tree)

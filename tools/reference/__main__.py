@@ -6,8 +6,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tools import cores
-from tools.reference import commands, labels, metrics, playbooks, plugins, refusals, roles, settings, states
+from tools.reference import (
+    commands,
+    labels,
+    metrics,
+    playbooks,
+    plugins,
+    refusals,
+    roles,
+    settings,
+    states,
+    tested_with,
+)
 from tools.tree import ROOT
 
 PAGES: dict[str, tuple[Callable[[], str], str]] = {
@@ -19,7 +29,10 @@ PAGES: dict[str, tuple[Callable[[], str], str]] = {
     "docs/reference/playbooks.md": (playbooks.render, "playbooks"),
     "docs/reference/plugins.md": (plugins.render, "plugins"),
     "docs/reference/role-variables.md": (roles.render, "roles/*/meta/argument_specs.yml"),
-    "docs/reference/tested-with.md": (cores.render, "tools/cores.py and what it recorded in docs/reference/cores.json"),
+    "docs/reference/tested-with.md": (
+        tested_with.render,
+        "docs/reference/cores.json and distributions.json, which tools/cores.py and tools/distributions.py recorded",
+    ),
     "docs/reference/settings.md": (settings.render, "the fields and docstrings of tfgateway/settings"),
 }
 """What renders a page, and where its contents come from."""

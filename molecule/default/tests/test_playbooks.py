@@ -20,6 +20,7 @@ from testbed.containers.fleet import Fleet, Node
 from testbed.paths import VENV_BIN
 from tests.support import artefact
 from tests.support.artefact import Installed
+from tests.support.visits import dig
 
 
 class Operator:
@@ -64,11 +65,6 @@ def without_reconciler(molecule_fleet: Fleet) -> Iterator[Node]:
     podman.run("exec", node.name, "systemctl", "stop", "tfgateway")
     yield node
     podman.run("exec", node.name, "systemctl", "start", "tfgateway")
-
-
-def dig(server: str, name: str) -> list[str]:
-    command = ["dig", f"@{server}", name, "A", "+short", "+tries=1", "+time=2"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.split()
 
 
 @pytest.mark.usefixtures("served")

@@ -21,6 +21,7 @@ from testbed.person import Person
 from testbed.reservations import Wanted, managed_domain
 from tests.support import waiting
 from tests.support.ports import free_port
+from tests.support.visits import dig, page
 
 FLEET: Fleet = fleet.load(Path(__file__).parent.parent / "fleet.toml")
 UBUNTU, ARCH = FLEET.nodes[1], FLEET.nodes[-1]
@@ -33,17 +34,6 @@ until = partial(waiting.until, pause=0.2)
 def zone(node: Node) -> str:
     """A user's own domain, delegated to a node."""
     return f"{node.name}.example"
-
-
-def dig(node: Node, name: str) -> list[str]:
-    command = ["dig", f"@{FLEET.address(node.host)}", name, "A", "+short", "+tries=1", "+time=2"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.split()
-
-
-def page(node: Node, name: str, scheme: str) -> str:
-    port = 443 if scheme == "https" else 80
-    options = ["--silent", "--insecure", "--max-time", "5", "--resolve", f"{name}:{port}:{FLEET.address(node.host)}"]
-    return subprocess.run(["curl", *options, f"{scheme}://{name}/"], capture_output=True, text=True).stdout
 
 
 def test_a_second_run_by_another_ansible_core_changes_nothing() -> None:
@@ -149,7 +139,9 @@ def served() -> Iterator[None]:
 @pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("node", FLEET.nodes, ids=lambda node: node.name)
 def test_every_node_serves_its_names(node: Node) -> None:
-    until(lambda: dig(node, f"www.{managed_domain(node)}") == [f"203.0.113.{node.host}"], "not served")
+    until(
+        lambda: dig(FLEET.address(node.host), f"www.{managed_domain(node)}") == [f"203.0.113.{node.host}"], "not served"
+    )
 
 
 @pytest.mark.usefixtures("served")
@@ -158,8 +150,11 @@ def test_every_node_serves_its_names(node: Node) -> None:
 @pytest.mark.parametrize("node", PRIMITIVES, ids=lambda node: node.system)
 def test_pages_are_served_by_proxy_and_through_a_tunnel(node: Node, kind: str, scheme: str) -> None:
     name = f"{kind}.{zone(node)}"
-    until(lambda: dig(node, name) == [FLEET.address(node.host)], f"{name} is not served")
-    until(lambda: f"{scheme}://{name}/" in page(node, name, scheme), page(node, name, scheme))
+    until(lambda: dig(FLEET.address(node.host), name) == [FLEET.address(node.host)], f"{name} is not served")
+    until(
+        lambda: f"{scheme}://{name}/" in page(FLEET.address(node.host), name, scheme),
+        page(FLEET.address(node.host), name, scheme),
+    )
 
 
 @pytest.mark.usefixtures("served")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
 import threading
@@ -22,6 +21,7 @@ from testbed import playbook
 from testbed.containers import fleet, podman
 from testbed.containers.fleet import Fleet, Node
 from testbed.paths import ROOT
+from tests.support import another_release
 
 FLEET: Fleet = fleet.load(Path(__file__).parent.parent / "fleet.toml")
 CANARY, OTHER = FLEET.nodes
@@ -55,16 +55,6 @@ def assert_all_run(node: Node) -> None:
     """And come back after a boot: 4to6 too, which only the values of another role switch on."""
     for question, answer in (("is-active", "active"), ("is-enabled", "enabled")):
         assert podman.run("exec", node.name, "systemctl", question, *UNITS).split() == [answer] * len(UNITS), node.name
-
-
-def source(name: str, file: str, line: str) -> str:
-    """Another release: the daemon's source with one more line in one file; the option that has it built."""
-    copy = FLEET.directory / "sources" / name
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(ROOT / "files" / "gateway_daemon", copy, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    changed = copy / "src" / "tfgateway" / file
-    changed.write_text(f"{changed.read_text()}\n{line}\n")
-    return f"-e=release_source={copy}"
 
 
 def writes(node: Node, user: str) -> bool:
@@ -215,7 +205,13 @@ def test_a_bad_release_puts_itself_back_and_stops_the_run(
     processes = [supervisors(node) for node in FLEET.nodes]
     before = [configuration(node) for node in FLEET.nodes]
     with visitors():
-        done = run("upgrade", source(name, file, line), "-e", SECRETS, "-e=upgrade_patience=10")
+        done = run(
+            "upgrade",
+            another_release.option(FLEET.directory / "sources" / name, file, line),
+            "-e",
+            SECRETS,
+            "-e=upgrade_patience=10",
+        )
     assert done.returncode != 0
     said = " ".join(done.stdout.split())
     assert f"It is back on {first} and serves" in said, done.stdout + done.stderr

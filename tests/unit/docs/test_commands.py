@@ -20,7 +20,7 @@ _STARTS = re.compile(
 PLAYBOOK = ".venv/bin/ansible-playbook"
 NOTES = "molecule/default/tests/test_playbooks.py"
 CUTOVER = "molecule/cutover/tests/test_cutover.py"
-EXPLORER = "molecule/default/tests/test_explorer_role.py"
+EXPLORER = "tests/support/explorer_host.py"
 UPGRADE = "molecule/upgrade/tests/test_upgrade.py"
 CHECKS = "tools/check.py"
 
@@ -55,6 +55,7 @@ RUN_BY = {
     "make test-fast": (CHECKS, '"fast"'),
     "make test": (CHECKS, '"all"'),
     "make test-long": (CHECKS, '"long"'),
+    "make test-distributions": (CHECKS, '"distributions"'),
     "make release": ("tests/support/artefact.py", "release.build("),
     ".venv/bin/pytest tests/unit/daemon/dns/answer/test_lookup.py": ("tools/parts.py", '"pytest"'),
     ".venv/bin/molecule test": ("tools/parts.py", '"molecule", "test"'),

@@ -31,7 +31,7 @@ def options(role: Path) -> dict[str, Any]:
 
 # What README.md says of nodes, in the words of Ansible Galaxy.
 PLATFORMS = [
-    {"name": "Debian", "versions": ["bookworm"]},
+    {"name": "Debian", "versions": ["bullseye", "bookworm", "trixie"]},
     {"name": "Ubuntu", "versions": ["bionic", "focal", "jammy", "noble"]},
     {"name": "ArchLinux", "versions": ["all"]},
 ]

@@ -41,6 +41,10 @@ CASES: dict[str, dict[str, Any]] = {
     "fresh": node(*OPERATORS),
     "kernel": node(kernel=True),
     "bionic": node(facts=V4 | {"distribution": "Ubuntu", "distribution_version": "18.04"}),
+    "bullseye": node(facts=V4 | {"distribution": "Debian", "distribution_version": "11.11"}),
+    "bookworm": node(facts=V4 | {"distribution": "Debian", "distribution_version": "12.9"}),
+    "sid": node(facts=V4 | {"distribution": "Debian", "distribution_version": "n/a"}),
+    "arch": node(facts=V4 | {"distribution": "Archlinux", "distribution_version": "rolling"}),
     "noble": node(facts=V4 | {"distribution": "Ubuntu", "distribution_version": "24.04"}),
     "provisioned": node(*OPERATORS, *OURS),
     "changed": node(*OPERATORS, *FORMER, OURS[0]),
@@ -68,7 +72,9 @@ def values(evaluate: Callable[..., dict[str, dict[str, Any]]]) -> dict[str, dict
 def test_wireguard_go_is_installed_only_where_the_kernel_has_no_wireguard(values: dict[str, dict[str, Any]]) -> None:
     assert values["fresh"]["packages"] == ["wireguard-tools", "wireguard-go"]
     assert values["bionic"]["packages"] == ["wireguard-tools", "wireguard-dkms"]
-    assert values["noble"]["packages"] == ["wireguard-tools", "wireguard-go"]
+    assert values["bullseye"]["packages"] == ["wireguard-tools", "wireguard-dkms"]
+    for other in ("bookworm", "sid", "arch", "noble"):
+        assert values[other]["packages"] == ["wireguard-tools", "wireguard-go"]
     assert values["kernel"]["packages"] == ["wireguard-tools"]
 
 

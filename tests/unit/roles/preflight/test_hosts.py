@@ -98,10 +98,14 @@ def seen(*listeners: str, **other: object) -> dict[str, Any]:
 FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
     "rocky": (
         seen(distribution="rocky", release="9.4", title="Rocky Linux 9.4 (Blue Onyx)"),
-        "runs Rocky Linux 9.4 (Blue Onyx): Arch, Debian 12 and Ubuntu 18.04 or newer are supported",
+        "runs Rocky Linux 9.4 (Blue Onyx): Arch, Debian 11 and Ubuntu 18.04 or newer are supported",
+    ),
+    "el-like": (
+        seen(distribution="almalinux", release="13.0", title="AlmaLinux 13.0", libc="glibc 2.44"),
+        "runs AlmaLinux 13.0: Arch, Debian 11 and Ubuntu 18.04 or newer are supported",
     ),
     "alpine-edge": (seen(distribution="alpine", release="", title="Alpine Linux edge"), "runs Alpine Linux edge"),
-    "old-debian": (seen(release="11", title="Debian GNU/Linux 11"), "runs Debian GNU/Linux 11"),
+    "old-debian": (seen(release="10", title="Debian GNU/Linux 10"), "runs Debian GNU/Linux 10"),
     "old-ubuntu": (seen(distribution="ubuntu", release="16.04", title="Ubuntu 16.04 LTS"), "runs Ubuntu 16.04 LTS"),
     "other-port": (
         seen() | {"sshd_ports": [2222], "ansible_port": 34022},
@@ -132,6 +136,7 @@ FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
 RIGHT = {
     "right": seen(),
     "right-testing": seen(release="", title="Debian GNU/Linux forky/sid"),
+    "right-bullseye": seen(release="11", libc="glibc 2.31"),
     "right-trixie": seen(release="13"),
     "right-bionic": seen(distribution="ubuntu", release="18.04"),
     "right-noble": seen(distribution="ubuntu", release="24.04"),

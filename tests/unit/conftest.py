@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 LINK = ROOT / ".ansible" / "collections" / "ansible_collections" / "tfgrid" / "gateway"
 
 if not LINK.exists():
