@@ -15,8 +15,8 @@ description:
 options:
   _input:
     description:
-      - Names of tools, out of V(python), V(ansible-core), V(uv), V(dnspython), V(mnemonic), V(ansible.posix) and
-        V(community.general).
+      - Names of tools, out of V(python), V(ansible-core), V(uv), V(tfgateway), V(dnspython), V(mnemonic),
+        V(ansible.posix) and V(community.general).
     type: list
     elements: str
     required: true

@@ -18,6 +18,7 @@ from ansible.release import __version__ as core
 
 PYTHON = (3, 10)  # that of the oldest controllers with ansible-core 2.16
 CORE = "2.16"
+DAEMON = (3, 11)  # the daemon's own oldest, in role release too
 # Distribution and module.
 PACKAGES = {"dnspython": "dns", "mnemonic": "mnemonic"}
 COLLECTIONS = ("ansible.posix", "community.general")
@@ -41,6 +42,15 @@ def _python() -> tuple[str, str]:
     wanted = ".".join(map(str, PYTHON))
     problem = "" if sys.version_info >= PYTHON else f"Ansible runs on Python {found}: install it with {wanted} or newer"
     return f"{found} ({sys.executable})", problem
+
+
+def _tfgateway() -> tuple[str, str]:
+    """Whether this Python runs the daemon's command, which a run builds for the controller."""
+    found, wanted = (".".join(map(str, version)) for version in (sys.version_info[:3], DAEMON))
+    if sys.version_info >= DAEMON:
+        return f"for Python {found}", ""
+    needs = f"what gateway_farm_seed has this controller run needs Python {wanted}, Ansible runs on {found}"
+    return "", f"{needs}: install Ansible with {wanted} or newer"
 
 
 def _core() -> tuple[str, str]:
@@ -84,4 +94,4 @@ def _collection(name: str) -> tuple[str, str]:
     return stated, ""
 
 
-_OTHERS: dict[str, Any] = {"python": _python, "ansible-core": _core, "uv": _uv}
+_OTHERS: dict[str, Any] = {"python": _python, "ansible-core": _core, "uv": _uv, "tfgateway": _tfgateway}

@@ -131,6 +131,11 @@ def test_an_apt_that_is_busy_is_waited_for() -> None:
     assert "somebody waited" in run(OLD, "journalctl --unit busy-apt --output cat --no-pager")
 
 
+def test_unattended_upgrades_ran_beside_it() -> None:
+    assert "looked for upgrades" in run(NEW, "journalctl --unit upgrades --output cat --no-pager")
+    assert run(NEW, "systemctl is-active upgrades || true") == "inactive"  # it ended when there was a redis
+
+
 def test_another_backend_of_iptables_has_the_rules() -> None:
     assert "legacy" in run(OLD, "readlink -f /usr/sbin/iptables")
     assert "ufw-before-input" in run(OLD, "iptables-legacy -w -S")
@@ -168,8 +173,18 @@ def test_root_may_not_log_in_where_a_person_uses_sudo_with_a_password() -> None:
     assert "Permission denied" in done.stderr
 
 
-def test_there_is_no_ipv6_where_it_is_switched_off() -> None:
+def test_without_ipv6_all_but_4to6_works() -> None:
     assert "inet6" not in run(VALKEY, "ip -6 address show dev eth0; ip -6 address show dev lo")
+    options = ["--check", f"--limit={VALKEY.name}", '--extra-vars={"wireguard_enabled": true}']
+    refused = subprocess.run(
+        ["ansible-playbook", "site.yml", *INVENTORIES, *options],
+        cwd=ROOT,
+        env=playbook.environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode == 2
+    assert "has IPv6 switched off" in refused.stdout
 
 
 def test_upgrade_and_rollback() -> None:

@@ -12,7 +12,7 @@ import pytest
 from testbed import playbook, sshd
 from testbed.containers import fleet, podman
 from testbed.containers.fleet import Fleet, Node
-from tests.support import waiting
+from tests.support import disk, waiting
 
 SCENARIO = Path(__file__).parent.parent
 FLEET: Fleet = fleet.load(SCENARIO / "fleet.toml")
@@ -78,24 +78,35 @@ def test_a_healthy_change_is_confirmed_by_a_fresh_login() -> None:
     assert answers(HEALTHY, 34022)
 
 
-LOGINS = {"/var/log/btmp", "/var/log/lastlog", "/var/log/wtmp"}  # sshd's own records
-
-
 def test_a_host_that_is_refused_is_as_it_was() -> None:
     """Nothing on its disk but what a login leaves, and the temporary folder of Ansible."""
-
-    def changed() -> set[str]:
-        return {line.split(" ", 1)[1] for line in podman.run("diff", DEAF.name).splitlines()}
-
-    before = changed()
+    before = disk.changed(DEAF.name)
     refused = provisioning(DEAF, "-e=preflight_memory=99999999")
     said, _ = refused.communicate()
     assert refused.returncode == 2, said
     assert "preflight_memory asks for 99999999: give it more" in said
     (recap,) = (recap for line in said.splitlines() if (recap := playbook.parse_recap(line)))
     assert (recap.host, recap.changed, recap.failed) == (DEAF.name, 0, 1)
-    after = {path for path in changed() - before - LOGINS if not f"{path}/".startswith("/root/.ansible/")}
-    assert after == set()
+    assert disk.changed(DEAF.name) - before == set()
+
+
+@pytest.fixture
+def rocky() -> Iterator[None]:
+    """The host says that it is another distribution."""
+    on(DEAF, "cp -P /etc/os-release /root/os-release; rm /etc/os-release")
+    on(DEAF, "printf 'ID=rocky\\nVERSION_ID=9.4\\nPRETTY_NAME=\"Rocky Linux 9.4\"\\n' > /etc/os-release")
+    yield
+    on(DEAF, "rm /etc/os-release; mv /root/os-release /etc/os-release")
+
+
+@pytest.mark.usefixtures("rocky")
+def test_another_distribution_is_refused_in_words_and_left_as_it_was() -> None:
+    before = disk.changed(DEAF.name)
+    refused = provisioning(DEAF)
+    said, _ = refused.communicate()
+    assert refused.returncode == 2, said
+    assert "runs Rocky Linux 9.4: Arch, Debian 11 and Ubuntu 18.04 or newer are supported" in said
+    assert disk.changed(DEAF.name) - before == set()
 
 
 @pytest.fixture

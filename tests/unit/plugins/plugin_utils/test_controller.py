@@ -12,7 +12,7 @@ from ansible_collections.tfgrid.gateway.plugins.plugin_utils import _controller
 
 
 def test_a_controller_with_everything_has_no_problem() -> None:
-    names = ["python", "ansible-core", "uv", "dnspython", "mnemonic", "ansible.posix", "community.general"]
+    names = ["python", "ansible-core", "uv", "tfgateway", "dnspython", "mnemonic", "ansible.posix", "community.general"]
     looks = [_controller.look(name) for name in names]
     assert [look["problem"] for look in looks] == [""] * len(names)
     assert all(look["found"] for look in looks)
@@ -21,7 +21,9 @@ def test_a_controller_with_everything_has_no_problem() -> None:
 def test_an_old_python_and_an_old_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_controller, "PYTHON", (3, 99))
     monkeypatch.setattr(_controller, "CORE", "2.99")
+    monkeypatch.setattr(_controller, "DAEMON", (3, 98))
     assert "install it with 3.99 or newer" in _controller.look("python")["problem"]
+    assert "install Ansible with 3.98 or newer" in _controller.look("tfgateway")["problem"]
     assert _controller.look("ansible-core")["problem"].endswith("pip install 'ansible-core>=2.99'")
 
 

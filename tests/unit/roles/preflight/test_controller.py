@@ -18,11 +18,13 @@ ALWAYS = ["python", "ansible-core", "uv", "ansible.posix", "community.general"]
         ({"a": {}, "b": {}}, ALWAYS),
         ({"a": {}, "b": {"identity_words": ""}}, ALWAYS),
         ({"a": {}, "b": {"identity_words": "abandon"}}, [*ALWAYS, "mnemonic"]),
+        ({"a": {}, "b": {"gateway_farm_seed": "/farmer.seed"}}, [*ALWAYS, "tfgateway"]),
+        ({"a": {"gateway_farm_seed": "/farmer.seed", "gateway_farm_program": "/tfgateway"}}, ALWAYS),
         ({"a": {"_preflight_more_tools": ["dnspython"]}}, [*ALWAYS, "dnspython"]),
     ],
-    ids=["no-words", "empty-words", "words", "more"],
+    ids=["no-words", "empty-words", "words", "owner", "owner-with-program", "more"],
 )
-def test_mnemonic_is_needed_where_a_host_has_words(
+def test_it_looks_for_what_the_inventory_asks_for(
     playbook: Callable[..., Any], hosts: dict[str, dict[str, Any]], tools: list[str]
 ) -> None:
     run = playbook([{"ansible.builtin.include_role": PREFLIGHT}, SHOW], hosts)

@@ -86,6 +86,7 @@ HOST = {
     "memory": 961,
     "space": 1024,
     "clock": -2,
+    "ipv6": "on",
 }
 
 
@@ -128,6 +129,7 @@ FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
     "full": (seen(space=1023), "has 1023 MiB free"),
     "late": (seen(clock=-61), "is -61 s off"),
     "early": (seen(clock=3600), "is 3600 s off"),
+    "no-ipv6": (seen(ipv6="off"), "has IPv6 switched off, which 4to6 hands out: set net.ipv6.conf.all.disable_ipv6"),
     "web": (seen("nginx.service at 0.0.0.0:80/tcp", "nginx.service at 0.0.0.0:80/tcp"), "nginx.service at 0.0"),
     "old-dns": (seen("coredns.service at *:53/udp"), "held by coredns.service at *:53/udp: "),
     "by-hand": (seen("python3 at 0.0.0.0:443/tcp"), "held by python3 at 0.0.0.0:443/tcp"),
@@ -141,6 +143,7 @@ RIGHT = {
     "right-bionic": seen(distribution="ubuntu", release="18.04"),
     "right-noble": seen(distribution="ubuntu", release="24.04"),
     "right-libc": seen(libc="glibc 2.28") | {"release_glibc": "2_28"},
+    "right-no-ipv6": seen(ipv6="off") | {"wireguard_enabled": False},
     "right-arch": seen(distribution="arch", release=""),
     "ours": seen("tfgateway-dns.service at *:53/udp", "tfgateway.service at *:80/tcp"),
     "right-other-port": seen(connection="192.0.2.9 50000 192.0.2.1 22")
