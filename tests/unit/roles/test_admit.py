@@ -11,29 +11,33 @@ from typing import Any
 Playbook = Callable[..., Any]
 TASKS = Path(__file__).resolve().parents[3] / "roles" / "gateway" / "tasks"
 ADMIT = [{"ansible.builtin.include_tasks": {"file": str(TASKS / "admit.yml")}}]
+BUILT = "Build the daemon's command for this controller"
 ADMITTED = "The farm admits it"
-# Takes what follows `farm` as its arguments; where `refused` lies beside it, its owner is none.
-OWNER = """#!/bin/sh
-here=$(dirname "$0")
-echo "$@" >> "$here/asked"
-if [ -e "$here/refused" ]; then echo "tfgateway: error: only the owner decides" >&2; exit 1; fi
-case "$*" in *list*) cat "$here/listed";; *) echo '{"changed": true}';; esac
+# A daemon whose command takes what follows `farm` as its arguments; where `refused` lies in HERE, its owner is none.
+OWNER = """
+import pathlib, sys
+here = pathlib.Path("HERE")
+def main(prog_name):
+    with (here / "asked").open("a") as asked:
+        print(*sys.argv[1:], file=asked)
+    if (here / "refused").exists():
+        sys.exit("tfgateway: error: only the owner decides")
+    print((here / "listed").read_text() if "list" in sys.argv else '{"changed": true}')
 """
 
 
 def controller(directory: Path) -> dict[str, Any]:
     """A controller whose build makes the owner's command, with what the role knows there."""
-    program = directory / "built"
-    program.write_text(OWNER)
-    program.chmod(0o755)
+    source = directory / "source"
+    package = source / "src" / "tfgateway" / "cli"
+    package.mkdir(parents=True)
+    (package / "main.py").write_text(OWNER.replace("HERE", str(directory)))
+    (source / "pyproject.toml").write_text('version = "1"\n')
+    (source / "requirements.lock").touch()
     (directory / "listed").write_text("[]")
-    build = directory / "roles" / "release" / "files" / "build_release.py"
-    build.parent.mkdir(parents=True)
-    build.write_text(f"import sys\nassert '--here' in sys.argv\nprint('{json.dumps({'program': str(program)})}')\n")
     return {
-        "role_path": str(directory / "roles" / "gateway"),
-        "release_source": "source",
-        "release_cache": "cache",
+        "release_source": str(source),
+        "release_cache": str(directory / "cache"),
         "release_prebuilt": "",
         "gateway_seed_path": "/etc/identity.seed",
         "gateway_explorer_url": "https://explorer.example/api/v1",
@@ -71,9 +75,11 @@ def test_a_node_is_admitted_once(playbook: Playbook, tmp_path: Path) -> None:
     admit = "admit --farm 3 --node NODE --managed-domain=a.example --managed-domain=b.example --json"
     assert asked(tmp_path)[1:] == ["list --farm 3 --json", admit]
     (tmp_path / "listed").write_text(json.dumps([{"node_id": "NODE", "managed_domains": ["a.example", "b.example"]}]))
-    again = playbook(ADMIT, hosts, variables={**variables, "gateway_farm_program": str(tmp_path / "built")})
+    (built,) = (tmp_path / "cache" / "here").glob("*/bin/tfgateway")
+    again = playbook(ADMIT, hosts, variables={**variables, "gateway_farm_program": str(built)})
     assert again.stats["one"]["changed"] == 0
-    assert again.tasks["Build the daemon's command for this controller"]["one"]["skipped"]
+    assert BUILT in done.tasks
+    assert again.tasks[BUILT]["one"]["skipped"]
     assert asked(tmp_path)[3:] == ["list --farm 3 --json"]
 
 
