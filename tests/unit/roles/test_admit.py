@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 Playbook = Callable[..., Any]
-TASKS = Path(__file__).resolve().parents[3] / "roles" / "gateway" / "tasks"
-ADMIT = [{"ansible.builtin.include_tasks": {"file": str(TASKS / "admit.yml")}}]
+GATEWAY = Path(__file__).resolve().parents[3] / "roles" / "gateway"
+ADMIT = [
+    {"ansible.builtin.include_vars": {"file": str(GATEWAY / "vars" / "main.yml")}},
+    {"ansible.builtin.include_tasks": {"file": str(GATEWAY / "tasks" / "admit.yml")}},
+]
+ASKED = "Who is it?"
 BUILT = "Build the daemon's command for this controller"
 ADMITTED = "The farm admits it"
 # A daemon whose command takes what follows `farm` as its arguments; where `refused` lies in HERE, its owner is none.
@@ -102,3 +106,21 @@ def test_an_untouched_node_is_named_in_check_mode(playbook: Playbook, tmp_path: 
     )
     assert asked(tmp_path) == []
     assert playbook(ADMIT, hosts, variables=variables).code != 0
+
+
+def test_a_node_that_has_said_who_it_is_is_not_asked_again(playbook: Playbook, tmp_path: Path) -> None:
+    said = {"rc": 0, "stdout": '{"node_id": "NODE"}'}
+    known = {"_gateway_host": {"commands": {"info": said}}, "release_program": str(tmp_path / "none")}
+    hosts = {
+        "same": {**known, "_gateway_written": {"changed": False}},
+        "silent": node(tmp_path)
+        | {"_gateway_host": {"commands": {"info": {"rc": 1}}}, "_gateway_written": {"changed": False}},
+    }
+    done = playbook(ADMIT, hosts, variables=controller(tmp_path))
+    assert done.code == 0, done.output
+    assert done.tasks[ASKED]["same"]["skipped"]
+    assert "rc" in done.tasks[ASKED]["silent"]
+    admit = "admit --farm 3 --node NODE --managed-domain=a.example --managed-domain=b.example --json"
+    assert asked(tmp_path).count(admit) == 2
+    changed = {"changed": {**known, "_gateway_written": {"changed": True}}}
+    assert playbook(ADMIT, changed, variables=controller(tmp_path / "again")).code != 0  # its program is none
