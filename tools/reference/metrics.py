@@ -26,6 +26,7 @@ from tfgateway.reconciler.metrics import ReconcilerMetrics
 from tfgateway.redis_schema.connection import connect_to_replica
 from tfgateway.settings import RedisSettings, Settings
 from tfgateway.telemetry.logs import logger
+from tfgateway.tunnel.client.metrics import ClientCollector
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.workers.metrics.merged import FamilyCollector
 from tfgateway.workers.metrics.own import own_families
@@ -130,6 +131,10 @@ def _explorer() -> list[Described]:
     return _of(ExplorerMetrics(waiting=int, memory=int).registry)
 
 
+def _tunnel_client() -> list[Described]:
+    return list(_described(ClientCollector(list)))
+
+
 class _Text(Collector):
     """A page as a collector."""
 
@@ -183,6 +188,9 @@ SOURCES = {
         "Those that begin with `process_` are of the worker processes.",
         "",
         _supervisor,
+    ),
+    "tunnel_client": Source(
+        "Tunnel client", "`tfgateway tunnel --file`, with `metrics` in `tunnel.toml`.", "", _tunnel_client
     ),
     "explorer": Source(
         "Explorer",

@@ -17,7 +17,7 @@ from tfgateway.net.proxyproto import Addresses
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel.api import NoTunnel, RelayedByTunnel, Visitor
 from tfgateway.tunnel.client.follower import Follower
-from tfgateway.tunnel.client.model import ClientOptions, RemoteStatus
+from tfgateway.tunnel.client.model import ClientOptions, RemoteStatus, Tunnel
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.server import TunnelServer
 from tfgateway.tunnel.session.limits import SessionLimits
@@ -195,7 +195,6 @@ class World:
 
     def client(self, gateway: Gateway | int, port: int, **options: Any) -> RemoteStatus:
         """A tunnel client for ``port``; its status is kept up to date."""
-        found = RemoteStatus("")
         remote = ("127.0.0.1", gateway if isinstance(gateway, int) else gateway.port)
         given: dict[str, Any] = {
             "secret": SECRET,
@@ -205,11 +204,10 @@ class World:
             **options,
         }
         statuses: list[RemoteStatus] = []
-        follower = Follower(remote, ClientOptions(**given), statuses.append, WindowBudget(WINDOWS))
+        follower = Follower(Tunnel("", remote, ClientOptions(**given)), statuses.append, WindowBudget(WINDOWS))
         task = asyncio.get_running_loop().create_task(follower.run())
         self._stack.push_async_callback(_cancel, task)
-        del found
-        return follower._status
+        return follower.status
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import click
-from tfgateway.cli.tunnel import command
+from tfgateway.cli.tunnel.command import command
 
 FILES = Path(__file__).resolve().parents[4] / "files" / "tunnel"
 

@@ -23,7 +23,7 @@ _COMMANDS = {
     "reload": "tfgateway.cli.planes.reload",
     "reserve": "tfgateway.cli.reserve.group",
     "state": "tfgateway.cli.state",
-    "tunnel": "tfgateway.cli.tunnel",
+    "tunnel": "tfgateway.cli.tunnel.command",
 }
 
 

@@ -12,7 +12,7 @@ from tfgateway.errors import ParseError
 from tfgateway.net.addresses import shown
 from tfgateway.tunnel.client.connect import connect, words
 from tfgateway.tunnel.client.incoming import IncomingStream
-from tfgateway.tunnel.client.model import Changed, ClientOptions, HostPort, Phase, RemoteStatus
+from tfgateway.tunnel.client.model import Changed, Phase, RemoteStatus, Tunnel
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.notices import Notice, NoticeParser, Outcome
 from tfgateway.tunnel.session.session import Session, StreamHandler
@@ -24,8 +24,6 @@ from tfgateway.tunnel.yamux.windows import WindowBudget
 
 _STEADY = 60.0
 """Seconds after which a session counts as one that worked: the next attempt is quick again."""
-_WINDOWS = 64 * 1024 * 1024
-"""Bytes by which the receive windows of all sessions may exceed the initial one."""
 _LONGEST_PAUSE = 60.0
 """Seconds between two attempts, unless the first pause is longer."""
 
@@ -36,39 +34,39 @@ _MAX_ENDING = 4
 """Sessions that a gateway is about to end; the oldest goes when there are more."""
 
 
-async def run(remotes: list[HostPort], options: ClientOptions, changed: Changed) -> None:
-    """Keep a session with each of ``remotes`` until cancelled, or with ``once`` until the first ends.
-
-    ``changed`` is called with every new phase.
-    """
-    budget = WindowBudget(_WINDOWS)
-    followers = [asyncio.create_task(Follower(remote, options, changed, budget).run()) for remote in remotes]
-    try:
-        done, _ = await asyncio.wait(followers, return_when=asyncio.FIRST_COMPLETED)
-        for one in done:
-            one.result()
-    finally:
-        for one in followers:
-            one.cancel()
-        await asyncio.gather(*followers, return_exceptions=True)
-
-
 class Follower:
     """Keeps a session with one gateway."""
 
-    def __init__(self, remote: HostPort, options: ClientOptions, changed: Changed, budget: WindowBudget) -> None:
-        host, port = remote
-        self._remote = remote
-        self._options = options
+    def __init__(self, tunnel: Tunnel, changed: Changed, budget: WindowBudget) -> None:
+        host, port = tunnel.remote
+        self._remote = tunnel.remote
+        self._options = tunnel.options
         self._changed = changed
         self._budget = budget
-        self._status = RemoteStatus(shown(host, port))
+        self.status = RemoteStatus(shown(host, port), tunnel.name)
         self._notice = Notice(Outcome.REGISTERED)
+        self._session: Session | None = None
+        self._retired = False
+        self._visitor_left = asyncio.Event()
         self._ending: list[Session] = []
         """Sessions that the gateway is about to end: their visitors stay to their end."""
         self._loop = asyncio.get_running_loop()
 
+    def change(self, tunnel: Tunnel) -> None:
+        """Of the same identity: it holds for visitors from now on."""
+        self._options = tunnel.options
+
+    async def retire(self) -> None:
+        """Take no more visitors; returns when those that are there have left."""
+        self._retired = True
+        if self._session is not None and not self._session.closed:
+            self._session.leave()
+        while self.status.active:
+            self._visitor_left.clear()
+            await self._visitor_left.wait()
+
     async def run(self) -> None:
+        """Until cancelled; with ``once``, or retired, until the session ends."""
         try:
             await self._follow()
         finally:
@@ -78,7 +76,7 @@ class Follower:
     async def _follow(self) -> None:
         backoff = Backoff(self._options.backoff, max(_LONGEST_PAUSE, self._options.backoff))
         while True:
-            self._status.outcome = None
+            self.status.outcome = None
             self._phase(Phase.CONNECTING)
             started = self._loop.time()
             try:
@@ -89,22 +87,22 @@ class Follower:
                 reason = f"its certificate is not valid: {error.verify_message}"
             except OSError as error:
                 reason = words(error)
-            if self._status.phase is Phase.CONNECTED and self._loop.time() - started > _STEADY:
+            if self.status.phase is Phase.CONNECTED and self._loop.time() - started > _STEADY:
                 backoff.succeeded()
             if reason == _LEFT and self._loop.time() - started > self._options.backoff:
                 continue  # others are there already: no visitor needs to wait
-            if self._options.once:
+            if self._options.once or self._retired:
                 self._phase(Phase.ENDED, reason)
                 return
-            self._status.retry_in = backoff.failed()
+            self.status.retry_in = backoff.failed()
             self._phase(Phase.RETRYING, reason)
-            await asyncio.sleep(self._status.retry_in)
+            await asyncio.sleep(self.status.retry_in)
 
     def _phase(self, phase: Phase, reason: str = "") -> None:
-        self._status.phase = phase
-        self._status.reason = reason
-        self._status.since = self._loop.time()
-        self._changed(self._status)
+        self.status.phase = phase
+        self.status.reason = reason
+        self.status.since = self._loop.time()
+        self._changed(self.status)
 
     async def _attempt(self) -> str:
         """One session from the first packet to its end: why it ended. Errors: ``OSError``, ``TimeoutError``."""
@@ -123,6 +121,7 @@ class Follower:
             over=partial(self._over, over),
             left=lambda _session: None if over.done() else over.set_result(_LEFT),
         )
+        self._session = session
         try:
             stream = session.open(self._extensions())
             session.bind(stream, _RegistrationStream(session, stream, self._noticed))
@@ -143,6 +142,8 @@ class Follower:
 
     def _extensions(self) -> Extension:
         version = self._options.proxy_protocol
+        if self._options.may_change:
+            return Extension.NOTICES | Extension.ADDRESS | Extension.PASS_ON
         if version is None:
             return Extension.NOTICES | Extension.PASS_ON
         return Extension.NOTICES | Extension.ADDRESS if version else Extension.NOTICES
@@ -155,30 +156,34 @@ class Follower:
 
     def _noticed(self, notice: Notice) -> None:
         self._notice = notice
-        self._status.outcome = notice.outcome
+        self.status.outcome = notice.outcome
         if notice.outcome is Outcome.REGISTERED:
-            self._status.sessions += 1
+            self.status.sessions += 1
             self._phase(Phase.CONNECTED)
         elif notice.outcome is Outcome.REPLACED:
-            self._status.replaced += 1
+            self.status.replaced += 1
 
     def _said(self) -> str:
-        often = self._status.replaced if self._notice.outcome is Outcome.REPLACED else 0
+        often = self.status.replaced if self._notice.outcome is Outcome.REPLACED else 0
         return self._notice.reason + (f", {often} times by now: each client needs its own" if often >= _OFTEN else "")
 
-    def _visited(self, session: Session, stream: int, extensions: Extension) -> StreamHandler:
-        self._status.visitors += 1
-        self._status.active += 1
+    def _visited(self, session: Session, stream: int, extensions: Extension) -> StreamHandler | None:
+        if self.status.active >= self._options.max_visitors:
+            self.status.failed += 1
+            return None
+        self.status.visitors += 1
+        self.status.active += 1
         session.accept(stream)
         return IncomingStream(session, stream, extensions, self._options, self._left)
 
     def _left(self, relayed: StreamRelayed | None) -> None:
-        self._status.active -= 1
+        self.status.active -= 1
+        self._visitor_left.set()
         if relayed is None:
-            self._status.failed += 1
+            self.status.failed += 1
         else:
-            self._status.received += relayed.to_socket
-            self._status.sent += relayed.to_stream
+            self.status.received += relayed.to_socket
+            self.status.sent += relayed.to_stream
 
 
 class _RegistrationStream:

@@ -38,6 +38,28 @@ class ClientOptions:
     tls_name: str = ""
     """In the gateways' certificates; empty: the host that is connected to."""
     limits: SessionLimits = field(default_factory=SessionLimits)
+    max_visitors: int = 1000
+    """At once with each gateway; further ones are refused."""
+    may_change: bool = False
+    """Addresses are asked for although they are not needed now: the next reload may change that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """A service at one gateway."""
+
+    name: str
+    """Empty: it is the only service."""
+    remote: HostPort
+    options: ClientOptions
+    tls_files: tuple[str, ...] = ()
+    """What the TLS context was made of."""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Two with the same are one session: what else is different holds for its next visitors."""
+        options = self.options
+        return self.name, self.remote, options.secret, options.tls is None, options.tls_name, self.tls_files
 
 
 class Phase(StrEnum):
@@ -58,6 +80,8 @@ class RemoteStatus:
     """What is shown of one gateway."""
 
     remote: str
+    name: str = ""
+    """Of the service; empty: it is the only one."""
     phase: Phase = Phase.CONNECTING
     reason: str = ""
     """Why it is not connected."""

@@ -1,0 +1,1 @@
+"""``tfgateway tunnel``: the tunnel client."""
