@@ -21,14 +21,15 @@ CORES = {"2.16": "3.10", "2.17": "3.10", "2.18": "3.11", "2.19": "3.11", "2.20":
 HEAD = """
 ## Cores
 
-`ansible-test sanity`, all of it, on the tarball that `make release` makes; `make test-long PART=cores` runs it again:
+Issues are those of `ansible-test sanity`, all of it, on the tarball that `make release` makes: `make test-long
+PART=cores`. The playbooks were run by `make test-long PART=artefact`: of that tarball, installed read-only, from a venv
+of its own, on two distributions.
 
 """
 
 
 def main(arguments: list[str]) -> int:
     """Exit code: 1 when one of them has an issue."""
-    record: dict[str, dict[str, str]] = json.loads(RECORD.read_text())
     failed = []
     sanity.prepare()
     for core in arguments or CORES:
@@ -40,17 +41,26 @@ def main(arguments: list[str]) -> int:
         if sanity.sanity(binaries, CORES[core], [], python.parent):
             failed.append(core)
             continue
-        record[core] = {"release": release(binaries), "python": CORES[core]}
-    RECORD.write_text(json.dumps(dict(sorted(record.items())), indent=2) + "\n")
+        keep(core, release=release(binaries), python=CORES[core])
     print(f"issues with: {', '.join(failed)}" if failed else "no issues")
     return 1 if failed else 0
+
+
+def keep(core: str, **found: str) -> None:
+    """Record what was found with a core, beside what is known of it."""
+    record: dict[str, dict[str, str]] = json.loads(RECORD.read_text())
+    record[core] = record.get(core, {}) | found
+    RECORD.write_text(json.dumps(dict(sorted(record.items())), indent=2) + "\n")
 
 
 def render() -> str:
     """Its section of the page."""
     record: dict[str, dict[str, str]] = json.loads(RECORD.read_text())
-    rows = [(f"ansible-core {ran['release']}", f"Python {ran['python']}", "none") for ran in record.values()]
-    return HEAD + table(("By", "On", "Issues"), rows)
+    rows = [
+        (f"ansible-core {ran['release']}", f"Python {ran['python']}", "none", ran.get("playbooks", "not yet"))
+        for ran in record.values()
+    ]
+    return HEAD + table(("By", "On", "Issues", "Playbooks, on"), rows)
 
 
 def release(binaries: Path) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 from tools.tree import ROOT
 
 
-def binaries(name: str, python: Path = Path(sys.executable)) -> Path:
-    """The venv's ``bin``; it is made from ``requirements/NAME.lock`` unless it is there. python: makes it."""
+def binaries(name: str, python: Path | None = None) -> Path:
+    """The venv's ``bin``; it is made from ``requirements/NAME.lock`` unless it is there. python: has its own."""
     lock_file = ROOT / "requirements" / f"{name}.lock"
-    venv = ROOT / ".cache" / name
+    venv = ROOT / ".cache" / (f"{name}-{python.name}" if python else name)
     venv.parent.mkdir(parents=True, exist_ok=True)
     with Path(f"{venv}.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)  # tests beside each other want it
@@ -26,7 +26,7 @@ def binaries(name: str, python: Path = Path(sys.executable)) -> Path:
             environment = {**os.environ, "UV_CACHE_DIR": str(ROOT / ".cache" / "uv")}
             target = f"--python={venv}/bin/python"
             for command in (
-                [uv, "venv", "--quiet", "--clear", "--python", str(python), str(venv)],
+                [uv, "venv", "--quiet", "--clear", "--python", str(python or sys.executable), str(venv)],
                 [uv, "pip", "sync", "--quiet", target, "--require-hashes", str(lock_file)],
             ):
                 subprocess.run(command, env=environment, check=True)

@@ -24,6 +24,8 @@ class Installed:
     collections: Path
     home: Path
     binaries: Path = BINARIES
+    dependencies: Path | None = None
+    """Where the collections are that it needs, if those that came with the Ansible in ``binaries`` are not meant."""
 
     @property
     def root(self) -> Path:
@@ -41,14 +43,15 @@ class Installed:
 
     def environment(self, **more: str) -> dict[str, str]:
         """Nothing of this checkout, nor of whoever runs the tests."""
+        others = [part for part in os.environ["PATH"].split(os.pathsep) if Path(part) != BINARIES]
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "XDG_", "TFGATEWAY_"))
         }
         return {
             **kept,
             "HOME": str(self.home),
-            "PATH": os.pathsep.join([str(self.binaries), os.environ["PATH"]]),
-            "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
+            "PATH": os.pathsep.join([str(self.binaries), *others]),
+            "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(map(str, filter(None, [self.collections, self.dependencies]))),
             "ANSIBLE_NOCOLOR": "1",
             **more,
         }
@@ -75,9 +78,9 @@ def build(directory: Path) -> Path:
     return release.build(release.EXAMPLE, directory / "dist")
 
 
-def install(tarball: Path, directory: Path) -> Installed:
-    """Install the tarball below ``directory``, in the place of what is there."""
-    installed = Installed(tarball, directory / "collections", directory / "home")
+def install(tarball: Path, directory: Path, binaries: Path = BINARIES) -> Installed:
+    """Install the tarball below ``directory``, in the place of what is there, by the Ansible in ``binaries``."""
+    installed = Installed(tarball, directory / "collections", directory / "home", binaries)
     installed.home.mkdir(parents=True, exist_ok=True)
     # The collections that it depends on come with the `ansible` package.
     command = [
@@ -89,7 +92,7 @@ def install(tarball: Path, directory: Path) -> Installed:
         "--force",
     ]
     done = subprocess.run(
-        [str(BINARIES / "ansible-galaxy"), *command],
+        [str(binaries / "ansible-galaxy"), *command],
         env=installed.environment(),
         capture_output=True,
         text=True,

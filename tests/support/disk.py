@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from testbed.containers import podman
 
-_LOGINS = {"/var/log/btmp", "/var/log/lastlog", "/var/log/wtmp"}  # sshd's own records
+# Records of logins, by sshd itself or by PAM.
+_LOGINS = {"/var/log/btmp", "/var/log/lastlog", "/var/log/wtmp", "/var/log/wtmp.db"}
 
 
 def changed(container: str) -> set[str]:

@@ -12,7 +12,7 @@ HEAD = """# Tested with
 
 | | |
 |---|---|
-| Controller | Debian 12, Python 3.11, ansible-core 2.19, 2.16 for the stand-ins; one node by 2.20 and 2.21 |
+| Controller | Debian 12, Python 3.11, ansible-core 2.19, 2.16 for the stand-ins; the others as below |
 | Modules | also by Python 3.6 with ansible-core 2.16 |
 | Collections | those of ansible 9.13, 12.3 and 14.5; ansible-core 2.20 warns of an older `ansible.posix` than 2.2 |
 | Explorer | `tfgateway explorer`, and requests as old clients compose them |

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tools import cores
 from tools.tree import ROOT
 
@@ -19,3 +21,10 @@ def test_each_has_them() -> None:
 
 def test_each_has_a_locked_file() -> None:
     assert {path.stem for path in (ROOT / "requirements" / "cores").glob("*.lock")} == cores.CORES.keys()
+
+
+def test_controllers_have_the_release_that_sanity_is_tested_by() -> None:
+    for core in ("2.16", "2.21"):
+        locks = (ROOT / "requirements" / "cores" / f"{core}.lock", ROOT / "requirements" / f"core-{core}.lock")
+        pinned = {re.search(r"^ansible-core==(\S+)", path.read_text(), re.MULTILINE)[1] for path in locks}  # type: ignore[index]
+        assert len(pinned) == 1
