@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
+from tfgateway.aio import end
 from tfgateway.errors import StoreError
 from tfgateway.explorer import signing
 from tfgateway.explorer.models import Subdomain
@@ -221,6 +223,7 @@ async def test_what_is_lost_while_it_is_committed_is_not_repeated(grid: Any, mon
         original(self)
         if self._kind is driver.Kind.WRITE and self.cut:
             self.committing = True
+            self.close()
             raise psycopg.OperationalError("the answer got lost")
 
     monkeypatch.setattr(driver.PostgresqlConnection, "commit", commit)
@@ -263,6 +266,24 @@ async def test_who_stops_answers_those_who_wait_and_is_not_ready(grid: Any) -> N
         assert (await poll).status == 200
     async with grid.explorer.session.get(str(grid.explorer.server.make_url("/readyz"))) as response:
         assert (response.status, await response.text()) == (503, "stopping\n")
+
+
+async def test_a_cancellation_that_gets_lost_does_not_keep_the_process(
+    engine: PostgresqlEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in ``asyncio.wait_for`` of Python 3.11, by which the driver waits."""
+
+    async def send(_self: Notifications, _connection: object) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(Notifications, "_send", send)
+    changes = engine.changes()
+    running = asyncio.create_task(changes.run(lambda _node_id: None, lambda: None))
+    await changes.listening()
+    async with asyncio.timeout(LONG):
+        await end([running])
 
 
 # What is refused, and what PostgreSQL cannot store

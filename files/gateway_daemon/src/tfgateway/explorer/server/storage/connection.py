@@ -26,10 +26,6 @@ class Uncertain(StoreError):
 class Cursor(Protocol):
     """The result of a statement (PEP 249)."""
 
-    @property
-    def rowcount(self) -> int:
-        """How many rows a change has touched."""
-
     def fetchone(self) -> Any:
         """The next row, a tuple; None: there is none."""
 
@@ -61,8 +57,8 @@ class Connection(Protocol):
     def lock(self, name: str, /) -> None:
         """Wait for the transaction that has locked this name; others wait for the end of this one."""
 
-    def try_lock(self, name: str, /) -> bool:
-        """Whether this transaction alone does what ``name`` says; it never waits."""
+    def alone(self, name: str, /) -> str:
+        """A condition that holds in one transaction at a time for each ``name``, a literal; nobody waits for it."""
 
 
 def node_lock(node_id: str) -> str:

@@ -21,7 +21,17 @@ _MADE_FREE = 1_000
 _PRUNED = 100  # a request, at most: they grow by one each
 _SHARED = ""  # the key id under which those of unregistered gateways are kept
 # Under key ids that begin with an asterisk, which are none, all are counted.
-_COUNT = "SELECT sum(number) FROM nonce_count WHERE key_id >= '*' AND key_id < '+'"
+_NUMBERS = """
+SELECT (SELECT number FROM nonce_count WHERE key_id = ?),
+  (SELECT sum(number) FROM nonce_count WHERE key_id >= '*' AND key_id < '+')
+"""
+_LOOKED_UP = """
+SELECT
+  EXISTS (SELECT 1 FROM nonce WHERE key_id = ? AND nonce = ?)
+    OR EXISTS (SELECT 1 FROM nonce WHERE key_id = ? AND nonce = ?),
+  (SELECT created FROM nonce_floor WHERE key_id = ?),
+  EXISTS (SELECT 1 FROM gateway WHERE node_id = ?)
+"""
 _LARGEST = "SELECT key_id, number FROM nonce_count WHERE key_id < '*' OR key_id >= '+' ORDER BY number DESC LIMIT 1"
 
 
@@ -38,46 +48,28 @@ def use(connection: Connection, key_id: str, nonce: str, created: int, *, oldest
     _prune(connection, oldest)
     # Both, since a gateway may have registered, or its entry may have ended, in between.
     own, shared = (key_id, nonce), (_SHARED, f"{key_id} {nonce}")
-    if _known(connection, *own) or _known(connection, *shared) or created <= _floor(connection, key_id):
+    known, floor, registered = connection.execute(_LOOKED_UP, (*own, *shared, key_id, key_id)).fetchone()
+    if known or (floor is not None and created <= floor):
         raise Repeated("this request was sent before")
-    row = shared if _unregistered(connection, key_id) else own
+    # A user's key id is a number; only registered ones get here, for their key is looked up first.
+    row = own if registered or key_id.isdigit() else shared
     tables.insert(connection, "nonce", key_id=row[0], nonce=row[1], created=created)
-    if _number(connection, row[0]) > MOST:
+    number, of_all = connection.execute(_NUMBERS, (row[0],)).fetchone()
+    if number > MOST:
         _make_room(connection, row[0], _MADE_FREE)
-    if connection.execute(_COUNT).fetchone()[0] > MOST_OF_ALL:
+    if of_all > MOST_OF_ALL:
         most, number = connection.execute(_LARGEST).fetchone()
         _make_room(connection, most, min(_MADE_FREE, number // 2))
 
 
 def _prune(connection: Connection, oldest: int) -> None:
-    if not connection.try_lock("prune nonces"):
-        return
+    alone = connection.alone("prune nonces")
     for table in ("nonce", "nonce_floor"):
         connection.execute(
-            f"DELETE FROM {table} WHERE rowid IN"  # noqa: S608
+            f"DELETE FROM {table} WHERE {alone} AND rowid IN"  # noqa: S608
             f" (SELECT rowid FROM {table} WHERE created < ? ORDER BY created LIMIT ?)",
             (oldest, _PRUNED),
         )
-
-
-def _known(connection: Connection, key_id: str, nonce: str) -> bool:
-    query = "SELECT 1 FROM nonce WHERE key_id = ? AND nonce = ?"
-    return connection.execute(query, (key_id, nonce)).fetchone() is not None
-
-
-def _floor(connection: Connection, key_id: str) -> float:
-    row = connection.execute("SELECT created FROM nonce_floor WHERE key_id = ?", (key_id,)).fetchone()
-    return float(row[0]) if row else float("-inf")
-
-
-def _number(connection: Connection, key_id: str) -> int:
-    row = connection.execute("SELECT number FROM nonce_count WHERE key_id = ?", (key_id,)).fetchone()
-    return int(row[0]) if row else 0
-
-
-def _unregistered(connection: Connection, key_id: str) -> bool:
-    # A user's key id is a number; only registered ones get here, for their key is looked up first.
-    return not key_id.isdigit() and tables.find(connection, "gateway", node_id=key_id) is None
 
 
 def _make_room(connection: Connection, key_id: str, number: int) -> None:

@@ -12,6 +12,10 @@ from tfgateway.explorer.signing import Pin
 
 OFFERED_AFTER = 30 * 86_400
 _GRAIN = 3600
+_STATE = """
+SELECT EXISTS (SELECT 1 FROM pin WHERE key_id = ?), (SELECT value FROM setting WHERE name = ?),
+  (SELECT used FROM unbound WHERE key_id = ?), EXISTS (SELECT 1 FROM gateway WHERE node_id = ?)
+"""
 
 
 def pinned(connection: Connection, key_id: str) -> bool:
@@ -26,21 +30,25 @@ def change(connection: Connection, key_id: str, *, pin: bool, now: float) -> boo
     """
     if not pin:
         _note(connection, key_id, now)
-    command = (
-        "INSERT INTO pin (key_id) VALUES (?) ON CONFLICT DO NOTHING" if pin else "DELETE FROM pin WHERE key_id = ?"
-    )
-    return connection.execute(command, (key_id,)).rowcount > 0
+    add = "INSERT INTO pin (key_id) VALUES (?) ON CONFLICT DO NOTHING RETURNING key_id"
+    command = add if pin else "DELETE FROM pin WHERE key_id = ? RETURNING key_id"
+    return connection.execute(command, (key_id,)).fetchone() is not None
 
 
 def state(connection: Connection, key_id: str, now: float) -> Pin | None:
     """What the answer to a bound request says; None: the pin is neither set nor offered. Writes at its first call."""
-    if pinned(connection, key_id):
+    is_pinned, since, last, gateway = connection.execute(
+        _STATE, (key_id, settings.UNBOUND_NOTED_SINCE, key_id, key_id)
+    ).fetchone()
+    if is_pinned:
         return Pin.SET
     # In a database of an older release nothing says what was used before.
-    settings.add(connection, settings.UNBOUND_NOTED_SINCE, str(int(now)))
-    since = int(settings.find(connection, settings.UNBOUND_NOTED_SINCE) or 0)
-    last = max(since, _last(connection, key_id) or 0)
-    return Pin.OFFERED if now - last >= OFFERED_AFTER and _registered(connection, key_id) else None
+    if since is None:
+        since = str(int(now))
+        settings.add(connection, settings.UNBOUND_NOTED_SINCE, since)
+    # A user's key id is a number, and was looked up.
+    registered = gateway or key_id.isdigit()
+    return Pin.OFFERED if registered and now - max(int(since), last or 0) >= OFFERED_AFTER else None
 
 
 def unnoted(connection: Connection, key_id: str, now: float) -> bool:

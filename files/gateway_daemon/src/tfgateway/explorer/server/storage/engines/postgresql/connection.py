@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +30,9 @@ _SETTINGS = {
     Kind.READ: b"SET lock_timeout = '10s'; SET statement_timeout = '30s'",
     Kind.SCAN: b"SET lock_timeout = '10s'; SET statement_timeout = '120s'",
 }
+_SETTLED = """
+SELECT last_value, is_called, pg_advisory_xact_lock_shared(hashtextextended(?, 0)) FROM workload_id_seq
+"""
 _COPIED = {bytes: "bytea", int: "int8", str: "text"}
 _READ_ONLY = psycopg.errors.ReadOnlySqlTransaction
 _LOST = (psycopg.OperationalError, psycopg.InterfaceError, _READ_ONLY)
@@ -49,7 +54,8 @@ class PostgresqlConnection:
         self._name = name
         self._kind = kind
         self._raw: psycopg.Connection[Any] | None = None
-        self._settled: int | None = None
+        self._pipeline: AbstractContextManager[object] | None = None
+        self._settled: Cursor | None = None
         self._given_ids = given_ids
         self.drawn: dict[str, int] = {}
         """By table, the last id that the transaction has drawn."""
@@ -71,6 +77,7 @@ class PostgresqlConnection:
 
     def close(self) -> None:
         """Harmless when it is closed."""
+        self._pipeline = None
         if self._raw is not None:
             self._raw.close()
             self._raw = None
@@ -83,25 +90,25 @@ class PostgresqlConnection:
         return False
 
     def begin(self, node_id: str) -> None:
-        """Begin a transaction; for ``node_id`` see ``Database.read``."""
+        """Begin a transaction; for ``node_id`` see ``Database.read``.
+
+        Statements are sent together (libpq's pipeline) up to the next one whose result is asked for.
+        """
         self.committing = False
         self._settled = None
         self.drawn = {}
-        if not node_id:
-            self.raw.execute(_BEGIN[self._kind], prepare=False)
-            return
-        self.raw.execute(_BEGIN_OF_NODE, prepare=False)
-        # A transaction that has drawn a lower id for this node holds its lock until it ends.
-        row = self.execute(
-            "SELECT pg_advisory_xact_lock_shared(hashtextextended(?, 0)), last_value, is_called FROM workload_id_seq",
-            (node_lock(node_id),),
-        ).fetchone()
-        self._settled = row[1] if row[2] else 0
+        self._pipeline = self.raw.pipeline()
+        self._pipeline.__enter__()
+        self._connected.execute(_BEGIN_OF_NODE if node_id else _BEGIN[self._kind])
+        if node_id:
+            # A transaction that has drawn a lower id for this node holds its lock until it ends.
+            self._settled = self.execute(_SETTLED, (node_lock(node_id),))
 
     def commit(self) -> None:
         """From here on it may be committed, whatever happens."""
         self.committing = self._kind is Kind.WRITE
-        self.raw.execute(b"COMMIT", prepare=False)
+        self._connected.execute(b"COMMIT")
+        self._end_pipeline()
         self.committing = False
 
     def rollback(self) -> None:
@@ -109,6 +116,8 @@ class PostgresqlConnection:
         if self._raw is None or self._raw.closed:
             return
         try:
+            with contextlib.suppress(psycopg.Error):
+                self._end_pipeline()  # the error that is handled already
             self._raw.execute(b"ROLLBACK", prepare=False)
         except psycopg.Error:
             self.close()
@@ -121,10 +130,12 @@ class PostgresqlConnection:
 
     def script(self, statements: str) -> None:
         """Run statements without values."""
+        self._end_pipeline()
         self._connected.execute(statements.encode(), prepare=False)
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Value]], /) -> None:
         """By COPY."""
+        self._end_pipeline()
         names = ", ".join(columns)
         cursor = self._connected.cursor()
         with cursor.copy(f'COPY "{table}" ({names}) FROM STDIN (FORMAT BINARY)'.encode()) as copy:
@@ -145,19 +156,24 @@ class PostgresqlConnection:
 
     def last_id(self, table: str, /) -> int:
         """The highest id that was drawn; in a transaction for a node no row of it up to there is missing."""
-        if self._settled is not None and table == "workload":
-            return self._settled
-        last, called = self.execute(f"SELECT last_value, is_called FROM {table}_id_seq").fetchone()  # noqa: S608
+        settled = self._settled if table == "workload" else None
+        cursor = settled or self.execute(f"SELECT last_value, is_called FROM {table}_id_seq")  # noqa: S608
+        last, called = cursor.fetchone()[:2]
         return int(last) if called else 0
 
     def lock(self, name: str, /) -> None:
         """An advisory lock of the transaction."""
         self.execute("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (name,))
 
-    def try_lock(self, name: str, /) -> bool:
+    def alone(self, name: str, /) -> str:
         """An advisory lock of the transaction, when it is free."""
-        row = self.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(?, 0))", (name,)).fetchone()
-        return bool(row[0])
+        return f"(SELECT pg_try_advisory_xact_lock(hashtextextended('{name}', 0)))"
+
+    def _end_pipeline(self) -> None:
+        """Wait for all that was sent."""
+        if self._pipeline is not None:
+            pipeline, self._pipeline = self._pipeline, None
+            pipeline.__exit__(None, None, None)
 
     @property
     def _connected(self) -> psycopg.Connection[Any]:

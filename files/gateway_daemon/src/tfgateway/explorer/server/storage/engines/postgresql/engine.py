@@ -92,11 +92,11 @@ class PostgresqlEngine:
                 self._give_up(attempt, _ATTEMPTS, error)
                 time.sleep(_PAUSE * attempt)
             except psycopg.Error as error:
-                if connection.committing:
-                    connection.close()
+                lost = connection.lost(error)
+                if lost and connection.committing:
                     raise Uncertain(f"{self._name}: whether it was written is not known: {reason(error)}") from error
                 # The first attempt finds out that the server has gone, the second one asks the new one.
-                self._give_up(attempt, 2 if connection.lost(error) else 0, error)
+                self._give_up(attempt, 2 if lost else 0, error)
         raise AssertionError("the last attempt has raised")
 
     def apply(self, work: Callable[[Connection], _T]) -> _T:

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from tfgateway.aio import Backoff
+from tfgateway.aio import Backoff, together
 from tfgateway.explorer.server.storage.engines.postgresql.connection import reason
 from tfgateway.telemetry.logs import logger
 
@@ -53,9 +53,11 @@ class Notifications:
 
     async def run(self, changed: Callable[[str], None], missed: Callable[[], None]) -> None:
         """Call ``changed`` for each node that another explorer announces, ``missed`` when some may have got lost."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_connected(lambda connection: self._receive(connection, changed, missed)))
-            tasks.create_task(self._keep_connected(self._send))
+        # No TaskGroup: psycopg waits by ``wait_for``, which can lose a cancellation (Python < 3.12).
+        await together(
+            self._keep_connected(lambda connection: self._receive(connection, changed, missed)),
+            self._keep_connected(self._send),
+        )
 
     async def _keep_connected(self, use: Callable[[psycopg.AsyncConnection[Any]], Any]) -> None:
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
