@@ -20,6 +20,8 @@ from tests.support.ports import free_port
 
 _USER = "postgres"  # of the package
 _QUICK = ("fsync=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0")
+_MEMORY = Path("/dev/shm")
+_ROOM = 2**30
 _numbers = itertools.count(1)
 
 
@@ -98,6 +100,13 @@ class Server:
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of a database that is empty, and removed in the end."""
+        url = self.new_database()
+        yield url
+        self.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+
     def standby(self, directory: Path, name: str) -> Server:
         """A server that follows this one, under the name by which this one waits for it; still to be started."""
         data = directory / name
@@ -113,9 +122,13 @@ class Server:
 
 
 @contextmanager
-def directory() -> Iterator[Path]:
-    """A folder of the servers' user. Not pytest's: nobody but root gets there."""
-    with tempfile.TemporaryDirectory(prefix="tfgateway-postgresql-") as path:
+def directory(*, in_memory: bool = False) -> Iterator[Path]:
+    """A folder of the servers' user. Not pytest's: nobody but root gets there.
+
+    in_memory: where there is room, since a database is hundreds of files.
+    """
+    room = in_memory and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM
+    with tempfile.TemporaryDirectory(prefix="tfgateway-postgresql-", dir=_MEMORY if room else None) as path:
         if os.geteuid() == 0:
             shutil.chown(path, _USER, _USER)
         yield Path(path)
@@ -124,7 +137,7 @@ def directory() -> Iterator[Path]:
 @contextmanager
 def running(settings: Sequence[str] = _QUICK) -> Iterator[Server]:
     """A server while the context lasts."""
-    with directory() as place:
+    with directory(in_memory=settings is _QUICK) as place:
         server = Server(place, settings)
         server.start()
         try:

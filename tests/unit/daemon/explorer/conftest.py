@@ -265,11 +265,14 @@ def postgresql() -> Iterator[Server]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """Each engine, with a database of the test's own that is still to be made."""
     if request.param == "sqlite":
-        return SqliteEngine(tmp_path / "explorer.db")
-    return PostgresqlEngine(request.getfixturevalue("postgresql").new_database())
+        yield SqliteEngine(tmp_path / "explorer.db")
+        return
+    server: Server = request.getfixturevalue("postgresql")
+    with server.database() as url:
+        yield PostgresqlEngine(url)
 
 
 @pytest.fixture
