@@ -38,7 +38,9 @@ BOUNDS = {
     ("PowerDNS", "hot names"): (1.05, 1.25),
 }
 """(peer, kind) -> floor, goal of the ratio."""
-EXTRAS = ("latency", "news", "workers", "dnsperf", "million")
+EXTRAS = ("latency", "news", "workers", "dnsperf", "tcp", "million")
+TCP_BOUNDS = {"NSD": (0.8, 1.0)}
+"""Peer -> floor, goal of the ratio over TCP."""
 
 _console = Console(width=110)
 
@@ -78,6 +80,8 @@ def run(
         figures += _kinds(chosen, [own, *others], names, rounds, seconds)
         if "dnsperf" in extras:
             figures += _dnsperf(directory, [own, *others], names, rounds)
+        if "tcp" in extras:
+            figures += _dnsperf(directory, [own, *others], names, rounds, "tcp")
         if "latency" in extras:
             figures += _latency([own, *(other for other in others if other.name == "NSD")], names)
         if "news" in extras:
@@ -148,18 +152,25 @@ def _kinds(
     return figures
 
 
-def _dnsperf(directory: Path, running: list[servers.Server], names: int, rounds: int) -> list[Figure]:
+def _dnsperf(
+    directory: Path, running: list[servers.Server], names: int, rounds: int, mode: str = "udp"
+) -> list[Figure]:
     """Hot names, sent by another's generator, from one address: rate limiting has to be answered by its exemption."""
     found = defaultdict(list)
     for _ in range(min(rounds, 3)):
         for server in running:
             before = server.cpu
-            found[server.name].append(dnsperf(directory, server.port, names) / (server.cpu - before))
-    ours = statistics.median(found[running[0].name])
-    return [
-        Figure(f"dnsperf, hot names: against {server.name}", ours / statistics.median(found[server.name]), "x")
-        for server in running[1:]
-    ]
+            found[server.name].append(dnsperf(directory, server.port, names, mode) / (server.cpu - before))
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    told = ", ".join(f"{name} {value / 1000:.0f}k" for name, value in medians.items())
+    _console.print(f"dnsperf over {mode}: {told} replies a second of processor time", highlight=False)
+    figures = []
+    for server in running[1:]:
+        floor, goal = TCP_BOUNDS.get(server.name, (None, None)) if mode == "tcp" else (None, None)
+        name = "dnsperf, hot names" if mode == "udp" else "dnsperf, hot names over TCP"
+        ratio = medians[running[0].name] / medians[server.name]
+        figures.append(Figure(f"{name}: against {server.name}", ratio, "x", floor=floor, goal=goal))
+    return figures
 
 
 def _latency(running: list[servers.Server], names: int) -> list[Figure]:

@@ -474,11 +474,12 @@ class TestTcp:
         for stream in (first, second, third, other, late):
             stream.close()
 
-    def test_slow_reader_holds_no_other_and_is_dropped(self, start, redis_server: RedisServer) -> None:
+    @pytest.mark.parametrize("idle", [2, 600], ids=["by silence", "by its rate"])
+    def test_slow_reader_holds_no_other_and_is_dropped(self, start, redis_server: RedisServer, idle: int) -> None:
         with redis_server.client() as client:
             texts = [{"text": f"{number:03}" * 80} for number in range(200)]
             client.hset("gw1.example.", mapping={"big": json.dumps({"txt": texts}), "www": json.dumps(ADDRESS)})
-        plane = start(dns="tcp_idle = 2")
+        plane = start(dns=f"tcp_idle = {idle}")
         big = frame(dns.message.make_query("big.gw1.example", "TXT").to_wire())
         with plane.connect() as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -10,7 +10,7 @@ from typing import Final
 
 from tfgateway.dns.answer.counters import Cell, QueryCounters
 from tfgateway.dns.answer.options import ServerOptions
-from tfgateway.dns.answer.respond import respond
+from tfgateway.dns.answer.respond import Transport, respond
 from tfgateway.dns.wire import codes, names
 from tfgateway.dns.wire.names import Name
 from tfgateway.dns.wire.rrsets import TARGET_AT
@@ -60,7 +60,9 @@ def heads(flags: int, answers: int, authorities: int, additionals: int) -> Heads
 class AnswerCache:
     """Positive answers and referrals that are requested often, each with the names that it was made from."""
 
-    def __init__(self, zones: Zones, counts: QueryCounters) -> None:
+    def __init__(self, zones: Zones, counts: QueryCounters, transport: Transport = "udp") -> None:
+        """transport: that replies are counted for."""
+        self._transport = transport
         self._zones = zones
         self._counts = counts
         self.known: dict[bytes, Answer] = {}
@@ -112,7 +114,7 @@ class AnswerCache:
             for above in self._dependencies(name):
                 self._depending[above].add(question)
         kind = int.from_bytes(question[-4:-2], "big")
-        cell = self._counts.cell("udp", kind, rcode)
+        cell = self._counts.cell(self._transport, kind, rcode)
         learnt = heads(flags & ~_REPLY, *counts), reply[len(message) :], cell, made.bucket
         self.known[question] = learnt
         return learnt

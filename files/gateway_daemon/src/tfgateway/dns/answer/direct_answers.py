@@ -11,6 +11,7 @@ from typing import Final, cast
 from tfgateway.dns.answer import rate_limit
 from tfgateway.dns.answer.answer_cache import ROOM, Answer, heads
 from tfgateway.dns.answer.counters import QueryCounters
+from tfgateway.dns.answer.respond import Transport
 from tfgateway.dns.wire import codes
 from tfgateway.dns.wire.names import Name
 from tfgateway.dns.zones.zone import EMPTY, Cut, Node, Zone
@@ -57,7 +58,8 @@ class _NxdomainBuckets(dict[bytes, int]):
 class DirectAnswers:
     """Answers from the records of a zone, without a search for cuts, wildcards or aliases."""
 
-    def __init__(self, zones: Zones, counts: QueryCounters) -> None:
+    def __init__(self, zones: Zones, counts: QueryCounters, transport: Transport = "udp") -> None:
+        """transport: that replies are counted for."""
         # What is looked up may turn out to be no name.
         self._zones = cast("Mapping[bytes, Zone]", zones.zones)
         self._above = zones.above
@@ -65,8 +67,8 @@ class DirectAnswers:
         self._denials: dict[bytes, tuple[Zone, dict[int, Answer]]] = {}
         """What follows the first label of a folded question -> the zone, and the NXDOMAIN by that label's length."""
         zones.watch(self._changed)
-        self._found = {kind: counts.cell("udp", kind, codes.NOERROR) for kind in _KINDS.values()}
-        self._missing = {kind: counts.cell("udp", kind, codes.NXDOMAIN) for kind in _KINDS.values()}
+        self._found = {kind: counts.cell(transport, kind, codes.NOERROR) for kind in _KINDS.values()}
+        self._missing = {kind: counts.cell(transport, kind, codes.NXDOMAIN) for kind in _KINDS.values()}
 
     def denied(self, question: bytes) -> Answer | None:
         """NXDOMAIN for a question that is like one that got it before; None: take the slow path. question: folded."""

@@ -14,6 +14,7 @@ from tfgateway.dns.answer.fast_path import FastPath
 from tfgateway.dns.answer.options import ServerOptions
 from tfgateway.dns.answer.rate_limit import RateLimiter
 from tfgateway.dns.answer.respond import Reply, Transport, respond, servfail
+from tfgateway.dns.answer.stream_path import StreamPath
 from tfgateway.dns.answer.updates import needs_reconciler
 from tfgateway.dns.server.sockets import prepare_udp
 from tfgateway.dns.server.tcp import TcpListener
@@ -56,6 +57,7 @@ class Listeners:
         """Another slot's socket -> what serves a duplicate of it."""
         self._tcp = TcpListener(
             self._answer_tcp,
+            StreamPath(zones, service, counts),
             counts,
             idle=settings.tcp_idle,
             connections=share(settings.tcp_connections, workers),

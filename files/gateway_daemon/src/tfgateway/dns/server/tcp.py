@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 
 from tfgateway.dns.answer.counters import QueryCounters
+from tfgateway.dns.answer.stream_path import StreamPath
 from tfgateway.dns.answer.updates import needs_reconciler
 from tfgateway.dns.server.connections import Connections
 from tfgateway.dns.server.sockets import packed
@@ -21,6 +22,14 @@ _BACKLOG = 4096
 """Asyncio sets it again, on a socket that others share."""
 _TURN = 16
 """Pipelined queries that are answered before others get their turn ..."""
+_RUN = 64
+"""Pipelined queries that are answered at once, and sent together."""
+_PREFIX = 2
+"""Bytes of a message's length (RFC 1035 §4.2.2)."""
+_LEAST_RATE = 16 * 1024
+"""Bytes a second that a client has to read of what waits for it ..."""
+_GRACE = 1.0
+"""... after so many seconds."""
 _CROWDED = 10
 """How much sooner an idle connection ends when more than half of all are in use (RFC 7766 §6.2.3)."""
 _LONG = 4096
@@ -56,6 +65,7 @@ class TcpListener:
     def __init__(
         self,
         answer: Callable[[bytes, bytes], Iterator[bytes]],
+        fast: StreamPath,
         counts: QueryCounters,
         *,
         idle: float,
@@ -66,11 +76,13 @@ class TcpListener:
         """Set up; ``listen`` starts it.
 
         answer: messages for a query and a packed client address, none: the connection ends; made one by one when the
-        one before is on its way, must not raise but ``OSError``. idle: seconds for one query to arrive, and for a
-        full buffer to be read again. later: as ``answer``, for what ``needs_reconciler``; None: ``answer`` gets it too.
+        one before is on its way, must not raise but ``OSError``. fast: is asked first. later: as ``answer``, for what
+        ``needs_reconciler``; None: ``answer`` gets it. idle: seconds for one query to arrive, and at most for a full
+        buffer to be read again.
         """
         self._later = later
         self._answer = answer
+        self._fast = fast
         self._counts = counts
         self._idle = idle
         self._limit = connections
@@ -138,13 +150,13 @@ class TcpListener:
         writer.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
         try:
             # Resets, silence and the end of input are how connections end: no errors.
-            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+            with contextlib.suppress(OSError, TimeoutError):
                 await self._converse(connection)
             if self._closing:
                 await self._linger(reader, writer)
             writer.close()
             with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(self._idle):
+                async with asyncio.timeout(self._patience(writer)):
                     await writer.wait_closed()  # last replies are still on their way
         finally:
             writer.transport.abort()
@@ -152,30 +164,59 @@ class TcpListener:
             self._served.discard(connection)
 
     async def _converse(self, connection: _Connection) -> None:
-        address, reader, writer = connection.address, connection.reader, connection.writer
+        address, writer = connection.address, connection.writer
+        data, at = b"", 0
         while asyncio.get_running_loop().time() < self._read_until:
-            async with asyncio.timeout(self._idle_timeout()) as wait:
-                connection.wait = wait
-                try:
-                    size = int.from_bytes(await reader.readexactly(2), "big")
-                    message = await reader.readexactly(size)
-                finally:
-                    connection.wait = None
-            answerable = False
+            if _frame_end(data, at) is None:
+                data, at = await self._read(connection, data[at:]), 0
+            end = _frame_end(data, at)
+            if end is None:
+                return
+            replies, at = self._fast.answer(data, at, _RUN)
+            if replies:
+                connection.answered += len(replies)
+                await self._send(writer, b"".join(replies))
+                await asyncio.sleep(0)
+                continue
+            message, at = data[at + _PREFIX : end], end
             if self._later is not None and needs_reconciler(message):
-                replies = await self._later(message, address)
+                slow = await self._later(message, address)
             else:
-                replies = self._answer(message, address)
-            for reply in replies:
+                slow = self._answer(message, address)
+            answerable = False
+            for reply in slow:
                 answerable = True
-                writer.write(len(reply).to_bytes(2, "big") + reply)
-                async with asyncio.timeout(self._idle):
-                    await writer.drain()
+                await self._send(writer, len(reply).to_bytes(_PREFIX, "big") + reply)
                 connection.answered += 1
                 if connection.answered % _TURN == 0 or len(reply) > _LONG:
                     await asyncio.sleep(0)
             if not answerable:
                 return  # without a query, the client has lost the framing
+
+    async def _read(self, connection: _Connection, begun: bytes) -> bytes:
+        """What was begun and what follows it, a whole query at least; less: the client has closed."""
+        data = bytearray(begun)
+        async with asyncio.timeout(self._idle_timeout()) as wait:
+            connection.wait = wait
+            try:
+                while _frame_end(data, 0) is None and (more := await connection.reader.read(_READ_AHEAD)):
+                    data += more
+            finally:
+                connection.wait = None
+        return bytes(data)
+
+    async def _send(self, writer: asyncio.StreamWriter, framed: bytes) -> None:
+        """Send, and wait while the client is slow to read; one that is slower than it may be loses the connection."""
+        if writer.transport.is_closing():
+            raise ConnectionAbortedError
+        writer.write(framed)
+        if writer.transport.get_write_buffer_size():
+            async with asyncio.timeout(self._patience(writer)):
+                await writer.drain()
+
+    def _patience(self, writer: asyncio.StreamWriter) -> float:
+        """Seconds in which the client has to read what waits for it."""
+        return min(self._idle, _GRACE + writer.transport.get_write_buffer_size() / _LEAST_RATE)
 
     @property
     def _closing(self) -> bool:
@@ -199,3 +240,11 @@ class TcpListener:
                 async with asyncio.timeout(_LAST_WORD):
                     if not await reader.read(_READ_AHEAD):
                         return
+
+
+def _frame_end(data: bytes | bytearray, at: int) -> int | None:
+    """Where the message ends whose length is at ``at``; None: it is not whole."""
+    if len(data) - at < _PREFIX:
+        return None
+    end = at + _PREFIX + (data[at] << 8 | data[at + 1])
+    return end if end <= len(data) else None
