@@ -70,6 +70,10 @@ class Tenant:
             sock.sendto(message, ("127.0.0.1", self.port))
             return sock.recv(4096)[3] & 15
 
+    def taken(self, message: dns.message.Message) -> None:
+        """Send it until it is carried out."""
+        until(lambda: self.code(message.to_wire()) == dns.rcode.NOERROR, "it is taken")
+
     def nsupdate(self, *lines: str, tcp: bool = False) -> subprocess.CompletedProcess[str]:
         secret = base64.b64encode(self.secret).decode()
         script = [f"server 127.0.0.1 {self.port}", f"key hmac-sha256:{self.key_name} {secret}", *lines, "send", ""]

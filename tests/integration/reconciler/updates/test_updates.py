@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dns.message
@@ -125,6 +126,55 @@ def test_they_survive(alice: Tenant, planes: Callable[[], Any]) -> None:
     with fleet.redis() as client:
         client.hset("alice.example.", "z", json.dumps({"rr": [{"type": 16, "ttl": 60, "data": "0178"}]}))
     until(lambda: fleet.get("alice.example.", "z") is None, "what the journal does not know is taken out")
+
+
+def test_what_was_answered_is_there_after_a_crash(alice: Tenant, planes: Callable[[], Any]) -> None:
+    """Of the reconciler, with redis emptied meanwhile: the journal was on the disk before the answer."""
+    fleet = alice.fleet
+    for number in range(5):
+        # After a start, what redis lost has to come back before anything is taken.
+        message = alice.update("alice.example")
+        message.add(f"x{number}", 60, "TXT", "kept")
+        alice.taken(message)
+        if number % 2:
+            fleet.reconciler.kill()
+            with fleet.redis() as client:
+                client.flushall()
+            fleet.reconciler = planes()
+    for number in range(5):
+        alice.sees(f"x{number}.alice.example", "TXT", '"kept"')
+
+
+def test_a_journal_begins_with_what_redis_has(alice: Tenant, planes: Callable[[], Any], tmp_path: Path) -> None:
+    """As on a node that was restored from a backup, which has redis' data."""
+    fleet = alice.fleet
+    assert alice.add("x.alice.example.", "TXT", "kept") == "NOERROR"
+    until(lambda: fleet.get("alice.example.", "x"), "it is in redis")
+    fleet.reconciler.stop()
+    (tmp_path / "state" / "updates.journal").unlink()
+    fleet.reconciler = planes()
+    until(lambda: (tmp_path / "state" / "updates.journal").exists(), "a journal was begun")
+    fleet.reconciler.wait_log("journal of updates begun with what redis has")
+    message = alice.update("alice.example")
+    message.add("y", 60, "TXT", "new")
+    alice.taken(message)
+    alice.sees("y.alice.example", "TXT", '"new"')
+    alice.sees("x.alice.example", "TXT", '"kept"')
+
+
+def test_state_tells_them_apart(alice: Tenant) -> None:
+    fleet = alice.fleet
+    assert fleet.state()["updated"] == []
+    assert alice.add("www.gw1.example.", "CAA", '0 issue ";"', zone="gw1.example") == "NOERROR"
+    assert alice.add("alice.example.", "TXT", "x") == "NOERROR"
+    alice.sees("alice.example", "TXT", '"x"')
+    found = until(lambda: (state := fleet.state())["updated"] and state, "state has them")
+    assert found["updated"] == [
+        {"name": "alice.example", "types": ["TXT"], "records": 1},
+        {"name": "www.gw1.example", "types": ["CAA"], "records": 1},
+    ]
+    assert {one["domain"]: one["verdict"] for one in found["reservations"]}["www.gw1.example"] == "in_sync"
+    assert "records by updates" in fleet.run("state").stdout
 
 
 def test_they_go_with_their_reservation(alice: Tenant) -> None:

@@ -61,6 +61,8 @@ def _show(found: GatewayState, console: Console) -> None:
         console.print(table)
     if found.targets:
         console.print(_targets(found))
+    if found.updated:
+        console.print(_updated(found))
     if found.status is not None:
         console.print(_reconciler(found.status, machine.now()))
     if found.group is not None:
@@ -84,6 +86,16 @@ def _targets(found: GatewayState) -> Table:
     for one in found.targets:
         works = Text("yes", style="green") if one.up else Text("no", style="red")
         table.add_row(Text(printable(one.service)), Text(printable(one.target)), works, str(one.connections))
+    return table
+
+
+def _updated(found: GatewayState) -> Table:
+    """Names with records by DNS updates."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("records by updates", "types", "number"):
+        table.add_column(title)
+    for one in found.updated:
+        table.add_row(Text(one.name), " ".join(one.types), str(one.records))
     return table
 
 

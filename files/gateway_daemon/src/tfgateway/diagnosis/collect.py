@@ -15,6 +15,7 @@ from tfgateway.diagnosis.planes import PlaneState, plane_states
 from tfgateway.diagnosis.probes import Prober
 from tfgateway.diagnosis.redis_access import is_local, open_access
 from tfgateway.diagnosis.static_services import TargetState, TunnelState, static_targets, static_tunnels
+from tfgateway.diagnosis.updated_names import UpdatedName, updated_names
 from tfgateway.errors import ExplorerError, GatewayError, StoreError
 from tfgateway.explorer.models import WORKLOAD_TYPES, NextAction, Workload
 from tfgateway.ids import NO_TID, Gwid
@@ -66,6 +67,8 @@ class GatewayState:
     """What an operator should know, although nothing is wrong."""
     group: GroupState | None = None
     """None: this gateway is in no group."""
+    updated: tuple[UpdatedName, ...] = ()
+    """Names with records by DNS updates."""
 
     @property
     def summary(self) -> dict[str, int]:
@@ -93,6 +96,7 @@ class GatewayState:
             "planes": [dataclasses.asdict(one) for one in self.planes],
             "notes": list(self.notes),
             "group": None if self.group is None else self.group.as_data(),
+            "updated": [dataclasses.asdict(one) for one in self.updated],
         }
 
 
@@ -172,6 +176,7 @@ async def collect(settings: Settings) -> GatewayState:
         planes,
         seen.notes,
         group,
+        updated_names(seen.actual or Actual()),
     )
 
 
