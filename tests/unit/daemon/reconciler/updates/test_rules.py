@@ -58,7 +58,7 @@ def decide(
     *,
     used: Callable[[Mapping[Name, rules.Records]], bool] = lambda _changes: True,
     **settings: Any,
-) -> rules.Outcome:
+) -> rules.UpdateOutcome:
     raw = asked if isinstance(asked, bytes) else asked.to_wire(max_size=65535)
     read = update.read(raw)
     there = {wire(name): what for name, what in (content or {}).items()}
@@ -72,11 +72,11 @@ def message(zone: str = "alice.example") -> dns.update.UpdateMessage:
     return dns.update.UpdateMessage(zone)
 
 
-def code(outcome: rules.Outcome) -> str:
+def code(outcome: rules.UpdateOutcome) -> str:
     return codes.RCODE_NAMES[outcome.rcode]
 
 
-def texts(outcome: rules.Outcome) -> dict[str, list[str]]:
+def texts(outcome: rules.UpdateOutcome) -> dict[str, list[str]]:
     return {
         holdings.text(name): sorted(f"{item.ttl} {update.data_text(item.type, item.wire)}" for item in records)
         for name, records in outcome.changes.items()
@@ -201,7 +201,7 @@ class TestPermission:
         asked = message("gw1.example")
         asked.add("_acme-challenge.www", 60, "TXT", "mine")
         asked.add("_acme-challenge.bob", 60, "TXT", "his")
-        assert decide(asked) == rules.Outcome(codes.REFUSED)
+        assert decide(asked) == rules.UpdateOutcome(codes.REFUSED)
 
     def test_what_a_reservation_made_stays(self) -> None:
         for arguments, expected in (
@@ -256,7 +256,7 @@ class TestChange:
         assert decide(asked, {"x.alice.example": Content((), own)}).rcode == codes.NOERROR
         asked = message()
         asked.delete("y")
-        assert decide(asked) == rules.Outcome(codes.NOERROR)
+        assert decide(asked) == rules.UpdateOutcome(codes.NOERROR)
 
     def test_aliases(self) -> None:
         alias, text = record("CNAME", "a.example."), record("TXT", "x")
@@ -306,7 +306,7 @@ class TestChange:
             outcome = decide(head + good + bytes.fromhex(section))
         except update.ParseError:
             return
-        assert outcome == rules.Outcome(codes.FORMERR)
+        assert outcome == rules.UpdateOutcome(codes.FORMERR)
 
 
 NAMES = st.sampled_from(["a", "b", "a.b", "@"])

@@ -47,7 +47,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UpdateOutcome:
     """The response code, and with NOERROR what changes."""
 
     rcode: int
@@ -61,7 +61,7 @@ class _Refused(Exception):
         self.rcode = rcode
 
 
-def apply(asked: Update, view: View) -> Outcome:
+def apply(asked: Update, view: View) -> UpdateOutcome:
     """The outcome of an update."""
     try:
         zone = view.held(asked.zone)
@@ -76,13 +76,13 @@ def apply(asked: Update, view: View) -> Outcome:
             there = view.content[record.name]
             changed[record.name] = _changed(record, there.fixed, changed.get(record.name, there.own), asked.zone)
     except _Refused as refused:
-        return Outcome(refused.rcode)
+        return UpdateOutcome(refused.rcode)
     except ParseError:
-        return Outcome(codes.FORMERR)
+        return UpdateOutcome(codes.FORMERR)
     changes = {name: records for name, records in changed.items() if records != view.content[name].own}
     if changes and not view.used(changes):
-        return Outcome(codes.REFUSED)
-    return Outcome(codes.NOERROR, changes)
+        return UpdateOutcome(codes.REFUSED)
+    return UpdateOutcome(codes.NOERROR, changes)
 
 
 def within_quota(all_of_user: Mapping[Name, Records], changes: Mapping[Name, Records], most: int, size: int) -> bool:
