@@ -11,7 +11,7 @@ import yaml
 from tools.tree import ROOT
 
 TARGETS = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-MAKE = re.compile(r"(?:sudo )?make ([a-z-]+)")
+MAKE = re.compile(r"(?:sudo (?:--preserve-env=[A-Z_]+ )?)?make ([a-z-]+)")
 
 
 def commands() -> Iterator[str]:
