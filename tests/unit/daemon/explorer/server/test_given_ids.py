@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from tfgateway.explorer.server.storage.database import Database
 from tfgateway.explorer.server.storage.engines.engine import Engine
 from tfgateway.explorer.server.storage.engines.postgresql.engine import PostgresqlEngine
 from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
-from tfgateway.explorer.server.storage.given_ids import Restored
+from tfgateway.explorer.server.storage.given_ids import GivenIds, Restored
 
 from tests.support import postgresql as support
 from tests.support.postgresql import Server
@@ -109,6 +111,26 @@ async def test_a_running_explorer_notices(grid: Any, engine: PostgresqlEngine, t
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
     assert grid.explorer.count("workload") == 3
     await grid.explorer.restart()
+
+
+@POSTGRESQL
+async def test_ids_that_are_drawn_at_the_same_time_are_no_restore(grid: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one with the higher id is committed before the other one has got its own."""
+    original, held, go_on = GivenIds.check, threading.Event(), threading.Event()
+
+    def check(self: GivenIds, table: str, number: int, before: int) -> None:
+        if not held.is_set():
+            held.set()
+            assert go_on.wait(30)
+        original(self, table, number, before)
+
+    monkeypatch.setattr(GivenIds, "check", check)
+    write = grid.explorer.database.write
+    first = asyncio.create_task(write(lambda connection: connection.next_id("workload")))
+    assert await asyncio.to_thread(held.wait, 30)
+    second = await write(lambda connection: connection.next_id("workload"))
+    go_on.set()
+    assert await first < second
 
 
 @POSTGRESQL

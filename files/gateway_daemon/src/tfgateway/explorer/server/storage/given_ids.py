@@ -66,10 +66,17 @@ class GivenIds:
                 raise self._restored(f"its last {table} is {last}, and {given} was given out")
             self._known.ids[table] = last
 
-    def check(self, table: str, number: int) -> None:
-        """Check an id that is about to be given out. Errors: ``Restored``."""
-        if number <= (given := self._known.ids.get(table, 0)):
-            raise self._restored(f"its next {table} is {number}, and {given} was given out")
+    def last(self, table: str) -> int:
+        """The highest one that is known."""
+        return self._known.ids.get(table, 0)
+
+    def check(self, table: str, number: int, before: int) -> None:
+        """Check an id that is about to be given out. Errors: ``Restored``.
+
+        before: ``last`` when it was not drawn yet; others are drawn, and given out, at the same time.
+        """
+        if number <= before:
+            raise self._restored(f"its next {table} is {number}, and {before} was given out")
 
     def given(self, ids: Mapping[str, int]) -> None:
         """Note the ids of a transaction that is committed."""

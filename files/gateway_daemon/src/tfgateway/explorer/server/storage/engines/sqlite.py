@@ -102,7 +102,7 @@ class SqliteConnection(sqlite3.Connection):
         """A new id, once the row with it is inserted in the same transaction."""
         number = self.last_id(table) + 1
         if self.given_ids is not None:
-            self.given_ids.check(table, number)
+            self.given_ids.check(table, number, self.given_ids.last(table))
             self.drawn[table] = number
         return number
 

@@ -145,8 +145,9 @@ class PostgresqlConnection:
 
     def next_id(self, table: str, /) -> int:
         """A new id, of the table's sequence."""
+        before = self._given_ids.last(table)
         number = int(self.execute(f"SELECT nextval('{table}_id_seq')").fetchone()[0])
-        self._given_ids.check(table, number)
+        self._given_ids.check(table, number, before)
         self.drawn[table] = number
         return number
 
