@@ -22,7 +22,7 @@ class Line:
         self.budget = budget or WindowBudget(32 * MB)
         self.sender = YamuxConnection(Role.SERVER, max_streams=1, budget=WindowBudget(0))
         self.receiver = YamuxConnection(Role.CLIENT, max_streams=streams, budget=self.budget)
-        self.receiver.round_trip.add(2 * delay)
+        self.receiver.round_trip.add(2 * delay, 0)
         self.now = 0.0
         self.unread: set[int] = set()
         self.received: dict[int, int] = {}
@@ -64,7 +64,7 @@ def test_a_long_line_is_filled() -> None:
     line.received.clear()
     line.run(1)
     assert line.received[2] >= 0.97 * 40 * MB
-    assert line.budget.used <= 2.5 * 40 * MB * 0.1
+    assert line.budget.used <= 1.7 * 40 * MB * 0.1  # no more than that waits somewhere on the way
 
 
 def test_without_a_round_trip_a_window_stays_as_it_was() -> None:
@@ -79,6 +79,11 @@ def test_a_short_line_needs_no_more_than_the_initial_window() -> None:
     line = Line(STEP, rate=20 * MB)
     line.run(1)
     assert line.received[2] >= 0.97 * 20 * MB
+    assert line.budget.used == 0
+    # However much it brings: it would only queue before what others send.
+    line.receiver.round_trip = RoundTrip(0.0015)
+    line._rate = 2000 * MB
+    line.run(0.2)
     assert line.budget.used == 0
 
 
@@ -109,15 +114,12 @@ def test_windows_shrink_when_memory_is_scarce_and_their_streams_slow_down() -> N
     budget = WindowBudget(20 * MB, parent)
     line = Line(0.050, rate=80 * MB, budget=budget)
     line.run(2)
-    grown = budget.used
-    assert grown > 4 * MB
-    line._rate = 4 * MB
-    line.run(2)
-    assert budget.used == grown  # nobody else needs it
+    assert budget.used > 4 * MB
     others = WindowBudget(20 * MB, parent)
     others.charge(1, 11 * MB)
+    line._rate = 4 * MB
     line.run(5)
-    assert budget.used < 1.1 * MB
+    assert budget.used < 0.7 * MB
     assert parent.used == others.used + budget.used
     line.received.clear()
     line.run(1)
@@ -151,15 +153,32 @@ def test_what_a_stream_had_is_free_when_nothing_of_it_is_kept() -> None:
     assert (one.used, parent.used) == (0, 12 * MB)
 
 
-def test_the_round_trip_is_the_shortest_of_the_last_ones() -> None:
+def test_the_round_trip_is_the_shortest_of_the_last_minutes() -> None:
     one = RoundTrip()
     assert one.seconds == 0
-    for sample in (0.1, 0.3, 0.2):
-        one.add(sample)
+    for now, sample in ((10, 0.3), (20, 0.1), (30, 0.2)):
+        one.add(sample, now)
     assert one.seconds == 0.1
-    for _ in range(8):
-        one.add(0.25)  # the way has become longer
+    for now in range(40, 300, 10):
+        one.add(0.25, now)  # much is received, or the way has become longer
+        assert one.seconds == 0.1
+    for now in range(300, 500, 10):
+        one.add(0.25, now)
     assert one.seconds == 0.25
+
+
+def test_a_window_becomes_smaller_step_by_step_when_less_comes() -> None:
+    line = Line(0.050, rate=80 * MB)
+    line.run(2)
+    grown = line.budget.used
+    line._rate = 4 * MB
+    line.run(4)
+    assert 0.5 * grown < line.budget.used < grown
+    line.run(30)
+    assert line.budget.used < 0.7 * MB
+    line.received.clear()
+    line.run(1)
+    assert line.received[2] >= 0.97 * 4 * MB
 
 
 def test_a_stream_of_a_release_without_tuning_goes_on() -> None:

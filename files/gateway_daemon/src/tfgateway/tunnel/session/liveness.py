@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tfgateway.tunnel.session.limits import SessionLimits
 from tfgateway.tunnel.yamux.connection import YamuxConnection
 
-_MEASURE_EVERY = 1.0
+_MEASURE_EVERY = 0.25
 """Seconds between two measurements of the round trip while much is received."""
 
 
@@ -63,7 +63,8 @@ class Liveness:
     def answered(self, number: int) -> None:
         """The answer to a ping has come."""
         if number in self._pings:
-            self._connection.round_trip.add(self._loop.time() - self._pings.pop(number))
+            now = self._loop.time()
+            self._connection.round_trip.add(now - self._pings.pop(number), now)
         if number == self._awaited_pong:
             self._awaited_pong = -1
             self.start()

@@ -1,14 +1,12 @@
 """Flow control of one stream: what the peer may still send, and when it is granted more. Pure: the clock is passed in.
 
-A sender that waits for grants gets one window a round trip. So a window grows with the rate at which its stream is
-read, to twice what is read in a round trip (as TCP's receive buffers do), within a budget of memory: what a peer was
-granted it may send, and may have to be kept. yamux has no frame to take a grant back: a window shrinks by grants that
-are held back.
+A sender that waits for grants gets one window a round trip. So a window follows the rate at which its stream is read,
+within a budget of memory: what a peer was granted it may send, and may have to be kept. yamux has no frame to take a
+grant back: a window shrinks by grants that are held back. On a short way the initial window is enough, and more would
+only queue before what others send.
 """
 
 from __future__ import annotations
-
-from collections import deque
 
 from tfgateway.errors import ParseError
 
@@ -19,25 +17,37 @@ PORTION = INITIAL_WINDOW // 2
 _SMALL_PORTION = INITIAL_WINDOW // 8
 """The same where it costs a round trip."""
 _LONG = 0.002
-"""Seconds: a round trip that is worth more grants."""
+"""Seconds: a round trip that is worth more grants, and larger windows."""
+_GAIN = 1.5
+"""Of what is read in a round trip, the size of a window: it grows as long as that brings more, and queues little."""
+_SHRINK = 8
+"""A window becomes smaller by this part of it at once, unless memory is scarce."""
 _LARGEST_WINDOW = 2**32 - 1
-_SAMPLES = 8
+_PERIOD = 150.0
+"""Seconds after which a round trip counts for as long again."""
+_UNKNOWN = float("inf")
 
 
 class RoundTrip:
-    """The round trip to the peer: the shortest of the last few, since waiting behind other data makes one longer."""
+    """The round trip to the peer: the shortest of the last minutes, since what waits before a ping makes one longer."""
 
     def __init__(self, seconds: float = 0.0) -> None:
-        self._samples: deque[float] = deque([seconds] if seconds else (), _SAMPLES)
+        self._shortest = self._before = seconds or _UNKNOWN
+        self._since: float | None = None
 
     @property
     def seconds(self) -> float:
         """0: it is not known yet."""
-        return min(self._samples, default=0.0)
+        shortest = min(self._shortest, self._before)
+        return 0.0 if shortest == _UNKNOWN else shortest
 
-    def add(self, seconds: float) -> None:
-        """One was measured."""
-        self._samples.append(seconds)
+    def add(self, seconds: float, now: float) -> None:
+        """One was measured; now: seconds of any clock that goes on."""
+        if self._since is None:
+            self._since = now
+        elif now - self._since >= _PERIOD:
+            self._since, self._before, self._shortest = now, self._shortest, _UNKNOWN
+        self._shortest = min(self._shortest, seconds)
 
 
 class WindowBudget:
@@ -123,17 +133,21 @@ class ReceiveWindow:
         if self._since is None:
             self._since, self._read = now, 0
         elif 2 * self._read >= self.size:
-            most = 2 * self.size  # what comes at once says little about a rate
-            needed = 2 * self._read * round_trip
-            passed = now - self._since
-            needed = int(needed / passed) if needed < most * passed else most
-            self._wanted = needed if scarce else max(self.size, needed)
+            needed = self._needed(now - self._since, round_trip)
+            self._wanted = needed if scarce else max(self.size - self.size // _SHRINK, needed)
             self._since, self._read = now, 0
         self._portion = PORTION if round_trip < _LONG else _SMALL_PORTION
         # What the peer was granted already stays its own.
         size = max(min(self._wanted, largest), INITIAL_WINDOW, self.size - self.taken)
         self.taken += size - self.size
         self.size = size
+
+    def _needed(self, passed: float, round_trip: float) -> int:
+        if round_trip < _LONG:
+            return INITIAL_WINDOW
+        most = 2 * self.size  # what comes at once says little about a rate
+        needed = _GAIN * self._read * round_trip
+        return int(needed / passed) if needed < most * passed else most
 
     def grant(self) -> int:
         """Bytes that the peer is granted now; 0: it waits."""
