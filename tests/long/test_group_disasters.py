@@ -17,7 +17,8 @@ from tfgateway.reconciler.planning.inputs.rows import Row, Transaction
 from tfgateway.reconciler.store import Store
 from tfgateway.redis_schema.connection import connect
 
-from tests.support.group import REDIS_PORT, Group, Member, rows
+from tests.support import redis_users
+from tests.support.group import Group, Member, rows
 from tests.support.processes import StartProcess
 from tests.support.waiting import until
 
@@ -108,7 +109,8 @@ def both_sides_write(group: Group) -> None:
     row = Row("gw1.example.", "lost", b'{"a":[{"ip":"203.0.113.250","ttl":3600}]}')
 
     async def write() -> None:
-        async with connect(f"redis://{lone.address}:{REDIS_PORT}", timeout=5) as client:
+        password = redis_users.password("operator")
+        async with connect(f"unix://operator:{password}@{lone.socket}", timeout=5) as client:
             assert await Store(client).apply([Transaction((), (row,))]) == [""]
 
     with group.load():

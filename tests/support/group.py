@@ -22,41 +22,23 @@ import redis
 from tfgateway.diagnosis.planes import plane_states
 from tfgateway.explorer import user
 from tfgateway.explorer.models import DomainDelegate, Proxy, Subdomain
+from tfgateway.identity.derived import group_certificate
 from tfgateway.redis_schema.keys import LEASE
 from tfgateway.settings import parse
 
-from tests.support import metrics
+from tests.support import metrics, redis_users
 from tests.support.disasters import Load, Page
 from tests.support.processes import Process, StartProcess
 from tests.support.waiting import until
 
-DNS_PORT, HTTP_PORT, REDIS_PORT, SENTINEL_PORT, METRICS_PORT = 5353, 8080, 6379, 26379, 9150
+DNS_PORT, HTTP_PORT, REDIS_PORT, SENTINEL_PORT, METRICS_PORT = 5353, 8080, 6380, 26379, 9150
 DNS_WORKERS = 2
-_SCRIPT = Path(__file__).parents[2] / "roles" / "tfredis" / "files" / "group.sh"
+_SCRIPT = redis_users.ROLE / "files" / "group.sh"
+_FILES = ("users.conf", "open.conf", "closed.conf", "tfredis.conf", "sentinel.conf")
+_SECRETS = ("reconciler", "dns", "proxy", "operator", "replica", "sentinel")
+_TLS = ("ca_certs", "certfile", "keyfile")
 _NOWHERE = "02:00:00:00:00:fe"
 """An Ethernet address that nobody has."""
-_REDIS = """
-bind {address} 127.0.0.1
-port 6379
-protected-mode no
-dir {directory}
-appendonly yes
-save ""
-replica-announce-ip {address}
-replica-serve-stale-data no
-repl-diskless-sync-delay 0
-repl-timeout 5
-repl-ping-replica-period 1
-"""
-_SENTINEL = """
-bind {address}
-port 26379
-protected-mode no
-dir {directory}
-sentinel monitor tfgateway {master} 6379 2
-sentinel down-after-milliseconds tfgateway 1000
-sentinel failover-timeout tfgateway 5000
-"""
 
 
 def _ip(*arguments: str) -> None:
@@ -123,17 +105,18 @@ class Member:
         self.directory = directory
         self.load = Load(DNS_PORT, HTTP_PORT, address=self.address)
         self.processes: dict[str, Process] = {}
-        (directory / "redis").mkdir(parents=True)
-        (directory / "state").mkdir()
-        (directory / "redis.conf").write_text(_REDIS.format(address=self.address, directory=directory / "redis"))
+        (directory / "state").mkdir(parents=True)
+        self.etc = group.configure(number, directory)
+        self.socket = directory / "run" / "redis.sock"
 
     def config(self) -> str:
         return f"""
 [identity]
 seed = "{self._group.fleet.seed}"
 [redis]
-url = "redis://"
-replica = "redis://127.0.0.1:{REDIS_PORT}"
+url = "rediss:///0?{"&".join(f"ssl_{name}={self.etc}/group.pem" for name in _TLS)}&ssl_check_hostname=false"
+replica = "unix://{self.socket}"
+secrets = "{self.etc}"
 sentinels = {self._group.sentinel_addresses}
 timeout = 1
 [explorer]
@@ -164,7 +147,8 @@ metrics = "{self.address}:{METRICS_PORT + 2}"
 """
 
     def redis(self) -> redis.Redis:
-        return redis.Redis(host=self.address, port=REDIS_PORT, protocol=2, socket_timeout=2, socket_connect_timeout=2)
+        login: dict[str, Any] = {"username": "operator", "password": redis_users.password("operator")}
+        return redis.Redis(unix_socket_path=str(self.socket), protocol=2, socket_timeout=2, **login)
 
     def ask(self, *command: str) -> Any:
         """The reply of its redis; None: it does not answer, or refuses."""
@@ -205,14 +189,13 @@ metrics = "{self.address}:{METRICS_PORT + 2}"
     def start_redis(self) -> None:
         """As the unit of role tfredis starts it."""
         own = [self.address, str(REDIS_PORT)]
-        first = f"{self._group.network.addresses[0]} {REDIS_PORT}"
-        given = ["REDIS_SERVER=redis-server", "REDIS_CLI=redis-cli", "SERVICE=tfgateway", f"FIRST={first}"]
-        files = [str(self.directory / "redis.conf"), str(self.directory / "live.conf")]
-        arguments = [str(_SCRIPT), "start", *files, *own, *self._group.sentinel_addresses]
-        self.processes["redis"] = self._start("env", *given, *arguments)
+        files = [str(self.etc / "tfredis.conf"), str(self.directory / "redis" / "redis.conf")]
+        arguments = ["redis", *files, *own, *self._group.sentinel_addresses]
+        self.processes["redis"] = self._start("env", *self._group.environment(self.etc), str(_SCRIPT), *arguments)
         until(lambda: self.ask("ROLE"), f"redis of member {self.number} answers")
-        command = self._group.network.command(self.number, "env", *given, str(_SCRIPT), "wait", *own)
-        subprocess.run(command, check=True)
+        login = ["-s", str(self.socket), "--user", "health", "--pass", "-", "--no-auth-warning"]
+        synced = ["env", *self._group.environment(self.etc), str(_SCRIPT), "synced", *login]
+        subprocess.run(self._group.network.command(self.number, *synced), check=True)
 
     def start(self, what: str) -> None:
         """One of ``reconcile``, ``dns`` and ``proxy``."""
@@ -256,7 +239,9 @@ class Group:
         threading.Thread(target=self._web.serve_forever, daemon=True).start()
         self.fleet = copy.copy(fleet)
         self.fleet.url = f"http://{self.network.outside}:{fleet.explorer_port}/api/v1"
-        self.members = [Member(self, number, directory / f"member{number}") for number in range(size)]
+        self.members = [Member(self, number, directory / f"m{number}") for number in range(size)]
+        self.sentinel_directories = [*(member.directory for member in self.members), directory / "third"]
+        self.configure(size, self.sentinel_directories[-1])
         self.sentinel_addresses = [f"{address}:{SENTINEL_PORT}" for address in self.network.addresses]
         self.sentinels: dict[int, Process] = {}
         self._names = 0
@@ -292,20 +277,61 @@ class Group:
         fleet.deployed(fleet.reserve(DomainDelegate(domain="alice.example", node_id=fleet.node_id)))
         self.reserve()
 
+    def configure(self, number: int, directory: Path) -> Path:
+        """The directory with what role tfredis puts into /etc/tfredis, with all else below ``directory``."""
+        etc = directory / "etc"
+        for made in ("etc", "run", "redis", "sentinel"):
+            (directory / made).mkdir(parents=True)
+        places = {
+            "/etc/tfredis.conf": etc / "tfredis.conf",
+            "/etc/tfredis": etc,
+            "/run/tfredis": directory / "run",
+            "/var/lib/tfredis": directory / "redis",
+            "/var/lib/tfsentinel": directory / "sentinel",
+        }
+        for name in _FILES:
+            text = redis_users.render(
+                f"{name}.j2",
+                _tfredis_knows_channels=True,
+                _tfredis_bundled=False,
+                tfredis_group="a",
+                tfredis_address=self.network.addresses[number],
+                tfredis_port=6379,
+                tfredis_group_port=REDIS_PORT,
+                tfredis_sentinel_port=SENTINEL_PORT,
+                tfredis_maxmemory="64mb",
+                tfredis_min_replicas=0,
+            )
+            for place, other in places.items():
+                text = text.replace(place, str(other))
+            (etc / name).write_text(text)
+        (etc / "access.conf").symlink_to("closed.conf")
+        (etc / "group.pem").write_text(group_certificate(self.fleet.identity.seed))
+        for name in _SECRETS:
+            (etc / f"{name}.secret").write_text(redis_users.password(name))
+        return etc
+
+    def environment(self, etc: Path) -> list[str]:
+        """What the script takes from the environment."""
+        tls = "--tls " + " ".join(f"--{name} {etc}/group.pem" for name in ("cert", "key", "cacert"))
+        first = f"FIRST={self.network.addresses[0]} {REDIS_PORT}"
+        return ["SERVER=redis-server", "CLI=redis-cli", f"TLS={tls}", "NAME=tfgateway", first, f"SECRETS={etc}"]
+
     def start_sentinel(self, number: int) -> None:
-        """Start it, with the configuration that it has rewritten if it ran before."""
-        path = self.directory / f"sentinel{number}" / "sentinel.conf"
-        if not path.exists():
-            path.parent.mkdir()
-            address, master = self.network.addresses[number], self.network.addresses[0]
-            path.write_text(_SENTINEL.format(address=address, directory=path.parent, master=master))
-        command = self.network.command(number, "redis-server", str(path), "--sentinel")
-        self.sentinels[number] = self.start_process(f"sentinel {number}", command)
+        """As the unit of role tfredis starts it."""
+        etc = self.sentinel_directories[number] / "etc"
+        files = [str(etc / "sentinel.conf"), str(etc.parent / "sentinel" / "sentinel.conf")]
+        arguments = ["sentinel", *files, "2", *self.sentinel_addresses]
+        command = ["env", *self.environment(etc), str(_SCRIPT), *arguments]
+        self.sentinels[number] = self.start_process(f"sentinel {number}", self.network.command(number, *command))
 
     def in_quorum(self) -> bool:
         """Whether all Sentinels know each other, and all of redis."""
+        file = str(self.members[0].etc / "group.pem")
+        tls: dict[str, Any] = {"ssl": True, "ssl_check_hostname": False, **{f"ssl_{name}": file for name in _TLS}}
+        login: dict[str, Any] = {"username": "operator", "password": redis_users.password("operator")}
         for address in self.network.addresses:
-            with redis.Redis(host=address, port=SENTINEL_PORT, protocol=2, socket_timeout=1) as client:
+            with redis.Redis(host=address, port=SENTINEL_PORT, protocol=2, socket_timeout=1, **tls, **login) as client:
                 try:
                     answer = client.execute_command("SENTINEL", "MASTER", "tfgateway")
                 except redis.RedisError:

@@ -16,7 +16,7 @@ _VARIABLES = ("_tfredis_dns_settings", "_tfredis_zones", "_tfredis_follow", "_tf
 
 def password(secret: str) -> str:
     """The password in ``<secret>.secret``."""
-    return f"the password of {secret}"
+    return f"the-password-of-{secret}"
 
 
 def users() -> list[dict[str, Any]]:
@@ -31,15 +31,21 @@ def users() -> list[dict[str, Any]]:
 
 def write(directory: Path, *, channels: bool = True) -> Path:
     """users.conf in this directory. channels: as for redis 6.2 and newer."""
+    path = directory / "users.conf"
+    path.write_text(render("users.conf.j2", _tfredis_knows_channels=channels, tfredis_group=""))
+    return path
+
+
+def render(template: str, **variables: object) -> str:
+    """A template of the role, for these users and the passwords above."""
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
     environment.filters["bool"] = bool
-    digests = {user["secret"]: hashlib.sha256(password(user["secret"]).encode()).hexdigest() for user in users()}
-    text = environment.from_string((ROLE / "templates" / "users.conf.j2").read_text()).render(
-        ansible_managed="of a test", _tfredis_users=users(), _tfredis_digests=digests, _tfredis_knows_channels=channels
+    secrets = {*(user["secret"] for user in users()), "replica", "sentinel"}
+    digests = {secret: hashlib.sha256(password(secret).encode()).hexdigest() for secret in secrets}
+    text: str = environment.from_string((ROLE / "templates" / template).read_text()).render(
+        ansible_managed="of a test", _tfredis_users=users(), _tfredis_digests=digests, **variables
     )
-    path = directory / "users.conf"
-    path.write_text(text)
-    return path
+    return text
 
 
 def write_secret(directory: Path, secret: str) -> Path:

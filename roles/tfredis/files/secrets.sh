@@ -1,5 +1,6 @@
 # usage: secrets.sh DIRECTORY SHARED CHANGE NAME:GROUP:UNIT ...
-# Makes DIRECTORY/NAME.secret, which root and GROUP read; with CHANGE 0 it only says what it would do.
+# Makes DIRECTORY/NAME.secret, which root and GROUP read; with CHANGE 0 it only says what it would do. DERIVE in the environment: a command
+# that prints the secret for a purpose, for what several nodes have in common; else it is random, and made once.
 # Prints "changed NAME" and "digest NAME SHA256".
 set -eu
 umask 077
@@ -15,10 +16,13 @@ for one; do
   if [ -n "$gid" ] && [ "$gid" = "$(getent group "$shared" | cut -d: -f3)" ]; then group=$shared; fi
   mode=640
   if [ "$group" = root ]; then mode=600; fi
-  if [ ! -s "$file" ]; then
+  wanted=
+  # shellcheck disable=SC2086 # a command with its options
+  if [ -n "${DERIVE:-}" ]; then wanted=$($DERIVE "redis password of $name") || [ "$change" = 0 ]; fi
+  if [ ! -s "$file" ] || { [ -n "$wanted" ] && [ "$(cat "$file")" != "$wanted" ]; }; then
     echo "changed $name"
     [ "$change" = 1 ] || continue
-    od -An -tx1 -N32 /dev/urandom | tr -d ' \n' > "$file.new"
+    if [ -n "$wanted" ]; then printf %s "$wanted"; else od -An -tx1 -N32 /dev/urandom | tr -d ' \n'; fi > "$file.new"
     chown "root:$group" "$file.new"
     chmod "$mode" "$file.new"
     mv "$file.new" "$file"

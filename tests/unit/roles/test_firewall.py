@@ -41,6 +41,14 @@ CASES = {
     )
     | {"firewall_ssh_ports": [34022], "ansible_port": 34022},
     "sshd-moves": status("ufw allow 22/tcp comment 'managed-sshd'") | {"firewall_ssh_ports": [34022]},
+    "member": status(
+        "ufw allow from 10.0.0.9 to any port 6380 proto tcp comment 'managed-group'",
+        "ufw allow from 10.0.0.2 to any port 6380 proto tcp comment 'managed-group'",
+        "ufw allow from 10.0.0.8 to any port 26379 proto tcp",
+    )
+    | {"gateway_group": "paris"},
+    "other-member": status() | {"gateway_group": "paris", "tfredis_address": "10.0.0.2"},
+    "of-another-group": status() | {"gateway_group": "gent", "tfredis_address": "10.0.0.3"},
 }
 
 
@@ -84,8 +92,17 @@ def test_a_port_that_sshd_left_is_closed_once_nobody_comes_in_by_it(values: dict
     assert values["sshd-moves"]["obsolete"] == []
     assert values["sshd-moves"]["rules"][0] == "34022/tcp comment managed-sshd"
     assert {
-        case: found["obsolete"] for case, found in values.items() if case != "sshd-moved" and found["obsolete"]
+        case: found["obsolete"]
+        for case, found in values.items()
+        if case not in ("sshd-moved", "member") and found["obsolete"]
     } == {}
+
+
+def test_a_member_lets_in_the_others_of_its_group_alone(values: dict[str, dict[str, list[str]]]) -> None:
+    rules = [rule for rule in values["member"]["rules"] if rule.startswith("from ")]
+    assert rules == ["from 10.0.0.2 to any port 26379 proto tcp comment managed-group"]
+    assert values["member"]["obsolete"] == ["from 10.0.0.9 to any port 6380 proto tcp"]
+    assert [rule for rule in values["of-another-group"]["rules"] if rule.startswith("from ")] == []
 
 
 def test_i2_ssh_is_let_in_before_everything_else(missing: dict[str, list[str]]) -> None:

@@ -40,13 +40,13 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
 }  # fmt: skip
 # What is not of a kind: text for people and programs, and paths of the controller.
 FREE = {
-    "docker_repository", "explorer_tls_certificate", "explorer_tls_key", "gateway_dns_chaos_id",
+    "docker_repository", "explorer_database", "explorer_tls_certificate", "explorer_tls_key", "gateway_dns_chaos_id",
     "gateway_dns_chaos_version", "gateway_dns_nsid", "gateway_dns_tsig_keys", "gateway_farm_program",
-    "gateway_farm_seed", "gateway_fourtosix_private_key", "gateway_location", "gateway_settings",
+    "gateway_farm_seed", "gateway_fourtosix_private_key", "gateway_group", "gateway_location", "gateway_settings",
     "identity_threebot_id", "interpreter_archives", "interpreter_cache", "mongodb_repository", "mongodb_version",
     "monitoring_output", "preflight_tolerated_units", "prerequisites_packages", "release_cache", "release_prebuilt",
     "release_source", "repository_source", "safeguard_change", "safeguard_save", "safeguard_undo", "tfredis_cache",
-    "tfredis_prebuilt",
+    "tfredis_group", "tfredis_prebuilt",
 }  # fmt: skip
 
 

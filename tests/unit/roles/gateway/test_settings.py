@@ -41,6 +41,9 @@ def written(name: str, **variables: Any) -> str:
         "gateway_name_servers": ["ns1.gw1.example"],
         "gateway_redis_url": "redis://127.0.0.1:6379/0",
         "gateway_seed_path": "/etc/identity.seed",
+        "_gateway_cookie_secrets": variables.get("gateway_dns_cookie_secrets", []),
+        "_gateway_group_url": "rediss:///0?ssl_certfile=/etc/tfredis/group.pem",
+        "_gateway_group_sentinels": ["192.0.2.1:26379", "192.0.2.2:26379", "192.0.2.3:26379"],
     }
     for name, value in defaults.items():
         if isinstance(value, str) and "{{" in value and name not in computed:
@@ -54,6 +57,15 @@ def test_defaults_of_the_role_are_the_daemons_own() -> None:
     assert settings.explorer == Settings().explorer
     assert settings.dns == Settings().dns
     assert settings.redis.hold_for == Settings().redis.hold_for
+
+
+def test_a_member_of_a_group_reads_its_own_redis_and_writes_the_master() -> None:
+    alone = rendered().redis
+    assert (alone.url, alone.replica, alone.sentinels) == ("redis://127.0.0.1:6379/0", "", ())
+    member = rendered(gateway_group="paris")
+    assert member.redis.url.startswith("rediss:///0?")
+    assert (member.redis.replica, len(member.redis.sentinels)) == ("redis://127.0.0.1:6379/0", 3)
+    assert (rendered().lease, member.lease) == (30, 5)
 
 
 def test_what_the_planes_do_with_an_implausible_redis_is_a_variable() -> None:
@@ -161,6 +173,9 @@ def test_tunnel_secrets_of_static_services_are_variables() -> None:
 
 
 SAMPLES: dict[str, Any] = {
+    "reconciler.lease": 2.0,
+    "dns.rname": "hostmaster@gw1.example",
+    "dns.updates.managed": ["TXT"],
     "gateway.public_addresses": ["192.0.2.7"],
     "gateway.reserved_names": ["status"],
     "gateway.blocked_names": ["bank.example"],
@@ -224,6 +239,8 @@ def test_every_setting_can_be_set_from_the_inventory(name: str, kind: Any, defau
         variables = {VARIABLES[table]: {last: value}}
     elif name == "dns.secrets":
         variables, value = {"gateway_dns_cookie_secrets": ["00" * 16]}, "/etc/tfgateway/dns-secrets.toml"
+    if name == "redis.replica":
+        variables["gateway_settings"]["redis"]["sentinels"] = ["192.0.2.1:26379"]
     if name in ("proxy.tunnel_certificate", "proxy.tunnel_key", "proxy.listen_tunnels_tls"):
         variables = {
             "gateway_tunnel_certificate": "sample",

@@ -97,7 +97,7 @@ def test_there_is_a_unit_for_each_plane(units: dict[str, Unit]) -> None:
 
 def test_i11_what_serves_comes_back_by_itself_however_often_it_ends(units: dict[str, Unit]) -> None:
     serving = {name: unit for name, unit in units.items() if unit.get("Type") in (["simple"], ["notify"])}
-    assert serving.keys() == {f"{name}.service" for name in [*PLANES, "tfredis", "tfgateway-explorer"]}
+    assert serving.keys() == {f"{name}.service" for name in [*PLANES, "tfredis", "tfsentinel", "tfgateway-explorer"]}
     for name, unit in serving.items():
         assert unit["Restart"] == ["always"], name
         assert unit["StartLimitIntervalSec"] == ["0"], name
@@ -146,7 +146,7 @@ def test_least_privilege(files: dict[str, str], tmp_path: Path) -> None:
             found = re.search(r"Overall exposure level for \S+: (\d+\.\d)", done.stdout)
             assert found, done
             exposures[name] = float(found[1])
-    assert len(exposures) == len(PLANES) + 6
+    assert len(exposures) == len(PLANES) + 7
     allowed = {name: EXPOSED_MORE.get(name, (EXPOSURE, ""))[0] for name in exposures}
     assert {name: found for name, found in exposures.items() if found > allowed[name]} == {}
     assert EXPOSED_MORE.keys() < exposures.keys()

@@ -61,6 +61,52 @@ def test_a_controller_works_with_the_example_before_a_node_has_its_interpreter(p
     assert run.code == 0, run.output
 
 
+MEMBERS = {
+    name: {"ansible_host": f"198.51.100.{number}", "tfredis_address": f"10.0.0.{number}"}
+    for number, name in enumerate(("tf-gateway-paris-01", "tf-gateway-paris-02", "tf-gateway-paris-03"), 1)
+}
+GROUP = {
+    "gateway_group": "paris",
+    "gateway_managed_domains": ["tfgw-paris.gateway.tf"],
+    "gateway_name_servers": ["a.gateway.tf", "b.gateway.tf"],
+    "identity_words": WORDS,
+}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "variables", "said"),
+    [
+        (MEMBERS, {}, ""),
+        (dict(list(MEMBERS.items())[:1]), {}, "is alone in its gateway_group paris"),
+        (dict(list(MEMBERS.items())[:2]), {}, "gateway_group paris has 2 Sentinels, and needs an odd number"),
+        (MEMBERS, {"identity_words": ""}, "has no identity_words"),
+        (MEMBERS, {"tfredis_source": "bundled"}, "whose redis has no TLS"),
+        (
+            {**MEMBERS, "tf-gateway-paris-02": {"tfredis_address": "10.0.0.1"}},
+            {},
+            "have the addresses 10.0.0.1, 10.0.0.1, 10.0.0.3: set tfredis_address of each to an IP address of its own",
+        ),
+        (
+            {**MEMBERS, "tf-gateway-paris-02": {"ansible_host": "paris-02.example"}},
+            {},
+            "have the addresses 10.0.0.1, paris-02.example, 10.0.0.3",
+        ),
+        (
+            {**MEMBERS, "tf-gateway-paris-02": {"gateway_managed_domains": ["other.gateway.tf"]}},
+            {},
+            "the members of gateway_group paris differ in gateway_managed_domains",
+        ),
+    ],
+)
+def test_the_members_of_a_group_fit_together(
+    playbook: Playbook, hosts: dict[str, Any], variables: dict[str, Any], said: str
+) -> None:
+    run = playbook(TASKS, hosts, variables={**VARIABLES, **GROUP, **variables})
+    assert (run.code == 0) is (said == ""), run.output
+    if said:
+        assert said in " ".join(run.message(CHECK, "tf-gateway-paris-01").split())
+
+
 def test_limit_does_not_hide_a_twin(playbook: Playbook) -> None:
     inventory = example()
     run = playbook(TASKS, inventory["hosts"], "--limit=tf-gateway-prod-01", variables=inventory["vars"])

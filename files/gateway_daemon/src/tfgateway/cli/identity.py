@@ -10,7 +10,7 @@ import click
 
 from tfgateway.cli.context import load_settings
 from tfgateway.errors import IdentityError
-from tfgateway.identity import seedfile
+from tfgateway.identity import derived, seedfile
 from tfgateway.identity.keys import Identity
 from tfgateway.identity.words import seed_from_words, words_from_seed
 
@@ -55,6 +55,23 @@ def generate(output: Path, tid: int | None, words_from: BinaryIO | None, show_wo
     _print(output, seedfile.SeedFile(seed, tid), as_json, words_from_seed(seed) if show_words else None)
 
 
+@command.command("derive")
+@click.argument("purpose")
+@click.option("--seed", type=click.Path(path_type=Path), help="Seed file [default: identity.seed of the settings].")
+@click.pass_context
+def derive(ctx: click.Context, purpose: str, seed: Path | None) -> None:
+    """Print the key that the members of a group have in common for PURPOSE, 64 hex digits: a secret."""
+    click.echo(derived.derive(_seed(ctx, seed), purpose).hex())
+
+
+@command.command("certificate")
+@click.option("--seed", type=click.Path(path_type=Path), help="Seed file [default: identity.seed of the settings].")
+@click.pass_context
+def certificate(ctx: click.Context, seed: Path | None) -> None:
+    """Print key and certificate with which the redis servers of a group know each other, as PEM: a secret."""
+    click.echo(derived.group_certificate(_seed(ctx, seed)), nl=False)
+
+
 @command.command("pin")
 @click.pass_context
 def pin(ctx: click.Context) -> None:
@@ -85,6 +102,10 @@ def _pin(ctx: click.Context, *, pin: bool) -> None:
 
     asyncio.run(work())
     click.echo(f"{identity.node_id} {'is' if pin else 'is not'} pinned at the explorer")
+
+
+def _seed(ctx: click.Context, path: Path | None) -> bytes:
+    return seedfile.load(path or Path(load_settings(ctx).identity.seed)).seed
 
 
 def _read_words(source: BinaryIO) -> str:
