@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
+from tfgateway.cli.tunnel.status import as_data
 from tfgateway.net.proxyproto import Addresses, encode
 from tfgateway.tunnel.client.metrics import ClientCollector
 from tfgateway.tunnel.client.model import ClientOptions, Phase, RemoteStatus, Tunnel
 from tfgateway.tunnel.client.tunnels import Tunnels
+from tfgateway.tunnel.session.limits import SessionLimits
 
 from tests.support.waiting import soon
 
@@ -71,6 +74,7 @@ async def test_several_services_at_several_gateways(world: World, tunnels: Tunne
     registry.register(ClientCollector(lambda: tunnels.statuses))
     labels = {"tunnel": "blog", "gateway": f"127.0.0.1:{one.port}"}
     await soon(lambda: registry.get_sample_value("tfgateway_tunnel_client_visitors_active", labels) == 0)
+    assert time.time() - 60 < registry.get_sample_value("tfgateway_tunnel_client_last_visit_timestamp_seconds", labels)
     for name, value in {"connected": 1, "visitors_total": 1, "received_bytes_total": 1, "sent_bytes_total": 6}.items():
         assert registry.get_sample_value(f"tfgateway_tunnel_client_{name}", labels) == value
     other.close()
@@ -142,3 +146,14 @@ async def test_one_that_is_taken_out_before_it_is_connected(world: World, tunnel
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(tunnels.ended.wait(), 0.1)
     assert not tunnels.ended.is_set()
+
+
+async def test_the_round_trip_is_known_from_the_first_ping_on(world: World, tunnels: Tunnels) -> None:
+    one = gateway(world)
+    tunnels.apply([tunnel("home", one, await named(world, b"home"), limits=SessionLimits(ping_every=0.1))])
+    (status,) = await connected(tunnels, 1)
+    assert status.round_trip == 0
+    await soon(lambda: tunnels.statuses[0].round_trip > 0)
+    assert as_data(status)["round_trip"] == round(status.round_trip, 6)
+    one.tunnels.remove_secret(HOME)
+    await soon(lambda: tunnels.statuses[0].phase is not Phase.CONNECTED and tunnels.statuses[0].round_trip == 0)

@@ -19,6 +19,7 @@ _COLOURS = {
     Phase.RETRYING: "red",
     Phase.ENDED: "red",
 }
+_COLUMNS = ("gateway", "state", "visitors", "now", "failed", "received", "sent", "round trip", "")
 
 _log = logs.logger("tunnel")
 
@@ -46,6 +47,8 @@ def as_data(status: RemoteStatus) -> dict[str, object]:
         "received": status.received,
         "sent": status.sent,
         "replaced": status.replaced,
+        "last_visit": round(status.last_visit),
+        "round_trip": round(status.round_trip, 6),
         "outcome": status.outcome,
     }
     if status.reason:
@@ -59,17 +62,7 @@ def table(statuses: Sequence[RemoteStatus]) -> Table:
     """For people: a line for each tunnel."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     named = any(one.name for one in statuses)
-    for title in (
-        *(["tunnel"] if named else []),
-        "gateway",
-        "state",
-        "visitors",
-        "now",
-        "failed",
-        "received",
-        "sent",
-        "",
-    ):
+    for title in ("tunnel",) * named + _COLUMNS:
         shown.add_column(title)
     for one in statuses:
         numbers = (str(one.visitors), str(one.active), str(one.failed), decimal(one.received), decimal(one.sent))
@@ -80,7 +73,7 @@ def table(statuses: Sequence[RemoteStatus]) -> Table:
             note = printable(one.reason)
         elif one.phase is Phase.WAITING:
             note = "the gateway does not know this secret yet"
-        shown.add_row(
-            *([one.name] if named else []), one.remote, Text(one.phase, style=_COLOURS[one.phase]), *numbers, note
-        )
+        away = f"{one.round_trip * 1000:.1f} ms" if one.round_trip else ""
+        state = Text(one.phase, style=_COLOURS[one.phase])
+        shown.add_row(*(one.name,) * named, one.remote, state, *numbers, away, note)
     return shown

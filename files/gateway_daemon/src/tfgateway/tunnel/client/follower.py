@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -51,6 +52,12 @@ class Follower:
         self._ending: list[Session] = []
         """Sessions that the gateway is about to end: their visitors stay to their end."""
         self._loop = asyncio.get_running_loop()
+
+    def look(self) -> RemoteStatus:
+        """How it stands now."""
+        session = self._session
+        self.status.round_trip = session.round_trip if session is not None and not session.closed else 0.0
+        return self.status
 
     def change(self, tunnel: Tunnel) -> None:
         """Of the same identity: it holds for visitors from now on."""
@@ -102,7 +109,7 @@ class Follower:
         self.status.phase = phase
         self.status.reason = reason
         self.status.since = self._loop.time()
-        self._changed(self.status)
+        self._changed(self.look())
 
     async def _attempt(self) -> str:
         """One session from the first packet to its end: why it ended. Errors: ``OSError``, ``TimeoutError``."""
@@ -171,6 +178,7 @@ class Follower:
         if self.status.active >= self._options.max_visitors:
             self.status.failed += 1
             return None
+        self.status.last_visit = time.time()
         self.status.visitors += 1
         self.status.active += 1
         session.accept(stream)

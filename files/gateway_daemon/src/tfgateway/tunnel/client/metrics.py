@@ -32,10 +32,18 @@ class ClientCollector(Collector):
         statuses = self._statuses()
         connected = GaugeMetricFamily(f"{_PREFIX}connected", "1: visitors can come", labels=_LABELS)
         active = GaugeMetricFamily(f"{_PREFIX}visitors_active", "Visitors now", labels=_LABELS)
+        last = GaugeMetricFamily(
+            f"{_PREFIX}last_visit_timestamp_seconds", "When the last visitor came; 0: none has", labels=_LABELS
+        )
+        away = GaugeMetricFamily(
+            f"{_PREFIX}round_trip_seconds", "To the gateway and back; 0: not known", labels=_LABELS
+        )
         for one in statuses:
+            last.add_metric((one.name, one.remote), one.last_visit)
+            away.add_metric((one.name, one.remote), one.round_trip)
             connected.add_metric((one.name, one.remote), one.phase is Phase.CONNECTED)
             active.add_metric((one.name, one.remote), one.active)
-        yield from (connected, active)
+        yield from (connected, active, last, away)
         for field, (name, text) in _COUNTERS.items():
             counter = CounterMetricFamily(_PREFIX + name, text, labels=_LABELS)
             for one in statuses:

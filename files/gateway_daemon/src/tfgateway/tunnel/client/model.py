@@ -105,6 +105,10 @@ class RemoteStatus:
     """Bytes from visitors."""
     sent: int = 0
     """Bytes to visitors."""
+    last_visit: float = 0.0
+    """Seconds since 1970 when the last visitor came; 0: none has."""
+    round_trip: float = 0.0
+    """Seconds to the gateway and back; 0: not known yet, or not connected."""
 
 
 Changed = Callable[[RemoteStatus], None]

@@ -28,7 +28,7 @@ class Tunnels:
     @property
     def statuses(self) -> list[RemoteStatus]:
         """Of those that are kept."""
-        return [follower.status for follower, _ in self._followers.values()]
+        return [follower.look() for follower, _ in self._followers.values()]
 
     def apply(self, tunnels: Sequence[Tunnel]) -> None:
         """Keep these: new ones start, others take no more visitors, and none that is there is cut."""

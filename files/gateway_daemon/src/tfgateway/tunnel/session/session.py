@@ -126,6 +126,11 @@ class Session:
         return self._liveness.silent
 
     @property
+    def round_trip(self) -> float:
+        """Seconds to the peer and back; 0: not known yet."""
+        return self._connection.round_trip.seconds
+
+    @property
     def gone(self) -> bool:
         """No stream will ever be opened again."""
         return self.state is not OPEN
