@@ -164,3 +164,18 @@ def test_an_old_systemd_gets_no_group_that_it_does_not_know(evaluate: Callable[.
         case = {"node": of_role(role) | {"facts": facts, "_tfredis_fetched": {"stdout": f'{{"sha256": "{"0" * 64}"}}'}}}
         text = evaluate(role, {"unit": template(role, unit, **variables)}, case)["node"]["unit"]
         assert parse(text)["SystemCallFilter"] == ["~@privileged @resources"], role
+
+
+def test_the_explorer_s_unit_does_not_show_the_url_of_its_database(
+    evaluate: Callable[..., dict[str, dict[str, Any]]],
+) -> None:
+    secret = {"explorer_database": "postgresql://explorer:secret@db.example/explorer", "explorer_drain": 10}
+    case = {"node": of_role("explorer") | secret}
+    text = evaluate("explorer", {"unit": template("explorer", "tfgateway-explorer.service.j2")}, case)["node"]["unit"]
+    unit = parse(text)
+    assert "secret" not in text
+    assert "explorer.sqlite" not in text
+    assert unit["EnvironmentFile"] == ["/etc/tfgateway-explorer/environment"]
+    assert unit["TimeoutStopSec"] == ["25"]
+    assert "--drain=10" in text
+    assert "--ids=/var/lib/tfgateway-explorer/ids" in text

@@ -16,9 +16,9 @@ from tfgateway.explorer.server.app import METRICS, create_app, serve
 from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import pins
-from tfgateway.explorer.server.storage.backup import backup
 from tfgateway.explorer.server.storage.engines import locations
-from tfgateway.explorer.server.storage.migrate import migrate
+from tfgateway.explorer.server.storage.maintenance.backup import backup
+from tfgateway.explorer.server.storage.maintenance.migrate import migrate
 from tfgateway.explorer.server.tls import Certificate
 from tfgateway.explorer.urls import PublicUrl
 from tfgateway.net.addresses import host_port

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -12,12 +13,12 @@ import psycopg
 import pytest
 from tfgateway.errors import StoreError
 from tfgateway.explorer.models import SKIPPED_BY_A_COPY
-from tfgateway.explorer.server.storage import backup
 from tfgateway.explorer.server.storage.database import Database
 from tfgateway.explorer.server.storage.engines.engine import Engine
+from tfgateway.explorer.server.storage.engines.given_ids import GivenIds, Restored
 from tfgateway.explorer.server.storage.engines.postgresql.engine import PostgresqlEngine
 from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
-from tfgateway.explorer.server.storage.given_ids import GivenIds, Restored
+from tfgateway.explorer.server.storage.maintenance import backup
 
 from tests.support import postgresql as support
 from tests.support.postgresql import Server
@@ -53,6 +54,23 @@ async def test_a_copied_file_is_noticed(grid: Any, tmp_path: Path) -> None:
     await _refused(SqliteEngine(path), "it is older than a restore that was acknowledged")
     assert SqliteEngine(path).acknowledge() == 2
     await grid.explorer.restart()
+
+
+def _access(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_uid, found.st_mode & 0o777
+
+
+@SQLITE
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+async def test_what_root_leaves_beside_a_file_is_the_explorers(engine: SqliteEngine, tmp_path: Path) -> None:
+    os.chown(tmp_path, 1234, 1234)
+    database = Database(engine)
+    await database.open()
+    await database.write(lambda connection: connection.skip_ids("farm", 5))
+    await database.write(lambda connection: connection.next_id("farm"))
+    await database.close()
+    assert _access(tmp_path / "explorer.db.lock") == _access(tmp_path / "explorer.db.ids") == (1234, 0o600)
 
 
 @SQLITE

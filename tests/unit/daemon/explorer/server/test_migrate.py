@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from tfgateway.errors import StoreError
 from tfgateway.explorer.models import ResultState
-from tfgateway.explorer.server.storage import migrate
 from tfgateway.explorer.server.storage.connection import Connection
 from tfgateway.explorer.server.storage.database import Database
 from tfgateway.explorer.server.storage.engines.engine import Engine
 from tfgateway.explorer.server.storage.engines.postgresql.engine import PostgresqlEngine
 from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
+from tfgateway.explorer.server.storage.maintenance import migrate
 
 from tests.support.postgresql import Server
 

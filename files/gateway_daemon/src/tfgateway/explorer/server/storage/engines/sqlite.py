@@ -20,7 +20,7 @@ from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import settings
 from tfgateway.explorer.server.storage.connection import Connection, Taken, Value
 from tfgateway.explorer.server.storage.engines.engine import Kind
-from tfgateway.explorer.server.storage.given_ids import GivenIds
+from tfgateway.explorer.server.storage.engines.given_ids import GivenIds, open_private
 from tfgateway.telemetry.text import printable
 
 VERSION = 1
@@ -251,7 +251,7 @@ def _lock(path: Path) -> IO[str]:
     """The lock of a database file, until this process ends; a file says who has it. Errors: ``StoreError``."""
     file = path.with_name(f"{path.name}.lock")
     try:
-        lock = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o600), "r+")
+        lock = open_private(file)
     except OSError as error:
         raise StoreError(f"{file}: {error.strerror}") from error
     try:

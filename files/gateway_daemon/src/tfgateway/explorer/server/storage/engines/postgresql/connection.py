@@ -14,7 +14,7 @@ from psycopg.types.numeric import Int8Dumper
 from tfgateway.errors import StoreError
 from tfgateway.explorer.server.storage.connection import Cursor, Value, node_lock
 from tfgateway.explorer.server.storage.engines.engine import Kind
-from tfgateway.explorer.server.storage.given_ids import GivenIds
+from tfgateway.explorer.server.storage.engines.given_ids import GivenIds
 
 _BEGIN = {
     Kind.WRITE: b"BEGIN",

@@ -18,10 +18,10 @@ from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import settings
 from tfgateway.explorer.server.storage.connection import Connection, Taken, Uncertain
 from tfgateway.explorer.server.storage.engines.engine import Kind
+from tfgateway.explorer.server.storage.engines.given_ids import GivenIds
 from tfgateway.explorer.server.storage.engines.postgresql import schema
 from tfgateway.explorer.server.storage.engines.postgresql.connection import PostgresqlConnection, reason
 from tfgateway.explorer.server.storage.engines.postgresql.notifications import LISTENER, Notifications
-from tfgateway.explorer.server.storage.given_ids import GivenIds
 from tfgateway.telemetry.text import printable
 
 _ATTEMPTS = 5

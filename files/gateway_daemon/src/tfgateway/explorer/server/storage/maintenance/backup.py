@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tfgateway.errors import ConfigError, StoreError
 from tfgateway.explorer.models import SKIPPED_BY_A_COPY
-from tfgateway.explorer.server.storage import given_ids
+from tfgateway.explorer.server.storage.engines import given_ids
 from tfgateway.explorer.server.storage.engines.sqlite import VERSION, SqliteConnection, connect_existing
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -25,6 +26,18 @@ TABLES = ("user", "farm", "gateway", "pool", "workload")
 """Those whose ids clients know."""
 _PAUSE = 1.0  # seconds between two writes of the file
 _EPOCH, _ORIGIN = "epoch", "origin"
+
+
+def open_private(path: Path) -> IO[str]:
+    """Open or make a file beside a database, for its owner alone. Errors: ``OSError``.
+
+    What root makes, with a command, belongs to the owner of the folder: the explorer runs as another user.
+    """
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+")
+    if os.geteuid() == 0:
+        folder = path.absolute().parent.stat()
+        os.fchown(file.fileno(), folder.st_uid, folder.st_gid)
+    return file
 
 
 class Restored(StoreError):
@@ -121,7 +134,8 @@ class GivenIds:
             return
         part = self._path.with_name(f"{self._path.name}.part")
         try:
-            with os.fdopen(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
+            with open_private(part) as file:
+                file.truncate()
                 json.dump(msgspec.to_builtins(self._known), file)
             part.rename(self._path)
         except OSError as error:

@@ -17,8 +17,9 @@ import msgspec
 
 from tfgateway.errors import StoreError
 from tfgateway.explorer.server.registration import RegistrationMode
-from tfgateway.explorer.server.storage import given_ids, settings
+from tfgateway.explorer.server.storage import settings
 from tfgateway.explorer.server.storage.connection import Connection, Value
+from tfgateway.explorer.server.storage.engines import given_ids
 from tfgateway.explorer.server.storage.engines.engine import Engine, Kind
 
 _BATCH = 5000
