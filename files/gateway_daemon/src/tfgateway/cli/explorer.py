@@ -193,12 +193,14 @@ def command(
 @command.command("acknowledge-restore")
 @_DATABASE_OPTION
 @_IDS_OPTION
-def acknowledge_restore(database: str, ids: Path | None) -> None:
+@click.pass_context
+def acknowledge_restore(ctx: click.Context, database: str, ids: Path | None) -> None:
     """Go on with a database that was restored from a copy: new ids begin far above all that were given out.
 
     An explorer that finds its database restored refuses to start, or to give out ids, until this was run. Stop all
     explorers of the database first.
     """
+    _check_password(ctx, "database", database)
     engine = locations.engine(database, ids)
     click.echo(f"{printable(engine.name)}: epoch {engine.acknowledge()}")
 
@@ -260,8 +262,10 @@ def migrate_(ctx: click.Context, source: str, target: str, as_json: bool) -> Non
 @command.command("unpin")
 @_DATABASE_OPTION
 @click.argument("key_id")
-def unpin(database: str, key_id: str) -> None:
+@click.pass_context
+def unpin(ctx: click.Context, database: str, key_id: str) -> None:
     """Accept requests of KEY_ID, a node id or a user's tid, as old programs sign them again."""
+    _check_password(ctx, "database", database)
     removed = locations.engine(database).apply(
         lambda connection: pins.change(connection, key_id, pin=False, now=time.time())
     )

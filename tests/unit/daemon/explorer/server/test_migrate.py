@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tfgateway.errors import StoreError
-from tfgateway.explorer.models import ResultState
+from tfgateway.explorer.models import AdmittedGateway, ResultState
+from tfgateway.explorer.server.storage import admissions
 from tfgateway.explorer.server.storage.connection import Connection
 from tfgateway.explorer.server.storage.database import Database
 from tfgateway.explorer.server.storage.engines.engine import Engine
@@ -65,6 +67,24 @@ async def test_a_request_is_good_once_in_both(grid: Any, other: Engine) -> None:
     await _move(grid, other)
     assert grid.explorer.count("nonce") == 2
     assert grid.explorer.value("SELECT number FROM nonce_count WHERE key_id = ?", "1") == 2
+
+
+async def test_a_farm_goes_on_admitting_gateways(grid: Any, other: Engine) -> None:
+    def admit(node_id: str) -> Callable[[Connection], None]:
+        return lambda connection: admissions.write(connection, AdmittedGateway(farm_id=1, node_id=node_id))
+
+    for node_id in ("one", "two"):
+        await grid.explorer.database.write(admit(node_id))
+    await _move(grid, other)
+    await grid.explorer.database.write(admit("three"))
+    assert len((await grid.call("GET", "/farms/1/gateways")).json) == 3
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_source_that_is_not_there_is_not_made(engine: Engine, other: Engine, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"absent\.db"):
+        migrate.migrate(SqliteEngine(tmp_path / "absent.db"), other, _quiet)
+    assert not (tmp_path / "absent.db").exists()
 
 
 async def test_an_interrupted_migration_goes_on(grid: Any, other: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,8 @@ async def poll(request: web.Request) -> web.StreamResponse:
     with services.long_polls.watch(node_id) as changed:
         page = await services.database.read(work, node_id=node_id)
         until = asyncio.get_running_loop().time() + wait
-        while wait and not _fresh(services, node_id, page):
+        known = page.begun.bodies
+        while wait and not _fresh(services, node_id, page) and page.begun.bodies == known:
             with services.long_polls.may_wait(changed, source(request.transport)) as may_wait:
                 if not may_wait:
                     break

@@ -1,1 +1,1 @@
-"""Storage of the explorer in SQLite."""
+"""Storage of the explorer in SQLite or PostgreSQL."""

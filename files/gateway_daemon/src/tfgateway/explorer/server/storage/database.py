@@ -80,7 +80,10 @@ class _Pool:
             self._idle.pop().close()
 
     def _run(self, work: Callable[[Connection], _T], node_id: str) -> _T:
-        connection = self._idle.pop() if self._idle else self._engine.connect(self._kind)
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._engine.connect(self._kind)
         try:
             return self._engine.transaction(connection, self._kind, work, node_id)
         finally:

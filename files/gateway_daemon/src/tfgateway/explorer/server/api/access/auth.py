@@ -6,14 +6,14 @@ import math
 
 from aiohttp import web
 
-from tfgateway.errors import CryptoError, IdentityError, ParseError
+from tfgateway.errors import CryptoError, IdentityError, ParseError, StoreError
 from tfgateway.explorer import signing
 from tfgateway.explorer.models import User
 from tfgateway.explorer.server.api import http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES, Services
 from tfgateway.explorer.server.storage import nonces, pins, rows
-from tfgateway.explorer.server.storage.connection import Connection
+from tfgateway.explorer.server.storage.connection import Connection, Uncertain
 from tfgateway.explorer.signing import Pin
 from tfgateway.identity.keys import node_id_to_public_key
 
@@ -112,7 +112,10 @@ async def _use_unbound(services: Services, key_id: str) -> None:
     if pinned:
         raise unauthorized(f"{_NOT_BOUND}: the key is pinned")
     if unnoted:
-        await services.database.write(lambda connection: pins.note(connection, key_id, now))
+        try:
+            await services.database.write(lambda connection: pins.note(connection, key_id, now))
+        except Uncertain as error:
+            raise StoreError(str(error)) from error  # what was asked for has not begun
 
 
 def _as_signed(request: web.Request) -> tuple[str, list[tuple[str, str]]]:
@@ -144,6 +147,8 @@ async def _use_nonce(request: web.Request, signature: signing.HttpSignature) -> 
         state = await services.database.write(work)
     except nonces.Repeated as error:
         raise unauthorized(error) from error
+    except Uncertain as error:
+        raise StoreError(str(error)) from error  # what was asked for has not begun
     if state is not None:
         request[_PIN] = state
 

@@ -45,7 +45,7 @@ _TABLES = (
         ("id", "node_id", "customer_tid", "pool_id", "workload_type", "next_action", "active", "body"),
     ),
     _Table("queue", ("id", "node_id", "body")),
-    _Table("admission", ("id", "farm_id", "node_id", "body")),
+    _Table("admission", ("farm_id", "node_id", "body"), 2),  # an id of its own, which nobody knows
     _Table("pool_order", ("customer_tid", "nonce"), 2),
     _Table("user_update", ("id", "sequence")),
     _Table("pin", ("key_id",)),
@@ -69,6 +69,7 @@ def migrate(source: Engine, target: Engine, progress: Callable[[str, int], None]
     progress: called with a table and the number of its rows that are there. Errors: ``StoreError``.
     """
     try:
+        source.apply(_check_there)
         source.open(RegistrationMode.CLOSED)
         _check_idle(source)
         with closing(source.connect(Kind.SCAN)) as reading:
@@ -76,6 +77,7 @@ def migrate(source: Engine, target: Engine, progress: Callable[[str, int], None]
             def read(work: Callable[[Connection], Any]) -> Any:
                 return source.transaction(reading, Kind.SCAN, work, "")
 
+            read(_check_complete)
             target.open(RegistrationMode.CLOSED)
             _check_idle(target)
             with closing(target.connect(Kind.WRITE)) as writing:
@@ -86,6 +88,7 @@ def migrate(source: Engine, target: Engine, progress: Callable[[str, int], None]
                 write(lambda connection: _begin(connection, source.name, target.name))
                 for table in _TABLES:
                     _copy(table, read, write, progress)
+                _check_idle(source)
                 copied = [_compared(table, read, write) for table in _TABLES]
                 found = read(_state)
                 write(lambda connection: _finish(connection, *found))
@@ -105,6 +108,16 @@ def _check_idle(engine: Engine) -> None:
             time.sleep(0.1)
             continue
         raise StoreError(f"{engine.name}: {others} connections of explorers use it: stop them first")
+
+
+def _check_there(connection: Connection) -> None:
+    """Opening would make what is not there."""
+    connection.execute("SELECT id FROM workload LIMIT 1").fetchone()
+
+
+def _check_complete(connection: Connection) -> None:
+    if settings.find(connection, settings.INCOMPLETE):
+        raise StoreError("the database to copy is itself an incomplete copy")
 
 
 def _begin(connection: Connection, source: str, target: str) -> None:
@@ -141,7 +154,9 @@ def _behind(connection: Connection, table: _Table, last: tuple[Value, ...] | Non
     marks = ", ".join("?" * table.keys)
     where = f"WHERE ({keys}) > ({marks}) " if last is not None else ""
     query = f'SELECT {", ".join(table.columns)} FROM "{table.name}" {where}ORDER BY {keys} LIMIT ?'  # noqa: S608
-    return [tuple(row) for row in connection.execute(query, (*(last or ()), _BATCH))]
+    rows = connection.execute(query, (*(last or ()), _BATCH))
+    # PostgreSQL has no text with NUL in it.
+    return [tuple(value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in row) for row in rows]
 
 
 def _compared(table: _Table, read: _Run, write: _Run) -> Copied:

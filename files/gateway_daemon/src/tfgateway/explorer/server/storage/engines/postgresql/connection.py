@@ -17,16 +17,16 @@ from tfgateway.explorer.server.storage.engines.engine import Kind
 from tfgateway.explorer.server.storage.engines.given_ids import GivenIds
 
 _BEGIN = {
-    Kind.WRITE: b"BEGIN",
+    Kind.WRITE: b"BEGIN ISOLATION LEVEL READ COMMITTED",
     # One state of the data for all statements.
     Kind.READ: b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     Kind.SCAN: b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 }
 # Each statement sees what was committed before it: after the wait for a lock, too.
-_BEGIN_OF_NODE = b"BEGIN READ ONLY"
+_BEGIN_OF_NODE = b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 _SETTINGS = {
     # Not for those that write: a COMMIT that is cancelled while it waits for the standby would count as done.
-    Kind.WRITE: b"SET lock_timeout = '10s'",
+    Kind.WRITE: b"SET lock_timeout = '10s'; SET statement_timeout = 0",
     Kind.READ: b"SET lock_timeout = '10s'; SET statement_timeout = '30s'",
     Kind.SCAN: b"SET lock_timeout = '10s'; SET statement_timeout = '120s'",
 }

@@ -26,7 +26,7 @@ from tfgateway.telemetry.text import printable
 
 _ATTEMPTS = 5
 _PAUSE = 0.01  # seconds, before a transaction that another one was in the way of is repeated
-_SCHEMA = "schema"
+_SCHEMA, _TABLES = "schema", "tables"
 _DEFAULTS = MappingProxyType(
     {
         "application_name": "tfgateway-explorer",
@@ -43,7 +43,7 @@ _T = TypeVar("_T")
 
 
 class PostgresqlEngine:
-    """A database of PostgreSQL 13 or newer, which exists."""
+    """A database of PostgreSQL 14 or newer, which exists."""
 
     connections = MappingProxyType({Kind.WRITE: 6, Kind.READ: 4, Kind.SCAN: 2})
 
@@ -93,7 +93,7 @@ class PostgresqlEngine:
                 time.sleep(_PAUSE * attempt)
             except psycopg.Error as error:
                 lost = connection.lost(error)
-                if lost and connection.committing:
+                if lost and connection.committing and not isinstance(error, errors.ReadOnlySqlTransaction):
                     raise Uncertain(f"{self._name}: whether it was written is not known: {reason(error)}") from error
                 # The first attempt finds out that the server has gone, the second one asks the new one.
                 self._give_up(attempt, 2 if lost else 0, error)
@@ -144,7 +144,10 @@ class PostgresqlEngine:
         made = connection.execute("SELECT to_regclass('setting')").fetchone()[0] is None
         if not made and (version := settings.find(connection, _SCHEMA)) != str(schema.VERSION):
             raise StoreError(f"{self._name}: written by another version ({version}) of the explorer")
-        connection.script(schema.TABLES)
+        if made or settings.find(connection, _TABLES) != schema.DIGEST:
+            # Not at each start: it locks the tables that the other replicas use.
+            connection.script(schema.TABLES)
+            settings.replace(connection, _TABLES, schema.DIGEST)
         if made:
             settings.add(connection, _SCHEMA, str(schema.VERSION))
             settings.write_new(connection, new)

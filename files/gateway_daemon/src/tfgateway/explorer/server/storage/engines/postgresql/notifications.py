@@ -8,6 +8,7 @@ found by the poll itself (``recheck``) and after each reconnection (``missed``).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,7 @@ from tfgateway.telemetry.logs import logger
 _CHANNEL = "tfgateway_explorer"
 LISTENER = "tfgateway-explorer-listener"
 """By this name the connections of explorers that run are known."""
-_MOST = 7000  # characters of one notification, of which PostgreSQL takes 8000 bytes
+_MOST = 100  # nodes in one notification, of which PostgreSQL takes 8000 bytes
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _log = logger("explorer")
@@ -87,10 +88,14 @@ class Notifications:
 
     async def _send(self, connection: psycopg.AsyncConnection[Any]) -> None:
         while True:
+            while self._pending:
+                nodes = list(itertools.islice(self._pending, _MOST))
+                self._pending.difference_update(nodes)
+                try:
+                    payload = " ".join([self._replica, *nodes])
+                    await connection.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, payload))
+                except psycopg.Error:
+                    self._pending.update(nodes)
+                    raise
             await self._wanted.wait()
             self._wanted.clear()
-            while self._pending:
-                payload = self._replica
-                while self._pending and len(payload) < _MOST:
-                    payload += f" {self._pending.pop()}"
-                await connection.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, payload))

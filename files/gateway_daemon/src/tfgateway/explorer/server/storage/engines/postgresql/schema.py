@@ -6,6 +6,8 @@ before does not look at (``IF NOT EXISTS``): each release can be rolled back to 
 
 from __future__ import annotations
 
+import hashlib
+
 VERSION = 1
 """Of the schema, in table ``setting``."""
 _KEY = 'TEXT COLLATE "C" NOT NULL'  # compared as SQLite does, whatever the locale
@@ -62,3 +64,5 @@ BEGIN
 END $$;
 CREATE OR REPLACE TRIGGER nonce_counted AFTER INSERT OR DELETE ON nonce FOR EACH ROW EXECUTE FUNCTION count_nonce();
 """  # noqa: S608
+DIGEST = hashlib.sha256(TABLES.encode()).hexdigest()
+"""Of the statements that were run last."""
