@@ -128,6 +128,8 @@ async def test_a_running_explorer_notices(grid: Any, engine: PostgresqlEngine, t
     answer = await grid.post(grid.workload())
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
     assert grid.explorer.count("workload") == 3
+    async with grid.explorer.session.get(str(grid.explorer.server.make_url("/readyz"))) as response:
+        assert (response.status, await response.text()) == (503, "the database was restored from a copy\n")
     await grid.explorer.restart()
 
 

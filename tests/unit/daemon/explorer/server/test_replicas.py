@@ -17,7 +17,7 @@ from tfgateway.explorer import signing
 from tfgateway.explorer.models import Subdomain
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import rows
-from tfgateway.explorer.server.storage.connection import Connection, Uncertain, node_lock
+from tfgateway.explorer.server.storage.connection import CommitOutcomeUnknown, Connection, node_lock
 from tfgateway.explorer.server.storage.database import Database
 from tfgateway.explorer.server.storage.engines.postgresql import connection as driver
 from tfgateway.explorer.server.storage.engines.postgresql.engine import PostgresqlEngine
@@ -63,6 +63,18 @@ async def test_a_poll_at_one_is_woken_by_a_change_at_another(replicas: tuple[Any
         assert [found["id"] for found in (await again).json] == [made]  # that replica has not delivered it yet
     third = asyncio.create_task(other.poll(made + 1, "&wait=0.5"))
     assert [found["id"] for found in (await third).json] == [made]
+
+
+async def test_each_knows_the_ids_that_others_gave_out(replicas: tuple[Any, Any]) -> None:
+    """After a restore, or a failover to a standby that was behind, none of them gives one out again."""
+    one, other = replicas
+    poll = asyncio.create_task(one.poll(0, "&wait=60"))
+    await _waits(one)
+    await other.create()
+    async with asyncio.timeout(LONG):
+        await poll
+    one.explorer.engine.apply(lambda connection: connection.execute("SELECT setval('workload_id_seq', 1, false)"))
+    assert (await one.post(one.workload())).status == 503
 
 
 async def test_what_no_notification_says_is_found_by_the_poll(
@@ -229,7 +241,7 @@ async def test_what_is_lost_while_it_is_committed_is_not_repeated(grid: Any, mon
     monkeypatch.setattr(driver.PostgresqlConnection, "commit", commit)
     monkeypatch.setattr(driver.PostgresqlConnection, "cut", True, raising=False)
     before = grid.explorer.database
-    with pytest.raises(Uncertain, match="whether it was written is not known"):
+    with pytest.raises(CommitOutcomeUnknown, match="whether it was written is not known"):
         await before.write(_of_another_node)
     answer = await grid.post(grid.workload())
     assert (answer.status, answer.headers.get("Retry-After")) == (503, None)
@@ -284,6 +296,27 @@ async def test_a_cancellation_that_gets_lost_does_not_keep_the_process(
     await changes.listening()
     async with asyncio.timeout(LONG):
         await end([running])
+
+
+async def test_who_waits_too_long_to_write_is_not_ready(grid: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the standby that each commit waits for is away."""
+    monkeypatch.setattr("tfgateway.explorer.server.storage.database._STUCK", 0.0)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(_connection: Connection) -> None:
+        begun.set()
+        assert go_on.wait(LONG)
+
+    async def ready() -> tuple[int, str]:
+        async with grid.explorer.session.get(str(grid.explorer.server.make_url("/readyz"))) as response:
+            return response.status, await response.text()
+
+    writing = asyncio.create_task(grid.explorer.database.write(wait))
+    assert await asyncio.to_thread(begun.wait, LONG)
+    assert await ready() == (503, "a change has been waiting for the database\n")
+    go_on.set()
+    await writing
+    assert await ready() == (200, "ok\n")
 
 
 # What is refused, and what PostgreSQL cannot store

@@ -15,7 +15,7 @@ from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.registration import RegistrationMode, farm_refusal
 from tfgateway.explorer.server.storage import rows, tables
-from tfgateway.explorer.server.storage.connection import Connection, Taken
+from tfgateway.explorer.server.storage.connection import Connection, UniqueViolation
 from tfgateway.explorer.server.storage.listing import Listing
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -40,7 +40,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
 
     try:
         farm_id = await services.database.write(work)
-    except Taken:
+    except UniqueViolation:
         raise ApiError(409, _TAKEN) from None
     return responses.JsonResponse(wire.encode({"id": farm_id}), 201)
 
@@ -63,7 +63,7 @@ async def update(request: web.Request) -> responses.JsonResponse:
 
     try:
         await request.app[SERVICES].database.write(work)
-    except Taken:
+    except UniqueViolation:
         raise ApiError(409, _TAKEN) from None
     return responses.nothing()
 

@@ -19,7 +19,7 @@ async def alive(_request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """GET /readyz: 200, or 503 with the reason: the database does not answer, or the explorer is about to stop."""
+    """GET /readyz: 200, or 503 with the reason: no database, or one that takes no changes, or it is about to stop."""
     services = request.app[SERVICES]
     if services.long_polls.closed:
         return _unready("stopping")
@@ -28,6 +28,8 @@ async def ready(request: web.Request) -> web.Response:
             await services.database.read(lambda connection: connection.execute("SELECT 1").fetchone())
     except (StoreError, TimeoutError):
         return _unready("the database does not answer")
+    if problem := services.database.problem():
+        return _unready(problem)
     return web.Response(text="ok\n")
 
 

@@ -17,7 +17,7 @@ from tfgateway.explorer.server.api import bounds, responses
 from tfgateway.explorer.server.api.responses import JsonResponse
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.storage import rows
-from tfgateway.explorer.server.storage.connection import Uncertain
+from tfgateway.explorer.server.storage.connection import CommitOutcomeUnknown
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.identity.keys import PUBLIC_KEY_SIZE
 from tfgateway.telemetry.logs import logger
@@ -146,7 +146,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return _refusal(error)
     except rows.NotFound:
         return _refusal(missing())
-    except Uncertain as error:
+    except CommitOutcomeUnknown as error:
         _log.error("database failed", path=request.path, reason=error)
         return JsonResponse(b'{"error":"the database failed: this may have been done, or not"}', 503)
     except StoreError as error:

@@ -14,7 +14,7 @@ from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage import pins, rows, tables
-from tfgateway.explorer.server.storage.connection import Connection, Taken
+from tfgateway.explorer.server.storage.connection import Connection, UniqueViolation
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 
@@ -68,7 +68,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
 
     try:
         pool_id = await services.database.write(work)
-    except Taken:
+    except UniqueViolation:
         raise ApiError(409, "this order was sent before") from None
     return responses.JsonResponse(wire.encode({"reservation_id": pool_id, "escrow_information": _NO_ESCROW}), 201)
 

@@ -17,7 +17,7 @@ from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import pins, rows, tables
-from tfgateway.explorer.server.storage.connection import Connection, Taken
+from tfgateway.explorer.server.storage.connection import Connection, UniqueViolation
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 from tfgateway.identity.keys import verify
@@ -67,7 +67,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
 
     try:
         user = await services.database.write(work)
-    except Taken:
+    except UniqueViolation:
         raise ApiError(409, _TAKEN) from None
     return responses.JsonResponse(wire.encode(user), 201)
 
@@ -96,7 +96,7 @@ async def update(request: web.Request) -> responses.JsonResponse:
 
     try:
         await services.database.write(work)
-    except Taken:
+    except UniqueViolation:
         raise ApiError(409, _TAKEN) from None
     return responses.nothing()
 

@@ -15,11 +15,11 @@ from tfgateway.errors import GatewayError, StoreError
 Value = int | str | bytes
 
 
-class Taken(GatewayError):
+class UniqueViolation(GatewayError):
     """A value that has to be unique is there already."""
 
 
-class Uncertain(StoreError):
+class CommitOutcomeUnknown(StoreError):
     """Whether a change was written is not known: the connection was lost while it was committed."""
 
 
@@ -40,10 +40,10 @@ class Connection(Protocol):
     """Appended to a SELECT of rows that the transaction changes depending on what they are."""
 
     def execute(self, query: str, values: Sequence[Value] = (), /) -> Cursor:
-        """Run one statement. Errors: ``Taken``, and the engine's own."""
+        """Run one statement. Errors: ``UniqueViolation``, and the engine's own."""
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Value]], /) -> None:
-        """Add many rows. Errors: ``Taken``."""
+        """Add many rows. Errors: ``UniqueViolation``."""
 
     def next_id(self, table: str, /) -> int:
         """A new id: ids of a table only grow, and are never given out twice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from tfgateway.explorer.server.storage import settings
 from tfgateway.explorer.server.storage.connection import Connection
 from tfgateway.explorer.server.storage.engines.engine import Engine, Kind
 
+_STUCK = 5.0  # seconds: as when the standby that a commit waits for is away
 _T = TypeVar("_T")
 
 
@@ -30,6 +32,12 @@ class Database:
     def registration(self) -> RegistrationMode | None:
         """What is recorded in the database; None: a release made it that knew no choice, or it is not open."""
         return self._registration
+
+    def problem(self) -> str | None:
+        """Why changes cannot be written now, as far as it is known; None: they can."""
+        if self._pools[Kind.WRITE].longest > _STUCK:
+            return "a change has been waiting for the database"
+        return self._engine.problem()
 
     async def open(self) -> None:
         """Create or open it. Errors: ``StoreError``."""
@@ -58,7 +66,10 @@ class Database:
         return await self._pools[Kind.SCAN].run(work)
 
     async def write(self, work: Callable[[Connection], _T]) -> _T:
-        """Run ``work`` durably; when it raises, nothing has changed. Errors: its own, ``Taken``, ``StoreError``."""
+        """Run ``work`` durably; when it raises, nothing has changed.
+
+        Errors: its own, ``UniqueViolation``, ``StoreError``, ``CommitOutcomeUnknown``: it may have changed.
+        """
         return await self._pools[Kind.WRITE].run(work)
 
 
@@ -70,9 +81,20 @@ class _Pool:
         self._kind = kind
         self._threads = ThreadPoolExecutor(engine.connections[kind], thread_name_prefix=f"database-{kind.value}")
         self._idle: list[Any] = []
+        self._begun: dict[object, float] = {}
+
+    @property
+    def longest(self) -> float:
+        """For how many seconds the oldest call has been waiting or running; 0: there is none."""
+        return time.monotonic() - next(iter(self._begun.values())) if self._begun else 0.0
 
     async def run(self, work: Callable[[Connection], _T], node_id: str = "") -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work, node_id)
+        call = object()
+        self._begun[call] = time.monotonic()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work, node_id)
+        finally:
+            del self._begun[call]
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown)

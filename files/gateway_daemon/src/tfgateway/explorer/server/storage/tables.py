@@ -9,13 +9,13 @@ from tfgateway.explorer.server.storage.connection import Connection, Value
 
 
 def insert(connection: Connection, table: str, **columns: Value) -> None:
-    """Add a row. Errors: ``Taken``."""
+    """Add a row. Errors: ``UniqueViolation``."""
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     connection.execute(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', tuple(columns.values()))  # noqa: S608
 
 
 def update(connection: Connection, table: str, row: int, **columns: Value) -> None:
-    """Change the row with id ``row``. Errors: ``Taken``."""
+    """Change the row with id ``row``. Errors: ``UniqueViolation``."""
     names = ", ".join(f"{name} = ?" for name in columns)
     connection.execute(f'UPDATE "{table}" SET {names} WHERE id = ?', (*columns.values(), row))  # noqa: S608
 

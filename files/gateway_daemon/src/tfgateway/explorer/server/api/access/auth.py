@@ -13,12 +13,13 @@ from tfgateway.explorer.server.api import http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES, Services
 from tfgateway.explorer.server.storage import nonces, pins, rows
-from tfgateway.explorer.server.storage.connection import Connection, Uncertain
+from tfgateway.explorer.server.storage.connection import CommitOutcomeUnknown, Connection
 from tfgateway.explorer.signing import Pin
 from tfgateway.identity.keys import node_id_to_public_key
 
 _CHALLENGE = {"WWW-Authenticate": f'Signature headers="{" ".join(signing.REQUIRED_ITEMS)}"'}
 _PIN = web.RequestKey("pin", Pin)  # what the answer to a request says of it
+_CLOCKS = 60  # seconds by which the clocks of explorers on one database may differ
 _NOT_BOUND = f"the signature must cover {' '.join(signing.BOUND_ITEMS)}"
 
 
@@ -114,7 +115,7 @@ async def _use_unbound(services: Services, key_id: str) -> None:
     if unnoted:
         try:
             await services.database.write(lambda connection: pins.note(connection, key_id, now))
-        except Uncertain as error:
+        except CommitOutcomeUnknown as error:
             raise StoreError(str(error)) from error  # what was asked for has not begun
 
 
@@ -136,7 +137,7 @@ async def _use_nonce(request: web.Request, signature: signing.HttpSignature) -> 
     if problem := signing.nonce_problem(" ".join(given)):
         raise unauthorized(f"{signing.NONCE} {problem}")
     now = services.clock()
-    oldest = math.floor(now - services.policy.clock_skew)
+    oldest = math.floor(now - services.policy.clock_skew) - _CLOCKS
 
     def work(connection: Connection) -> Pin | None:
         nonces.use(connection, signature.key_id, given[0], signature.created, oldest=oldest)
@@ -147,7 +148,7 @@ async def _use_nonce(request: web.Request, signature: signing.HttpSignature) -> 
         state = await services.database.write(work)
     except nonces.Repeated as error:
         raise unauthorized(error) from error
-    except Uncertain as error:
+    except CommitOutcomeUnknown as error:
         raise StoreError(str(error)) from error  # what was asked for has not begun
     if state is not None:
         request[_PIN] = state

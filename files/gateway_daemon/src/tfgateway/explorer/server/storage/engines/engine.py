@@ -59,7 +59,7 @@ class Engine(Protocol):
         """A connection of this kind, with ``close``. Errors: ``StoreError``."""
 
     def transaction(self, connection: Any, kind: Kind, work: Callable[[Connection], _T], node_id: str) -> _T:
-        """Run ``work``; when it raises, nothing has changed. Errors: its own, ``Taken``, ``StoreError``.
+        """Run ``work``; when it raises, nothing has changed. Errors: its own, ``UniqueViolation``, ``StoreError``.
 
         node_id: see ``Database.read``.
         """
@@ -70,7 +70,10 @@ class Engine(Protocol):
     def acknowledge(self) -> int:
         """Go on with a restored database; the new epoch. Errors: ``StoreError``."""
 
-    def others(self) -> int:
+    def problem(self) -> str | None:
+        """Why no changes are accepted; None: they are. Does not block."""
+
+    def other_explorers(self) -> int:
         """Connections of other explorers, once it is open. Errors: ``StoreError``."""
 
     def changes(self) -> Changes:

@@ -61,6 +61,8 @@ class GivenIds:
         self._known = _File()
         self._lock = threading.Lock()
         self._next_write = 0.0
+        self.problem: str | None = None
+        """Why no ids are given out."""
 
     def compare(self, connection: Connection, origin: str) -> None:
         """Compare with the database, at a start. Errors: ``Restored``, ``StoreError``.
@@ -88,19 +90,26 @@ class GivenIds:
 
         before: ``last`` when it was not drawn yet; others are drawn, and given out, at the same time.
         """
-        if number <= before:
+        if number > before:
+            self.problem = None
+        else:
             raise self._restored(f"its next {table} is {number}, and {before} was given out")
 
     def given(self, ids: Mapping[str, int]) -> None:
-        """Note the ids of a transaction that is committed."""
+        """Note the ids of a transaction that is committed, in the file too from time to time."""
         if not ids:
             return
+        self.note(ids)
         with self._lock:
-            for table, number in ids.items():
-                self._known.ids[table] = max(self._known.ids.get(table, 0), number)
             if (now := time.monotonic()) >= self._next_write:
                 self._next_write = now + _PAUSE
                 self._write()
+
+    def note(self, ids: Mapping[str, int]) -> None:
+        """Note ids that were given out, by whichever explorer."""
+        with self._lock:
+            for table, number in ids.items():
+                self._known.ids[table] = max(self._known.ids.get(table, 0), number)
 
     def save(self) -> None:
         """Write the file, unless there is none to write."""
@@ -143,6 +152,7 @@ class GivenIds:
             _log.warning("ids not remembered", file=str(self._path), reason=error.strerror)
 
     def _restored(self, why: str) -> Restored:
+        self.problem = "the database was restored from a copy"
         return Restored(
             f"{self._name}: was restored from a copy: {why}. Ids could be given out twice: stop all explorers, run"
             " `tfgateway explorer acknowledge-restore` and start them again"

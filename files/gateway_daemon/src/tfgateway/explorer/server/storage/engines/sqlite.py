@@ -18,7 +18,7 @@ from urllib.parse import quote
 from tfgateway.errors import StoreError
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import settings
-from tfgateway.explorer.server.storage.connection import Connection, Taken, Value
+from tfgateway.explorer.server.storage.connection import Connection, UniqueViolation, Value
 from tfgateway.explorer.server.storage.engines.engine import Kind
 from tfgateway.explorer.server.storage.engines.given_ids import GivenIds, open_private
 from tfgateway.telemetry.text import printable
@@ -215,7 +215,11 @@ class SqliteEngine:
             self._lock.close()
             self._lock = None
 
-    def others(self) -> int:
+    def problem(self) -> str | None:
+        """Whether it was found to be restored."""
+        return self._given_ids.problem
+
+    def other_explorers(self) -> int:
         """None: the file is locked."""
         return 0
 
@@ -242,7 +246,7 @@ class SqliteEngine:
         try:
             yield
         except sqlite3.IntegrityError as error:
-            raise Taken(str(error)) from error
+            raise UniqueViolation(str(error)) from error
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: {error}") from error
 

@@ -103,7 +103,7 @@ _Run = Callable[[Callable[[Connection], Any]], Any]
 
 def _check_idle(engine: Engine) -> None:
     until = time.monotonic() + _PATIENCE
-    while others := engine.others():
+    while others := engine.other_explorers():
         if time.monotonic() < until:
             time.sleep(0.1)
             continue

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tfgateway.errors import ConfigError, StoreError
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import settings
-from tfgateway.explorer.server.storage.connection import Connection, Taken, Uncertain
+from tfgateway.explorer.server.storage.connection import CommitOutcomeUnknown, Connection, UniqueViolation
 from tfgateway.explorer.server.storage.engines.engine import Kind
 from tfgateway.explorer.server.storage.engines.given_ids import GivenIds
 from tfgateway.explorer.server.storage.engines.postgresql import schema
@@ -81,20 +81,22 @@ class PostgresqlEngine:
     ) -> _T:
         """Run ``work``, again when another transaction was in its way or the connection was lost before the end.
 
-        Errors: its own, ``Taken``, ``StoreError``, ``Uncertain`` of them when the change may have been written.
+        Errors: its own, ``UniqueViolation``, ``StoreError``, ``CommitOutcomeUnknown``: it may have been written.
         """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._once(connection, work, node_id)
             except errors.UniqueViolation as error:
-                raise Taken(reason(error)) from error
+                raise UniqueViolation(reason(error)) from error
             except (errors.SerializationFailure, errors.DeadlockDetected) as error:
                 self._give_up(attempt, _ATTEMPTS, error)
                 time.sleep(_PAUSE * attempt)
             except psycopg.Error as error:
                 lost = connection.lost(error)
                 if lost and connection.committing and not isinstance(error, errors.ReadOnlySqlTransaction):
-                    raise Uncertain(f"{self._name}: whether it was written is not known: {reason(error)}") from error
+                    raise CommitOutcomeUnknown(
+                        f"{self._name}: whether it was written is not known: {reason(error)}"
+                    ) from error
                 # The first attempt finds out that the server has gone, the second one asks the new one.
                 self._give_up(attempt, 2 if lost else 0, error)
         raise AssertionError("the last attempt has raised")
@@ -108,14 +110,18 @@ class PostgresqlEngine:
         """Go on with a restored database; the new epoch. Errors: ``StoreError``."""
         return self.apply(lambda connection: self._given_ids.acknowledge(connection, _origin(connection)))
 
-    def others(self) -> int:
+    def problem(self) -> str | None:
+        """Whether it was found to be restored."""
+        return self._given_ids.problem
+
+    def other_explorers(self) -> int:
         """By the name of those that listen."""
         query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = ?"
         return int(self.apply(lambda connection: connection.execute(query, (LISTENER,)).fetchone()[0]))
 
     def changes(self) -> Notifications:
         """Between the explorers of the database."""
-        return Notifications(self.conninfo, self._name)
+        return Notifications(self.conninfo, self._name, self._given_ids)
 
     def close(self) -> None:
         """Remember what was given out."""

@@ -16,12 +16,14 @@ from typing import Any
 import psycopg
 
 from tfgateway.aio import Backoff, together
+from tfgateway.explorer.server.storage.engines.given_ids import GivenIds
 from tfgateway.explorer.server.storage.engines.postgresql.connection import reason
 from tfgateway.telemetry.logs import logger
 
 _CHANNEL = "tfgateway_explorer"
 LISTENER = "tfgateway-explorer-listener"
 """By this name the connections of explorers that run are known."""
+_TABLE = "workload"  # of which most ids are given out
 _MOST = 100  # nodes in one notification, of which PostgreSQL takes 8000 bytes
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
@@ -33,10 +35,11 @@ class Notifications:
 
     recheck: float | None = 10.0
 
-    def __init__(self, conninfo: str, name: str) -> None:
-        """name: how messages call the database."""
+    def __init__(self, conninfo: str, name: str, given_ids: GivenIds) -> None:
+        """name: how messages call the database. given_ids: each replica knows those of all."""
         self._conninfo = conninfo
         self._name = name
+        self._given_ids = given_ids
         # Our own come back, too: who waits here was woken before.
         self._replica = uuid.uuid4().hex
         self._pending: set[str] = set()
@@ -81,8 +84,9 @@ class Notifications:
             missed()
         self._listening.set()
         async for notification in connection.notifies():
-            replica, *nodes = notification.payload.split(" ")
+            replica, last, *nodes = notification.payload.split(" ")
             if replica != self._replica:
+                self._given_ids.note({_TABLE: int(last)})
                 for node_id in nodes:
                     changed(node_id)
 
@@ -92,7 +96,7 @@ class Notifications:
                 nodes = list(itertools.islice(self._pending, _MOST))
                 self._pending.difference_update(nodes)
                 try:
-                    payload = " ".join([self._replica, *nodes])
+                    payload = " ".join([self._replica, str(self._given_ids.last(_TABLE)), *nodes])
                     await connection.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, payload))
                 except psycopg.Error:
                     self._pending.update(nodes)
