@@ -139,3 +139,9 @@ def test_a_part_of_a_query_waits(data: st.DataObject) -> None:
     end = data.draw(st.integers(0, len(framed) - 1))
     assert world.fast.answer(framed[:end], 0, 64) == ([], 0)
     assert world.fast.answer(framed + framed[:end], 0, 64)[1] == len(framed)
+
+
+def test_what_would_be_a_query_but_is_not_all_there_waits() -> None:
+    """Its length says that more follows."""
+    message = query("www.z")
+    assert World().fast.answer((len(message) + 1).to_bytes(2, "big") + message, 0, 64) == ([], 0)

@@ -333,6 +333,12 @@ class TestSignatures:
             with pytest.raises(dns.tsig.PeerBadTime):
                 dns.message.from_wire(world.reply(wire, now=NOW + skew).message, query.keyring, query.mac)
 
+    @pytest.mark.parametrize(("skew", "error"), [(300, 0), (301, 18)])
+    def test_a_sender_who_allows_for_more(self, gateway, skew, error) -> None:
+        """How long a signature is good, and has to be remembered, is not for its sender to say."""
+        wire = sign(dns.message.make_query("www.z", "A"), fudge=65535)
+        assert self.exchange(gateway(ZONES, service=SIGNED), wire, now=NOW + skew)[1] == error
+
     def test_forwarded_query_has_another_id(self, gateway) -> None:
         query = dns.message.make_query("www.z", "A")
         wire = b"\xaa\xaa" + sign(query)[2:]

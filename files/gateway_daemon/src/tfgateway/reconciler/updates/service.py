@@ -163,7 +163,9 @@ class UpdateService:
         if entries:
             _log.info("update carried out", user=user, names=[text(name) for name in entries][:_SHOWN])
             try:
-                await self._restore(list(entries), whole=False)
+                await self._put(
+                    zone_key(text(asked.zone)), {_field(name, asked.zone): one.records for name, one in entries.items()}
+                )
             except StoreError as error:  # it is durable, and the next pass writes it
                 _log.warning("update not in redis yet", reason=str(error))
         return outcome.rcode
@@ -199,8 +201,11 @@ class UpdateService:
         zones: dict[str, bytes] = {}
         claims: dict[str, bytes] = {}
         for some in _batches(above):
-            zones.update(await self._store.fields(ZONE_OWNERS, some))
-            claims.update(await self._store.fields(MANAGED_DOMAINS, some))
+            owners, claimed = await asyncio.gather(
+                self._store.fields(ZONE_OWNERS, some), self._store.fields(MANAGED_DOMAINS, some)
+            )
+            zones |= owners
+            claims |= claimed
         return {name: holdings.held(name, self._node_id, zones, claims) for name in wanted}
 
     async def _content(self, asked: Update, held: Mapping[Name, Held | None]) -> dict[Name, Content]:
