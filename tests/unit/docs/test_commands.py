@@ -85,7 +85,7 @@ NOT_RUN = {
     ".venv/bin/antsibull-changelog release": "it uses the fragments up; `make test` lints them",
     "install": "a program of the operating system; tests/unit/daemon/tunnel/test_command.py reads the unit",
     "printf": "the same",
-    "chmod": "the same",
+    "umask": "the same",
     ". ./tfgateway.env": "the shell's own; the test reads the file as the shell does",
     "systemctl": "the same; units that roles install are started in the molecule scenarios",
     "cd /var/lib/tfgateway-explorer && rm": "the same; test_explorer_service.py starts a restored copy",

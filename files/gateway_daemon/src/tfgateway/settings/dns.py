@@ -90,10 +90,10 @@ class UpdateSettings(Section, frozen=True):
     """[dns.updates]: records that users make by DNS updates (RFC 2136), signed with their ``reserve dns-key``."""
 
     enabled: bool = True
-    """Take them. Records that were made stay when this is off."""
+    """Accept DNS updates. Records that were made stay when this is off."""
     managed: tuple[ManagedRecord, ...] = ("_acme-challenge TXT", "CAA", "HTTPS")
     """What a user may have at and below a subdomain in a managed domain: a type, or a first label and a type. Empty:
-    nothing. In a delegated domain users may have any type that is served, but for SOA and NS."""
+    nothing. In a delegated domain users may have all of these types, CNAME below its apex alone."""
     delegations: bool = False
     """Allow NS and DS below the apex of a delegated domain."""
     max_records_per_user: Annotated[int, msgspec.Meta(ge=0)] = 500

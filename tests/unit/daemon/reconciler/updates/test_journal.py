@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tfgateway.dns.wire import names
 from tfgateway.dns.wire.names import Name
+from tfgateway.errors import SchemaError
 from tfgateway.reconciler.updates.journal import Entry, Journal
 from tfgateway.redis_schema.resource_records import ResourceRecord
 
@@ -70,14 +72,30 @@ def test_a_line_that_was_not_finished(tmp_path: Path) -> None:
         assert set(opened(path).entries) == {wire("a"), wire("c")}
 
 
-def test_a_damaged_line_costs_itself_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        (b"0178", b"0179", "line 2 is damaged"),
+        (b"\n", b"", "line 2 is damaged"),
+        (None, b'{"time":1,"names":{},"form":2}', "line 2 is of form 2"),
+        (None, b'{"time":1,"names":{"..":{"user":"7","domain":"x"}}}', "a name is not valid"),
+        (None, b'{"names":1}', "line 2 is of a form"),
+    ],
+)
+def test_what_cannot_be_read_is_not_passed_over(
+    tmp_path: Path, before: bytes | None, after: bytes, reason: str
+) -> None:
+    """Nor is the file changed: somebody may still mend it."""
     path = tmp_path / "j"
     journal = opened(path)
     for label in "abc":
         journal.append({wire(label): entry(TEXT)}, now=1)
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(lines[0] + lines[1].replace(b"0178", b"0179") + lines[2])
-    assert set(opened(path).entries) == {wire("a"), wire("c")}
+    lines[1] = b"%08x %b\n" % (zlib.crc32(after), after) if before is None else lines[1].replace(before, after)
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(SchemaError, match=reason):
+        opened(path)
+    assert path.read_bytes() == b"".join(lines)
 
 
 @pytest.mark.parametrize("call", ["fsync", "write"])

@@ -159,6 +159,8 @@ class TestPermission:
             ("alice.example", "x", "RRSIG", "A 13 2 60 20300101000000 20200101000000 1 alice.example. AAAA", "REFUSED"),
             ("alice.example", "__owner__", "TXT", "x", "REFUSED"),
             ("alice.example", "x.__owner__", "TXT", "x", "NOERROR"),
+            ("alice.example", "\\@", "CNAME", "x.example.", "REFUSED"),  # redis has the apex under this name
+            ("alice.example", "\\@.x", "TXT", "x", "NOERROR"),
             ("alice.example", "x.sub", "TXT", "x", "NOTZONE"),
             ("sub.alice.example", "x", "TXT", "x", "REFUSED"),
             ("gw1.example", "_acme-challenge.www", "TXT", "x", "NOERROR"),

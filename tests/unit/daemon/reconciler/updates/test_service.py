@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import dns.update
 import pytest
-from tfgateway.dns.wire import codes, names
+from tfgateway.dns.wire import codes, names, update
 from tfgateway.errors import StoreError
 from tfgateway.ids import NodeId
 from tfgateway.reconciler.planning.inputs.rows import Transaction
@@ -224,10 +226,10 @@ async def test_one_that_is_repeated_is_answered_as_before(world: World) -> None:
 
 async def test_a_user_has_a_rate(world: World) -> None:
     assert [await world.add("x") for _ in range(200)] == ["NOERROR"] * 200
-    assert await world.add("x") == "REFUSED"
+    assert await world.add("x") == "SERVFAIL"
     assert await world.add("_acme-challenge.bob", user="8", zone="gw1.example") == "REFUSED"
     world.now += 1
-    assert [await world.add("x") for _ in range(6)] == ["NOERROR"] * 5 + ["REFUSED"]
+    assert [await world.add("x") for _ in range(6)] == ["NOERROR"] * 5 + ["SERVFAIL"]
 
 
 async def test_a_user_has_a_quota(tmp_path: Path) -> None:
@@ -249,3 +251,53 @@ async def test_who_may_copy_a_zone(world: World) -> None:
     assert not await world.service.may_transfer("7", wire(b"gw1.example."))
     assert not await world.service.may_transfer("7", wire(b"www.gw1.example."))
     assert not await world.service.may_transfer("7", wire(b"elsewhere.example."))
+
+
+async def test_who_asked_goes_away(world: World) -> None:
+    """What is begun comes to its end before the next one begins."""
+    append, begun, gate = world.journal.append, threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any, **more: Any) -> None:
+        begun.set()
+        assert gate.wait(20)
+        append(*arguments, **more)
+
+    world.journal.append = slowly  # type: ignore[method-assign]
+    message = dns.update.UpdateMessage("alice.example")
+    message.add("x", 60, "TXT", "x")
+    asked = asyncio.create_task(world.service.update("7", b"first", message.to_wire()))
+    assert await asyncio.to_thread(begun.wait, 20)
+    asked.cancel()
+    second = asyncio.create_task(world.add("y"))
+    await asyncio.sleep(0)
+    gate.set()
+    assert await second == "NOERROR"
+    world.start()
+    assert len(world.journal.entries) == 2
+
+
+async def test_another_reservation_of_the_same_user_keeps_them(world: World) -> None:
+    world.redis.hashes["managed_domains"]["alice.gw1.example"] = b"7"
+    assert await world.add("_acme-challenge.www.alice", zone="gw1.example") == "NOERROR"
+    world.redis.hashes["managed_domains"]["www.alice.gw1.example"] = b"7"
+    await world.restore()
+    assert world.redis.texts("gw1.example.", "_acme-challenge.www.alice") == ["0178"]
+
+
+async def test_a_message_that_would_take_long(world: World) -> None:
+    """As many records as are looked at, at one name: linear, not quadratic."""
+    message = dns.update.UpdateMessage("alice.example")
+    for number in range(update.MAX_RECORDS):
+        message.add("x", 60, "TXT", str(number))
+    looked_at = 0
+    canonical = update.canonical
+
+    def counted(kind: int, data: bytes) -> bytes:
+        nonlocal looked_at
+        looked_at += 1
+        return canonical(kind, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(update, "canonical", counted)
+        assert await world.service.update("7", b"mac", message.to_wire(max_size=65535)) == codes.REFUSED
+    assert looked_at <= 3 * update.MAX_RECORDS

@@ -28,10 +28,10 @@ TYPES: Final = ("A", "AAAA", "CAA", "CNAME", "HTTPS", "MX", "NS", "DS", "PTR", "
 _CHALLENGE: Final = "_acme-challenge"
 _AT_ZONE: Final = ("SOA", "NS")
 _WORDS: Final = {
-    "NOTAUTH": "the gateway does not know the key, or serves no such zone; or the clocks differ",
+    "NOTAUTH": "the gateway does not know the key, is not authoritative for the zone, or the clocks differ",
     "NOTZONE": "the name is in another zone",
     "REFUSED": "the name is not yours, the type is not for users, a reservation made it, or your quota is used up",
-    "SERVFAIL": "nothing has changed: the gateway cannot take updates now",
+    "SERVFAIL": "the gateway cannot take updates now: send it again",
 }
 
 _M = TypeVar("_M", bound=dns.message.Message)

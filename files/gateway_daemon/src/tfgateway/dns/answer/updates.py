@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import replace
 from typing import Final
 
@@ -17,10 +18,12 @@ from tfgateway.dns.answer.transfer import Allowed
 from tfgateway.dns.wire import codes, names, tsig
 from tfgateway.dns.wire.names import Name
 from tfgateway.dns.wire.query import HEADER, Query, read
+from tfgateway.errors import ParseError
 
 _SUFFIX: Final = b"\x09tfgateway\0"
-_KEYS: Final = names.fold(_SUFFIX)
 """How the names of all users' keys end."""
+_KEY: Final = re.compile(rb"[\x01-\x13][0-9]{1,19}[\x2b\x2c][1-9a-z]{43,44}\x09tfgateway\x00")
+"""Tid and node id."""
 _OPCODE: Final = 0xF8
 """In the third byte of a message: response and opcode."""
 _UPDATE: Final = codes.OPCODE_UPDATE << 3
@@ -39,17 +42,31 @@ def user_key(message: bytes, query: Query) -> Name | None:
     """The name of the user's key that a message says it is signed with; None: it says no such thing."""
     if query.tsig_at is None or query.rcode == codes.FORMERR:
         return None
-    name = names.fold(message[query.tsig_at : names.read(message, query.tsig_at)])
-    return name if names.is_within(name, _KEYS) else None
+    try:
+        name = names.fold(message[query.tsig_at : names.read(message, query.tsig_at)])
+    except ParseError:
+        return None
+    return name if _KEY.fullmatch(name) else None
 
 
 def with_key(options: ServerOptions, message: bytes, at: int, name: Name, secret: bytes) -> ServerOptions:
-    """The options with a user's key, for the message whose TSIG record is at ``at``. Errors: ``ParseError``."""
-    algorithm = tsig.algorithm(message, at)
+    """The options with a user's key, for the message whose TSIG record is at ``at``."""
+    try:
+        algorithm = tsig.algorithm(message, at)
+    except ParseError:
+        return options
     if algorithm not in _ALGORITHMS:
         return options
     key = dns.tsig.Key(dns.name.from_wire(name, 0)[0], secret, algorithm)
     return replace(options, keys={**options.keys, name: key})
+
+
+def is_signed(options: ServerOptions, message: bytes, at: int, now: int) -> bool:
+    """Whether the TSIG record at ``at`` verifies. now: Unix seconds."""
+    try:
+        return tsig.verify(message, at, options.keys, now).rcode == codes.NOERROR
+    except ParseError:
+        return False
 
 
 def with_transfer(options: ServerOptions, name: Name) -> ServerOptions:

@@ -19,7 +19,7 @@ from tfgateway.dns.wire.names import Name
 from tfgateway.dns.wire.query import HEADER
 from tfgateway.errors import ParseError
 
-MAX_RECORDS: Final = 2000
+MAX_RECORDS: Final = 1000
 """Records of a message that are looked at."""
 _ZONE_TAIL: Final = struct.Struct("!HH")
 _RECORD: Final = struct.Struct("!HHIH")

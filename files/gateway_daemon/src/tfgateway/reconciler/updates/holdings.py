@@ -30,6 +30,8 @@ _IN_OWN_ZONE: Final = frozenset(
     )
 )
 _NOT_AT_APEX: Final = (codes.NS, codes.DS, codes.CNAME)
+_AT: Final = b"\x01@"
+"""As a first label below a zone: its field in redis would be that of the zone's own name."""
 _OWNER_LABEL: Final = names.fold(bytes([len(OWNER_FIELD)]) + OWNER_FIELD.encode("ascii"))
 
 
@@ -95,7 +97,7 @@ class Rights:
 
     def allows(self, held: Held, name: Name, kind: int) -> bool:
         """Whether the holder of a name may have records of a type there."""
-        if names.fold(name).startswith(_OWNER_LABEL):
+        if name.startswith(_OWNER_LABEL) or name == _AT + held.zone:
             return False
         if held.delegated:
             return kind in self._own and not (name == held.zone and kind in _NOT_AT_APEX)

@@ -19,12 +19,9 @@ import msgspec
 
 from tfgateway.dns.wire import names
 from tfgateway.dns.wire.names import Name
-from tfgateway.errors import ParseError
+from tfgateway.errors import ParseError, SchemaError
 from tfgateway.reconciler.updates.holdings import text
 from tfgateway.redis_schema.resource_records import ResourceRecord
-from tfgateway.telemetry.logs import logger
-
-_log = logger("reconciler")
 
 NAME: Final = "updates.journal"
 _SLACK: Final = 4 * 1024 * 1024
@@ -72,11 +69,14 @@ class Journal:
         """Whether there is no such file yet: then redis may know more. Once something is appended, there is."""
 
     def load(self) -> None:
-        """Read the file, if there is one, and write it anew. Errors: ``OSError``."""
-        if not self.is_new:
-            for line in _lines(self._path.read_bytes()):
-                self._take(line)
-            self._rewrite()
+        """Read the file, if there is one. Errors: ``OSError``; ``SchemaError``: a line is damaged or unknown."""
+        if self.is_new:
+            return
+        content = self._path.read_bytes()
+        for line in _lines(content):
+            self._take(line)
+        self._size = self._written = content.rfind(b"\n") + 1
+        self._sound = True
 
     def append(self, changes: Mapping[Name, Entry], *, now: float, mac: str = "") -> None:
         """Make a change durable, then take it over. Blocks for an fsync. Errors: ``OSError``: nothing has changed."""
@@ -86,6 +86,7 @@ class Journal:
         raw = _encoded(line)
         try:
             with self._path.open("r+b") as file:
+                file.truncate(self._size)
                 file.seek(self._size)
                 file.write(raw)
                 file.flush()
@@ -107,9 +108,8 @@ class Journal:
         for owner, entry in line.names.items():
             try:
                 name = names.fold(names.from_text(owner.encode() + b"."))
-            except ParseError:
-                _log.warning("journal of updates: a name that is none", name=owner)
-                continue
+            except ParseError as error:
+                raise SchemaError("a name is not valid") from error
             if entry.records:
                 self.entries[name] = entry
             else:
@@ -152,15 +152,19 @@ def _encoded(line: _Line) -> bytes:
 
 
 def _lines(content: bytes) -> Iterator[_Line]:
-    """The lines that are whole: the last one is not when the node lost its power while it was written."""
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line:
-            continue
+    """All lines; the last one has no end when the node lost its power while it was written, and was not answered.
+
+    Errors: ``SchemaError``.
+    """
+    whole, _, _ = content.rpartition(b"\n")
+    for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
         raw = line[_CHECKSUM + 1 :]
         if line[: _CHECKSUM + 1] != b"%08x " % zlib.crc32(raw):
-            _log.warning("journal of updates: a line is damaged and passed over", line=number)
-            continue
+            raise SchemaError(f"line {number} is damaged")
         try:
-            yield _decoder.decode(raw)
+            decoded = _decoder.decode(raw)
         except msgspec.MsgspecError:
-            _log.warning("journal of updates: a line is of a form that this release does not know", line=number)
+            raise SchemaError(f"line {number} is of a form that this release does not know") from None
+        if decoded.form != _FORM:
+            raise SchemaError(f"line {number} is of form {decoded.form}, which this release does not know")
+        yield decoded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -16,7 +16,6 @@ from tfgateway.redis_schema.resource_records import MAX_DATA, ResourceRecord
 
 _META: Final = range(codes.TSIG - 1, codes.ANY + 1)
 """Types of questions and of messages, not of data (RFC 6895 §3.1)."""
-_ONE_OF_A_KIND: Final = (codes.CNAME, codes.SOA)
 _HEAD: Final = 12
 """Bytes of a record in a message besides its data."""
 
@@ -71,10 +70,13 @@ def apply(asked: Update, view: View) -> UpdateOutcome:
         # RFC 2136 §3.4.1: the whole section is looked through before anything of it is done.
         for record in asked.updates:
             _check(record, asked.zone, view)
-        changed: dict[Name, Records] = {}
+        drafts: dict[Name, _Draft] = {}
         for record in asked.updates:
-            there = view.content[record.name]
-            changed[record.name] = _changed(record, there.fixed, changed.get(record.name, there.own), asked.zone)
+            draft = drafts.get(record.name)
+            if draft is None:
+                draft = drafts[record.name] = _Draft(view.content[record.name], is_apex=record.name == asked.zone)
+            draft.change(record)
+        changed = {name: draft.records() for name, draft in drafts.items()}
     except _Refused as refused:
         return UpdateOutcome(refused.rcode)
     except ParseError:
@@ -100,12 +102,15 @@ def _amount(records: Mapping[Name, Records]) -> tuple[int, int]:
 def _check_prerequisites(asked: Update, view: View) -> None:
     """RFC 2136 §3.2."""
     wanted: dict[tuple[Name, int], set[bytes]] = {}
+    known: dict[Name, dict[int, set[bytes]]] = {}
     for record in asked.prerequisites:
         if record.ttl:
             raise _Refused(codes.FORMERR)
         if not names.is_within(record.name, asked.zone):
             raise _Refused(codes.NOTZONE)
-        there = _types_at(record.name, view)
+        there = known.get(record.name)
+        if there is None:
+            there = known[record.name] = _types_at(record.name, view)
         if record.rrclass == codes.CLASS_IN:
             if record.type in _META:
                 raise _Refused(codes.FORMERR)
@@ -119,7 +124,7 @@ def _check_prerequisites(asked: Update, view: View) -> None:
         if record.rrclass == codes.CLASS_NONE and exists:
             raise _Refused(codes.YXDOMAIN if record.type == codes.ANY else codes.YXRRSET)
     for (name, kind), data in wanted.items():
-        if _types_at(name, view).get(kind) != data:
+        if known[name].get(kind) != data:
             raise _Refused(codes.NXRRSET)
 
 
@@ -164,43 +169,59 @@ def _check(record: Record, zone: Name, view: View) -> None:
         raise _Refused(codes.REFUSED)
 
 
-def _changed(record: Record, fixed: Iterable[RRset], own: Records, zone: Name) -> Records:
-    """The records of a name after one update (RFC 2136 §3.4.2)."""
-    if record.rrclass == codes.CLASS_IN:
-        return _with(record, fixed, own)
-    wanted = None if record.rrclass == codes.CLASS_ANY else _canonical(record)
-    for rrset in fixed:
-        # SOA and NS of a zone are passed over; what a reservation made is changed by that alone.
-        if record.name == zone and rrset.type in (codes.SOA, codes.NS):
-            continue
-        if record.type not in (codes.ANY, rrset.type):
-            continue
-        if wanted is None or any(update.canonical(rrset.type, body[_DATA_AT:]) == wanted for body in rrset.bodies):
+class _Draft:
+    """The records of a name while an update is carried out (RFC 2136 §3.4.2); each is looked at once."""
+
+    def __init__(self, content: Content, *, is_apex: bool) -> None:
+        # SOA and NS of a zone are passed over; what else a reservation made is changed by that alone.
+        passed = (codes.SOA, codes.NS) if is_apex else ()
+        self._fixed = {
+            rrset.type: {update.canonical(rrset.type, body[_DATA_AT:]) for body in rrset.bodies}
+            for rrset in content.fixed
+            if rrset.type not in passed
+        }
+        self._has_alias = any(rrset.type == codes.CNAME for rrset in content.fixed)
+        self._has_other = any(rrset.type != codes.CNAME for rrset in content.fixed)
+        self._own = {(item.type, update.canonical(item.type, item.wire)): item for item in content.own}
+        self._ttls: dict[int, int] = {}
+
+    def change(self, record: Record) -> None:
+        """Carry out one update."""
+        if record.rrclass == codes.CLASS_IN:
+            self._add(record)
+        elif record.rrclass == codes.CLASS_ANY:
+            if self._fixed.keys() if record.type == codes.ANY else record.type in self._fixed:
+                raise _Refused(codes.REFUSED)
+            for key in [key for key in self._own if record.type in (codes.ANY, key[0])]:
+                del self._own[key]
+        else:
+            key = record.type, _canonical(record)
+            if key[1] in self._fixed.get(record.type, ()):
+                raise _Refused(codes.REFUSED)
+            self._own.pop(key, None)
+
+    def records(self) -> Records:
+        """What updates have made of the name; one TTL for all of a type, the newest (RFC 2181 §5.2)."""
+        sizes: dict[int, int] = {}
+        found = []
+        for item in self._own.values():
+            sizes[item.type] = sizes.get(item.type, 0) + len(item.data) // 2 + _HEAD
+            found.append(ResourceRecord(item.type, self._ttls.get(item.type, item.ttl), item.data))
+        if any(size > MAX_DATA for size in sizes.values()):
             raise _Refused(codes.REFUSED)
-    return tuple(
-        item
-        for item in own
-        if record.type not in (codes.ANY, item.type)
-        or (wanted is not None and update.canonical(item.type, item.wire) != wanted)
-    )
+        return tuple(found)
 
-
-def _with(record: Record, fixed: Iterable[RRset], own: Records) -> Records:
-    """The records of a name with one more; what goes with no alias, or is no alias beside others, is passed over."""
-    others = {rrset.type for rrset in fixed} | {item.type for item in own}
-    if (codes.CNAME in others) != (record.type == codes.CNAME) and others:
-        return own
-    if record.type == codes.CNAME and any(rrset.type == codes.CNAME for rrset in fixed):
-        return own
-    data = _canonical(record)
-    same = [item for item in own if item.type == record.type]
-    kept = [] if record.type in _ONE_OF_A_KIND else [i for i in same if update.canonical(i.type, i.wire) != data]
-    # RFC 2181 §5.2: one TTL for all, the newest.
-    rrset = [ResourceRecord(item.type, record.ttl, item.data) for item in kept]
-    rrset.append(ResourceRecord(record.type, record.ttl, record.data.hex()))
-    if sum(len(item.wire) + _HEAD for item in rrset) > MAX_DATA:
-        raise _Refused(codes.REFUSED)
-    return (*(item for item in own if item.type != record.type), *rrset)
+    def _add(self, record: Record) -> None:
+        """Add one; what goes with no alias, or is no alias beside others, is passed over."""
+        alias = next((key for key in self._own if key[0] == codes.CNAME), None)
+        if record.type == codes.CNAME:
+            if self._has_alias or self._has_other or (self._own and alias is None):
+                return
+            self._own.clear()
+        elif self._has_alias or alias is not None:
+            return
+        self._own[record.type, _canonical(record)] = ResourceRecord(record.type, record.ttl, record.data.hex())
+        self._ttls[record.type] = record.ttl
 
 
 def _canonical(record: Record) -> bytes:

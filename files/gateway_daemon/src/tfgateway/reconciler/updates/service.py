@@ -84,25 +84,32 @@ class UpdateService:
         """MAC, in hex, of an update that was not carried out -> when, and the response code."""
         self._allowances: dict[str, _Allowance] = {}
         self._next_forget = 0.0
+        self._running: set[asyncio.Task[int]] = set()
 
     async def update(self, user: str, mac: bytes, message: bytes) -> int:
         """The response code of an update that ``user`` (decimal tid) has signed; with NOERROR it is durable."""
-        now = self._clock()
-        if not self._may_go_on(user, now):
-            return codes.REFUSED
         try:
             asked = update.read(message)
         except update.TooManyRecords:
             return codes.REFUSED
         except ParseError:
             return codes.FORMERR
+        # The DNS plane may go away meanwhile: what is begun comes to its end, with the lock held until then.
+        task = asyncio.create_task(self._decide(user, asked, mac.hex()))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _decide(self, user: str, asked: Update, mark: str) -> int:
         async with self._lock:
+            now = self._clock()
             self._forget(now)
-            mark = mac.hex()
             if mark in self._journal.macs:
                 return codes.NOERROR  # sent again, by the client or by somebody else: it is carried out once
             if mark in self._answered:
                 return self._answered[mark][1]
+            if not self._may_go_on(user, now):
+                return codes.SERVFAIL
             try:
                 rcode = await self._carry_out(user, asked, mark, now)
             except (StoreError, OSError) as error:
@@ -129,7 +136,8 @@ class UpdateService:
         more, and its records are dropped. Errors: ``StoreError``.
         """
         async with self._lock:
-            self._whole = whole or self._whole
+            if domains is None:
+                self._whole = whole
             try:
                 if self._journal.is_new:
                     if whole and domains is None:
@@ -309,8 +317,8 @@ class UpdateService:
 
 
 def _still(entry: Entry, held: Held | None) -> bool:
-    """Whether the right to a name still comes from the same reservation."""
-    return held is not None and held.user == entry.user and text(held.domain) == entry.domain
+    """Whether a name is still its user's, be it by another reservation."""
+    return held is not None and held.user == entry.user
 
 
 def _same(raw: bytes | None, records: Records) -> bool:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from tfgateway.errors import ConfigError
+from tfgateway.errors import ConfigError, SchemaError
 from tfgateway.identity.keys import Identity
 from tfgateway.reconciler.explorer_side.user_keys import UserKeyCache
 from tfgateway.reconciler.planning.inputs.rows import Actual
@@ -43,6 +43,13 @@ class Updates:
             kept.load()
         except OSError as error:
             raise ConfigError(f"{Path(directory) / journal.NAME}: {error.strerror}") from error
+        except SchemaError as error:
+            _log.error(
+                "no DNS updates: the journal cannot be read; move it away, and it begins anew with what redis has",
+                path=str(Path(directory) / journal.NAME),
+                reason=str(error),
+            )
+            return
         self._service = UpdateService(identity.node_id, settings.dns.updates, store, kept, write)
         if settings.dns.updates.enabled:
             path = Path(settings.dns.updates.socket)
@@ -51,9 +58,7 @@ class Updates:
     async def run(self) -> None:
         """Serve the DNS plane until cancelled."""
         if self._server is None:
-            _log.info(
-                "no DNS updates: they are switched off, this is a member of a group, or there is no state directory"
-            )
+            _log.info("no DNS updates: switched off, without a journal or state directory, or of a member of a group")
             await asyncio.Event().wait()
         else:
             await self._server.run()
