@@ -128,7 +128,7 @@ def _supervisor() -> list[Described]:
 
 
 def _explorer() -> list[Described]:
-    return _of(ExplorerMetrics(waiting=int, memory=int).registry)
+    return _of(ExplorerMetrics(waiting=int, memory=int, calls=lambda _kind: 0).registry)
 
 
 def _tunnel_client() -> list[Described]:

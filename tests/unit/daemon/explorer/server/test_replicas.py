@@ -16,6 +16,7 @@ from tfgateway.errors import StoreError
 from tfgateway.explorer import signing
 from tfgateway.explorer.models import Subdomain
 from tfgateway.explorer.server.api.services import SERVICES
+from tfgateway.explorer.server.app import METRICS
 from tfgateway.explorer.server.storage import rows
 from tfgateway.explorer.server.storage.connection import CommitOutcomeUnknown, Connection, node_lock
 from tfgateway.explorer.server.storage.database import Database
@@ -314,6 +315,8 @@ async def test_who_waits_too_long_to_write_is_not_ready(grid: Any, monkeypatch: 
     writing = asyncio.create_task(grid.explorer.database.write(wait))
     assert await asyncio.to_thread(begun.wait, LONG)
     assert await ready() == (503, "a change has been waiting for the database\n")
+    registry = grid.explorer._app[METRICS]
+    assert registry.get_sample_value("tfgateway_explorer_database_calls", {"kind": "write"}) == 1
     go_on.set()
     await writing
     assert await ready() == (200, "ok\n")

@@ -63,10 +63,10 @@ def create_app(
 ) -> web.Application:
     """The application; its start opens (or creates) the database. clock: Unix seconds."""
     policy = policy or ExplorerPolicy()
-    metrics = ExplorerMetrics(lambda: services.long_polls.waiting, lambda: services.limits.memory)
+    database = Database(engine, policy.registration or RegistrationMode.CLOSED)
+    metrics = ExplorerMetrics(lambda: services.long_polls.waiting, lambda: services.limits.memory, database.calls)
     feed = LongPolls(policy.max_waiting, lambda: metrics.evicted("polls"))
     limits = ConnectionLimits(_connections(policy), policy.max_memory, metrics.evicted)
-    database = Database(engine, policy.registration or RegistrationMode.CLOSED)
     changes = engine.changes()
     services = Services(database, policy, feed, changes, limits, clock)
 

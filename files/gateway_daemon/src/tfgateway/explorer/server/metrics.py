@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from tfgateway.explorer.server.storage.engines.engine import Kind
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 EVICTED = ("connections", "memory", "polls")
@@ -17,7 +20,7 @@ EVICTED = ("connections", "memory", "polls")
 class ExplorerMetrics:
     """Metrics in a registry of their own."""
 
-    def __init__(self, waiting: Callable[[], int], memory: Callable[[], int]) -> None:
+    def __init__(self, waiting: Callable[[], int], memory: Callable[[], int], calls: Callable[[Kind], int]) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "tfgateway_explorer_requests",
@@ -45,6 +48,14 @@ class ExplorerMetrics:
             "Memory for requests that are not answered and answers that are not taken, estimated.",
             registry=self.registry,
         ).set_function(memory)
+        database = Gauge(
+            "tfgateway_explorer_database_calls",
+            "Calls of the database that run or wait: of many rows (scan), of few (read), changes (write).",
+            ["kind"],
+            registry=self.registry,
+        )
+        for kind in Kind:
+            database.labels(kind.value).set_function(partial(calls, kind))
         Gauge(
             "tfgateway_explorer_polls_waiting", "Polls that are held back until there is news.", registry=self.registry
         ).set_function(waiting)

@@ -33,6 +33,10 @@ class Database:
         """What is recorded in the database; None: a release made it that knew no choice, or it is not open."""
         return self._registration
 
+    def calls(self, kind: Kind) -> int:
+        """How many calls of this kind run or wait."""
+        return self._pools[kind].calls
+
     def problem(self) -> str | None:
         """Why changes cannot be written now, as far as it is known; None: they can."""
         if self._pools[Kind.WRITE].longest > _STUCK:
@@ -82,6 +86,11 @@ class _Pool:
         self._threads = ThreadPoolExecutor(engine.connections[kind], thread_name_prefix=f"database-{kind.value}")
         self._idle: list[Any] = []
         self._begun: dict[object, float] = {}
+
+    @property
+    def calls(self) -> int:
+        """How many run or wait."""
+        return len(self._begun)
 
     @property
     def longest(self) -> float:
