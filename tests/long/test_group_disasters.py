@@ -212,6 +212,7 @@ DISASTERS: dict[str, Callable[[Group], None]] = {
 
 @pytest.mark.parametrize("what", DISASTERS)
 def test_nothing_is_wrong_and_nothing_lost(group: Group, capsys: pytest.CaptureFixture[str], what: str) -> None:
+    before = max(member.serial() for member in group.members)
     DISASTERS[what](group)
     with capsys.disabled():
         print(f"\n{rows(group, what)}")  # noqa: T201 - what this test is for
@@ -220,5 +221,7 @@ def test_nothing_is_wrong_and_nothing_lost(group: Group, capsys: pytest.CaptureF
         assert member.load.wrong == 0, member.load.examples
         assert member.load.counts["queries lost"] + member.load.counts["visits lost"] == 0, member.load.row()
         assert min(member.load.counts["queries"], member.load.counts["visits"]) > 0
+    until(lambda: len({member.serial() for member in group.members}) == 1, "all members have the same serial")
+    assert group.members[0].serial() > before
     assert sorted(member.leads for member in group.members) == [False, True]
     assert group.other(group.master).ask("ROLE")[3] == b"connected"

@@ -18,6 +18,8 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import dns.message
+import dns.query
 import redis
 from tfgateway.diagnosis.planes import plane_states
 from tfgateway.explorer import user
@@ -36,6 +38,8 @@ DNS_WORKERS = 2
 _SCRIPT = redis_users.ROLE / "files" / "group.sh"
 _FILES = ("users.conf", "open.conf", "closed.conf", "tfredis.conf", "sentinel.conf")
 _SECRETS = ("reconciler", "dns", "proxy", "operator", "replica", "sentinel")
+_SURE = 30
+"""Answers in a row after which all workers of a DNS plane have answered: each query is another one's by chance."""
 _TLS = ("ca_certs", "certfile", "keyfile")
 _NOWHERE = "02:00:00:00:00:fe"
 """An Ethernet address that nobody has."""
@@ -180,11 +184,18 @@ metrics = "{self.address}:{METRICS_PORT + 2}"
 
     def wait_ready(self) -> None:
         """Until all workers of its DNS plane serve, and its proxy leads to all that it is asked for."""
-        dns, proxy = self.processes["dns"], self.processes["proxy"]
-        dns.wait_for(lambda: dns.log.count('"event": "listening"') >= DNS_WORKERS, "all workers serve")
+        server, proxy = self.processes["dns"], self.processes["proxy"]
+        server.wait_for(lambda: server.log.count('"event": "listening"') >= DNS_WORKERS, "all workers serve")
         proxy.wait_log('"event": "in sync')
         for host in self.load.services:
             until(lambda: self.load.visit(host) == "", f"member {self.number} leads to {host}")  # noqa: B023 - called at once
+
+    def serial(self) -> int:
+        """Of the SOA record of the managed domain."""
+        query = dns.message.make_query("gw1.example", "SOA")
+        answer = dns.query.udp(query, self.address, port=DNS_PORT, timeout=5)
+        serial: int = answer.answer[0][0].serial
+        return serial
 
     def start_redis(self) -> None:
         """As the unit of role tfredis starts it."""
@@ -359,8 +370,14 @@ class Group:
         return name, address, host
 
     def served_by(self, member: Member, name: str, address: str, host: str) -> None:
+        """Wait until all of its workers serve these; they are asked for from then on."""
         if "dns" in member.processes:
-            until(lambda: member.load.query((name, address)) == "", f"member {member.number} answers {name}")
+            item = (name, address)
+
+            def answered() -> bool:
+                return all(member.load.query(item) == "" for _ in range(_SURE))
+
+            until(answered, f"member {member.number} answers {name}")
             until(lambda: member.load.visit(host) == "", f"member {member.number} leads to {host}")
         member.load.names[name] = address
         member.load.services.append(host)

@@ -32,6 +32,7 @@ def test_one_reconciles_and_the_other_takes_over(group: Group) -> None:
     standby = group.other(leader)
     reconciler = leader.processes["reconcile"]
     assert "standing by" in standby.processes["reconcile"].log
+    assert [member.metric("tfgateway_reconciler_standby") for member in (leader, standby)] == [0, 1]
     with group.load():
         # It is stopped, as by an upgrade.
         reconciler.stop()
@@ -39,6 +40,7 @@ def test_one_reconciles_and_the_other_takes_over(group: Group) -> None:
         group.reserve()
         leader.start("reconcile")
         leader.processes["reconcile"].wait_log("standing by")
+        assert standby.metric("tfgateway_reconciler_standby") == 0
         # It hangs.
         paused = standby.processes["reconcile"]
         taken = int(leader.ask("GET", FENCE))

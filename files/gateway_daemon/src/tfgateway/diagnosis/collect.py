@@ -198,7 +198,7 @@ async def _gather(settings: Settings, policy: Policy) -> _Seen:
             problems += [*actual.problems, *_loop_problems(status, settings)]
             if trouble := await store.disk_trouble():
                 problems.append(trouble)
-            if is_local(settings.redis.url) and (note := await open_access(redis)):
+            if is_local(settings.redis.replica or settings.redis.url) and (note := await open_access(redis)):
                 notes.append(note)
         except StoreError as error:
             problems.append(f"redis cannot be asked: {error}")

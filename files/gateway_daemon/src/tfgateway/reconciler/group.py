@@ -95,6 +95,7 @@ async def watch(settings: Settings, metrics: ReconcilerMetrics) -> NoReturn:
         state = await group_state(settings)
         if state is not None:
             metrics.replica_lag.set(math.inf if state.lag is None else state.lag)
+            metrics.sentinels.set(state.sentinels)
             metrics.sentinels_agreeing.set(state.agreeing)
         await asyncio.sleep(_EVERY)
 

@@ -252,9 +252,10 @@ class Reconciler:
         while True:
             try:
                 if self._in_group:
-                    await self._lease.stand_by(lambda holder: _standing_by(holder, status))
+                    await self._lease.stand_by(lambda holder: self._standing_by(holder, status))
                 else:
                     await self._lease.take()
+                self.metrics.standby.set(0)
                 self.metrics.leader.set(1)
                 await self._pass()
             except StoreError as error:
@@ -263,6 +264,11 @@ class Reconciler:
                 await asyncio.sleep(backoff.failed())
             else:
                 return
+
+    def _standing_by(self, holder: str, status: Callable[[str], None]) -> None:
+        self.metrics.standby.set(1)
+        _log.info("standing by", holder=holder)
+        status(f"standing by: the lease is held by {holder}")
 
     async def _make_passes(
         self, status: Callable[[str], None], ready: Callable[[], None], claimed: asyncio.Event
@@ -371,11 +377,6 @@ class Reconciler:
         self._status = msgspec.structs.replace(self._status, outbox=waiting)
         self.metrics.outbox.set(self._status.outbox)
         await self._store.write_status(msgspec.json.encode(self._status))
-
-
-def _standing_by(holder: str, status: Callable[[str], None]) -> None:
-    _log.info("standing by", holder=holder)
-    status(f"standing by: the lease is held by {holder}")
 
 
 def _uint16(count: int) -> int:

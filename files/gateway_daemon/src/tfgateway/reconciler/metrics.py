@@ -21,10 +21,12 @@ class ReconcilerMetrics:
             return Counter(f"tfgateway_reconciler_{name}", text, labels, registry=registry)
 
         self.leader = gauge("leader", "1 while this process holds the lease; 0: it stands by, or waits for redis")
+        self.standby = gauge("standby", "1 while the reconciler of another member of the group holds the lease")
         self.replica_lag = gauge(
             "replica_lag_seconds",
             "In a group, since this node's redis last received of the master; +Inf: not connected",
         )
+        self.sentinels = gauge("sentinels", "In a group, how many Sentinels there are")
         self.sentinels_agreeing = gauge("sentinels_agreeing", "In a group, how many Sentinels name the same master")
         self.last_poll = gauge("last_poll_seconds", "Unix time of the last poll of the explorer")
         self.last_success = gauge("last_success_seconds", "Unix time of the last poll and pass that succeeded")
