@@ -18,8 +18,8 @@ NEEDLESS = {
     "reload": {"aiohttp", "dns", "importlib.metadata", "redis"},
     "proxy": {"aiohttp", "dns", "importlib.metadata", "redis", "sqlite3"},
     "redis": {"aiohttp", "dns", "sqlite3"},
-    "explorer": {"dns", "importlib.metadata", "redis"},
-    "reconcile": {"sqlite3"},
+    "explorer": {"dns", "importlib.metadata", "psycopg", "redis"},
+    "reconcile": {"psycopg", "sqlite3"},
 }
 
 
