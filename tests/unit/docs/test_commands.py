@@ -73,6 +73,7 @@ RUN_BY = {
     "pg_dump": ("tests/unit/daemon/explorer/server/test_given_ids.py", '"pg_dump"'),
     "pg_restore": ("tests/unit/daemon/explorer/server/test_given_ids.py", '"pg_restore"'),
     "tfgateway explorer unpin": ("tests/integration/explorer/test_reserve.py", '"explorer", "unpin"'),
+    "tfgateway info": ("tests/integration/reconciler/test_group.py", '"info", "--serving"'),
     "tfgateway identity unpin": ("tests/integration/explorer/test_reserve.py", '"identity", "unpin"'),
     "tfgateway reserve dns-key": ("tests/integration/reconciler/updates/test_clients.py", '"dns-key"'),
     "tfgateway reserve record": ("tests/integration/reconciler/updates/test_clients.py", '"record"'),
