@@ -174,6 +174,9 @@ class TestRecord:
         assert listed == [("A", "203.0.113.5"), ("TXT", '"token"')]
 
     def test_what_is_refused_says_why(self, alice: Tenant) -> None:
+        self.record(alice, "add", "x.alice.example", "TXT", '"x"')
+        with pytest.raises(AssertionError, match="an alias has no others"):
+            self.record(alice, "add", "x.alice.example", "CNAME", "y.alice.example.")
         with pytest.raises(AssertionError, match="REFUSED: the name is not yours"):
             self.record(alice, "add", "mail.gw1.example", "A", "192.0.2.1")
         with pytest.raises(AssertionError, match="is in no zone of this gateway"):

@@ -116,6 +116,12 @@ class UpdateClient:
         for item in wanted:
             message.add(name, ttl, item)
         self._send(message)
+        # RFC 2136 §3.4.2.2: an alias beside other records is passed over without an error.
+        kind = dns.rdatatype.to_text(wanted[0].rdtype)
+        made = self._message(name)
+        made.present(name, kind)
+        if not self._holds(made):
+            raise UpdateError(f"{name} has records beside which there is no {kind}: an alias has no others")
 
     def remove(self, name: dns.name.Name, kind: str, data: Sequence[dns.rdata.Rdata]) -> None:
         """Remove records; without data all of the type, and without a type all of the name. Errors: ``UpdateError``."""

@@ -131,8 +131,13 @@ def merge(rrsets: list[RRset], added: Iterable[ResourceRecord], ceiling: int) ->
     for rrset in rrsets:
         data[rrset.type] = {body[_HEAD.size :]: None for body in rrset.bodies}
         ttls[rrset.type] = int.from_bytes(rrset.bodies[0][4:8], "big")
+    kept = {rrset.type for rrset in rrsets}
     for record in added:
         wire, kind = record.wire, record.type
+        # What a reservation made afterwards is served; it is not for an older update to hide it.
+        if kept and (kind == codes.CNAME or codes.CNAME in kept):
+            problems.append(f"{codes.type_name(kind)}: an alias has no other records (RFC 1034 §3.6.2)")
+            continue
         known = data.get(kind, {})
         if (reason := _unservable(kind, wire)) or (reason := _too_many(kind, wire, known)):
             problems.append(f"{codes.type_name(kind)}: {reason}")
