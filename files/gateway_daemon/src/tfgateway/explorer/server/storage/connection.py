@@ -1,6 +1,6 @@
 """A connection to the explorer's database, whichever engine it is, and what every engine's rows have in common.
 
-SQL is written once, in what SQLite (3.35) and PostgreSQL share, with ``?`` for values. Where the two differ, the
+SQL is written once, in what SQLite (3.24) and PostgreSQL share, with ``?`` for values. Where the two differ, the
 connection knows. A layer such as SQLAlchemy in between would take ten times as long for each of the small
 statements that these are (14 us for 1.5) and 25 MB of memory, to write the same SQL.
 """

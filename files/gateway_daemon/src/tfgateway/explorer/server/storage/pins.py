@@ -30,9 +30,10 @@ def change(connection: Connection, key_id: str, *, pin: bool, now: float) -> boo
     """
     if not pin:
         _note(connection, key_id, now)
-    add = "INSERT INTO pin (key_id) VALUES (?) ON CONFLICT DO NOTHING RETURNING key_id"
-    command = add if pin else "DELETE FROM pin WHERE key_id = ? RETURNING key_id"
-    return connection.execute(command, (key_id,)).fetchone() is not None
+    changes = pinned(connection, key_id) != pin
+    add = "INSERT INTO pin (key_id) VALUES (?) ON CONFLICT DO NOTHING"
+    connection.execute(add if pin else "DELETE FROM pin WHERE key_id = ?", (key_id,))
+    return changes
 
 
 def state(connection: Connection, key_id: str, now: float) -> Pin | None:
