@@ -84,7 +84,7 @@ class Gateway:
     ) -> socket.socket:
         """The visitor's end of a connection that asked for the service behind the tunnel."""
         near, far = _pair()
-        visitor = Visitor(far, first, "127.0.0.1", "http", secret, b"context", addresses, proxy_protocol)
+        visitor = Visitor(far, first, "127.0.0.1", "http", secret, b"context", lambda: addresses, proxy_protocol)
         self._adopt(visitor, self.tunnels.relay(visitor))
         return near
 

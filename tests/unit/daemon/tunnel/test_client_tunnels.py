@@ -15,7 +15,6 @@ from tfgateway.net.proxyproto import Addresses, encode
 from tfgateway.tunnel.client.metrics import ClientCollector
 from tfgateway.tunnel.client.model import ClientOptions, Phase, RemoteStatus, Tunnel
 from tfgateway.tunnel.client.tunnels import Tunnels
-from tfgateway.tunnel.session.limits import SessionLimits
 
 from tests.support.waiting import soon
 
@@ -148,12 +147,13 @@ async def test_one_that_is_taken_out_before_it_is_connected(world: World, tunnel
     assert not tunnels.ended.is_set()
 
 
-async def test_the_round_trip_is_known_from_the_first_ping_on(world: World, tunnels: Tunnels) -> None:
+async def test_the_round_trip_is_measured_when_the_client_has_registered(world: World, tunnels: Tunnels) -> None:
     one = gateway(world)
-    tunnels.apply([tunnel("home", one, await named(world, b"home"), limits=SessionLimits(ping_every=0.1))])
+    tunnels.apply([tunnel("home", one, await named(world, b"home"))])
     (status,) = await connected(tunnels, 1)
-    assert status.round_trip == 0
     await soon(lambda: tunnels.statuses[0].round_trip > 0)
+    (client,) = one.tunnels._registry.registered()
+    await soon(lambda: client.session.round_trip > 0)  # at the gateway too
     assert as_data(status)["round_trip"] == round(status.round_trip, 6)
     one.tunnels.remove_secret(HOME)
     await soon(lambda: tunnels.statuses[0].phase is not Phase.CONNECTED and tunnels.statuses[0].round_trip == 0)

@@ -117,7 +117,7 @@ def test_reset_drops_the_stream_and_its_late_data() -> None:
     assert heard(one, sent(other)) == []
     assert heard(other, sent(one)) == [StreamReset(2)]
     other.send(2, b"nobody")
-    other.consume(2, 1, 0)
+    other.consume(2, 1)
     assert sent(other) == b""
 
 
@@ -128,9 +128,9 @@ def test_exhausted_windows_and_grants_at_half() -> None:
     with pytest.raises(ValueError, match="window"):
         one.send(2, b"x")
     heard(other, sent(one))
-    other.consume(2, INITIAL_WINDOW // 2 - 1, 0)
-    assert sent(other) == b""
-    other.consume(2, 1, 0)
+    assert not other.consume(2, INITIAL_WINDOW // 2 - 1)
+    assert other.consume(2, 1)
+    other.grant(2, 0)
     update = sent(other)
     assert update.hex() == "000100000000000200020000"
     assert heard(one, update) == [WindowOpened(2)]
@@ -231,8 +231,8 @@ def test_mutated_frames_are_events_or_an_error(sequence: list[tuple[Kind, int, i
             for event in side.receive(memoryview(encode(kind, flags, number, length) + payload)):
                 if isinstance(event, StreamOpened):
                     side.accept(event.stream)
-                elif isinstance(event, DataReceived):
-                    side.consume(event.stream, len(event.data), 0)
+                elif isinstance(event, DataReceived) and side.consume(event.stream, len(event.data)):
+                    side.grant(event.stream, 0)
     except ParseError:
         pass
     assert 0 <= side.streams <= 2 + 8
@@ -256,7 +256,8 @@ def test_nothing_is_lost_and_no_window_is_violated(steps: list[tuple[bool, int]]
             for event in receiver.receive(memoryview(octets[start : start + max(step, len(octets) // 50)])):
                 if isinstance(event, DataReceived):
                     read[name] += event.data
-                    receiver.consume(event.stream, len(event.data), 0)
+                    if receiver.consume(event.stream, len(event.data)):
+                        receiver.grant(event.stream, 0)
 
     for index, (by_one, size) in enumerate(steps):
         side, name = (one, "one") if by_one else (other, "other")

@@ -16,8 +16,9 @@ def shown(*statuses: RemoteStatus) -> list[str]:
 
 def test_one_service_has_no_name() -> None:
     head, line = shown(RemoteStatus("gw.example:18000", phase=Phase.CONNECTED, visitors=3, active=1, round_trip=0.1014))
-    assert head.split() == ["gateway", "state", "visitors", "now", "failed", "received", "sent", "round", "trip"]
-    assert line.split() == ["gw.example:18000", "connected", "3", "1", "0", "0", "bytes", "0", "bytes", "101.4", "ms"]
+    assert head.split() == ["gateway", "state", "visitors", "now", "failed", "received", "sent"]
+    assert line.split()[:5] == ["gw.example:18000", "connected", "3", "1", "0"]
+    assert line.rstrip().endswith("round trip 101.4 ms")
 
 
 def test_several_are_told_apart_and_a_reason_is_shown_without_control_characters() -> None:

@@ -47,7 +47,8 @@ class Line:
         for event in self.receiver.receive(memoryview(self._there.popleft())):
             if isinstance(event, DataReceived) and event.stream not in self.unread:
                 self.received[event.stream] = self.received.get(event.stream, 0) + len(event.data)
-                self.receiver.consume(event.stream, len(event.data), self.now)
+                if self.receiver.consume(event.stream, len(event.data)):
+                    self.receiver.grant(event.stream, self.now)
         for _ in self.sender.receive(memoryview(self._back.popleft())):
             pass
 

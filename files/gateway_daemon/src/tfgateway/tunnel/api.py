@@ -38,8 +38,8 @@ class Visitor:
     """Names the tunnel (T-13: never in a log)."""
     context: bytes = b""
     """What the proxy needs to account for it: goes with it into another worker."""
-    addresses: Addresses | None = None
-    """Both ends of its connection, for a client that asks for them (T-18); None: they are not known."""
+    addresses: Callable[[], Addresses | None] = lambda: None
+    """Both ends of its connection, for a client that asks for them (T-18). None: not known. Errors: ``OSError``."""
     proxy_protocol: int = 0
     """Version of the PROXY header that its service has at the client; 0: as the client is set."""
 

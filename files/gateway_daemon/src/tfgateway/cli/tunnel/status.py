@@ -19,7 +19,7 @@ _COLOURS = {
     Phase.RETRYING: "red",
     Phase.ENDED: "red",
 }
-_COLUMNS = ("gateway", "state", "visitors", "now", "failed", "received", "sent", "round trip", "")
+_COLUMNS = ("gateway", "state", "visitors", "now", "failed", "received", "sent", "")
 
 _log = logs.logger("tunnel")
 
@@ -73,7 +73,8 @@ def table(statuses: Sequence[RemoteStatus]) -> Table:
             note = printable(one.reason)
         elif one.phase is Phase.WAITING:
             note = "the gateway does not know this secret yet"
-        away = f"{one.round_trip * 1000:.1f} ms" if one.round_trip else ""
+        elif one.round_trip:
+            note = f"round trip {one.round_trip * 1000:.1f} ms"
         state = Text(one.phase, style=_COLOURS[one.phase])
-        shown.add_row(*(one.name,) * named, one.remote, state, *numbers, away, note)
+        shown.add_row(*(one.name,) * named, one.remote, state, *numbers, note)
     return shown

@@ -229,7 +229,6 @@ class Connection(DownstreamConnection):
 
     def _enter_tunnel(self, route: Route, request: Request) -> None:
         """Errors: ``OSError``."""
-        addresses = self._both_ends()
         self._tunnelled = True
         self.state = TRANSITIONS[ENTERED_TUNNEL][self.state]
         self._context.engine.let_go(self._visitor.fileno())
@@ -239,7 +238,9 @@ class Connection(DownstreamConnection):
         )
         context = msgspec.msgpack.encode(tunnelled)
         version = route.options.proxy_protocol if route.options is not None else 0
-        visitor = Visitor(sock, request.data, self.source, request.protocol, route.secret, context, addresses, version)
+        visitor = Visitor(
+            sock, request.data, self.source, request.protocol, route.secret, context, self._both_ends, version
+        )
         self._follow_tunnel(self._context.tunnels.relay(visitor))
 
     def resume(self, visitor: Visitor, relaying: Coroutine[Any, Any, RelayedByTunnel]) -> None:

@@ -218,6 +218,8 @@ class _RegistrationStream:
             self._session.close(str(error))
             return
         for notice in notices:
+            if notice.outcome is Outcome.REGISTERED:
+                self._session.measure()
             self._registered = self._registered or notice.outcome is Outcome.REGISTERED
             self._noticed(notice)
 

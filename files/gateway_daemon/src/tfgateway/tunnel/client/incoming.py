@@ -14,7 +14,7 @@ from tfgateway.tunnel.client.connect import connect
 from tfgateway.tunnel.client.model import ClientOptions, HostPort
 from tfgateway.tunnel.session.session import Session
 from tfgateway.tunnel.session.stream_relay import StreamEnding, StreamRelay, StreamRelayed
-from tfgateway.tunnel.yamux.extensions import Extension
+from tfgateway.tunnel.yamux.extensions import NONE, Extension
 
 _TLS_HANDSHAKE = 0x16
 
@@ -41,7 +41,7 @@ class IncomingStream:
         self._first = bytearray()
         self._extensions = extensions
         self._header = b"" if not options.proxy_protocol else proxyproto.encode(options.proxy_protocol, None)
-        self._header_expected = bool(extensions & Extension.ADDRESS)
+        self._header_expected = extensions is not NONE and Extension.ADDRESS in extensions
         self._ended = False
         self._over = False
         self._dialling: asyncio.Task[None] | None = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tfgateway.tunnel.digest import Digest
 from tfgateway.tunnel.notices import Notice, encode_notice
 from tfgateway.tunnel.session.session import Session
-from tfgateway.tunnel.yamux.extensions import NONE, Extension
+from tfgateway.tunnel.yamux.extensions import Extension
 
 
 @dataclass(slots=True, eq=False)
@@ -28,8 +28,8 @@ class Client:
     """When it registered, nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share: the newest wins."""
     registration: int
     """The stream on which it sent its secret."""
-    extensions: Extension = NONE
-    """What it can do beyond the old protocol."""
+    extensions: int = 0
+    """What it can do beyond the old protocol, bits of ``Extension``."""
     turn: int = 0
     """When it got a visitor last: the greatest is the newest."""
     sent_away: float = 0.0

@@ -168,7 +168,7 @@ class TunnelServer:
     def _introduced(self, source: str, session: Session, extensions: Extension, stream: int, secret: bytes) -> None:
         self._newcomers.discard(session)
         digest = digest_of(self._key, secret)
-        client = Client(session, secret, digest, source, time.monotonic_ns(), stream, extensions)
+        client = Client(session, secret, digest, source, time.monotonic_ns(), stream, int(extensions))
         known = self._registry.knows(digest, secret)
         if not known and self._failures.exhausted(source, self._loop.time()):  # T-4: it is not held either
             self._metrics.registrations.labels("rejected").inc()
@@ -209,6 +209,7 @@ class TunnelServer:
         if not how:
             if client.extensions & Extension.NOTICES:
                 client.notify(Notice(Outcome.REGISTERED))
+                client.session.measure()
             else:
                 client.session.end(client.registration)  # by this an old client knows that it is registered
         if outcome != "kept":
@@ -286,7 +287,7 @@ class TunnelServer:
                 content.plane,
                 content.secret,
                 content.context,
-                content.addresses,
+                lambda: content.addresses,
                 content.proxy_protocol,
             )
             self._adopt(visitor, self._visits.relay(visitor, content.deadline, hops=content.hops + 1))
@@ -319,7 +320,7 @@ class TunnelServer:
             state.source,
             state.since,
             state.registration,
-            Extension(state.extensions),
+            state.extensions,
         )
         self._clients[session] = client
         for stream, sock in zip(state.streams, sockets[1:], strict=True):

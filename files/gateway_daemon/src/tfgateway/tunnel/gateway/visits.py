@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from tfgateway.net import proxyproto
+from tfgateway.net.proxyproto import Addresses
 from tfgateway.net.sockets import close
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel.api import DialFailed, NoTunnel, RelayedByTunnel, Visitor
@@ -27,6 +28,7 @@ REFUSED_PAUSE = 0.2
 """Seconds after a worker did not take what was handed over to it."""
 _HANDED_OVER = RelayedByTunnel("handed_over")
 _MAX_HOPS = 3
+_ADDRESS, _PASS_ON = int(Extension.ADDRESS), int(Extension.PASS_ON)
 
 
 @dataclass(slots=True, eq=False)
@@ -106,7 +108,7 @@ class Visits:
                         context=visitor.context,
                         deadline=deadline,
                         hops=hops,
-                        addresses=visitor.addresses,
+                        addresses=_addresses(visitor),
                         proxy_protocol=visitor.proxy_protocol,
                     )
                     if await link.deliver(state, [visitor.socket]):
@@ -169,7 +171,7 @@ class Visits:
     async def _route(self, client: Client, visitor: Visitor) -> RelayedByTunnel | None:
         """Serve a visitor by this client; None: the client was lost before it took the visitor."""
         extensions = _for_visitor(client.extensions, visitor)
-        header = proxyproto.encode(visitor.proxy_protocol or 2, visitor.addresses) if extensions else b""
+        header = proxyproto.encode(visitor.proxy_protocol or 2, _addresses(visitor)) if extensions else b""
         stream = client.session.open(extensions)
         client.session.expect_ack()
         ended: asyncio.Future[StreamRelayed | None] = self._loop.create_future()
@@ -240,8 +242,15 @@ class Visits:
                 del self._waiting[digest]
 
 
-def _for_visitor(client: Extension, visitor: Visitor) -> Extension:
+def _addresses(visitor: Visitor) -> Addresses | None:
+    try:
+        return visitor.addresses()
+    except OSError:  # it has left, as its relay will notice
+        return None
+
+
+def _for_visitor(client: int, visitor: Visitor) -> Extension:
     """What a stream begins with: a PROXY header for a client that asks for it, or that passes it on to its service."""
-    if visitor.proxy_protocol and client & Extension.PASS_ON:
+    if visitor.proxy_protocol and client & _PASS_ON:
         return Extension.ADDRESS | Extension.PASS_ON
-    return Extension.ADDRESS if client & Extension.ADDRESS else NONE
+    return Extension.ADDRESS if client & _ADDRESS else NONE

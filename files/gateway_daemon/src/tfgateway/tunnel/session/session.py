@@ -199,10 +199,11 @@ class Session:
 
     def consume(self, stream: int, count: int) -> None:
         """``count`` bytes of the stream were passed on."""
-        now = self._loop.time()
-        if self._connection.consume(stream, count, now):
+        if self._connection.consume(stream, count):
+            now = self._loop.time()
+            self._connection.grant(stream, now)
             self._liveness.measure(now)
-        self._due()
+            self._due()
 
     def end(self, stream: int) -> None:
         """Send no more on the stream."""
@@ -229,6 +230,11 @@ class Session:
             channel.dropped("too slow")
 
     # The session.
+
+    def measure(self) -> None:
+        """Nothing is on its way yet: this is when the round trip is seen as it is."""
+        self._liveness.measure(self._loop.time())
+        self._due()
 
     def leave(self) -> None:
         """Announce to the peer that this side ends the session soon; streams go on."""

@@ -107,7 +107,7 @@ class StreamRelay:
         self._socket_lost = False  # it takes nothing any more
         self._over = False
         self._moved = self._loop.time()
-        self._timer = self._loop.call_later(timeouts.idle, self._check_idle)
+        self._timer = self._loop.call_later(min(timeouts), self._check_idle)
 
     def start(self) -> None:
         """Join stream and socket. ``first`` goes before everything else."""
@@ -150,7 +150,6 @@ class StreamRelay:
     def ended(self) -> None:
         """See ``Channel``."""
         self._stream_ended = True
-        self._half_closed()
         if not self._pending:
             self._pass_end_on()
 
@@ -253,7 +252,6 @@ class StreamRelay:
                 self._socket_ended = True
                 self._watch_reading(on=False)
                 self._session.end(self._stream)
-                self._half_closed()
                 self._check_end()
                 return
             self._send(data)
@@ -342,15 +340,12 @@ class StreamRelay:
         if self._stream_ended and self._socket_ended and not self._pending:
             self._finish(StreamEnding.RESET if self._socket_lost else StreamEnding.CLOSED)
 
-    def _half_closed(self) -> None:
-        self._timer.cancel()
-        self._timer = self._loop.call_later(min(self._timeouts), self._check_idle)
-
     def _check_idle(self) -> None:
         seconds = min(self._timeouts) if self._stream_ended or self._socket_ended else self._timeouts.idle
         left = self._moved + seconds - self._loop.time()
         if left > 0:
-            self._timer = self._loop.call_later(left, self._check_idle)
+            # A direction that ends sets no timer: it is seen at the next look, in time.
+            self._timer = self._loop.call_later(min(left, self._timeouts.half_closed), self._check_idle)
             return
         self._session.reset(self._stream)
         self._finish(StreamEnding.IDLE)

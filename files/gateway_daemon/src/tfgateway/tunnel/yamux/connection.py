@@ -274,24 +274,25 @@ class YamuxConnection:
             piece = view[start : start + MAX_FRAME]
             self.outgoing += (encode(_DATA, 0, number, len(piece)), piece)
 
-    def consume(self, number: int, count: int, now: float) -> bool:
-        """``count`` bytes of a stream have been passed on: the peer is granted more, in portions. True: now.
-
-        now: seconds of any clock that goes on.
-        """
+    def consume(self, number: int, count: int) -> bool:
+        """``count`` bytes of a stream have been passed on. True: enough for a grant, which is due."""
         stream = self._streams.get(number)
         if stream is None or stream.ended_by_peer:
             return False
+        return stream.receive.consumed(count)
+
+    def grant(self, number: int, now: float) -> None:
+        """Let the peer send more on a stream; now: seconds of any clock that goes on."""
+        stream = self._streams.get(number)
+        if stream is None:
+            return
         window = stream.receive
-        if not window.consumed(count):
-            return False
         largest = INITIAL_WINDOW + self.budget.share(number)
         window.tune(now, self.round_trip.seconds, largest=largest, scarce=self.budget.scarce)
         self.budget.charge(number, window.size - INITIAL_WINDOW)
         granted = window.grant()
         if granted:
             self.outgoing.append(encode(_WINDOW_UPDATE, 0, number, granted))
-        return granted > 0
 
     def end(self, number: int) -> None:
         """Send no more on a stream; again is harmless."""

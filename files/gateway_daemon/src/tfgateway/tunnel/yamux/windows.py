@@ -99,7 +99,7 @@ class WindowBudget:
 class ReceiveWindow:
     """What the peer may send: ``size`` is ``left``, what is kept here, and ``taken`` together."""
 
-    __slots__ = ("_portion", "_read", "_since", "_wanted", "left", "size", "taken")
+    __slots__ = ("_kept_back", "_portion", "_read", "_since", "_wanted", "left", "size", "taken")
 
     def __init__(self, left: int = INITIAL_WINDOW, taken: int = 0, size: int = INITIAL_WINDOW) -> None:
         self.left = left
@@ -110,6 +110,8 @@ class ReceiveWindow:
         self._wanted = size
         self._portion = PORTION
         self._since: float | None = None
+        self._kept_back = 0
+        """Of ``taken``, what was there when the peer was granted something last."""
         self._read = 0
         """Bytes that were read from the stream ``_since`` then."""
 
@@ -122,7 +124,6 @@ class ReceiveWindow:
     def consumed(self, count: int) -> bool:
         """``count`` bytes left the stream. True: enough for a grant, ``tune`` and ``grant`` are due."""
         self.taken += count
-        self._read += count
         return self.taken >= self._portion
 
     def tune(self, now: float, round_trip: float, *, largest: int, scarce: bool) -> None:
@@ -130,6 +131,7 @@ class ReceiveWindow:
 
         now: seconds. round_trip: seconds; 0: not known. largest: bytes. scarce: what it does not need is given back.
         """
+        self._read += self.taken - self._kept_back
         if self._since is None:
             self._since, self._read = now, 0
         elif 2 * self._read >= self.size:
@@ -152,8 +154,9 @@ class ReceiveWindow:
     def grant(self) -> int:
         """Bytes that the peer is granted now; 0: it waits."""
         if self.taken < self._portion:
+            self._kept_back = self.taken
             return 0
-        granted, self.taken = self.taken, 0
+        granted, self.taken, self._kept_back = self.taken, 0, 0
         self.left += granted
         return granted
 
