@@ -52,6 +52,8 @@ def render(fleet: Fleet, farm: Farm | None) -> str:
     hosts: dict[str, dict[str, Any]] = {node.name: {"ansible_host": fleet.address(node.host)} for node in fleet.nodes}
     for node in fleet.nodes:
         hosts[node.name] |= _variables_of_system(node)
+        if node.group:
+            hosts[node.name]["gateway_group"] = node.group
     if farm is not None:
         variables |= {
             "gateway_explorer_url": fleet.explorer_url,
@@ -64,9 +66,18 @@ def render(fleet: Fleet, farm: Farm | None) -> str:
         if farm.seed is not None:
             variables |= {"gateway_farm_seed": str(farm.seed), "gateway_farm_program": str(VENV_BIN / "tfgateway")}
         # One identity from words, as a node that is installed again has; the other nodes make theirs.
-        first = fleet.nodes[0].name
-        hosts[first] |= {"identity_words": farm.node_words, "identity_threebot_id": farm.threebot_id}
-    text: str = yaml.safe_dump({"gateways": {"vars": variables, "hosts": hosts}}, sort_keys=False, width=200)
+        first = fleet.nodes[0]
+        for node in [one for one in fleet.nodes if one is first or (one.group and one.group == first.group)]:
+            hosts[node.name] |= {"identity_words": farm.node_words, "identity_threebot_id": farm.threebot_id}
+        for group in {node.group for node in fleet.nodes} - {""}:
+            members = [node.name for node in fleet.nodes if node.group == group and not node.sentinel]
+            for name in members:
+                hosts[name]["gateway_managed_domains"] = [f"tfgw-{group}.{suffix}" for suffix in SUFFIXES]
+                hosts[name]["gateway_name_servers"] = [f"{member}.{SUFFIXES[0]}" for member in members]
+    groups: dict[str, Any] = {"gateways": {"vars": variables, "hosts": hosts}}
+    if sentinels := {node.name: hosts.pop(node.name) for node in fleet.nodes if node.sentinel}:
+        groups["sentinels"] = {"vars": variables, "hosts": sentinels}
+    text: str = yaml.safe_dump(groups, sort_keys=False, width=200)
     return text
 
 

@@ -70,12 +70,14 @@ QUICK_UNIT = suite(
     "--ignore=tests/unit/roles",
     "--ignore=tests/unit/playbooks",
 )
-# Long by nature, so no part of the others: a file of tests/long each, and the property tests with many more examples.
+# Long by nature, so no part of the others: a file of tests/long each, a group of gateways on nodes, and the property tests
+# with many more examples.
 LONG = [
     Part("cores", [[sys.executable, "-m", "tools.cores"]]),
     suite(
         "properties", "tests", *spread(CORES), "--hypothesis-profile=long", "-m", "hypothesis", "--ignore=tests/long"
     ),
+    scenario("molecule-group", "group"),
     *(
         suite(path.stem.removeprefix("test_"), str(path.relative_to(ROOT)))
         for path in sorted((ROOT / "tests" / "long").rglob("test_*.py"))

@@ -44,6 +44,10 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which image of ``image.SYSTEMS``."""
     own_python: bool = True
     """False: the inventory leaves the stand-in's old Python out, as if there were none."""
+    group: str = ""
+    """Gateways with the same one are one gateway."""
+    sentinel: bool = False
+    """It is no gateway, and runs a Sentinel of its group."""
 
 
 class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
