@@ -70,7 +70,7 @@ QUICK_UNIT = suite(
     "--ignore=tests/unit/roles",
     "--ignore=tests/unit/playbooks",
 )
-# Long by nature, so no part of the others: a file of tests/long each, a group of gateways on nodes, and the property tests
+# Long by nature, so no part of the others: files of tests/long, a group of gateways on nodes, property tests
 # with many more examples.
 LONG = [
     Part("cores", [[sys.executable, "-m", "tools.cores"]]),
