@@ -28,7 +28,8 @@ _SETTINGS = {
     # Not for those that write: a COMMIT that is cancelled while it waits for the standby would count as done.
     Kind.WRITE: b"SET lock_timeout = '10s'; SET statement_timeout = 0",
     Kind.READ: b"SET lock_timeout = '10s'; SET statement_timeout = '30s'",
-    Kind.SCAN: b"SET lock_timeout = '10s'; SET statement_timeout = '120s'",
+    # One processor for who lists everything: others wait for a row.
+    Kind.SCAN: b"SET lock_timeout = '10s'; SET statement_timeout = '120s'; SET max_parallel_workers_per_gather = 0",
 }
 _SETTLED = """
 SELECT last_value, is_called, pg_advisory_xact_lock_shared(hashtextextended(?, 0)) FROM workload_id_seq
