@@ -20,7 +20,7 @@ from tfgateway.explorer import signing
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import Farm, Gateway, Pool, Subdomain, User
 from tfgateway.explorer.server.registration import RegistrationMode
-from tfgateway.explorer.server.storage.engines.engine import Engine
+from tfgateway.explorer.server.storage.engines.engine import DatabaseEngine
 from tfgateway.explorer.server.storage.engines.postgresql.engine import PostgresqlEngine
 from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 from tfgateway.identity.keys import Identity
@@ -79,7 +79,7 @@ def measure(scale: float) -> bool:
     return publish("explorer_scale", conditions, figures)
 
 
-def _fill(engine: Engine, gateways: list[Identity], workloads: int) -> None:
+def _fill(engine: DatabaseEngine, gateways: list[Identity], workloads: int) -> None:
     engine.open(RegistrationMode.OPEN)
     nodes = [gateway.node_id for gateway in gateways]
     user = User(id=TID, name="bench", email="bench@example.com", pubkey=USER.public_key.hex())

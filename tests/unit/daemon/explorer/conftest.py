@@ -22,7 +22,7 @@ from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage.connection import Value
 from tfgateway.explorer.server.storage.database import Database
-from tfgateway.explorer.server.storage.engines.engine import Engine
+from tfgateway.explorer.server.storage.engines.engine import DatabaseEngine
 from tfgateway.explorer.server.storage.engines.postgresql.engine import PostgresqlEngine
 from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 from tfgateway.explorer.server.storage.long_polls import LongPolls
@@ -51,7 +51,7 @@ class Answer:
 class Explorer:
     """The server under test; its clock stands still until a test moves it."""
 
-    def __init__(self, engine: Engine, policy: ExplorerPolicy) -> None:
+    def __init__(self, engine: DatabaseEngine, policy: ExplorerPolicy) -> None:
         self.now = float(NOW)
         self.policy = policy
         self.engine = engine
@@ -265,7 +265,7 @@ def postgresql() -> Iterator[Server]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DatabaseEngine]:
     """Each engine, with a database of the test's own that is still to be made."""
     if request.param == "sqlite":
         yield SqliteEngine(tmp_path / "explorer.db")
@@ -276,7 +276,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-async def start_explorer(engine: Engine) -> AsyncIterator[Callable[..., Awaitable[Explorer]]]:
+async def start_explorer(engine: DatabaseEngine) -> AsyncIterator[Callable[..., Awaitable[Explorer]]]:
     """Call it with policy members for an explorer of the test's own, open to old clients unless they say otherwise."""
     started: list[Explorer] = []
 

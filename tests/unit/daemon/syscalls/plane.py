@@ -39,7 +39,7 @@ from tfgateway.settings import ProxySettings
 from tfgateway.tunnel.client import connect
 from tfgateway.tunnel.client import follower as client
 from tfgateway.tunnel.client.follower import Follower
-from tfgateway.tunnel.client.model import ClientOptions, Phase, RemoteStatus, Tunnel
+from tfgateway.tunnel.client.model import ClientOptions, ConfiguredTunnel, Phase, RemoteStatus
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.server import TunnelServer
 from tfgateway.tunnel.yamux.windows import WindowBudget
@@ -286,7 +286,7 @@ async def running_gateway(patch: pytest.MonkeyPatch, runtime: Path) -> AsyncIter
         options = ClientOptions(SECRET, local, local, backoff=0.01)
         connected = asyncio.Event()
         follower = Follower(
-            Tunnel("", ("127.0.0.1", ports["tunnels"]), options),
+            ConfiguredTunnel("", ("127.0.0.1", ports["tunnels"]), options),
             lambda status: connected.set() if status.phase is Phase.CONNECTED else connected.clear(),
             WindowBudget(0),
         )

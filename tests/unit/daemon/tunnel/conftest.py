@@ -17,7 +17,7 @@ from tfgateway.net.proxyproto import Addresses
 from tfgateway.settings import ProxySettings
 from tfgateway.tunnel.api import NoTunnel, RelayedByTunnel, Visitor
 from tfgateway.tunnel.client.follower import Follower
-from tfgateway.tunnel.client.model import ClientOptions, RemoteStatus, Tunnel
+from tfgateway.tunnel.client.model import ClientOptions, ConfiguredTunnel, RemoteStatus
 from tfgateway.tunnel.gateway.metrics import TunnelMetrics
 from tfgateway.tunnel.gateway.server import TunnelServer
 from tfgateway.tunnel.session.limits import SessionLimits
@@ -204,7 +204,9 @@ class World:
             **options,
         }
         statuses: list[RemoteStatus] = []
-        follower = Follower(Tunnel("", remote, ClientOptions(**given)), statuses.append, WindowBudget(WINDOWS))
+        follower = Follower(
+            ConfiguredTunnel("", remote, ClientOptions(**given)), statuses.append, WindowBudget(WINDOWS)
+        )
         task = asyncio.get_running_loop().create_task(follower.run())
         self._stack.push_async_callback(_cancel, task)
         return follower.status

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from tfgateway.cli.tunnel.status import as_data
 from tfgateway.net.proxyproto import Addresses, encode
 from tfgateway.tunnel.client.metrics import ClientCollector
-from tfgateway.tunnel.client.model import ClientOptions, Phase, RemoteStatus, Tunnel
-from tfgateway.tunnel.client.tunnels import Tunnels
+from tfgateway.tunnel.client.model import ClientOptions, ConfiguredTunnel, Phase, RemoteStatus
+from tfgateway.tunnel.client.tunnels import ClientTunnels
 
 from tests.support.waiting import soon
 
@@ -24,20 +24,20 @@ HOME, BLOG = b"7:home-secret", b"7:blog-secret"
 ADDRESSES = Addresses("192.0.2.7", 1234, "203.0.113.1", 443)
 
 
-def tunnel(name: str, gateway: Gateway, port: int, secret: bytes = HOME, **options: object) -> Tunnel:
+def tunnel(name: str, gateway: Gateway, port: int, secret: bytes = HOME, **options: object) -> ConfiguredTunnel:
     local = ("127.0.0.1", port)
     given = ClientOptions(secret, local, local, backoff=0.05, may_change=True)
-    return Tunnel(name, ("127.0.0.1", gateway.port), replace(given, **options))  # type: ignore[arg-type]
+    return ConfiguredTunnel(name, ("127.0.0.1", gateway.port), replace(given, **options))  # type: ignore[arg-type]
 
 
 @pytest.fixture
-async def tunnels() -> AsyncIterator[Tunnels]:
-    made = Tunnels(lambda _status: None)
+async def tunnels() -> AsyncIterator[ClientTunnels]:
+    made = ClientTunnels(lambda _status: None)
     yield made
     await made.close()
 
 
-async def connected(tunnels: Tunnels, count: int) -> list[RemoteStatus]:
+async def connected(tunnels: ClientTunnels, count: int) -> list[RemoteStatus]:
     await soon(lambda: [one.phase for one in tunnels.statuses] == [Phase.CONNECTED] * count)
     return tunnels.statuses
 
@@ -57,7 +57,7 @@ async def named(world: World, name: bytes) -> int:
     return await world.service(service)
 
 
-async def test_several_services_at_several_gateways(world: World, tunnels: Tunnels) -> None:
+async def test_several_services_at_several_gateways(world: World, tunnels: ClientTunnels) -> None:
     one, other = gateway(world), Gateway("other", world.runtime / "other", world.gateways[0].settings)
     (world.runtime / "other").mkdir()
     other.start()
@@ -79,7 +79,7 @@ async def test_several_services_at_several_gateways(world: World, tunnels: Tunne
     other.close()
 
 
-async def test_what_changes_holds_for_the_next_visitors(world: World, tunnels: Tunnels) -> None:
+async def test_what_changes_holds_for_the_next_visitors(world: World, tunnels: ClientTunnels) -> None:
     one = gateway(world)
     first, second = await named(world, b"first"), await named(world, b"second")
     tunnels.apply([tunnel("home", one, first)])
@@ -93,7 +93,7 @@ async def test_what_changes_holds_for_the_next_visitors(world: World, tunnels: T
     assert (status.sessions, status.visitors) == (1, 2)
 
 
-async def test_what_is_taken_out_serves_who_is_there_to_the_end(world: World, tunnels: Tunnels) -> None:
+async def test_what_is_taken_out_serves_who_is_there_to_the_end(world: World, tunnels: ClientTunnels) -> None:
     one = gateway(world)
     port = await named(world, b"home")
     tunnels.apply([tunnel("home", one, port), tunnel("blog", one, port, BLOG)])
@@ -109,7 +109,7 @@ async def test_what_is_taken_out_serves_who_is_there_to_the_end(world: World, tu
     assert not tunnels.ended.is_set()
 
 
-async def test_another_secret_is_another_session(world: World, tunnels: Tunnels) -> None:
+async def test_another_secret_is_another_session(world: World, tunnels: ClientTunnels) -> None:
     one = gateway(world)
     port = await named(world, b"home")
     tunnels.apply([tunnel("home", one, port)])
@@ -122,7 +122,7 @@ async def test_another_secret_is_another_session(world: World, tunnels: Tunnels)
     assert await ask(running, b"b") == b"home:ab"
 
 
-async def test_more_visitors_than_the_client_takes(world: World, tunnels: Tunnels) -> None:
+async def test_more_visitors_than_the_client_takes(world: World, tunnels: ClientTunnels) -> None:
     one = gateway(world)
     tunnels.apply([tunnel("home", one, await named(world, b"home"), max_visitors=1)])
     (status,) = await connected(tunnels, 1)
@@ -135,7 +135,7 @@ async def test_more_visitors_than_the_client_takes(world: World, tunnels: Tunnel
     assert await ask(one.visit(b"c", HOME)) == b"home:c"
 
 
-async def test_one_that_is_taken_out_before_it_is_connected(world: World, tunnels: Tunnels) -> None:
+async def test_one_that_is_taken_out_before_it_is_connected(world: World, tunnels: ClientTunnels) -> None:
     one = gateway(world)
     port = one.port
     tunnels.apply([tunnel("home", one, port, b"7:unknown")])
@@ -147,7 +147,7 @@ async def test_one_that_is_taken_out_before_it_is_connected(world: World, tunnel
     assert not tunnels.ended.is_set()
 
 
-async def test_the_round_trip_is_measured_when_the_client_has_registered(world: World, tunnels: Tunnels) -> None:
+async def test_the_round_trip_is_measured_when_the_client_has_registered(world: World, tunnels: ClientTunnels) -> None:
     one = gateway(world)
     tunnels.apply([tunnel("home", one, await named(world, b"home"))])
     (status,) = await connected(tunnels, 1)

@@ -14,8 +14,8 @@ import pytest
 from tfgateway.errors import StoreError
 from tfgateway.explorer.models import SKIPPED_BY_A_COPY
 from tfgateway.explorer.server.storage.database import Database
-from tfgateway.explorer.server.storage.engines.engine import Engine
-from tfgateway.explorer.server.storage.engines.given_ids import GivenIds, Restored
+from tfgateway.explorer.server.storage.engines.engine import DatabaseEngine
+from tfgateway.explorer.server.storage.engines.given_ids import GivenIds, RestoreDetected
 from tfgateway.explorer.server.storage.engines.postgresql.engine import PostgresqlEngine
 from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 from tfgateway.explorer.server.storage.maintenance import backup
@@ -27,9 +27,9 @@ SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 POSTGRESQL = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
 
-async def _refused(engine: Engine, why: str) -> None:
+async def _refused(engine: DatabaseEngine, why: str) -> None:
     database = Database(engine)
-    with pytest.raises(Restored, match=why):
+    with pytest.raises(RestoreDetected, match=why):
         await database.open()
     await database.close()
 

@@ -14,7 +14,7 @@ from tfgateway.explorer import signing
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import PoolOrder, User
 from tfgateway.explorer.server.storage import pins
-from tfgateway.explorer.server.storage.engines.engine import Engine
+from tfgateway.explorer.server.storage.engines.engine import DatabaseEngine
 from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 from tfgateway.identity.keys import Identity
 
@@ -79,7 +79,7 @@ async def test_what_a_pinned_user_signs_in_bodies_is_good_once_too(grid: Any) ->
     assert (await old_heartbeat(grid)).status == 200
 
 
-def _unpin(engine: Engine, key_id: str) -> bool:
+def _unpin(engine: DatabaseEngine, key_id: str) -> bool:
     return engine.apply(lambda connection: pins.change(connection, key_id, pin=False, now=0))
 
 

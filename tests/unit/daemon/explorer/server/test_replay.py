@@ -12,7 +12,7 @@ from tfgateway.explorer import signing, wire
 from tfgateway.explorer.client import ExplorerClient
 from tfgateway.explorer.models import PoolOrder, SigningRequest, User, parse_workload
 from tfgateway.explorer.server.storage import nonces
-from tfgateway.explorer.server.storage.connection import Connection
+from tfgateway.explorer.server.storage.connection import DatabaseConnection
 from tfgateway.identity.keys import Identity
 
 HTTP = "by its headers"
@@ -294,14 +294,14 @@ async def test_keys_that_nobody_registered_cannot_fill_the_database(grid: Any, m
     assert (await _send(grid, kept)).status == 401
 
 
-def _counted(connection: Connection) -> dict[str, int]:
+def _counted(connection: DatabaseConnection) -> dict[str, int]:
     """By key; ``*``: of all."""
     numbers = dict(connection.execute("SELECT key_id, number FROM nonce_count WHERE number > 0"))
     of_all = [key for key in numbers if key.startswith("*")]
     return {"*": sum(numbers.pop(key) for key in of_all)} | numbers
 
 
-def _use(connection: Connection, key_id: str, number: int, created: int = 0) -> None:
+def _use(connection: DatabaseConnection, key_id: str, number: int, created: int = 0) -> None:
     nonces.use(connection, key_id, f"{number:032}", created, oldest=0)
 
 
@@ -339,7 +339,7 @@ async def test_a_nonce_costs_the_same_however_many_there_are(grid: Any) -> None:
 
 
 async def test_nonces_are_counted_as_they_come_and_go(grid: Any) -> None:
-    def work(connection: Connection) -> dict[str, int]:
+    def work(connection: DatabaseConnection) -> dict[str, int]:
         for number in range(5):
             _use(connection, "1", number, created=number)
         _use(connection, "2", 0, created=2)
@@ -363,7 +363,7 @@ async def test_all_keys_together_have_so_many_nonces_and_whoever_has_most_makes_
 ) -> None:
     monkeypatch.setattr(nonces, "MOST_OF_ALL", 100)
 
-    def work(connection: Connection) -> None:
+    def work(connection: DatabaseConnection) -> None:
         for number in range(10):
             _use(connection, "1", number, created=number)
         for number in range(500):

@@ -18,7 +18,7 @@ from tfgateway.explorer.models import Subdomain
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.app import METRICS
 from tfgateway.explorer.server.storage import rows
-from tfgateway.explorer.server.storage.connection import CommitOutcomeUnknown, Connection, node_lock
+from tfgateway.explorer.server.storage.connection import CommitOutcomeUnknown, DatabaseConnection, node_lock
 from tfgateway.explorer.server.storage.database import Database
 from tfgateway.explorer.server.storage.engines.postgresql import connection as driver
 from tfgateway.explorer.server.storage.engines.postgresql.engine import PostgresqlEngine
@@ -135,7 +135,7 @@ async def test_a_row_whose_transaction_commits_late_is_delivered(replicas: tuple
     one, other = replicas
     drawn, go_on = threading.Event(), threading.Event()
 
-    def slow(connection: Connection) -> int:
+    def slow(connection: DatabaseConnection) -> int:
         connection.lock(node_lock(one.node_id))
         workload = Subdomain(id=rows.next_workload_id(connection), node_id=one.node_id, customer_tid=1, next_action=3)
         rows.add_workload(connection, workload)  # without the queue, which would deliver it in the end
@@ -161,7 +161,7 @@ async def test_a_row_whose_transaction_commits_late_is_delivered(replicas: tuple
     assert {first, second} <= found
 
 
-def _of_another_node(connection: Connection) -> int:
+def _of_another_node(connection: DatabaseConnection) -> int:
     number = rows.next_workload_id(connection)
     rows.add_workload(connection, Subdomain(id=number, node_id="another", customer_tid=1, next_action=3))
     return number
@@ -176,8 +176,8 @@ async def test_changes_of_one_row_do_not_undo_each_other(replicas: tuple[Any, An
     made = await one.create()
     barrier = threading.Barrier(2, timeout=LONG)
 
-    def change(name: str) -> Callable[[Connection], None]:
-        def work(connection: Connection) -> None:
+    def change(name: str) -> Callable[[DatabaseConnection], None]:
+        def work(connection: DatabaseConnection) -> None:
             if name == "metadata":
                 barrier.wait()
             workload = rows.workload(connection, made, for_update=True)
@@ -217,7 +217,7 @@ async def test_a_transaction_that_was_interrupted_is_repeated(
 ) -> None:
     runs = []
 
-    def work(connection: Connection) -> int:
+    def work(connection: DatabaseConnection) -> int:
         number = rows.next_workload_id(connection)
         rows.add_workload(connection, Subdomain(id=number, node_id="N", customer_tid=1, next_action=3))
         runs.append(number)
@@ -234,7 +234,7 @@ async def test_what_is_lost_while_it_is_committed_is_not_repeated(grid: Any, mon
 
     def commit(self: Any) -> None:
         original(self)
-        if self._kind is driver.Kind.WRITE and self.cut:
+        if self._kind is driver.TransactionKind.WRITE and self.cut:
             self.committing = True
             self.close()
             raise psycopg.OperationalError("the answer got lost")
@@ -304,7 +304,7 @@ async def test_who_waits_too_long_to_write_is_not_ready(grid: Any, monkeypatch: 
     monkeypatch.setattr("tfgateway.explorer.server.storage.database._STUCK", 0.0)
     begun, go_on = threading.Event(), threading.Event()
 
-    def wait(_connection: Connection) -> None:
+    def wait(_connection: DatabaseConnection) -> None:
         begun.set()
         assert go_on.wait(LONG)
 

@@ -26,8 +26,8 @@ from tfgateway.telemetry import logs
 from tfgateway.telemetry.metrics import serve
 from tfgateway.tunnel.client.config import PROXY_PROTOCOL, ClientConfig, check_secret, load, read_secret, tls_context
 from tfgateway.tunnel.client.metrics import ClientCollector
-from tfgateway.tunnel.client.model import ClientOptions, HostPort, Phase, RemoteStatus, Tunnel
-from tfgateway.tunnel.client.tunnels import Tunnels
+from tfgateway.tunnel.client.model import ClientOptions, ConfiguredTunnel, HostPort, Phase, RemoteStatus
+from tfgateway.tunnel.client.tunnels import ClientTunnels
 from tfgateway.tunnel.notices import Outcome
 from tfgateway.workers import lifecycle
 
@@ -187,7 +187,7 @@ class _Client:
             elif not self._terminal:
                 log_change(status)
 
-        tunnels = Tunnels(changed)
+        tunnels = ClientTunnels(changed)
         async with contextlib.AsyncExitStack() as stack:
             if self._config.metrics:
                 registry = CollectorRegistry()
@@ -216,7 +216,7 @@ class _Client:
             default=0,
         )
 
-    def _reload(self, tunnels: Tunnels) -> None:
+    def _reload(self, tunnels: ClientTunnels) -> None:
         """What was there before stays when the new one cannot be used."""
         try:
             config = self._read()
@@ -244,7 +244,7 @@ def _given(secret: bytes, remotes: Sequence[HostPort], options: ClientOptions) -
     if options.local is None and options.local_tls is None:
         raise click.UsageError("no service: give --local HOST:PORT or set TRC_LOCAL")
     options = replace(options, secret=secret)
-    return ClientConfig([Tunnel("", remote, options) for remote in remotes], "", [])
+    return ClientConfig([ConfiguredTunnel("", remote, options) for remote in remotes], "", [])
 
 
 def _secret(given: str | None, path: Path | None) -> bytes:

@@ -27,7 +27,7 @@ from tfgateway.explorer.server.metrics import ExplorerMetrics
 from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage.database import Database
-from tfgateway.explorer.server.storage.engines.engine import Engine
+from tfgateway.explorer.server.storage.engines.engine import DatabaseEngine
 from tfgateway.explorer.server.storage.long_polls import LongPolls
 from tfgateway.explorer.urls import API
 from tfgateway.telemetry.logs import logger
@@ -59,7 +59,7 @@ class RequestLog(AbstractAccessLogger):
 
 
 def create_app(
-    engine: Engine, policy: ExplorerPolicy | None = None, *, clock: Callable[[], float] = time.time
+    engine: DatabaseEngine, policy: ExplorerPolicy | None = None, *, clock: Callable[[], float] = time.time
 ) -> web.Application:
     """The application; its start opens (or creates) the database. clock: Unix seconds."""
     policy = policy or ExplorerPolicy()

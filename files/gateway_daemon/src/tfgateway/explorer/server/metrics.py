@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from tfgateway.explorer.server.storage.engines.engine import Kind
+from tfgateway.explorer.server.storage.engines.engine import TransactionKind
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 EVICTED = ("connections", "memory", "polls")
@@ -20,7 +20,9 @@ EVICTED = ("connections", "memory", "polls")
 class ExplorerMetrics:
     """Metrics in a registry of their own."""
 
-    def __init__(self, waiting: Callable[[], int], memory: Callable[[], int], calls: Callable[[Kind], int]) -> None:
+    def __init__(
+        self, waiting: Callable[[], int], memory: Callable[[], int], calls: Callable[[TransactionKind], int]
+    ) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "tfgateway_explorer_requests",
@@ -54,7 +56,7 @@ class ExplorerMetrics:
             ["kind"],
             registry=self.registry,
         )
-        for kind in Kind:
+        for kind in TransactionKind:
             database.labels(kind.value).set_function(partial(calls, kind))
         Gauge(
             "tfgateway_explorer_polls_waiting", "Polls that are held back until there is news.", registry=self.registry

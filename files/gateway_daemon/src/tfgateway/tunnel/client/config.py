@@ -13,7 +13,7 @@ import msgspec
 from tfgateway.errors import ConfigError
 from tfgateway.net.addresses import endpoint, host_port
 from tfgateway.settings.section import Seconds, Section
-from tfgateway.tunnel.client.model import ClientOptions, HostPort, Tunnel
+from tfgateway.tunnel.client.model import ClientOptions, ConfiguredTunnel, HostPort
 from tfgateway.tunnel.handshake import MAX_SECRET
 
 PROXY_PROTOCOL = {"off": 0, "v1": 1, "v2": 2}
@@ -66,7 +66,7 @@ class ClientSettings(Section, frozen=True):
 class ClientConfig:
     """What a file asks for."""
 
-    tunnels: Sequence[Tunnel]
+    tunnels: Sequence[ConfiguredTunnel]
     metrics: str
     files: Sequence[Path]
     """The file, and those that it names: a change of any counts."""
@@ -87,7 +87,7 @@ def load(path: Path) -> ClientConfig:
         ca = path.parent / settings.tls.ca if settings.tls.ca else None
         files += [ca] if ca else []
         context = tls_context(ca, f"{path}: tls.ca")
-    tunnels: list[Tunnel] = []
+    tunnels: list[ConfiguredTunnel] = []
     for one in settings.tunnels:
         secret = path.parent / one.secret_file
         files.append(secret)
@@ -122,7 +122,7 @@ def tls_context(ca: Path | None, of: str) -> ssl.SSLContext:
 
 def _tunnels(
     path: Path, settings: ClientSettings, one: TunnelSettings, secret: bytes, context: ssl.SSLContext | None
-) -> list[Tunnel]:
+) -> list[ConfiguredTunnel]:
     gateways = one.gateways or settings.gateways
     if not gateways:
         raise ConfigError(f"{path}: {one.name} has no gateway: set gateways, there or for the whole file")
@@ -144,7 +144,8 @@ def _tunnels(
     )
     files = (tls.ca,) if tls is not None else ()
     return [
-        Tunnel(one.name, _address(path, f"gateways of {one.name}", gateway), options, files) for gateway in gateways
+        ConfiguredTunnel(one.name, _address(path, f"gateways of {one.name}", gateway), options, files)
+        for gateway in gateways
     ]
 
 
@@ -155,7 +156,7 @@ def _address(path: Path, key: str, text: str, parse: Callable[[str], HostPort] =
         raise ConfigError(f"{path}: {key}: {error}") from error
 
 
-def _refuse_duplicates(path: Path, tunnels: Sequence[Tunnel]) -> None:
+def _refuse_duplicates(path: Path, tunnels: Sequence[ConfiguredTunnel]) -> None:
     names: dict[tuple[HostPort, bytes], str] = {}
     seen: set[tuple[str, HostPort]] = set()
     for tunnel in tunnels:

@@ -13,7 +13,7 @@ from tfgateway.errors import ParseError
 from tfgateway.net.addresses import shown
 from tfgateway.tunnel.client.connect import connect, words
 from tfgateway.tunnel.client.incoming import IncomingStream
-from tfgateway.tunnel.client.model import Changed, Phase, RemoteStatus, Tunnel
+from tfgateway.tunnel.client.model import Changed, ConfiguredTunnel, Phase, RemoteStatus
 from tfgateway.tunnel.handshake import encode_handshake
 from tfgateway.tunnel.notices import Notice, NoticeParser, Outcome
 from tfgateway.tunnel.session.session import Session, StreamHandler
@@ -38,7 +38,7 @@ _MAX_ENDING = 4
 class Follower:
     """Keeps a session with one gateway."""
 
-    def __init__(self, tunnel: Tunnel, changed: Changed, budget: WindowBudget) -> None:
+    def __init__(self, tunnel: ConfiguredTunnel, changed: Changed, budget: WindowBudget) -> None:
         host, port = tunnel.remote
         self._remote = tunnel.remote
         self._options = tunnel.options
@@ -59,7 +59,7 @@ class Follower:
         self.status.round_trip = session.round_trip if session is not None and not session.closed else 0.0
         return self.status
 
-    def change(self, tunnel: Tunnel) -> None:
+    def change(self, tunnel: ConfiguredTunnel) -> None:
         """Of the same identity: it holds for visitors from now on."""
         self._options = tunnel.options
 

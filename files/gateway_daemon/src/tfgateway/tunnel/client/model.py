@@ -45,7 +45,7 @@ class ClientOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Tunnel:
+class ConfiguredTunnel:
     """A service at one gateway."""
 
     name: str

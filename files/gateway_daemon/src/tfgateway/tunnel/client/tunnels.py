@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Sequence
 
 from tfgateway.tunnel.client.follower import Follower
-from tfgateway.tunnel.client.model import Changed, RemoteStatus, Tunnel
+from tfgateway.tunnel.client.model import Changed, ConfiguredTunnel, RemoteStatus
 from tfgateway.tunnel.yamux.windows import WindowBudget
 
 _WINDOWS = 64 * 1024 * 1024
 """Bytes by which the receive windows of all sessions may exceed the initial one."""
 
 
-class Tunnels:
+class ClientTunnels:
     """To be used from one event loop."""
 
     def __init__(self, changed: Changed) -> None:
@@ -30,7 +30,7 @@ class Tunnels:
         """Of those that are kept."""
         return [follower.look() for follower, _ in self._followers.values()]
 
-    def apply(self, tunnels: Sequence[Tunnel]) -> None:
+    def apply(self, tunnels: Sequence[ConfiguredTunnel]) -> None:
         """Keep these: new ones start, others take no more visitors, and none that is there is cut."""
         wanted = {tunnel.identity: tunnel for tunnel in tunnels}
         for identity in self._followers.keys() - wanted.keys():
@@ -54,7 +54,7 @@ class Tunnels:
         for task in failed:
             task.result()
 
-    def _start(self, tunnel: Tunnel) -> tuple[Follower, asyncio.Task[None]]:
+    def _start(self, tunnel: ConfiguredTunnel) -> tuple[Follower, asyncio.Task[None]]:
         follower = Follower(tunnel, self._changed, self._budget)
         task = asyncio.create_task(follower.run())
         task.add_done_callback(self._done)

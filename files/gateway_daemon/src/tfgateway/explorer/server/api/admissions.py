@@ -15,7 +15,7 @@ from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import admissions, rows, tables
-from tfgateway.explorer.server.storage.connection import Connection, node_lock
+from tfgateway.explorer.server.storage.connection import DatabaseConnection, node_lock
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.identity.keys import node_id_to_public_key
 
@@ -29,7 +29,7 @@ async def admit(request: web.Request) -> responses.JsonResponse:
     _check(node_id, domains)
     services = request.app[SERVICES]
 
-    def work(connection: Connection) -> None:
+    def work(connection: DatabaseConnection) -> None:
         _check_owner(connection, farm_id, signer.id)
         known = admissions.find(connection, farm_id, node_id)
         if known is None and admissions.count(connection, farm_id) >= services.policy.max_admitted:
@@ -48,7 +48,7 @@ async def withdraw(request: web.Request) -> responses.JsonResponse:
     farm_id, node_id = http.path_number(request, "id"), request.match_info["node_id"]
     services = request.app[SERVICES]
 
-    def work(connection: Connection) -> None:
+    def work(connection: DatabaseConnection) -> None:
         _check_owner(connection, farm_id, signer.id)
         connection.lock(node_lock(node_id))
         admissions.remove(connection, farm_id, node_id)
@@ -65,7 +65,7 @@ async def listing(request: web.Request) -> web.StreamResponse:
     return await http.listed(request, Listing.matching("admission", {"farm_id": http.path_number(request, "id")}))
 
 
-def _check_owner(connection: Connection, farm_id: int, tid: int) -> None:
+def _check_owner(connection: DatabaseConnection, farm_id: int, tid: int) -> None:
     """Check who decides about a farm, one at a time. Errors: ``ApiError`` 403, ``rows.NotFound``."""
     if rows.farm(connection, farm_id, for_update=True).threebot_id != tid:
         raise ApiError(403, "only the owner of a farm decides which gateways it admits")

@@ -15,7 +15,7 @@ from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.registration import RegistrationMode, farm_refusal
 from tfgateway.explorer.server.storage import rows, tables
-from tfgateway.explorer.server.storage.connection import Connection, UniqueViolation
+from tfgateway.explorer.server.storage.connection import DatabaseConnection, UniqueViolation
 from tfgateway.explorer.server.storage.listing import Listing
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -32,7 +32,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
     if problem := farm_refusal(services.registration, posted, signer):
         raise ApiError(403, problem)
 
-    def work(connection: Connection) -> int:
+    def work(connection: DatabaseConnection) -> int:
         farm = msgspec.structs.replace(posted, id=connection.next_id("farm"))
         body = wire.encode(farm)
         tables.insert(connection, "farm", id=farm.id, name=farm.name, owner=farm.threebot_id, body=body)
@@ -52,7 +52,7 @@ async def update(request: web.Request) -> responses.JsonResponse:
     posted = http.decoded(http.parsed(await http.body(request)), Farm)
     _check(posted)
 
-    def work(connection: Connection) -> None:
+    def work(connection: DatabaseConnection) -> None:
         owner = rows.farm(connection, farm_id, for_update=True).threebot_id
         if owner != user.id:
             raise ApiError(403, "only the owner of a farm can change it")

@@ -14,7 +14,7 @@ from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.registration import RegistrationMode, gateway_refusal
 from tfgateway.explorer.server.storage import admissions, pins, rows, tables
-from tfgateway.explorer.server.storage.connection import Connection, node_lock
+from tfgateway.explorer.server.storage.connection import DatabaseConnection, node_lock
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 from tfgateway.identity.keys import public_key_to_node_id
@@ -47,7 +47,7 @@ async def register(request: web.Request) -> responses.JsonResponse:
         # Behind 1:1 NAT, it does not know its own address; a reverse proxy in front of us has none that says anything.
         posted = msgspec.structs.replace(posted, address=request.remote)
 
-    def work(connection: Connection) -> None:
+    def work(connection: DatabaseConnection) -> None:
         connection.lock(node_lock(posted.node_id))
         _check_joins(connection, services.registration, posted)
         known = rows.gateway(connection, posted.node_id)
@@ -90,7 +90,7 @@ async def uptime(request: web.Request) -> responses.JsonResponse:
     services = request.app[SERVICES]
     now = services.now()
 
-    def work(connection: Connection) -> None:
+    def work(connection: DatabaseConnection) -> None:
         entry = _registered(connection, node_id)
         _change(connection, msgspec.structs.replace(entry, uptime=posted.uptime, updated=now))
 
@@ -103,7 +103,7 @@ async def reserved_resources(request: web.Request) -> responses.JsonResponse:
     node_id = await auth.path_node(request)
     counts = http.decoded(http.parsed(await http.body(request)), WorkloadCounts)
 
-    def work(connection: Connection) -> None:
+    def work(connection: DatabaseConnection) -> None:
         _change(connection, msgspec.structs.replace(_registered(connection, node_id), workloads=counts))
 
     await request.app[SERVICES].database.write(work)
@@ -119,7 +119,7 @@ async def pin(request: web.Request) -> responses.JsonResponse:
     services = request.app[SERVICES]
     now, offered = services.now(), request.query.get("offered") == "1"
 
-    def work(connection: Connection) -> None:
+    def work(connection: DatabaseConnection) -> None:
         _registered(connection, node_id)
         if offered and pins.state(connection, node_id, now) is None:
             raise ApiError(409, "no pin is offered to this gateway")
@@ -146,7 +146,7 @@ def _check(gateway: Gateway) -> None:
         raise ApiError(400, "location is required")
 
 
-def _check_joins(connection: Connection, mode: RegistrationMode, gateway: Gateway) -> None:
+def _check_joins(connection: DatabaseConnection, mode: RegistrationMode, gateway: Gateway) -> None:
     """Check that the gateway may join its farm. Errors: ``ApiError`` 403, 404."""
     if tables.find(connection, "farm", id=gateway.farm_id) is None:
         raise ApiError(404, f"unknown farm id: {gateway.farm_id}")
@@ -154,14 +154,14 @@ def _check_joins(connection: Connection, mode: RegistrationMode, gateway: Gatewa
         raise ApiError(403, problem)
 
 
-def _registered(connection: Connection, node_id: str) -> Gateway:
+def _registered(connection: DatabaseConnection, node_id: str) -> Gateway:
     entry = rows.gateway(connection, node_id, for_update=True)
     if entry is None:
         raise ApiError(404, f"gateway '{node_id}' not found")
     return entry
 
 
-def _change(connection: Connection, gateway: Gateway) -> None:
+def _change(connection: DatabaseConnection, gateway: Gateway) -> None:
     tables.update(connection, "gateway", gateway.id, **_columns(gateway))
 
 

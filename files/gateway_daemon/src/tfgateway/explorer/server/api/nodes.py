@@ -18,7 +18,7 @@ from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES, Services
 from tfgateway.explorer.server.connections import source
 from tfgateway.explorer.server.storage import rows
-from tfgateway.explorer.server.storage.connection import Connection
+from tfgateway.explorer.server.storage.connection import DatabaseConnection
 from tfgateway.explorer.server.storage.listing import Chunk, Listing
 from tfgateway.identity.keys import node_id_to_public_key
 
@@ -45,7 +45,7 @@ async def poll(request: web.Request) -> web.StreamResponse:
     start = _start(request)
     wait = min(_wait(request), services.policy.max_wait)
 
-    def work(connection: Connection) -> _Page:
+    def work(connection: DatabaseConnection) -> _Page:
         return _collect(connection, node_id, start, services.policy.poll_page)
 
     with services.long_polls.watch(node_id) as changed:
@@ -95,7 +95,7 @@ async def put_result(request: web.Request) -> responses.JsonResponse:
     posted = await _result(request, node_id)
     now = services.now()
 
-    def work(connection: Connection) -> None:
+    def work(connection: DatabaseConnection) -> None:
         workload = _own_workload(connection, request, node_id)
         if workload.next_action == NextAction.DELETED:
             return  # a late copy of an answer must not bring it back
@@ -116,7 +116,7 @@ async def delete(request: web.Request) -> responses.JsonResponse:
     node_id = await auth.path_node(request)
     now = services.now()
 
-    def work(connection: Connection) -> None:
+    def work(connection: DatabaseConnection) -> None:
         workload = _own_workload(connection, request, node_id)
         result = msgspec.structs.replace(
             workload.result, state=ResultState.DELETED, node_id=node_id, workload_id=gwid(workload), epoch=now
@@ -129,7 +129,7 @@ async def delete(request: web.Request) -> responses.JsonResponse:
     return responses.nothing()
 
 
-def _collect(connection: Connection, node_id: str, start: int, size: int) -> _Page:
+def _collect(connection: DatabaseConnection, node_id: str, start: int, size: int) -> _Page:
     """Live workloads from ``start`` on; only when there are none, what is queued, whatever its id."""
     for table, live, first in (("workload", " AND next_action IN (3, 4)", start), ("queue", "", 0)):
         condition = f"node_id = ?{live}"
@@ -178,7 +178,7 @@ async def _result(request: web.Request, node_id: str) -> Result:
     return msgspec.structs.replace(result, data_json=data)
 
 
-def _workload(connection: Connection, request: web.Request, *, for_update: bool = False) -> Workload:
+def _workload(connection: DatabaseConnection, request: web.Request, *, for_update: bool = False) -> Workload:
     """The workload that the path names. Errors: ``ApiError`` 404."""
     own, _, users = request.match_info["gwid"].partition("-")
     if (workload_id := http.number(own)) is None:
@@ -189,7 +189,7 @@ def _workload(connection: Connection, request: web.Request, *, for_update: bool 
     return workload
 
 
-def _own_workload(connection: Connection, request: web.Request, node_id: str) -> Workload:
+def _own_workload(connection: DatabaseConnection, request: web.Request, node_id: str) -> Workload:
     """The workload that the path names, to change it. Errors: ``ApiError`` 404, 403 when it is another node's."""
     workload = _workload(connection, request, for_update=True)
     if workload.node_id != node_id:

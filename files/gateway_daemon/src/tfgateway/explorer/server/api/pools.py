@@ -14,7 +14,7 @@ from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage import pins, rows, tables
-from tfgateway.explorer.server.storage.connection import Connection, UniqueViolation
+from tfgateway.explorer.server.storage.connection import DatabaseConnection, UniqueViolation
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 
@@ -40,7 +40,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
     _check(posted, services.policy)
     now = services.now()
 
-    def work(connection: Connection) -> int:
+    def work(connection: DatabaseConnection) -> int:
         try:
             key = bytes.fromhex(rows.user(connection, posted.customer_tid).pubkey)
             signing.verify_hex(key, posted.json.encode(), posted.customer_signature)
@@ -77,7 +77,7 @@ async def one(request: web.Request) -> responses.JsonResponse:
     """GET /reservations/pools/{id}."""
     pool_id = http.path_number(request, "id")
 
-    def work(connection: Connection) -> Pool | None:
+    def work(connection: DatabaseConnection) -> Pool | None:
         pool = rows.pool(connection, pool_id)
         return None if pool is None else rows.with_use(connection, pool)
 
@@ -91,7 +91,7 @@ async def of_owner(request: web.Request) -> web.StreamResponse:
     """GET /reservations/pools/owner/{tid}."""
     tid = http.path_number(request, "tid")
 
-    def shown(connection: Connection, body: bytes) -> bytes:
+    def shown(connection: DatabaseConnection, body: bytes) -> bytes:
         return wire.encode(rows.with_use(connection, rows.read(body, Pool)))
 
     return await http.listed(request, Listing.matching("pool", {"customer_tid": tid}, shown))
@@ -121,7 +121,7 @@ def _check(posted: _Reservation, policy: ExplorerPolicy) -> None:
         raise ApiError(409, "node_ids must be unique")
 
 
-def _check_nodes(connection: Connection, node_ids: tuple[str, ...]) -> None:
+def _check_nodes(connection: DatabaseConnection, node_ids: tuple[str, ...]) -> None:
     farms = set()
     for node_id in node_ids:
         gateway = rows.gateway(connection, node_id)

@@ -11,14 +11,14 @@ from aiohttp.abc import AbstractStreamWriter
 
 from tfgateway.errors import StoreError
 from tfgateway.explorer.server.api.services import SERVICES
-from tfgateway.explorer.server.storage.connection import Connection
+from tfgateway.explorer.server.storage.connection import DatabaseConnection
 from tfgateway.explorer.server.storage.listing import Chunk, Listing
 from tfgateway.telemetry.logs import logger
 
 _log = logger("explorer")
 _TYPE = "application/json"
 _Count = Callable[[int], AbstractContextManager[None]]
-_Read = Callable[[Callable[[Connection], Chunk]], Awaitable[Chunk]]
+_Read = Callable[[Callable[[DatabaseConnection], Chunk]], Awaitable[Chunk]]
 
 
 def _counter(request: web.BaseRequest) -> _Count:

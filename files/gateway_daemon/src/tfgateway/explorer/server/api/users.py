@@ -17,7 +17,7 @@ from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import pins, rows, tables
-from tfgateway.explorer.server.storage.connection import Connection, UniqueViolation
+from tfgateway.explorer.server.storage.connection import DatabaseConnection, UniqueViolation
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.explorer.wire import Int64
 from tfgateway.identity.keys import verify
@@ -59,7 +59,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
     required = services.policy.require_key_proof or services.registration is RegistrationMode.CLOSED
     _check_key_proof(posted, key, required=required)
 
-    def work(connection: Connection) -> User:
+    def work(connection: DatabaseConnection) -> User:
         tid = connection.next_id("user")
         user = User(id=tid, name=name, email=email, pubkey=key.hex())
         tables.insert(connection, "user", id=tid, name=name, email=email, body=wire.encode(user))
@@ -81,7 +81,7 @@ async def update(request: web.Request) -> responses.JsonResponse:
     services = request.app[SERVICES]
     required = services.policy.require_bound_signatures
 
-    def work(connection: Connection) -> None:
+    def work(connection: DatabaseConnection) -> None:
         user = rows.user(connection, tid, for_update=True)
         try:
             message = signing.user_update_message(posted, posted.sequence)
@@ -152,7 +152,7 @@ def _check_key_proof(posted: _Creation, key: bytes, *, required: bool) -> None:
         raise ApiError(400, f"key_proof: {error}") from error
 
 
-def _check_sequence(connection: Connection, posted: _Update, *, required: bool) -> None:
+def _check_sequence(connection: DatabaseConnection, posted: _Update, *, required: bool) -> None:
     """Remember the update's sequence: an older update must not undo a newer one. Errors: ``ApiError`` 401.
 
     A user who has sent one once cannot leave it out again: that would be an older update of theirs.
@@ -184,7 +184,7 @@ def _without_email(user: User) -> User:
     return msgspec.structs.replace(user, email="")
 
 
-def _public(_connection: Connection, body: bytes) -> bytes:
+def _public(_connection: DatabaseConnection, body: bytes) -> bytes:
     return wire.encode(_without_email(rows.read(body, User)))
 
 

@@ -26,7 +26,7 @@ from tfgateway.explorer.server.api.services import SERVICES
 from tfgateway.explorer.server.api.validation import workload_problem
 from tfgateway.explorer.server.policy import ExplorerPolicy
 from tfgateway.explorer.server.storage import rows, tables
-from tfgateway.explorer.server.storage.connection import Connection, node_lock
+from tfgateway.explorer.server.storage.connection import DatabaseConnection, node_lock
 from tfgateway.explorer.server.storage.listing import Listing
 from tfgateway.net.addresses import is_literal, literals
 
@@ -48,7 +48,7 @@ async def create(request: web.Request) -> responses.JsonResponse:
         raise ApiError(400, f"failed to verify customer signature: {error}") from error
     now = services.now()
 
-    def work(connection: Connection) -> Workload:
+    def work(connection: DatabaseConnection) -> Workload:
         pool = rows.pool(connection, posted.pool_id)
         if pool is None:
             raise ApiError(404, "pool does not exist")
@@ -101,7 +101,7 @@ async def sign_provision(request: web.Request) -> responses.JsonResponse:
     """POST /reservations/workloads/{id}/sign/provision."""
     approval = await _approval(request)
 
-    def work(connection: Connection) -> Workload:
+    def work(connection: DatabaseConnection) -> Workload:
         workload = _signable(connection, request, approval, "provision")
         if workload.next_action != NextAction.SIGN:
             raise ApiError(401, "workload not expecting signatures")
@@ -119,7 +119,7 @@ async def sign_delete(request: web.Request) -> responses.JsonResponse:
     """POST /reservations/workloads/{id}/sign/delete."""
     approval = await _approval(request)
 
-    def work(connection: Connection) -> Workload:
+    def work(connection: DatabaseConnection) -> Workload:
         workload = _signable(connection, request, approval, "delete")
         signed = msgspec.structs.replace(workload, signatures_delete=(*workload.signatures_delete, approval))
         reached = _reached(signed.signing_request_delete, signed.signatures_delete)
@@ -159,7 +159,7 @@ def _check(workload: Workload, policy: ExplorerPolicy) -> None:
         raise ApiError(400, "workload_id must not be negative")
 
 
-def _check_servable(connection: Connection, workload: Workload, policy: ExplorerPolicy) -> None:
+def _check_servable(connection: DatabaseConnection, workload: Workload, policy: ExplorerPolicy) -> None:
     """Check that a gateway can serve it. Errors: ``ApiError`` 400 with what the gateway would say."""
     gateway = rows.gateway(connection, workload.node_id)
     if gateway is None:
@@ -169,7 +169,7 @@ def _check_servable(connection: Connection, workload: Workload, policy: Explorer
         raise ApiError(400, problem)
 
 
-def _announce(connection: Connection, workload: Workload) -> None:
+def _announce(connection: DatabaseConnection, workload: Workload) -> None:
     """Queue a new workload for its node; that copy has never had another ``next_action``."""
     rows.enqueue(connection, msgspec.structs.replace(workload, next_action=NextAction.CREATE))
 
@@ -184,7 +184,7 @@ async def _approval(request: web.Request) -> Approval:
     return msgspec.structs.replace(posted, epoch=request.app[SERVICES].now())
 
 
-def _signable(connection: Connection, request: web.Request, approval: Approval, word: str) -> Workload:
+def _signable(connection: DatabaseConnection, request: web.Request, approval: Approval, word: str) -> Workload:
     """The workload, once the approval of ``word`` has proven to be one. Errors: ``ApiError`` 400, 401, 404."""
     workload = rows.workload(connection, http.path_number(request, "id"), for_update=True)
     if word == "provision":
@@ -209,7 +209,7 @@ def _reached(wanted: SigningRequest, given: tuple[Approval, ...]) -> bool:
     return 0 < wanted.quorum_min <= len({approval.tid for approval in given} & set(wanted.signers))
 
 
-async def _sign(request: web.Request, work: Callable[[Connection], Workload]) -> responses.JsonResponse:
+async def _sign(request: web.Request, work: Callable[[DatabaseConnection], Workload]) -> responses.JsonResponse:
     services = request.app[SERVICES]
     workload = await services.database.write(work)
     services.publish(workload.node_id)

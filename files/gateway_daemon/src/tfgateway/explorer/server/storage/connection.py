@@ -33,7 +33,7 @@ class Cursor(Protocol):
         """The remaining rows."""
 
 
-class Connection(Protocol):
+class DatabaseConnection(Protocol):
     """Within a transaction, which ``Database`` begins and ends."""
 
     for_update: str

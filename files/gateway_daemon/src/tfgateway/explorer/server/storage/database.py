@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from tfgateway.errors import StoreError
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import settings
-from tfgateway.explorer.server.storage.connection import Connection
-from tfgateway.explorer.server.storage.engines.engine import Engine, Kind
+from tfgateway.explorer.server.storage.connection import DatabaseConnection
+from tfgateway.explorer.server.storage.engines.engine import DatabaseEngine, TransactionKind
 
 _STUCK = 5.0  # seconds: as when the standby that a commit waits for is away
 _T = TypeVar("_T")
@@ -21,25 +21,25 @@ _T = TypeVar("_T")
 class Database:
     """Runs functions of a connection, each in a transaction of its own, in threads."""
 
-    def __init__(self, engine: Engine, registration: RegistrationMode = RegistrationMode.CLOSED) -> None:
+    def __init__(self, engine: DatabaseEngine, registration: RegistrationMode = RegistrationMode.CLOSED) -> None:
         """registration: what is recorded in a new database."""
         self._engine = engine
         self._new = registration
         self._registration: RegistrationMode | None = None
-        self._pools = {kind: _Pool(engine, kind) for kind in Kind}
+        self._pools = {kind: _Pool(engine, kind) for kind in TransactionKind}
 
     @property
     def registration(self) -> RegistrationMode | None:
         """What is recorded in the database; None: a release made it that knew no choice, or it is not open."""
         return self._registration
 
-    def calls(self, kind: Kind) -> int:
+    def calls(self, kind: TransactionKind) -> int:
         """How many calls of this kind run or wait."""
         return self._pools[kind].calls
 
     def problem(self) -> str | None:
         """Why changes cannot be written now, as far as it is known; None: they can."""
-        if self._pools[Kind.WRITE].longest > _STUCK:
+        if self._pools[TransactionKind.WRITE].longest > _STUCK:
             return "a change has been waiting for the database"
         return self._engine.problem()
 
@@ -53,34 +53,34 @@ class Database:
     async def close(self) -> None:
         """Finish all pending work, then close."""
         # The last one to close tidies up an SQLite file, and has to be allowed to write.
-        for kind in (Kind.SCAN, Kind.READ, Kind.WRITE):
+        for kind in (TransactionKind.SCAN, TransactionKind.READ, TransactionKind.WRITE):
             await self._pools[kind].close()
         await asyncio.to_thread(self._engine.close)
 
-    async def read(self, work: Callable[[Connection], _T], *, node_id: str = "") -> _T:
+    async def read(self, work: Callable[[DatabaseConnection], _T], *, node_id: str = "") -> _T:
         """Run ``work``, which reads few rows, on one state of the data: all that was written before.
 
         node_id: whose rows it looks for; it sees those with all ids up to the table's ``last_id``. Errors: its own,
         ``StoreError``.
         """
-        return await self._pools[Kind.READ].run(work, node_id)
+        return await self._pools[TransactionKind.READ].run(work, node_id)
 
-    async def scan(self, work: Callable[[Connection], _T]) -> _T:
+    async def scan(self, work: Callable[[DatabaseConnection], _T]) -> _T:
         """As ``read``, for work that may look at many rows."""
-        return await self._pools[Kind.SCAN].run(work)
+        return await self._pools[TransactionKind.SCAN].run(work)
 
-    async def write(self, work: Callable[[Connection], _T]) -> _T:
+    async def write(self, work: Callable[[DatabaseConnection], _T]) -> _T:
         """Run ``work`` durably; when it raises, nothing has changed.
 
         Errors: its own, ``UniqueViolation``, ``StoreError``, ``CommitOutcomeUnknown``: it may have changed.
         """
-        return await self._pools[Kind.WRITE].run(work)
+        return await self._pools[TransactionKind.WRITE].run(work)
 
 
 class _Pool:
     """Connections of one kind, and as many threads that use them."""
 
-    def __init__(self, engine: Engine, kind: Kind) -> None:
+    def __init__(self, engine: DatabaseEngine, kind: TransactionKind) -> None:
         self._engine = engine
         self._kind = kind
         self._threads = ThreadPoolExecutor(engine.connections[kind], thread_name_prefix=f"database-{kind.value}")
@@ -97,7 +97,7 @@ class _Pool:
         """For how many seconds the oldest call has been waiting or running; 0: there is none."""
         return time.monotonic() - next(iter(self._begun.values())) if self._begun else 0.0
 
-    async def run(self, work: Callable[[Connection], _T], node_id: str = "") -> _T:
+    async def run(self, work: Callable[[DatabaseConnection], _T], node_id: str = "") -> _T:
         call = object()
         self._begun[call] = time.monotonic()
         try:
@@ -110,7 +110,7 @@ class _Pool:
         while self._idle:
             self._idle.pop().close()
 
-    def _run(self, work: Callable[[Connection], _T], node_id: str) -> _T:
+    def _run(self, work: Callable[[DatabaseConnection], _T], node_id: str) -> _T:
         try:
             connection = self._idle.pop()
         except IndexError:

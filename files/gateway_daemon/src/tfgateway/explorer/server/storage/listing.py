@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tfgateway.explorer.server.storage.connection import Connection, Value
+from tfgateway.explorer.server.storage.connection import DatabaseConnection, Value
 
 _PIECE = 128 * 1024  # bytes after which a piece ends, with the row that reaches it
 
@@ -20,7 +20,7 @@ class Chunk(NamedTuple):
     left: int
 
 
-def _as_stored(_connection: Connection, body: bytes) -> bytes:
+def _as_stored(_connection: DatabaseConnection, body: bytes) -> bytes:
     return body
 
 
@@ -34,19 +34,19 @@ class Listing:
     table: str
     condition: str
     values: tuple[Value, ...]
-    shown: Callable[[Connection, bytes], bytes] = _as_stored
+    shown: Callable[[DatabaseConnection, bytes], bytes] = _as_stored
 
     @classmethod
     def matching(
         cls,
         table: str,
         where: dict[str, Value],
-        shown: Callable[[Connection, bytes], bytes] = _as_stored,
+        shown: Callable[[DatabaseConnection, bytes], bytes] = _as_stored,
     ) -> Listing:
         """Rows whose columns (literals of the caller) have these values; all when there are none."""
         return cls(table, " AND ".join(f"{name} = ?" for name in where) or "TRUE", tuple(where.values()), shown)
 
-    def page(self, connection: Connection, page: int, size: int) -> tuple[Chunk, int]:
+    def page(self, connection: DatabaseConnection, page: int, size: int) -> tuple[Chunk, int]:
         """The beginning of page ``page`` (from 1) of ``size`` rows, and the number of pages."""
         count = f'SELECT count(*) FROM "{self.table}" WHERE {self.condition}'  # noqa: S608
         pages = math.ceil(connection.execute(count, self.values).fetchone()[0] / size)
@@ -54,7 +54,7 @@ class Listing:
         first = connection.execute(seek, (*self.values, (page - 1) * size)).fetchone()
         return (self.piece(connection, first[0] - 1, size) if first else Chunk([], 0, 0)), pages
 
-    def piece(self, connection: Connection, after: int, most: int) -> Chunk:
+    def piece(self, connection: DatabaseConnection, after: int, most: int) -> Chunk:
         """Rows with ids above ``after``, at most ``most``, and no more than one beyond 128 KB."""
         query = f'SELECT id, body FROM "{self.table}" WHERE {self.condition} AND id > ? ORDER BY id LIMIT ?'  # noqa: S608
         bodies: list[bytes] = []

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from tfgateway.errors import GatewayError
 from tfgateway.explorer.server.storage import tables
-from tfgateway.explorer.server.storage.connection import Connection, key_lock
+from tfgateway.explorer.server.storage.connection import DatabaseConnection, key_lock
 
 MOST = 10_000
 MOST_OF_ALL = 100_000
@@ -39,7 +39,7 @@ class Repeated(GatewayError):
     """The nonce was used before, or may have been."""
 
 
-def use(connection: Connection, key_id: str, nonce: str, created: int, *, oldest: int) -> None:
+def use(connection: DatabaseConnection, key_id: str, nonce: str, created: int, *, oldest: int) -> None:
     """Use up ``nonce`` of ``key_id``, whose signature was made at ``created``; none before ``oldest`` is valid.
 
     Errors: ``Repeated``. All times are Unix seconds.
@@ -62,7 +62,7 @@ def use(connection: Connection, key_id: str, nonce: str, created: int, *, oldest
         _make_room(connection, most, min(_MADE_FREE, number // 2))
 
 
-def _prune(connection: Connection, oldest: int) -> None:
+def _prune(connection: DatabaseConnection, oldest: int) -> None:
     alone = connection.alone("prune nonces")
     for table in ("nonce", "nonce_floor"):
         connection.execute(
@@ -72,7 +72,7 @@ def _prune(connection: Connection, oldest: int) -> None:
         )
 
 
-def _make_room(connection: Connection, key_id: str, number: int) -> None:
+def _make_room(connection: DatabaseConnection, key_id: str, number: int) -> None:
     if key_id == _SHARED:
         forget = "DELETE FROM nonce WHERE rowid IN (SELECT rowid FROM nonce WHERE key_id = ? ORDER BY rowid LIMIT ?)"
         connection.execute(forget, (key_id, max(number, 1)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tfgateway.errors import StoreError
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import tables
-from tfgateway.explorer.server.storage.connection import Connection
+from tfgateway.explorer.server.storage.connection import DatabaseConnection
 
 _REGISTRATION = "registration"
 UNBOUND_NOTED_SINCE = "unbound_noted_since"
@@ -16,34 +16,34 @@ INCOMPLETE = "incomplete"
 """Which database this one is being filled from."""
 
 
-def write_new(connection: Connection, mode: RegistrationMode) -> None:
+def write_new(connection: DatabaseConnection, mode: RegistrationMode) -> None:
     """The settings of a database that is made."""
     add(connection, _REGISTRATION, mode.value)
     add(connection, UNBOUND_NOTED_SINCE, "0")
 
 
-def add(connection: Connection, name: str, value: str) -> None:
+def add(connection: DatabaseConnection, name: str, value: str) -> None:
     """Write a setting, unless it is there."""
     connection.execute("INSERT INTO setting VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (name, value))
 
 
-def replace(connection: Connection, name: str, value: str) -> None:
+def replace(connection: DatabaseConnection, name: str, value: str) -> None:
     """Write a setting."""
     tables.replace(connection, "setting", name=name, value=value)
 
 
-def remove(connection: Connection, name: str) -> None:
+def remove(connection: DatabaseConnection, name: str) -> None:
     """Remove a setting, if it is there."""
     connection.execute("DELETE FROM setting WHERE name = ?", (name,))
 
 
-def find(connection: Connection, name: str) -> str | None:
+def find(connection: DatabaseConnection, name: str) -> str | None:
     """The value of a setting."""
     row = connection.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
     return str(row[0]) if row else None
 
 
-def registration(connection: Connection, database: str) -> RegistrationMode | None:
+def registration(connection: DatabaseConnection, database: str) -> RegistrationMode | None:
     """Who may register what; None: a release made the database that knew no choice. Errors: ``StoreError``.
 
     database: how a message calls it.

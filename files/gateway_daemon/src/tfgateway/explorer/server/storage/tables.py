@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from tfgateway.explorer.server.storage.connection import Connection, Value
+from tfgateway.explorer.server.storage.connection import DatabaseConnection, Value
 
 # Table and column names in the functions below are literals of the callers; values are always bound. The names are
 # quoted, since to PostgreSQL ``user`` is something else.
 
 
-def insert(connection: Connection, table: str, **columns: Value) -> None:
+def insert(connection: DatabaseConnection, table: str, **columns: Value) -> None:
     """Add a row. Errors: ``UniqueViolation``."""
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     connection.execute(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', tuple(columns.values()))  # noqa: S608
 
 
-def update(connection: Connection, table: str, row: int, **columns: Value) -> None:
+def update(connection: DatabaseConnection, table: str, row: int, **columns: Value) -> None:
     """Change the row with id ``row``. Errors: ``UniqueViolation``."""
     names = ", ".join(f"{name} = ?" for name in columns)
     connection.execute(f'UPDATE "{table}" SET {names} WHERE id = ?', (*columns.values(), row))  # noqa: S608
 
 
-def replace(connection: Connection, table: str, **columns: Value) -> None:
+def replace(connection: DatabaseConnection, table: str, **columns: Value) -> None:
     """Add a row, or change the one with the same first column, which is the table's key."""
     key, *others = columns
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
@@ -29,22 +29,22 @@ def replace(connection: Connection, table: str, **columns: Value) -> None:
     connection.execute(command, tuple(columns.values()))
 
 
-def delete(connection: Connection, table: str, row: int) -> None:
+def delete(connection: DatabaseConnection, table: str, row: int) -> None:
     """Remove the row with id ``row``; its id is never given out again."""
     connection.execute(f'DELETE FROM "{table}" WHERE id = ?', (row,))  # noqa: S608
 
 
-def find(connection: Connection, table: str, **where: Value) -> bytes | None:
+def find(connection: DatabaseConnection, table: str, **where: Value) -> bytes | None:
     """The body of the one row that matches."""
     return _body(connection, table, where, "")
 
 
-def find_for_update(connection: Connection, table: str, **where: Value) -> bytes | None:
+def find_for_update(connection: DatabaseConnection, table: str, **where: Value) -> bytes | None:
     """As ``find``; no other transaction changes the row before this one ends."""
     return _body(connection, table, where, connection.for_update)
 
 
-def _body(connection: Connection, table: str, where: dict[str, Value], lock: str) -> bytes | None:
+def _body(connection: DatabaseConnection, table: str, where: dict[str, Value], lock: str) -> bytes | None:
     conditions = " AND ".join(f"{name} = ?" for name in where)
     query = f'SELECT body FROM "{table}" WHERE {conditions}{lock}'  # noqa: S608
     row = connection.execute(query, tuple(where.values())).fetchone()

@@ -13,7 +13,7 @@ from tfgateway.explorer.server.api import http
 from tfgateway.explorer.server.api.http import ApiError
 from tfgateway.explorer.server.api.services import SERVICES, Services
 from tfgateway.explorer.server.storage import nonces, pins, rows
-from tfgateway.explorer.server.storage.connection import CommitOutcomeUnknown, Connection
+from tfgateway.explorer.server.storage.connection import CommitOutcomeUnknown, DatabaseConnection
 from tfgateway.explorer.signing import Pin
 from tfgateway.identity.keys import node_id_to_public_key
 
@@ -139,7 +139,7 @@ async def _use_nonce(request: web.Request, signature: signing.HttpSignature) -> 
     now = services.clock()
     oldest = math.floor(now - services.policy.clock_skew) - _CLOCKS
 
-    def work(connection: Connection) -> Pin | None:
+    def work(connection: DatabaseConnection) -> Pin | None:
         nonces.use(connection, signature.key_id, given[0], signature.created, oldest=oldest)
         # None for a signature that is not bound: its use was noted just now.
         return pins.state(connection, signature.key_id, now)

@@ -7,12 +7,12 @@ from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from tfgateway.explorer.server.registration import RegistrationMode
-from tfgateway.explorer.server.storage.connection import Connection
+from tfgateway.explorer.server.storage.connection import DatabaseConnection
 
 _T = TypeVar("_T")
 
 
-class Kind(Enum):
+class TransactionKind(Enum):
     """What a connection is for. A client that lists everything must not delay a gateway that waits for one row."""
 
     WRITE = "write"
@@ -38,7 +38,7 @@ class Changes(Protocol):
         """Call ``changed`` for each node that another one announces, and ``missed`` when some may have got lost."""
 
 
-class Engine(Protocol):
+class DatabaseEngine(Protocol):
     """All calls but those of the properties may block."""
 
     @property
@@ -46,7 +46,7 @@ class Engine(Protocol):
         """How messages call the database; no secret is in it."""
 
     @property
-    def connections(self) -> Mapping[Kind, int]:
+    def connections(self) -> Mapping[TransactionKind, int]:
         """How many there may be of each kind."""
 
     def open(self, new: RegistrationMode) -> RegistrationMode | None:
@@ -55,16 +55,18 @@ class Engine(Protocol):
         new: what a database that is made says.
         """
 
-    def connect(self, kind: Kind) -> Any:
+    def connect(self, kind: TransactionKind) -> Any:
         """A connection of this kind, with ``close``. Errors: ``StoreError``."""
 
-    def transaction(self, connection: Any, kind: Kind, work: Callable[[Connection], _T], node_id: str) -> _T:
+    def transaction(
+        self, connection: Any, kind: TransactionKind, work: Callable[[DatabaseConnection], _T], node_id: str
+    ) -> _T:
         """Run ``work``; when it raises, nothing has changed. Errors: its own, ``UniqueViolation``, ``StoreError``.
 
         node_id: see ``Database.read``.
         """
 
-    def apply(self, work: Callable[[Connection], _T]) -> _T:
+    def apply(self, work: Callable[[DatabaseConnection], _T]) -> _T:
         """Run ``work`` on an existing database, which explorers may serve. Errors: as of ``transaction``."""
 
     def acknowledge(self) -> int:

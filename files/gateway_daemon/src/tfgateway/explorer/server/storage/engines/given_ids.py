@@ -18,7 +18,7 @@ import msgspec
 from tfgateway.errors import StoreError
 from tfgateway.explorer.models import SKIPPED_BY_A_COPY
 from tfgateway.explorer.server.storage import settings
-from tfgateway.explorer.server.storage.connection import Connection
+from tfgateway.explorer.server.storage.connection import DatabaseConnection
 from tfgateway.telemetry.logs import logger
 
 _log = logger("explorer")
@@ -40,7 +40,7 @@ def open_private(path: Path) -> IO[str]:
     return file
 
 
-class Restored(StoreError):
+class RestoreDetected(StoreError):
     """The database knows less than it did."""
 
 
@@ -64,8 +64,8 @@ class GivenIds:
         self.problem: str | None = None
         """Why no ids are given out."""
 
-    def compare(self, connection: Connection, origin: str) -> None:
-        """Compare with the database, at a start. Errors: ``Restored``, ``StoreError``.
+    def compare(self, connection: DatabaseConnection, origin: str) -> None:
+        """Compare with the database, at a start. Errors: ``RestoreDetected``, ``StoreError``.
 
         origin: which server's it is; a copy has the same one only if it was made file by file.
         """
@@ -86,7 +86,7 @@ class GivenIds:
         return self._known.ids.get(table, 0)
 
     def check(self, table: str, number: int, before: int) -> None:
-        """Check an id that is about to be given out. Errors: ``Restored``.
+        """Check an id that is about to be given out. Errors: ``RestoreDetected``.
 
         before: ``last`` when it was not drawn yet; others are drawn, and given out, at the same time.
         """
@@ -117,7 +117,7 @@ class GivenIds:
             if self._known.ids:
                 self._write()
 
-    def acknowledge(self, connection: Connection, origin: str) -> int:
+    def acknowledge(self, connection: DatabaseConnection, origin: str) -> int:
         """Go on with a restored database, far above all ids that may have been given out; the new epoch."""
         known = self._read()
         for table in TABLES:
@@ -151,13 +151,13 @@ class GivenIds:
             # What was to be remembered is committed: the request has not failed.
             _log.warning("ids not remembered", file=str(self._path), reason=error.strerror)
 
-    def _restored(self, why: str) -> Restored:
+    def _restored(self, why: str) -> RestoreDetected:
         self.problem = "the database was restored from a copy"
-        return Restored(
+        return RestoreDetected(
             f"{self._name}: was restored from a copy: {why}. Ids could be given out twice: stop all explorers, run"
             " `tfgateway explorer acknowledge-restore` and start them again"
         )
 
 
-def _epoch(connection: Connection) -> int:
+def _epoch(connection: DatabaseConnection) -> int:
     return int(settings.find(connection, _EPOCH) or 0)

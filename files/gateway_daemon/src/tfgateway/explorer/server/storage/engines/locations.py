@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tfgateway.explorer.server.storage.engines.engine import Engine
+from tfgateway.explorer.server.storage.engines.engine import DatabaseEngine
 from tfgateway.explorer.server.storage.engines.sqlite import SqliteEngine
 
 _POSTGRESQL = ("postgresql://", "postgres://")
@@ -16,7 +16,7 @@ def has_password(location: str) -> bool:
     return location.startswith(_POSTGRESQL) and bool(urlsplit(location).password or "password=" in location)
 
 
-def engine(location: str, ids: Path | None = None) -> Engine:
+def engine(location: str, ids: Path | None = None) -> DatabaseEngine:
     """The engine for a URL of PostgreSQL or the path of an SQLite file. Errors: ``ConfigError``.
 
     ids: the file that remembers what was given out; an SQLite file has its own beside it.

@@ -18,8 +18,8 @@ from urllib.parse import quote
 from tfgateway.errors import StoreError
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import settings
-from tfgateway.explorer.server.storage.connection import Connection, UniqueViolation, Value
-from tfgateway.explorer.server.storage.engines.engine import Kind
+from tfgateway.explorer.server.storage.connection import DatabaseConnection, UniqueViolation, Value
+from tfgateway.explorer.server.storage.engines.engine import TransactionKind
 from tfgateway.explorer.server.storage.engines.given_ids import GivenIds, open_private
 from tfgateway.telemetry.text import printable
 
@@ -86,7 +86,7 @@ _BUSY = 10.0
 _ORIGIN = "file"  # the same for all: a copied file does not differ from its original
 _LONGEST_HOLDER = 100  # characters of who holds the lock, in a message
 _T = TypeVar("_T")
-_BEGIN = {Kind.WRITE: "BEGIN IMMEDIATE", Kind.READ: "BEGIN", Kind.SCAN: "BEGIN"}
+_BEGIN = {TransactionKind.WRITE: "BEGIN IMMEDIATE", TransactionKind.READ: "BEGIN", TransactionKind.SCAN: "BEGIN"}
 
 
 class SqliteConnection(sqlite3.Connection):
@@ -148,7 +148,7 @@ class SqliteEngine:
     """An SQLite file, created when absent."""
 
     # One thread writes, others read meanwhile.
-    connections = dict.fromkeys(Kind, 1)
+    connections = dict.fromkeys(TransactionKind, 1)
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -175,17 +175,23 @@ class SqliteEngine:
             self.close()
             raise
 
-    def connect(self, kind: Kind) -> SqliteConnection:
+    def connect(self, kind: TransactionKind) -> SqliteConnection:
         """A connection of this kind. Errors: ``StoreError``."""
         with self.errors():
             connection = self._connect()
             # An id that was answered must not be given out again after a power cut.
             connection.given_ids = self._given_ids
-            connection.execute("PRAGMA synchronous = FULL" if kind is Kind.WRITE else "PRAGMA query_only = ON")
+            connection.execute(
+                "PRAGMA synchronous = FULL" if kind is TransactionKind.WRITE else "PRAGMA query_only = ON"
+            )
             return connection
 
     def transaction(
-        self, connection: SqliteConnection, kind: Kind, work: Callable[[Connection], _T], node_id: str
+        self,
+        connection: SqliteConnection,
+        kind: TransactionKind,
+        work: Callable[[DatabaseConnection], _T],
+        node_id: str,
     ) -> _T:
         """Run ``work`` in a transaction; when it raises, nothing has changed. Errors: its own, ``StoreError``."""
         with self.errors():
@@ -201,10 +207,10 @@ class SqliteEngine:
             self._given_ids.given(connection.drawn)
             return result
 
-    def apply(self, work: Callable[[Connection], _T]) -> _T:
+    def apply(self, work: Callable[[DatabaseConnection], _T]) -> _T:
         """Run ``work`` on an existing file, which an explorer may serve. Errors: as of ``transaction``."""
         with self.errors(), contextlib.closing(connect_existing(self._path)) as connection:
-            return self.transaction(connection, Kind.WRITE, work, "")
+            return self.transaction(connection, TransactionKind.WRITE, work, "")
 
     def acknowledge(self) -> int:
         """Go on with a restored file; the new epoch. Errors: ``StoreError``."""

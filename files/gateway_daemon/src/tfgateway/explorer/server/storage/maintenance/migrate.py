@@ -18,9 +18,9 @@ import msgspec
 from tfgateway.errors import StoreError
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import settings
-from tfgateway.explorer.server.storage.connection import Connection, Value
+from tfgateway.explorer.server.storage.connection import DatabaseConnection, Value
 from tfgateway.explorer.server.storage.engines import given_ids
-from tfgateway.explorer.server.storage.engines.engine import Engine, Kind
+from tfgateway.explorer.server.storage.engines.engine import DatabaseEngine, TransactionKind
 
 _BATCH = 5000
 _PATIENCE = 2.0  # seconds: a server notices a little later that an explorer has stopped
@@ -63,7 +63,7 @@ class Copied(msgspec.Struct, frozen=True):
     sha256: str
 
 
-def migrate(source: Engine, target: Engine, progress: Callable[[str, int], None]) -> list[Copied]:
+def migrate(source: DatabaseEngine, target: DatabaseEngine, progress: Callable[[str, int], None]) -> list[Copied]:
     """Copy all of ``source``, which nobody serves, to ``target``, which is new or was begun before.
 
     progress: called with a table and the number of its rows that are there. Errors: ``StoreError``.
@@ -72,18 +72,18 @@ def migrate(source: Engine, target: Engine, progress: Callable[[str, int], None]
         source.apply(_check_there)
         source.open(RegistrationMode.CLOSED)
         _check_idle(source)
-        with closing(source.connect(Kind.SCAN)) as reading:
+        with closing(source.connect(TransactionKind.SCAN)) as reading:
 
-            def read(work: Callable[[Connection], Any]) -> Any:
-                return source.transaction(reading, Kind.SCAN, work, "")
+            def read(work: Callable[[DatabaseConnection], Any]) -> Any:
+                return source.transaction(reading, TransactionKind.SCAN, work, "")
 
             read(_check_complete)
             target.open(RegistrationMode.CLOSED)
             _check_idle(target)
-            with closing(target.connect(Kind.WRITE)) as writing:
+            with closing(target.connect(TransactionKind.WRITE)) as writing:
 
-                def write(work: Callable[[Connection], Any]) -> Any:
-                    return target.transaction(writing, Kind.WRITE, work, "")
+                def write(work: Callable[[DatabaseConnection], Any]) -> Any:
+                    return target.transaction(writing, TransactionKind.WRITE, work, "")
 
                 write(lambda connection: _begin(connection, source.name, target.name))
                 for table in _TABLES:
@@ -98,10 +98,10 @@ def migrate(source: Engine, target: Engine, progress: Callable[[str, int], None]
         source.close()
 
 
-_Run = Callable[[Callable[[Connection], Any]], Any]
+_Run = Callable[[Callable[[DatabaseConnection], Any]], Any]
 
 
-def _check_idle(engine: Engine) -> None:
+def _check_idle(engine: DatabaseEngine) -> None:
     until = time.monotonic() + _PATIENCE
     while others := engine.other_explorers():
         if time.monotonic() < until:
@@ -110,17 +110,17 @@ def _check_idle(engine: Engine) -> None:
         raise StoreError(f"{engine.name}: {others} connections of explorers use it: stop them first")
 
 
-def _check_there(connection: Connection) -> None:
+def _check_there(connection: DatabaseConnection) -> None:
     """Opening would make what is not there."""
     connection.execute("SELECT id FROM workload LIMIT 1").fetchone()
 
 
-def _check_complete(connection: Connection) -> None:
+def _check_complete(connection: DatabaseConnection) -> None:
     if settings.find(connection, settings.INCOMPLETE):
         raise StoreError("the database to copy is itself an incomplete copy")
 
 
-def _begin(connection: Connection, source: str, target: str) -> None:
+def _begin(connection: DatabaseConnection, source: str, target: str) -> None:
     """Mark the new database as incomplete. Errors: ``StoreError`` when it is not new, or begun from another one."""
     begun = settings.find(connection, settings.INCOMPLETE)
     if begun is None and any(connection.last_id(table) for table in given_ids.TABLES):
@@ -140,7 +140,7 @@ def _copy(table: _Table, read: _Run, write: _Run, progress: Callable[[str, int],
         progress(table.name, done)
 
 
-def _last_key(connection: Connection, table: _Table) -> tuple[Value, ...] | None:
+def _last_key(connection: DatabaseConnection, table: _Table) -> tuple[Value, ...] | None:
     keys = table.columns[: table.keys]
     order = ", ".join(f"{key} DESC" for key in keys)
     query = f'SELECT {", ".join(keys)} FROM "{table.name}" ORDER BY {order} LIMIT 1'  # noqa: S608
@@ -148,7 +148,7 @@ def _last_key(connection: Connection, table: _Table) -> tuple[Value, ...] | None
     return row
 
 
-def _behind(connection: Connection, table: _Table, last: tuple[Value, ...] | None) -> list[tuple[Value, ...]]:
+def _behind(connection: DatabaseConnection, table: _Table, last: tuple[Value, ...] | None) -> list[tuple[Value, ...]]:
     """The next rows after the key ``last``; None: from the first on."""
     keys = ", ".join(table.columns[: table.keys])
     marks = ", ".join("?" * table.keys)
@@ -181,18 +181,18 @@ def _batches(table: _Table, run: _Run, last: tuple[Value, ...] | None) -> Iterat
         last = batch[-1][: table.keys]
 
 
-def _insert(connection: Connection, table: _Table, batch: list[tuple[Value, ...]]) -> None:
+def _insert(connection: DatabaseConnection, table: _Table, batch: list[tuple[Value, ...]]) -> None:
     connection.insert_many(table.name, table.columns, batch)
 
 
-def _state(connection: Connection) -> tuple[dict[str, str], dict[str, int]]:
+def _state(connection: DatabaseConnection) -> tuple[dict[str, str], dict[str, int]]:
     """Settings, and the last ids that were given out."""
     found = {name: settings.find(connection, name) for name in _COPIED_SETTINGS}
     ids = {table: connection.last_id(table) for table in given_ids.TABLES}
     return {name: value for name, value in found.items() if value is not None}, ids
 
 
-def _finish(connection: Connection, found: dict[str, str], ids: dict[str, int]) -> None:
+def _finish(connection: DatabaseConnection, found: dict[str, str], ids: dict[str, int]) -> None:
     for name in _COPIED_SETTINGS:
         if name in found:
             settings.replace(connection, name, found[name])

@@ -13,23 +13,23 @@ from psycopg.types.numeric import Int8Dumper
 
 from tfgateway.errors import StoreError
 from tfgateway.explorer.server.storage.connection import Cursor, Value, node_lock
-from tfgateway.explorer.server.storage.engines.engine import Kind
+from tfgateway.explorer.server.storage.engines.engine import TransactionKind
 from tfgateway.explorer.server.storage.engines.given_ids import GivenIds
 
 _BEGIN = {
-    Kind.WRITE: b"BEGIN ISOLATION LEVEL READ COMMITTED",
+    TransactionKind.WRITE: b"BEGIN ISOLATION LEVEL READ COMMITTED",
     # One state of the data for all statements.
-    Kind.READ: b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-    Kind.SCAN: b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    TransactionKind.READ: b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    TransactionKind.SCAN: b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 }
 # Each statement sees what was committed before it: after the wait for a lock, too.
 _BEGIN_OF_NODE = b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 _SETTINGS = {
     # Not for those that write: a COMMIT that is cancelled while it waits for the standby would count as done.
-    Kind.WRITE: b"SET lock_timeout = '10s'; SET statement_timeout = 0",
-    Kind.READ: b"SET lock_timeout = '10s'; SET statement_timeout = '30s'",
+    TransactionKind.WRITE: b"SET lock_timeout = '10s'; SET statement_timeout = 0",
+    TransactionKind.READ: b"SET lock_timeout = '10s'; SET statement_timeout = '30s'",
     # One processor for who lists everything: others wait for a row.
-    Kind.SCAN: b"SET lock_timeout = '10s'; SET statement_timeout = '120s'; SET max_parallel_workers_per_gather = 0",
+    TransactionKind.SCAN: b"SET lock_timeout = '10s'; SET statement_timeout = '120s'; SET max_parallel_workers_per_gather = 0",
 }
 _SETTLED = """
 SELECT last_value, is_called, pg_advisory_xact_lock_shared(hashtextextended(?, 0)) FROM workload_id_seq
@@ -49,7 +49,7 @@ class PostgresqlConnection:
 
     for_update = " FOR UPDATE"
 
-    def __init__(self, conninfo: str, name: str, kind: Kind, given_ids: GivenIds) -> None:
+    def __init__(self, conninfo: str, name: str, kind: TransactionKind, given_ids: GivenIds) -> None:
         """name: how messages call the database."""
         self._conninfo = conninfo
         self._name = name
@@ -107,7 +107,7 @@ class PostgresqlConnection:
 
     def commit(self) -> None:
         """From here on it may be committed, whatever happens."""
-        self.committing = self._kind is Kind.WRITE
+        self.committing = self._kind is TransactionKind.WRITE
         self._connected.execute(b"COMMIT")
         self._end_pipeline()
         self.committing = False

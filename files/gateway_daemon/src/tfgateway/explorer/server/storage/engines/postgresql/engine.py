@@ -16,8 +16,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tfgateway.errors import ConfigError, StoreError
 from tfgateway.explorer.server.registration import RegistrationMode
 from tfgateway.explorer.server.storage import settings
-from tfgateway.explorer.server.storage.connection import CommitOutcomeUnknown, Connection, UniqueViolation
-from tfgateway.explorer.server.storage.engines.engine import Kind
+from tfgateway.explorer.server.storage.connection import CommitOutcomeUnknown, DatabaseConnection, UniqueViolation
+from tfgateway.explorer.server.storage.engines.engine import TransactionKind
 from tfgateway.explorer.server.storage.engines.given_ids import GivenIds
 from tfgateway.explorer.server.storage.engines.postgresql import schema
 from tfgateway.explorer.server.storage.engines.postgresql.connection import PostgresqlConnection, reason
@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 class PostgresqlEngine:
     """A database of PostgreSQL 14 or newer, which exists."""
 
-    connections = MappingProxyType({Kind.WRITE: 6, Kind.READ: 4, Kind.SCAN: 2})
+    connections = MappingProxyType({TransactionKind.WRITE: 6, TransactionKind.READ: 4, TransactionKind.SCAN: 2})
 
     def __init__(self, url: str, ids: Path | None = None) -> None:
         """url: of libpq (``postgresql://HOST,HOST/DATABASE?...``), or its key words.
@@ -69,15 +69,19 @@ class PostgresqlEngine:
 
     def open(self, new: RegistrationMode) -> RegistrationMode | None:
         """Make what is missing; what the database says of registration. Errors: ``StoreError``."""
-        with closing(self.connect(Kind.WRITE)) as connection:
-            return self.transaction(connection, Kind.WRITE, lambda _: self._prepare(connection, new), "")
+        with closing(self.connect(TransactionKind.WRITE)) as connection:
+            return self.transaction(connection, TransactionKind.WRITE, lambda _: self._prepare(connection, new), "")
 
-    def connect(self, kind: Kind) -> PostgresqlConnection:
+    def connect(self, kind: TransactionKind) -> PostgresqlConnection:
         """A connection that opens itself."""
         return PostgresqlConnection(self.conninfo, self._name, kind, self._given_ids)
 
     def transaction(
-        self, connection: PostgresqlConnection, kind: Kind, work: Callable[[Connection], _T], node_id: str
+        self,
+        connection: PostgresqlConnection,
+        kind: TransactionKind,
+        work: Callable[[DatabaseConnection], _T],
+        node_id: str,
     ) -> _T:
         """Run ``work``, again when another transaction was in its way or the connection was lost before the end.
 
@@ -101,10 +105,10 @@ class PostgresqlEngine:
                 self._give_up(attempt, 2 if lost else 0, error)
         raise AssertionError("the last attempt has raised")
 
-    def apply(self, work: Callable[[Connection], _T]) -> _T:
+    def apply(self, work: Callable[[DatabaseConnection], _T]) -> _T:
         """Run ``work`` on a database that has the explorer's tables. Errors: as of ``transaction``."""
-        with closing(self.connect(Kind.WRITE)) as connection:
-            return self.transaction(connection, Kind.WRITE, work, "")
+        with closing(self.connect(TransactionKind.WRITE)) as connection:
+            return self.transaction(connection, TransactionKind.WRITE, work, "")
 
     def acknowledge(self) -> int:
         """Go on with a restored database; the new epoch. Errors: ``StoreError``."""
@@ -127,7 +131,7 @@ class PostgresqlEngine:
         """Remember what was given out."""
         self._given_ids.save()
 
-    def _once(self, connection: PostgresqlConnection, work: Callable[[Connection], _T], node_id: str) -> _T:
+    def _once(self, connection: PostgresqlConnection, work: Callable[[DatabaseConnection], _T], node_id: str) -> _T:
         try:
             connection.begin(node_id)
             result = work(connection)
@@ -161,7 +165,7 @@ class PostgresqlEngine:
         return settings.registration(connection, self._name)
 
 
-def _origin(connection: Connection) -> str:
+def _origin(connection: DatabaseConnection) -> str:
     """Of the server's files, which a standby shares, and of the database among them."""
     cluster = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()[0]
     database = connection.execute("SELECT oid FROM pg_database WHERE datname = current_database()").fetchone()[0]
