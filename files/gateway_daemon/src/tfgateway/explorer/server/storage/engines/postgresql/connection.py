@@ -29,7 +29,9 @@ _SETTINGS = {
     TransactionKind.WRITE: b"SET lock_timeout = '10s'; SET statement_timeout = 0",
     TransactionKind.READ: b"SET lock_timeout = '10s'; SET statement_timeout = '30s'",
     # One processor for who lists everything: others wait for a row.
-    TransactionKind.SCAN: b"SET lock_timeout = '10s'; SET statement_timeout = '120s'; SET max_parallel_workers_per_gather = 0",
+    TransactionKind.SCAN: (
+        b"SET lock_timeout = '10s'; SET statement_timeout = '120s'; SET max_parallel_workers_per_gather = 0"
+    ),
 }
 _SETTLED = """
 SELECT last_value, is_called, pg_advisory_xact_lock_shared(hashtextextended(?, 0)) FROM workload_id_seq
