@@ -108,6 +108,14 @@ FAULTS: dict[str, tuple[Mapping[str, Any], str]] = {
     "alpine-edge": (seen(distribution="alpine", release="", title="Alpine Linux edge"), "runs Alpine Linux edge"),
     "old-debian": (seen(release="10", title="Debian GNU/Linux 10"), "runs Debian GNU/Linux 10"),
     "old-ubuntu": (seen(distribution="ubuntu", release="16.04", title="Ubuntu 16.04 LTS"), "runs Ubuntu 16.04 LTS"),
+    "jammy-in-a-group": (
+        seen(distribution="ubuntu", release="22.04", title="Ubuntu 22.04 LTS") | {"gateway_group": "paris"},
+        "has no TLS: take Debian 12, Ubuntu 24.04 or newer, or Arch for the members of a gateway_group",
+    ),
+    "bullseye-in-a-group": (
+        seen(release="11", libc="glibc 2.31", title="Debian GNU/Linux 11") | {"gateway_group": "paris"},
+        "runs Debian GNU/Linux 11, whose redis is too old for a group",
+    ),
     "other-port": (
         seen() | {"sshd_ports": [2222], "ansible_port": 34022},
         "will listen at 2222 (sshd_ports), and the next run will look for it at 34022 (ansible_port) and at 22",
@@ -145,6 +153,8 @@ RIGHT = {
     "right-libc": seen(libc="glibc 2.28") | {"release_glibc": "2_28"},
     "right-no-ipv6": seen(ipv6="off") | {"wireguard_enabled": False},
     "right-arch": seen(distribution="arch", release=""),
+    "right-in-a-group": seen() | {"gateway_group": "paris"},
+    "right-arch-in-a-group": seen(distribution="arch", release="") | {"gateway_group": "paris"},
     "ours": seen("tfgateway-dns.service at *:53/udp", "tfgateway.service at *:80/tcp"),
     "right-other-port": seen(connection="192.0.2.9 50000 192.0.2.1 22")
     | {"sshd_ports": [2222], "ansible_port": 22, "_preflight_port_of_inventory": "2222"},
