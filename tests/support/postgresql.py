@@ -20,7 +20,7 @@ from tests.support.ports import free_port
 
 _USER = "postgres"  # of the package
 _QUICK = ("fsync=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0")
-_MEMORY = Path("/dev/shm")
+_MEMORY, _DISK = Path("/dev/shm"), Path("/var/tmp")
 _ROOM = 2**30
 _numbers = itertools.count(1)
 
@@ -123,12 +123,12 @@ class Server:
 
 @contextmanager
 def directory(*, in_memory: bool = False) -> Iterator[Path]:
-    """A folder of the servers' user. Not pytest's: nobody but root gets there.
+    """A folder of the servers' user. Not pytest's, nor below TMPDIR: nobody but root may get there.
 
     in_memory: where there is room, since a database is hundreds of files.
     """
     room = in_memory and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM
-    with tempfile.TemporaryDirectory(prefix="tfgateway-postgresql-", dir=_MEMORY if room else None) as path:
+    with tempfile.TemporaryDirectory(prefix="tfgateway-postgresql-", dir=_MEMORY if room else _DISK) as path:
         if os.geteuid() == 0:
             shutil.chown(path, _USER, _USER)
         yield Path(path)

@@ -16,6 +16,7 @@ When = Literal["before", "after"]
 WHEN: tuple[When, ...] = ("before", "after")
 ELSEWHERE = {
     "Lease.renew": "it never returns, and asks redis by Lease.hold",
+    "Lease.stand_by": "only members of a group wait so: tests/integration/reconciler/test_group.py",
     "Lease.release": "it reports nothing: connections that break are in tests/long/test_redis_cuts.py",
 }
 """Calls that cannot fail with StoreError, and why."""

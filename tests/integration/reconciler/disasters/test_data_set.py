@@ -18,7 +18,7 @@ from tfgateway.redis_schema.zone_changes import CHANNEL, decode_changes
 
 from tests.support.processes import RedisServer
 
-HELD = Row(LEASE, None, b"mine")
+HELD = (Row(LEASE, None, b"mine"),)
 NODE = "node"
 
 

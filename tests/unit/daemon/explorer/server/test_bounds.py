@@ -35,7 +35,8 @@ def test_what_clients_may_send(posted: User) -> None:
             "wallet_addresses: address is longer than 4096 bytes",
         ),
         (Result(data_json=b"1" * 16385), "data_json is longer than 16384 bytes"),
+        (Farm(wallet_addresses=(WalletAddress(address="x\0"),)), "wallet_addresses: address has a NUL character"),
     ],
 )
-def test_what_is_too_long(posted: User, reason: str) -> None:
+def test_what_is_refused(posted: User, reason: str) -> None:
     assert problem(posted) == reason

@@ -52,6 +52,21 @@ async def test_a_long_scan_keeps_nobody_waiting_and_sees_one_state(opened: Datab
         assert await scanning == (0, 0)
 
 
+async def test_when_too_many_wait_a_further_one_fails_at_once(opened: Database) -> None:
+    """As while a standby is away: clients that have gone are not waited for without end."""
+    go_on = threading.Event()
+    async with asyncio.TaskGroup() as waiting:
+        waiting.create_task(opened.write(lambda _: go_on.wait(30)))
+        for _ in range(999):
+            waiting.create_task(opened.write(lambda _: None))
+        await asyncio.sleep(0)
+        with pytest.raises(StoreError, match="1000 requests wait for it"):
+            await opened.write(lambda _: None)
+        assert await opened.read(_count) == 0
+        go_on.set()
+    await opened.write(lambda _: None)
+
+
 async def test_what_was_written_is_read(opened: Database) -> None:
     for number in range(50):
         await opened.write(lambda connection, name=f"farm{number}": _add(connection, name))

@@ -279,6 +279,8 @@ async def test_who_stops_answers_those_who_wait_and_is_not_ready(grid: Any) -> N
         assert (await poll).status == 200
     async with grid.explorer.session.get(str(grid.explorer.server.make_url("/readyz"))) as response:
         assert (response.status, await response.text()) == (503, "stopping\n")
+        assert response.headers["Connection"] == "close"  # what would come behind it here might get no answer
+    assert (await grid.post(grid.workload())).status == 201
 
 
 async def test_a_cancellation_that_gets_lost_does_not_keep_the_process(

@@ -82,7 +82,8 @@ def create_app(
     async def answer_waiting(_app: web.Application) -> None:
         services.long_polls.close()
 
-    middlewares = [FairTurns().middleware, metrics.count, http.bounded_head, http.preflight, http.errors_as_json]
+    middlewares = [FairTurns().middleware, metrics.count, http.close_while_draining, http.bounded_head]
+    middlewares += [http.preflight, http.errors_as_json]
     app = web.Application(client_max_size=policy.max_body, middlewares=middlewares)
     app[SERVICES] = services
     app[METRICS] = metrics.registry

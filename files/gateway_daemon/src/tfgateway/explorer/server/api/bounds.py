@@ -18,7 +18,7 @@ _ITEMS = 100  # addresses, managed domains, gateways of a pool, signers, wallets
 
 
 def problem(posted: msgspec.Struct) -> str | None:
-    """Which member of a posted object is too long; None when none is."""
+    """Which member of a posted object is too long, or not storable; None when none is."""
     for name in posted.__struct_fields__:
         value = getattr(posted, name)
         members = value if isinstance(value, tuple) else (value,)
@@ -28,6 +28,8 @@ def problem(posted: msgspec.Struct) -> str | None:
         for member in members:
             if isinstance(member, str | bytes) and _size(member) > most:
                 return f"{name} is longer than {most} bytes"
+            if isinstance(member, str) and "\0" in member:
+                return f"{name} has a NUL character"  # which PostgreSQL does not store
             if isinstance(member, msgspec.Struct) and (inner := problem(member)):
                 return f"{name}: {inner}"
     return None

@@ -170,6 +170,15 @@ async def bounded_head(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 @web.middleware
+async def close_while_draining(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """End connections with their next answer once this explorer is to stop: a request in flight would be lost."""
+    response = await handler(request)
+    if request.app[SERVICES].long_polls.closed:
+        response.force_close()
+    return response
+
+
+@web.middleware
 async def preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a CORS preflight request: all origins are allowed."""
     return web.Response() if request.method == "OPTIONS" else await handler(request)

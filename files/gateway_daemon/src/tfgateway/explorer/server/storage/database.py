@@ -14,12 +14,17 @@ from tfgateway.explorer.server.storage import settings
 from tfgateway.explorer.server.storage.connection import DatabaseConnection
 from tfgateway.explorer.server.storage.engines.engine import DatabaseEngine, TransactionKind
 
+_MOST_CALLS = {TransactionKind.READ: 10_000, TransactionKind.SCAN: 1000, TransactionKind.WRITE: 1000}
+"""That run or wait. Those of clients that have gone are among them: a change that has begun is finished."""
 _STUCK = 5.0  # seconds: as when the standby that a commit waits for is away
 _T = TypeVar("_T")
 
 
 class Database:
-    """Runs functions of a connection, each in a transaction of its own, in threads."""
+    """Runs functions of a connection, each in a transaction of its own, in threads.
+
+    When too many wait, as while a standby is away, further ones fail at once with ``StoreError``.
+    """
 
     def __init__(self, engine: DatabaseEngine, registration: RegistrationMode = RegistrationMode.CLOSED) -> None:
         """registration: what is recorded in a new database."""
@@ -98,6 +103,8 @@ class _Pool:
         return time.monotonic() - next(iter(self._begun.values())) if self._begun else 0.0
 
     async def run(self, work: Callable[[DatabaseConnection], _T], node_id: str = "") -> _T:
+        if len(self._begun) >= _MOST_CALLS[self._kind]:
+            raise StoreError(f"{self._engine.name}: {len(self._begun)} requests wait for it")
         call = object()
         self._begun[call] = time.monotonic()
         try:

@@ -146,6 +146,8 @@ class GivenIds:
             with open_private(part) as file:
                 file.truncate()
                 json.dump(msgspec.to_builtins(self._known), file)
+                file.flush()
+                os.fsync(file.fileno())
             part.rename(self._path)
         except OSError as error:
             # What was to be remembered is committed: the request has not failed.
