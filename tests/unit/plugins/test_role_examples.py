@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,18 +12,12 @@ import pytest
 import yaml
 from ansible_collections.tfgrid.gateway.plugins.plugin_utils import _variables
 
+from tests.support import role_examples
+
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
 SPECIFIED = _variables.specifications(ROOT / "roles")
-_EXAMPLE = re.compile(r"^## Example\n\n```yaml\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
-
 every_role = pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
-
-
-def example(role: Path) -> list[dict[str, Any]]:
-    (text,) = _EXAMPLE.findall((role / "README.md").read_text())
-    plays: list[dict[str, Any]] = yaml.safe_load(text)
-    return plays
 
 
 def uses(play: dict[str, Any]) -> list[dict[str, Any]]:
@@ -35,7 +28,7 @@ def uses(play: dict[str, Any]) -> list[dict[str, Any]]:
 
 @every_role
 def test_it_uses_the_role_with_variables_that_it_has(role: Path) -> None:
-    (play,) = example(role)
+    (play,) = role_examples.plays(role)
     given = {name: value for one in uses(play) for name, value in one.items() if name != "role"}
     assert f"tfgrid.gateway.{role.name}" in [one["role"] for one in uses(play)]
     plain = {name: value for name, value in given.items() if "{{" not in str(value)}
@@ -49,7 +42,7 @@ def test_ansible_accepts_all_of_them(tmp_path: Path) -> None:
     collections = tmp_path / "ansible_collections" / "tfgrid"
     collections.mkdir(parents=True)
     (collections / "gateway").symlink_to(ROOT)
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([play for role in ROLES for play in example(role)]))
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play for role in ROLES for play in role_examples.plays(role)]))
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
