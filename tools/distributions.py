@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from testbed.containers import fleet, image
@@ -15,10 +16,21 @@ from tools.parts import LOGS, ROOT, Outcome, Part, scenario
 
 FACTS = LOGS / "distributions.json"
 RECORD = ROOT / "docs" / "reference" / "distributions.json"
+_NEWEST = "debian-13"
+
+
+def _on_newest(name: str) -> Part:
+    """A scenario of Debian 12, on the newest."""
+    part = scenario(f"molecule-{name}-{_NEWEST}", name)
+    return replace(part, environment=part.environment | {fleet.SYSTEM_VARIABLE: _NEWEST})
+
+
 PARTS: list[Part] = [
     scenario("molecule-distributions", "distributions"),
     scenario("molecule-prod", "prod"),
     scenario("molecule", "default"),
+    _on_newest("cutover"),
+    _on_newest("upgrade"),
 ]
 
 
@@ -32,6 +44,8 @@ def kind(system: str) -> str:
 
 def systems(part: Part) -> dict[str, str]:
     """Systems of the nodes of its scenario; each with why it has no image here, or an empty text."""
+    if chosen := part.environment.get(fleet.SYSTEM_VARIABLE):
+        return {chosen: ""}
     nodes = fleet.load_all(ROOT / "molecule" / part.commands[0][-1] / "fleet.toml").nodes
     return {node.system: fleet.left_out(node) for node in nodes}
 
