@@ -124,15 +124,15 @@ def _work(pairs: list[Pair], scale: float) -> list[Figure]:
     return figures
 
 
-def visit(port: int, visitors: int, octets: int) -> None:
-    """So many visitors, ``AT_ONCE`` at a time, each reads so many octets and the end."""
+def visit(port: int, visitors: int, octets: int, at_once: int = AT_ONCE) -> None:
+    """So many visitors, ``at_once`` at a time, each reads so many octets and the end."""
     request = f"GET /{octets} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
     scratch = bytearray(1 << 20)
     left = {}
     started = 0
     with selectors.DefaultSelector() as selector:
         while started < visitors or left:
-            while started < visitors and len(left) < AT_ONCE:
+            while started < visitors and len(left) < at_once:
                 sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
                 sock.sendall(request)
                 sock.setblocking(False)
@@ -150,7 +150,7 @@ def visit(port: int, visitors: int, octets: int) -> None:
                     selector.unregister(visitor)
                     visitor.close()
                     if left.pop(visitor):
-                        raise RuntimeError("a visitor got less than he asked for")
+                        raise RuntimeError("a visitor got less than was asked for")
 
 
 def _reconnect(pairs: list[Pair], count: int) -> list[Figure]:

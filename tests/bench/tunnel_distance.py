@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import socket
 import statistics
 import sys
@@ -23,7 +22,7 @@ from tfgateway.tunnel.session.limits import SessionLimits
 
 from tests.bench.processes import memory, pinned, running
 from tests.bench.report import Figure, publish
-from tests.bench.tunnel import HOST, LOAD, PATIENCE, our_client, our_server, their_client, their_server
+from tests.bench.tunnel import HOST, LOAD, PATIENCE, our_client, our_server, their_client, their_server, visit
 from tests.interop import peer as go
 from tests.support.ports import free_port
 
@@ -117,33 +116,8 @@ def _line(directory: Path, target: int) -> Iterator[int]:
 def _down(port: int, visitors: int, octets: int) -> float:
     """MB/s of so many visitors at once, each of whom asks for so many octets."""
     began = time.perf_counter()
-    _fetch(port, visitors, octets)
+    visit(port, visitors, octets, visitors)
     return visitors * octets / 1e6 / (time.perf_counter() - began)
-
-
-def _fetch(port: int, visitors: int, octets: int) -> None:
-    request = f"GET /{octets} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
-    scratch = bytearray(1 << 20)
-    left: dict[socket.socket, int] = {}
-    with selectors.DefaultSelector() as selector:
-        for _ in range(visitors):
-            sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
-            sock.sendall(request)
-            selector.register(sock, selectors.EVENT_READ)
-            left[sock] = octets
-        while left:
-            ready = selector.select(PATIENCE)
-            if not ready:
-                raise RuntimeError("a visitor waits in vain")
-            for key, _ in ready:
-                visitor: socket.socket = key.fileobj  # type: ignore[assignment]
-                count = visitor.recv_into(scratch)
-                left[visitor] -= count
-                if not count:
-                    selector.unregister(visitor)
-                    visitor.close()
-                    if left.pop(visitor):
-                        raise RuntimeError("a visitor got less than he asked for")
 
 
 def _up(port: int, octets: int) -> float:
@@ -175,7 +149,7 @@ def _memory(port: int, processes: dict[str, int]) -> list[Figure]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        _fetch(port, MANY, MANY_OCTETS)
+        visit(port, MANY, MANY_OCTETS, MANY)
     finally:
         over.set()
         watcher.join()

@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from tfgateway.reconciler.planning.inputs.rows import Row, Transaction
@@ -19,20 +17,9 @@ from tfgateway.redis_schema.connection import connect
 
 from tests.support import redis_users
 from tests.support.group import Group, Member, rows
-from tests.support.processes import StartProcess
 from tests.support.waiting import until
 
 pytest_plugins = ("tests.integration.conftest", "tests.integration.reconciler.conftest")
-
-
-@pytest.fixture
-def group(unstarted_fleet: Any, tmp_path: Path, start_process: StartProcess) -> Iterator[Group]:
-    made = Group(unstarted_fleet, tmp_path, start_process)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.close()
 
 
 def _kill(group: Group, member: Member) -> None:
@@ -51,18 +38,16 @@ def _boot(group: Group, *members: Member) -> None:
 
 
 def replica_killed(group: Group) -> None:
-    dead = group.other(group.master)
-    living = group.master
-    with group.load(living):
-        _kill(group, dead)
-        group.reserve(living)
-        _boot(group, dead)
-    with group.load():
-        group.reserve()
+    _killed_and_back(group, group.other(group.master))
 
 
 def master_killed(group: Group) -> None:
     dead = group.master
+    _killed_and_back(group, dead)
+    assert not dead.is_master
+
+
+def _killed_and_back(group: Group, dead: Member) -> None:
     living = group.other(dead)
     with group.load(living):
         _kill(group, dead)
@@ -70,7 +55,6 @@ def master_killed(group: Group) -> None:
         _boot(group, dead)
     with group.load():
         group.reserve()
-    assert not dead.is_master
 
 
 def master_redis_killed(group: Group) -> None:
@@ -92,7 +76,7 @@ def minority_cut_off(group: Group) -> None:
         group.network.cut(lone.number)
         until(lambda: other.is_master, "the majority has a master")
         until(lambda: other.leads, "and a reconciler")
-        # Names of both sides: the lone one hears of it later.
+        # Names of both sides: the lone one gets it later.
         new = group.reserve(other)
         until(lambda: not lone.ask("EXISTS", "tfgateway:lease"), "the lone master has no holder of the lease any more")
         group.network.mend(lone.number)

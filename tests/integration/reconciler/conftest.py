@@ -31,7 +31,8 @@ from tfgateway.identity.keys import Identity
 
 from tests.integration.reconciler.scene import Scene
 from tests.support import disasters, metrics
-from tests.support.processes import CommandLine, RedisServer
+from tests.support.group import Group
+from tests.support.processes import CommandLine, RedisServer, StartProcess
 from tests.support.waiting import until
 
 T = TypeVar("T")
@@ -429,3 +430,14 @@ def served_node(fleet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     started.start()
     yield started
     started.close()
+
+
+@pytest.fixture
+def group(unstarted_fleet: Any, tmp_path: Path, start_process: StartProcess) -> Iterator[Group]:
+    """Of two members, started, with one identity and a replicated redis."""
+    made = Group(unstarted_fleet, tmp_path, start_process)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()

@@ -5,26 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from tfgateway.redis_schema.keys import FENCE
 
 from tests.support.group import DNS_PORT, REDIS_PORT, Group, Member
-from tests.support.processes import StartProcess
 from tests.support.waiting import until
-
-
-@pytest.fixture
-def group(unstarted_fleet: Any, tmp_path: Path, start_process: StartProcess) -> Iterator[Group]:
-    made = Group(unstarted_fleet, tmp_path, start_process)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.close()
 
 
 def test_one_reconciles_and_the_other_takes_over(group: Group) -> None:

@@ -126,7 +126,7 @@ async def test_a_session_that_ends_otherwise_has_its_own_reason(world: World) ->
 
 
 async def test_clients_that_take_a_secret_from_each_other_are_named(world: World) -> None:
-    one, two = world.gateway(), world.gateway()  # of one worker's client another hears from the other worker
+    one, two = world.gateway(), world.gateway()  # workers announce their clients to each other
     port = await world.service()
     with structlog.testing.capture_logs() as logs:
         first = world.client(one, port)

@@ -18,7 +18,8 @@ from prometheus_client import CollectorRegistry
 
 from tfgateway.aio import end
 from tfgateway.errors import ExplorerError
-from tfgateway.explorer.server.api import admissions, farms, gateways, health, http, nodes, pools, users, workloads
+from tfgateway.explorer.server import health
+from tfgateway.explorer.server.api import admissions, farms, gateways, http, nodes, pools, users, workloads
 from tfgateway.explorer.server.api.access import auth
 from tfgateway.explorer.server.api.services import SERVICES, Services
 from tfgateway.explorer.server.connections import ConnectionLimits, LimitedConnection
